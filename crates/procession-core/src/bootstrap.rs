@@ -1,0 +1,132 @@
+//! The bootstrap: what a child does before its target, and how it leaves, in one place for every start method.
+//!
+//! ```text
+//! spawn       exec ──▶ init() ─▶ hello ─▶ preparation data ─┐
+//! server      exec ──▶ init() ─▶ hello ─▶ preparation data ─┤
+//! forkserver  clone ─▶ served() ─▶ hello ─▶ preparation data┤
+//! fork        fork ─────────────────────────────────────────┴▶ run(): identity, lifeline, target, outcome, leave
+//! ```
+//!
+//! Runs in the child, in its only thread. Nothing here returns to the code that was running in the parent.
+
+use std::sync::Arc;
+
+use procession_sys::image::BuildId;
+use procession_sys::link::Link;
+use procession_sys::pidfd::PidFd;
+use procession_sys::{exit, spawn, thread};
+
+use crate::engine::{self, Identity, engine};
+use crate::outcome;
+use crate::pool::worker;
+use crate::preparation::{self, Refusal, Target};
+use crate::start::forkserver;
+
+/// What the `argv[0]` of an executed child ends with. It shows in `ps`, and a process cannot inherit it by accident as
+/// it could an environment variable.
+pub(crate) const CHILD_MARK: &str = " [procession-child]";
+
+// What a child that cannot begin exits with; the parent learns the reason from its link.
+const CANNOT_BEGIN: i32 = 70;
+
+/// The first line of `main`. In a process that is not a child it only notes that it was reached; in a child it does the
+/// child's work and never returns.
+pub fn init() {
+    if !engine::set_initialized() || !is_marked() {
+        return;
+    }
+    let code = match executed() {
+        Ok(code) => code,
+        Err(reason) => {
+            eprintln!("procession: this process was started as a child but cannot begin: {reason}");
+            CANNOT_BEGIN
+        }
+    };
+    exit::exit(code)
+}
+
+fn is_marked() -> bool {
+    std::env::args_os().next().is_some_and(|name| name.as_encoded_bytes().ends_with(CHILD_MARK.as_bytes()))
+}
+
+fn executed() -> Result<i32, String> {
+    let fd = spawn::inherited_fd(spawn::FIRST_FD).map_err(|error| format!("it has no link to a parent ({error})"))?;
+    let link = Link::from(fd);
+    if !link.is_seqpacket().map_err(|error| error.to_string())? {
+        return Err("its first file descriptor is not a link to a parent".into());
+    }
+    outcome::send_hello(&link, None).map_err(|error| format!("its parent is gone ({error})"))?;
+    prepared(link)
+}
+
+/// A fork server's child, in its first moment.
+pub(crate) fn served(link: Link) -> i32 {
+    let begun = PidFd::of_self().and_then(|me| outcome::send_hello(&link, Some(&me)));
+    match begun.map_err(|error| error.to_string()).and_then(|()| prepared(link)) {
+        Ok(code) => code,
+        Err(reason) => {
+            eprintln!("procession: a process of the fork server cannot begin: {reason}");
+            CANNOT_BEGIN
+        }
+    }
+}
+
+fn prepared(link: Link) -> Result<i32, String> {
+    // The parent wrote before the child existed. No message: it died first, and nobody is left to tell.
+    let Some(message) = link.recv(None).map_err(|error| error.to_string())? else { return Ok(CANNOT_BEGIN) };
+    let received = match preparation::parse(message) {
+        Ok(received) => received,
+        Err(Refusal::OtherBuild) => {
+            outcome::send_refusal(&link).map_err(|error| error.to_string())?;
+            return Ok(CANNOT_BEGIN);
+        }
+        Err(Refusal::Malformed(why)) => return Err(why.into()),
+        Err(Refusal::Os(error)) => return Err(format!("cannot take what its parent sent ({error})")),
+    };
+    let preparation = received.preparation;
+    let identity =
+        Identity { name: preparation.name, daemon: preparation.daemon, parent: Some(Arc::new(received.parent)) };
+    Ok(run(identity, preparation.target, link))
+}
+
+/// Everything from a ready child on. Returns the exit code.
+pub(crate) fn run(identity: Identity, target: Target<'_>, link: Link) -> i32 {
+    thread::unblock_all_signals();
+    thread::set_process_name(&identity.name);
+    engine().set_identity(identity);
+    if let Err(error) = link.kill_me_when_peer_closes() {
+        eprintln!("procession: cannot tie this process to its parent's life: {error}");
+        return CANNOT_BEGIN;
+    }
+    let code = match target {
+        Target::Task { entry, argument } => {
+            let function = BuildId::current().same_image().and_then(|proof| entry.resolve(proof));
+            match function {
+                Some(function) => report(&link, |output| function(&argument, output)),
+                None => {
+                    eprintln!("procession: the function to run is not in this program's code");
+                    CANNOT_BEGIN
+                }
+            }
+        }
+        Target::Closure(closure) => report(&link, closure),
+        Target::Worker { control, slot } => worker::run(&control, slot),
+        Target::Server { requests } => return forkserver::serve(requests, Some(link)),
+    };
+    // Before the code: what this process started ends with it, or is waited for.
+    engine::leave();
+    code
+}
+
+fn report(link: &Link, target: impl FnOnce(&mut Vec<u8>) -> u32) -> i32 {
+    let mut payload = Vec::new();
+    let tag = target(&mut payload);
+    exit::flush_stdio();
+    match outcome::send_returned(link, tag, &payload) {
+        Ok(()) => i32::from(tag != outcome::tag::VALUE),
+        Err(error) => {
+            eprintln!("procession: cannot give the result of {} bytes to the parent: {error}", payload.len());
+            CANNOT_BEGIN
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What one process has of its own: who it is, which children it has, its fork server, what happens at its exit.
+//! A forked child begins with a fresh one ([`PerProcess`]), so that no lock of the parent's is ever met there.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use procession_sys::Signal;
+use procession_sys::per_process::PerProcess;
+use procession_sys::pidfd::PidFd;
+
+use crate::child::Child;
+use crate::start::forkserver::Server;
+use crate::{Error, Result};
+
+/// This process's engine.
+pub fn engine() -> &'static Engine {
+    static ENGINE: PerProcess<Engine> = PerProcess::new(Engine::default);
+    ENGINE.get()
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Engine {
+    identity: OnceLock<Identity>,
+    me: OnceLock<Arc<PidFd>>,
+    children: Mutex<Vec<Arc<Child>>>,
+    starting: Mutex<()>,
+    pub(crate) server: Mutex<Option<Server>>,
+    started: AtomicU64,
+    leaving: AtomicBool,
+}
+
+/// Who a process is.
+#[derive(Debug)]
+pub struct Identity {
+    /// `MainProcess` in a process that procession did not start.
+    pub name: String,
+    /// See [`crate::preparation::Preparation::daemon`].
+    pub daemon: bool,
+    /// The process that started it; `None` in one that procession did not start.
+    pub parent: Option<Arc<PidFd>>,
+}
+
+// Whether `init()` has run in this image; a forked child inherits the answer, an executed one does not.
+static INITIALIZED: AtomicBool = AtomicBool::new(false);
+
+/// Notes that `init()` was reached; `true` the first time.
+pub(crate) fn set_initialized() -> bool {
+    !INITIALIZED.swap(true, Ordering::Relaxed)
+}
+
+/// Whether `init()` has run.
+pub fn is_initialized() -> bool {
+    INITIALIZED.load(Ordering::Relaxed)
+}
+
+impl Engine {
+    /// Who this process is.
+    pub fn identity(&self) -> &Identity {
+        self.identity.get_or_init(|| Identity { name: "MainProcess".into(), daemon: false, parent: None })
+    }
+
+    pub(crate) fn set_identity(&self, identity: Identity) {
+        // The first statement of a child's bootstrap: nobody can have asked before.
+        let _ = self.identity.set(identity);
+    }
+
+    /// A pidfd of this process, for its children.
+    pub(crate) fn me(&self) -> Result<Arc<PidFd>> {
+        if let Some(me) = self.me.get() {
+            return Ok(me.clone());
+        }
+        let me = PidFd::of_self().map_err(Error::os("cannot open a pidfd (Linux 5.10 or later is needed)"))?;
+        Ok(self.me.get_or_init(|| Arc::new(me)).clone())
+    }
+
+    /// The name of the next process, as `multiprocessing` numbers them: `Process-2`, and `Process-2:1` for its child.
+    pub fn next_name(&self) -> String {
+        let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
+        match (&self.identity().parent, self.identity().name.strip_prefix("Process-")) {
+            (Some(_), Some(ours)) => format!("Process-{ours}:{number}"),
+            _ => format!("Process-{number}"),
+        }
+    }
+
+    /// Children that have not been found ended. Those that have are reaped on the way.
+    pub fn active_children(&self) -> Vec<Arc<Child>> {
+        let mut children = self.children();
+        children.retain(|child| !matches!(child.try_wait(), Ok(Some(_))));
+        children.clone()
+    }
+
+    /// One start at a time: a child forked meanwhile would hold a copy of a link that is not yet in the list.
+    pub(crate) fn starting(&self) -> MutexGuard<'_, ()> {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn adopt(&self, child: &Arc<Child>) -> Result<()> {
+        let mut children = self.children();
+        children.retain(|child| !matches!(child.try_wait(), Ok(Some(_))));
+        children.push(child.clone());
+        drop(children);
+        if self.leaving.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        procession_sys::exit::at_exit(leave).map_err(Error::os("cannot register what must happen at exit"))
+    }
+
+    pub(crate) fn children(&self) -> MutexGuard<'_, Vec<Arc<Child>>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What happens at the exit of a process that has children: daemons are terminated, the others waited for.
+/// Runs in the thread that exits; in forked children the bootstrap calls it, since they leave by `_exit`.
+pub(crate) fn leave() {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let children = std::mem::take(&mut *engine().children());
+    let (daemons, others): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.is_daemon());
+    // A child that cannot be signalled or waited for any more is past helping at exit.
+    for daemon in &daemons {
+        let _ = daemon.signal(Signal::TERM);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    for daemon in &daemons {
+        if daemon.wait(Some(deadline)).is_err() {
+            let _ = daemon.signal(Signal::KILL);
+            let _ = daemon.wait(None);
+        }
+    }
+    for child in &others {
+        let _ = child.wait(None);
+    }
+    let server = engine().server.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(server) = server {
+        let _ = server.end();
+    }
+}

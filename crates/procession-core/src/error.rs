@@ -1,0 +1,134 @@
+//! What can go wrong in the engine, said so that a user can act on it. A face wraps it; it never crosses a process.
+
+use std::io;
+
+use procession_sys::ExitStatus;
+use procession_sys::fork::ForkError;
+use procession_sys::image::BuildId;
+
+/// The engine's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. Each message says what happened, to what, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `init()` has not run, so a new process of this program would not know that it is a child.
+    #[error(
+        "procession::init() was not called: a process started by `{method}` executes this program again and would run \
+         its `main` from the top. Make `procession::init();` the first line of `main` (or use the fork start method)"
+    )]
+    NotInitialized {
+        /// The start method that was asked for.
+        method: &'static str,
+    },
+    /// The child ended before it reached `init()`.
+    #[error(
+        "process {pid} ({status}) ended before it reached procession::init(): make `procession::init();` the first \
+         line of `main` of the program that is executed"
+    )]
+    NotReached {
+        /// The child.
+        pid: u32,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// The child runs another build of the program.
+    #[error(
+        "process {pid} runs another build of this program (ours is {ours}, its is {theirs}): functions cannot be found \
+         there. Was the binary replaced while running, or is another one set by set_executable()? Restart the program"
+    )]
+    OtherBuild {
+        /// The child, or the fork server.
+        pid: u32,
+        /// The build of this process.
+        ours: BuildId,
+        /// The build of the child.
+        theirs: BuildId,
+    },
+    /// A fork with other threads alive.
+    #[error(
+        "fork refused: {others} other thread(s) run in this process, and a lock that one of them holds would stay \
+         locked in the child for ever. Start processes before threads, use Context::forkserver() or Context::spawn(), \
+         or allow it with ThreadsAtFork::assume_safe()"
+    )]
+    OtherThreads {
+        /// Threads besides the caller and the engine's own.
+        others: usize,
+    },
+    /// The object belongs to a process this one was forked from.
+    #[error(
+        "this {what} belongs to the process that this one was forked from, and can only be used there: make a new one \
+         in this process"
+    )]
+    Inherited {
+        /// What was used.
+        what: &'static str,
+    },
+    /// The time given ran out. Nothing is lost: ask again.
+    #[error("the time given ran out before {what}; nothing is lost, it goes on")]
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+    },
+    /// The pool takes no more tasks.
+    #[error("the pool is {state} and takes no more tasks: make a new Pool, or submit before {hint}")]
+    Closed {
+        /// `closed` or `terminated`.
+        state: &'static str,
+        /// The call that closed it.
+        hint: &'static str,
+    },
+    /// The pool was terminated before the task was done.
+    #[error("the pool was terminated before this task was done: call close() and join() first to let tasks finish")]
+    Terminated,
+    /// The pool cannot keep workers alive.
+    #[error("the pool has no worker left and could not start another: {0}")]
+    Broken(#[source] std::sync::Arc<Error>),
+    /// The arguments make no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// The exit status of a child was taken by somebody else.
+    #[error(
+        "the exit status of process {pid} was taken by another wait in this program: do not ignore SIGCHLD and do not \
+         wait for processes that procession started"
+    )]
+    StatusLost {
+        /// The child.
+        pid: u32,
+    },
+    /// A process started by procession, but not by a function's fault, ended when it was needed.
+    #[error("the fork server (process {pid}) ended while it started a process ({status}); tried {tries} times")]
+    ForkServerLost {
+        /// The server.
+        pid: u32,
+        /// How it ended.
+        status: ExitStatus,
+        /// Attempts made.
+        tries: usize,
+    },
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    Os {
+        /// What was tried, and on what.
+        what: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn os(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+        let what = what.into();
+        move |source| Error::Os { what, source }
+    }
+}
+
+impl From<ForkError> for Error {
+    fn from(error: ForkError) -> Self {
+        match error {
+            ForkError::Threads { others } => Error::OtherThreads { others },
+            ForkError::Os(source) => Error::Os { what: "cannot fork this process".into(), source },
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The engine of procession.
+//!
+//! It starts processes, keeps pools of them and moves *payloads* (bytes) between them; it never sees a value of the
+//! user's. The faces (`procession` for Rust, `procession-python` for Python) bring the codec and the language's habits.
+//! This crate promises no stable interface: use a face.
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`start`] | the three start methods behind one small trait |
+//! | [`preparation`] | what a child must know to begin, and its form on the wire |
+//! | [`bootstrap`] | what a child does before its target, and how it leaves |
+//! | [`child`] | a started process as its parent holds it: sentinel, signals, end |
+//! | [`outcome`] | what a target left behind: a value, a panic, or nothing because it died |
+//! | [`engine`] | what one process has of its own: identity, children, fork server, exit |
+//! | [`supervisor`] | the one thread that waits for deaths |
+//! | [`pool`] | workers over one shared segment |
+
+pub mod bootstrap;
+pub mod child;
+pub mod engine;
+mod error;
+pub mod outcome;
+pub mod pool;
+pub mod preparation;
+pub mod start;
+pub mod supervisor;
+mod wire;
+
+pub use error::{Error, Result};
+pub use procession_sys::fork::ThreadsAtFork;
+pub use procession_sys::image::{Entry, EntryFn, Stateless};
+pub use procession_sys::pidfd::{self, current_pid};
+pub use procession_sys::{ExitStatus, Signal};
+
+/// How many processes can usefully run at once: the cores this process may use, by its affinity mask and its
+/// control group's quota.
+pub fn available_parallelism() -> std::num::NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN)
+}

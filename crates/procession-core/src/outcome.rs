@@ -1,0 +1,187 @@
+//! What a target left behind. A child writes it as the last message on its link; the parent reads it once the child has
+//! ended, so that nobody ever waits for a message that a dead process owes.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+
+use procession_sys::image::BuildId;
+use procession_sys::link::{Link, Message, Received};
+use procession_sys::memfd;
+use procession_sys::pidfd::{PidFd, current_pid};
+
+use crate::wire::{Reader, Writer};
+
+/// How a target ended, in the one word that both faces agree on. The payload beside it is in the face's codec.
+pub mod tag {
+    /// The target returned; the payload is its value.
+    pub const VALUE: u32 = 0;
+    /// The target panicked (raised); the payload describes the panic.
+    pub const PANIC: u32 = 1;
+    /// The argument did not decode in the child; the payload says why.
+    pub const UNDECODABLE: u32 = 2;
+    /// The value did not encode in the child; the payload says why.
+    pub const UNENCODABLE: u32 = 3;
+    /// The worker died while it ran the task; the payload is a [`super::Loss`]. Written by the parent.
+    pub const LOST: u32 = 4;
+}
+
+/// Larger payloads go beside the message in a memfd, since one message must fit the link's buffer whole.
+pub(crate) const INLINE_LIMIT: usize = 16 * 1024;
+
+const HELLO: u8 = 1;
+const REFUSED: u8 = 2;
+const RETURNED: u8 = 3;
+const FAILED: u8 = 4;
+
+/// What the parent knows of a child's target after the child has ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The target came to its end; see [`tag`].
+    Returned {
+        /// One of [`tag`].
+        tag: u32,
+        /// In the codec of the face.
+        payload: Vec<u8>,
+    },
+    /// The child began, and ended inside its target.
+    Died,
+    /// The child never reached its bootstrap.
+    NotReached,
+    /// The child is another build of the program.
+    OtherBuild(BuildId),
+}
+
+/// A worker's death as one task saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loss {
+    /// The worker that ran the task.
+    pub pid: u32,
+    /// Its exit code; negative: the signal that killed it; `None`: unknown, its status was taken by another wait.
+    pub code: Option<i32>,
+}
+
+impl Loss {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let message = Writer::default().u32(self.pid).u8(self.code.is_some().into());
+        message.u32(self.code.unwrap_or(0).cast_unsigned()).0
+    }
+
+    /// Reads the payload of [`tag::LOST`].
+    pub fn decode(payload: &[u8]) -> Option<Loss> {
+        let mut reader = Reader(payload);
+        let (pid, known) = (reader.u32()?, reader.u8()? != 0);
+        let code = reader.u32()?.cast_signed();
+        Some(Loss { pid, code: known.then_some(code) })
+    }
+}
+
+/// Child: says that the bootstrap was reached, and attaches its own pidfd where the parent cannot know it otherwise.
+pub(crate) fn send_hello(link: &Link, me: Option<&PidFd>) -> io::Result<()> {
+    let message = Writer::default().u8(HELLO).u32(current_pid()).0;
+    let fds: Vec<_> = me.iter().map(|pidfd| pidfd.as_fd()).collect();
+    link.send_now(&[IoSlice::new(&message)], &fds)
+}
+
+/// Child: says that it is another build and will not run the target.
+pub(crate) fn send_refusal(link: &Link) -> io::Result<()> {
+    let message = Writer::default().u8(REFUSED).bytes(BuildId::current().as_bytes()).0;
+    link.send_now(&[IoSlice::new(&message)], &[])
+}
+
+/// Child: leaves what the target produced. Never blocks, whether the parent reads or not.
+pub(crate) fn send_returned(link: &Link, tag: u32, payload: &[u8]) -> io::Result<()> {
+    let header = Writer::default().u8(RETURNED).u32(tag).0;
+    if payload.len() <= INLINE_LIMIT {
+        return link.send_now(&[IoSlice::new(&header), IoSlice::new(payload)], &[]);
+    }
+    let beside = memfd::from_bytes("procession-outcome", payload)?;
+    link.send_now(&[IoSlice::new(&header)], &[beside.as_fd()])
+}
+
+/// Fork server: says that the child could not be made.
+pub(crate) fn send_failure(link: &Link, error: &io::Error) -> io::Result<()> {
+    let text = error.to_string();
+    let message = Writer::default().u8(FAILED).bytes(text.as_bytes()).0;
+    link.send_now(&[IoSlice::new(&message)], &[])
+}
+
+/// Owner: what [`send_failure`] said.
+pub(crate) fn parse_failure(message: &Message) -> Option<io::Error> {
+    let mut reader = Reader(&message.bytes);
+    let failed = reader.u8()? == FAILED;
+    let text = reader.bytes()?;
+    failed.then(|| io::Error::other(String::from_utf8_lossy(text).into_owned()))
+}
+
+/// Parent: reads what a child that has ended left on its link. `began` says that the child needed no hello (fork).
+pub(crate) fn read(link: &Link, mut began: bool) -> io::Result<Outcome> {
+    while let Received::Message(message) = link.recv_now()? {
+        let mut reader = Reader(&message.bytes);
+        match reader.u8() {
+            Some(HELLO) => began = true,
+            Some(REFUSED) => {
+                let build = reader.bytes().ok_or_else(malformed)?;
+                return Ok(Outcome::OtherBuild(BuildId::from_bytes(build)));
+            }
+            Some(RETURNED) => {
+                let tag = reader.u32().ok_or_else(malformed)?;
+                let payload = match message.fds.first() {
+                    Some(beside) => memfd::read_all(beside.as_fd())?,
+                    None => reader.0.to_vec(),
+                };
+                return Ok(Outcome::Returned { tag, payload });
+            }
+            _ => return Err(malformed()),
+        }
+    }
+    Ok(if began { Outcome::Died } else { Outcome::NotReached })
+}
+
+/// Parent: the pid and pidfd in a hello.
+pub(crate) fn parse_hello(message: Message) -> Option<PidFd> {
+    let mut reader = Reader(&message.bytes);
+    let (kind, pid) = (reader.u8()?, reader.u32()?);
+    let pidfd = message.fds.into_iter().next()?;
+    (kind == HELLO).then(|| PidFd::from_parts(pidfd, pid))
+}
+
+fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a child's message is malformed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_and_large_outcomes_arrive_whole() {
+        for len in [0, 1, INLINE_LIMIT, INLINE_LIMIT + 1, 3 << 20] {
+            let (ours, theirs) = Link::pair().unwrap();
+            let payload: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            send_hello(&theirs, None).unwrap();
+            send_returned(&theirs, tag::PANIC, &payload).unwrap();
+            drop(theirs);
+            match read(&ours, false).unwrap() {
+                Outcome::Returned { tag, payload: got } => assert!(tag == tag::PANIC && got == payload, "{len} bytes"),
+                other => panic!("{len} bytes: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn silence_is_a_death_or_a_missing_init() {
+        let (ours, theirs) = Link::pair().unwrap();
+        drop(theirs);
+        assert!(matches!(read(&ours, false).unwrap(), Outcome::NotReached));
+        assert!(matches!(read(&ours, true).unwrap(), Outcome::Died));
+    }
+
+    #[test]
+    fn a_loss_keeps_its_sign() {
+        for code in [None, Some(0), Some(3), Some(-9)] {
+            let loss = Loss { pid: 42, code };
+            assert_eq!(Loss::decode(&loss.encode()), Some(loss));
+        }
+        assert_eq!(Loss::decode(&[1, 2]), None);
+    }
+}

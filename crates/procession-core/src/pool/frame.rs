@@ -1,0 +1,141 @@
+//! The frame of a chunk in the task ring: a header and the chunk's encoded arguments. Written by the task handler, read
+//! by the worker that claims it, and by the worker handler when that worker dies.
+
+use crate::wire::{Reader, Writer};
+
+/// What a frame says before its items.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Header {
+    /// The job's id in the table of jobs.
+    pub(super) job: u64,
+    /// The face's entry, as [`procession_sys::image::Entry::to_raw`] gives it.
+    pub(super) entry: u64,
+    /// Which chunk of the job.
+    pub(super) chunk: u32,
+    /// The index in the job of the first item here.
+    pub(super) first: u32,
+    /// Items that follow.
+    pub(super) count: u32,
+}
+
+impl Header {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        Writer::default().u64(self.job).u64(self.entry).u32(self.chunk).u32(self.first).u32(self.count).0
+    }
+
+    /// Splits a frame into its header and its items.
+    pub(super) fn parse(frame: &[u8]) -> Option<(Header, &[u8])> {
+        let mut reader = Reader(frame);
+        let (job, entry) = (reader.u64()?, reader.u64()?);
+        let (chunk, first, count) = (reader.u32()?, reader.u32()?, reader.u32()?);
+        Some((Header { job, entry, chunk, first, count }, reader.0))
+    }
+}
+
+/// Encoded arguments of a job, one behind the other, each with its length before it.
+#[derive(Debug, Default)]
+pub struct Items {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl Items {
+    /// Room for about so many small items.
+    pub fn with_capacity(items: usize) -> Items {
+        Items { bytes: Vec::with_capacity(items.min(1 << 20) * 16), count: 0 }
+    }
+
+    /// Appends what `encode` writes as one item. An error leaves the items as they were.
+    ///
+    /// # Errors
+    ///
+    /// The error of `encode`, or `too_large` beyond 4 GiB for one item or 2^32 items.
+    pub fn push<E>(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        too_large: impl FnOnce() -> E,
+    ) -> Result<(), E> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 4]);
+        let encoded = encode(&mut self.bytes);
+        let len = u32::try_from(self.bytes.len() - start - 4);
+        match (encoded, len, self.count.checked_add(1)) {
+            (Ok(()), Ok(len), Some(count)) => {
+                self.bytes[start..start + 4].copy_from_slice(&len.to_le_bytes());
+                self.count = count;
+                Ok(())
+            }
+            (encoded, ..) => {
+                self.bytes.truncate(start);
+                Err(encoded.err().unwrap_or_else(too_large))
+            }
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Takes the next item off `items`.
+pub(super) fn next_item<'a>(items: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut reader = Reader(items);
+    let item = reader.bytes()?;
+    *items = reader.0;
+    Some(item)
+}
+
+/// The byte length of the first `count` items.
+pub(super) fn span(items: &[u8], count: u32) -> Option<usize> {
+    let mut rest = items;
+    for _ in 0..count {
+        next_item(&mut rest)?;
+    }
+    Some(items.len() - rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_comes_back() {
+        let mut items = Items::default();
+        for item in [&b"one"[..], b"", b"three"] {
+            items.push(|out| Ok::<_, ()>(out.extend_from_slice(item)), || ()).unwrap();
+        }
+        let header = Header { job: 1 << 40, entry: u64::MAX, chunk: 3, first: 7, count: 3 };
+        let frame = [header.encode(), items.bytes().to_vec()].concat();
+        let (got, mut rest) = Header::parse(&frame).unwrap();
+        assert_eq!(got, header);
+        assert_eq!(span(rest, 2), Some(4 + 3 + 4));
+        assert_eq!(next_item(&mut rest), Some(&b"one"[..]));
+        assert_eq!(next_item(&mut rest), Some(&b""[..]));
+        assert_eq!(next_item(&mut rest), Some(&b"three"[..]));
+        assert_eq!(next_item(&mut rest), None);
+    }
+
+    #[test]
+    fn an_item_that_does_not_encode_leaves_no_trace() {
+        let mut items = Items::default();
+        let refused = items.push(
+            |out| {
+                out.push(1);
+                Err("no")
+            },
+            || "too large",
+        );
+        assert_eq!(refused, Err("no"));
+        assert!(items.is_empty() && items.bytes().is_empty());
+    }
+}

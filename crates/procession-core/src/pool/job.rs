@@ -1,0 +1,215 @@
+//! A job: all tasks of one call, and what has come back of them. Lives in the parent; filled by whichever thread drains
+//! results, read by the thread that asks for them.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::wire::Reader;
+use crate::{Error, Result};
+
+/// What came back of a job's tasks, or why nothing will.
+type Finished = Result<Vec<Chunk>, Arc<Error>>;
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) id: u64,
+    progress: Mutex<Progress>,
+    finished: OnceLock<Finished>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    chunks: Vec<Chunk>,
+    remaining: usize,
+}
+
+/// Consecutive tasks of a job. A chunk is run by one worker at a time, in order, so its results arrive in order.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// Index of the first task not yet accounted for.
+    next: u32,
+    /// One past the last task.
+    end: u32,
+    /// For each task accounted for: tag, length, payload.
+    records: Vec<u8>,
+}
+
+impl Job {
+    /// `sizes`: the number of tasks in each chunk.
+    pub(super) fn new(id: u64, sizes: &[u32]) -> Job {
+        let mut next = 0;
+        let chunks: Vec<_> = sizes
+            .iter()
+            .map(|size| {
+                let chunk = Chunk { next, end: next + size, records: Vec::new() };
+                next += size;
+                chunk
+            })
+            .collect();
+        let progress = Mutex::new(Progress { chunks, remaining: next as usize });
+        Job { id, progress, finished: OnceLock::new() }
+    }
+
+    /// A job of no tasks.
+    pub(super) fn finished() -> Job {
+        let job = Job::new(0, &[]);
+        let set = job.finished.set(Ok(Vec::new()));
+        debug_assert!(set.is_ok(), "a new job is not finished");
+        job
+    }
+
+    /// Enters the result of task `index`. One that is not the next of its chunk is a copy of one entered before, and is
+    /// dropped. `true` when it was the job's last.
+    pub(super) fn deliver(&self, chunk: u32, index: u32, tag: u32, payload: &[u8]) -> bool {
+        let mut progress = self.progress();
+        let Some(chunk) = progress.chunks.get_mut(chunk as usize) else { return false };
+        if index != chunk.next || index == chunk.end {
+            return false;
+        }
+        chunk.next += 1;
+        let len = u32::try_from(payload.len()).expect("a record's length is a u32");
+        chunk.records.reserve(8 + payload.len());
+        chunk.records.extend_from_slice(&tag.to_le_bytes());
+        chunk.records.extend_from_slice(&len.to_le_bytes());
+        chunk.records.extend_from_slice(payload);
+        progress.remaining -= 1;
+        if progress.remaining > 0 {
+            return false;
+        }
+        let chunks = std::mem::take(&mut progress.chunks);
+        self.finished.set(Ok(chunks)).is_ok()
+    }
+
+    /// The next task of a chunk that has not been accounted for, if the chunk has any left.
+    pub(super) fn next_of(&self, chunk: u32) -> Option<u32> {
+        let progress = self.progress();
+        let chunk = progress.chunks.get(chunk as usize)?;
+        (chunk.next < chunk.end).then_some(chunk.next)
+    }
+
+    /// Ends the job without the results that are missing; one that is finished stays as it is.
+    pub(super) fn fail(&self, error: &Arc<Error>) -> bool {
+        self.finished.set(Err(error.clone())).is_ok()
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.get().is_some()
+    }
+
+    /// Visits every task's result in order: index, tag, payload.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended the job early; `None` while it is not finished.
+    pub(super) fn visit(&self, mut visitor: impl FnMut(usize, u32, &[u8])) -> Option<Result<(), Arc<Error>>> {
+        let chunks = match self.finished.get()? {
+            Ok(chunks) => chunks,
+            Err(error) => return Some(Err(error.clone())),
+        };
+        let mut index = 0;
+        for chunk in chunks {
+            let mut records = Reader(&chunk.records);
+            while let (Some(tag), Some(payload)) = (records.u32(), records.bytes()) {
+                visitor(index, tag, payload);
+                index += 1;
+            }
+        }
+        Some(Ok(()))
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The jobs that are not finished, by id. An id is used once: its upper half is the use of its lower half.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    places: Vec<(u32, Option<Arc<Job>>)>,
+    free: Vec<u32>,
+    live: usize,
+}
+
+impl Jobs {
+    pub(super) fn add(&mut self, sizes: &[u32]) -> Arc<Job> {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push((0, None));
+            u32::try_from(self.places.len() - 1).expect("fewer than 2^32 jobs at once")
+        });
+        let (uses, job) = &mut self.places[place as usize];
+        *uses = uses.wrapping_add(1);
+        let new = Arc::new(Job::new(u64::from(*uses) << 32 | u64::from(place), sizes));
+        *job = Some(new.clone());
+        self.live += 1;
+        new
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<Arc<Job>> {
+        let (_, job) = self.places.get(id as u32 as usize)?;
+        job.as_ref().filter(|job| job.id == id).cloned()
+    }
+
+    pub(super) fn remove(&mut self, id: u64) {
+        let place = id as u32;
+        let Some((_, job)) = self.places.get_mut(place as usize) else { return };
+        if job.as_ref().is_some_and(|job| job.id == id) {
+            *job = None;
+            self.free.push(place);
+            self.live -= 1;
+        }
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<Arc<Job>> {
+        let jobs: Vec<_> = self.places.iter().filter_map(|(_, job)| job.clone()).collect();
+        jobs.iter().for_each(|job| self.remove(job.id));
+        jobs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(job: &Job) -> Vec<(usize, u32, Vec<u8>)> {
+        let mut seen = Vec::new();
+        job.visit(|index, tag, payload| seen.push((index, tag, payload.to_vec()))).unwrap().unwrap();
+        seen
+    }
+
+    #[test]
+    fn results_are_in_order_whatever_order_chunks_finish_in() {
+        let job = Job::new(1, &[2, 1]);
+        assert!(!job.deliver(1, 2, 0, b"c"));
+        assert!(!job.deliver(0, 0, 0, b"a"));
+        assert!(job.visit(|_, _, _| ()).is_none());
+        assert!(job.deliver(0, 1, 1, b"b"));
+        assert_eq!(results(&job), [(0, 0, b"a".to_vec()), (1, 1, b"b".to_vec()), (2, 0, b"c".to_vec())]);
+    }
+
+    #[test]
+    fn a_second_copy_of_a_result_is_dropped() {
+        let job = Job::new(1, &[2]);
+        job.deliver(0, 0, 0, b"a");
+        assert_eq!(job.next_of(0), Some(1));
+        job.deliver(0, 0, 0, b"again");
+        assert!(job.deliver(0, 1, 0, b"b"));
+        assert!(!job.deliver(0, 2, 0, b"beyond"));
+        assert_eq!(results(&job).len(), 2);
+        assert_eq!(job.next_of(0), None);
+    }
+
+    #[test]
+    fn an_id_is_never_used_twice() {
+        let mut jobs = Jobs::default();
+        let first = jobs.add(&[1]).id;
+        jobs.remove(first);
+        let second = jobs.add(&[1]).id;
+        assert_ne!(first, second);
+        assert!(jobs.get(first).is_none() && jobs.get(second).is_some());
+        jobs.remove(first);
+        assert_eq!(jobs.live(), 1);
+    }
+}

@@ -1,0 +1,263 @@
+//! The pool: workers that take tasks from one shared segment.
+//!
+//! ```text
+//!            parent                          segment                       worker 0..n
+//!   ┌──────────────────────┐        ┌───────────────────────┐       ┌───────────────────────┐
+//!   │ caller: map, apply   │        │                       │       │                       │
+//!   │   task handler ──────┼─push──▶│ task ring             ├─claim▶│ inbox: claimed frames │
+//!   │   result handler ◀───┼─drain──┤ result stream, one    │◀write─┤ run, one item a time  │
+//!   │     (in whoever      │        │   for each worker     │       │                       │
+//!   │      waits)          │        │ slot, one for each:   │       └──────────┬────────────┘
+//!   │   worker handler ◀───┼─take───┤   lease, hands        │                  │ dies
+//!   │     (own thread)     │  back  └───────────────────────┘                  │
+//!   │        ▲             │                                                   │
+//!   │   supervisor ◀───────┼───────────────────── pidfd ───────────────────────┘
+//!   └──────────────────────┘
+//! ```
+//!
+//! | role | file | runs in |
+//! |---|---|---|
+//! | task handler | `task_handler.rs` | the thread that submits |
+//! | result handler | `result_handler.rs` | the thread that waits for a result; else the pool's thread |
+//! | worker handler | `worker_handler.rs` | the pool's thread |
+//! | worker | `worker.rs` | the worker process |
+//!
+//! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
+//! its job. A result counts from the one store that commits it to the worker's stream. What a dead worker had
+//! committed counts, the task it ran is lost, what it had only claimed goes back to the ring.
+//! Lock order: `workers`, then `readers`, then `jobs`; the ring's lock is taken alone.
+
+pub mod frame;
+mod job;
+mod result_handler;
+mod task_handler;
+pub mod worker;
+mod worker_handler;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use procession_shm::Control;
+use procession_sys::image::Entry;
+use procession_sys::per_process::fork_generation;
+
+use crate::start::Start;
+use crate::{Error, Result};
+use frame::Items;
+use job::{Job, Jobs};
+use result_handler::{Reader, Turn};
+use worker_handler::{Events, Workers};
+
+/// The most workers a pool can have.
+pub const MAX_WORKERS: usize = 1024;
+
+/// A pool of worker processes.
+///
+/// Dropping it terminates the workers; results that were not ready become [`Error::Terminated`].
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+/// What the pool's threads share.
+struct Shared {
+    control: Arc<Control>,
+    starter: &'static dyn Start,
+    generation: u64,
+    state: AtomicU8,
+    jobs: Mutex<Jobs>,
+    /// How many jobs are not finished; the table's own count, readable without its lock.
+    outstanding: AtomicUsize,
+    readers: Mutex<Vec<Reader>>,
+    turn: Mutex<Turn>,
+    turned: Condvar,
+    workers: Mutex<Workers>,
+    /// Some slot has no worker: the next thread that may start processes is to look.
+    vacant: AtomicBool,
+    events: Mutex<Events>,
+    happened: Condvar,
+    /// The pool's thread sleeps without a tick, and whoever gives it work must wake it.
+    dozing: AtomicBool,
+    broken: Mutex<Option<Arc<Error>>>,
+}
+
+/// Tasks are taken.
+const OPEN: u8 = 0;
+/// No more tasks are taken; those that were are finished.
+const CLOSED: u8 = 1;
+/// Workers are killed, tasks are given up.
+const TERMINATED: u8 = 2;
+
+impl Pool {
+    /// Starts `workers` workers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for no or too many workers; what the start method says.
+    pub fn new(workers: usize, starter: &'static dyn Start) -> Result<Pool> {
+        if !(1..=MAX_WORKERS).contains(&workers) {
+            return Err(Error::Invalid(format!(
+                "a pool needs 1 to {MAX_WORKERS} workers, not {workers}: try available_parallelism()"
+            )));
+        }
+        let control = Control::create(workers).map_err(Error::os("cannot make the pool's shared memory"))?;
+        let shared = Arc::new(Shared {
+            control: Arc::new(control),
+            starter,
+            generation: fork_generation(),
+            state: AtomicU8::new(OPEN),
+            jobs: Mutex::default(),
+            outstanding: AtomicUsize::new(0),
+            readers: Mutex::new((0..workers).map(|_| Reader::default()).collect()),
+            turn: Mutex::default(),
+            turned: Condvar::new(),
+            workers: Mutex::new(Workers::new(workers)),
+            vacant: AtomicBool::new(false),
+            events: Mutex::default(),
+            happened: Condvar::new(),
+            dozing: AtomicBool::new(false),
+            broken: Mutex::default(),
+        });
+        // From here on the drop of `pool` ends what was started.
+        let pool = Pool { shared };
+        for slot in 0..workers {
+            pool.shared.hire(slot)?;
+        }
+        pool.shared.clone().begin_worker_handler()?;
+        Ok(pool)
+    }
+
+    /// How many workers it keeps.
+    pub fn size(&self) -> usize {
+        self.shared.control.slots()
+    }
+
+    /// The pids of the workers that are alive now.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.shared.worker_pids()
+    }
+
+    /// Submits a job: `entry` over each item. `chunk` is the number of items that travel together; `None` lets the
+    /// pool choose, large at first and small at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] after `close` or `terminate`; [`Error::Broken`]; [`Error::Inherited`] in a forked child;
+    /// [`Error::Invalid`] for a chunk of 0, or when the shared memory cannot take the job.
+    pub fn submit(&self, entry: Entry, items: &Items, chunk: Option<usize>) -> Result<Handle> {
+        self.shared.check_owner("Pool")?;
+        let job = self.shared.submit(entry, items, chunk)?;
+        Ok(Handle { shared: self.shared.clone(), job })
+    }
+
+    /// Takes no more tasks. Workers end when those that were taken are finished.
+    pub fn close(&self) {
+        if self.shared.check_owner("Pool").is_ok() {
+            let _ = self.shared.state.compare_exchange(OPEN, CLOSED, Ordering::SeqCst, Ordering::SeqCst);
+            self.shared.poke();
+        }
+    }
+
+    /// Kills the workers and gives up what is not finished. Returns when they are gone.
+    pub fn terminate(&self) {
+        // D state aside, a killed process is gone in no time; a bound all the same, so that no drop blocks for ever.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        if self.shared.check_owner("Pool").is_ok() {
+            self.shared.terminate();
+            self.shared.wait_gone(Some(Instant::now() + PATIENCE));
+        }
+    }
+
+    /// Waits until every task is finished and every worker has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] before `close` or `terminate`, since it would wait for ever.
+    pub fn join(&self) -> Result<()> {
+        self.shared.check_owner("Pool")?;
+        if self.shared.state() == OPEN {
+            return Err(Error::Invalid(
+                "join() waits for workers to end, and those of an open pool never do: call \
+                                       close() (finish all tasks) or terminate() (give them up) first"
+                    .into(),
+            ));
+        }
+        self.shared.wait_until(|| self.shared.outstanding.load(Ordering::SeqCst) == 0, None);
+        self.shared.poke();
+        self.shared.wait_gone(None);
+        Ok(())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.terminate();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = ["open", "closed", "terminated"][usize::from(self.shared.state())];
+        f.debug_struct("Pool")
+            .field("workers", &self.size())
+            .field("start_method", &self.shared.starter.method())
+            .field("state", &state)
+            .field("outstanding", &self.shared.outstanding.load(Ordering::Relaxed))
+            .finish()
+    }
+}
+
+/// A submitted job, as its submitter holds it. Dropping it lets the tasks run and their results go.
+pub struct Handle {
+    shared: Arc<Shared>,
+    job: Arc<Job>,
+}
+
+impl Handle {
+    /// Waits until every task has a result; `false` when the deadline came first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.shared.check_owner("AsyncResult")?;
+        Ok(self.shared.wait_until(|| self.job.is_finished(), deadline))
+    }
+
+    /// Whether every task has a result now.
+    pub fn is_finished(&self) -> bool {
+        if !self.job.is_finished() && self.shared.check_owner("AsyncResult").is_ok() {
+            self.shared.drain();
+        }
+        self.job.is_finished()
+    }
+
+    /// Visits every task's result in order: index, tag (see [`crate::outcome::tag`]), payload.
+    ///
+    /// # Errors
+    ///
+    /// What ended the job early; `None` while it is not finished.
+    pub fn visit(&self, visitor: impl FnMut(usize, u32, &[u8])) -> Option<Result<(), Arc<Error>>> {
+        self.job.visit(visitor)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("finished", &self.job.is_finished()).finish()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> u8 {
+        self.state.load(Ordering::SeqCst)
+    }
+
+    fn check_owner(&self, what: &'static str) -> Result<()> {
+        if self.generation != fork_generation() {
+            return Err(Error::Inherited { what });
+        }
+        Ok(())
+    }
+}

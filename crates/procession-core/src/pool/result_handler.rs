@@ -1,0 +1,210 @@
+//! The result handler: takes results off the workers' streams and completes their jobs.
+//!
+//! It has no thread of its own. Of the threads that wait for results, one has the *turn*: it sleeps where workers wake
+//! it, drains every stream, and so completes the others' jobs too; they wait until it has or until the turn is free.
+//! So the usual round trip, one thread that waits for its own result, has one wake each way and no hop between threads.
+//! Results that nobody waits for are drained by the pool's thread at its tick.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use procession_shm::{Spin, StreamReader};
+
+use super::job::{Job, Jobs};
+use super::{Shared, worker};
+use crate::Error;
+use crate::start::Method;
+use crate::wire;
+
+/// The parent's end of one worker's result stream.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    stream: StreamReader,
+    current: Option<Current>,
+}
+
+/// The chunk whose results are arriving.
+#[derive(Debug)]
+struct Current {
+    /// `None`: the job has been given up.
+    job: Option<Arc<Job>>,
+    chunk: u32,
+    next: u32,
+}
+
+/// Who waits for results.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    taken: bool,
+    /// Threads that wait for the turn or for a result; nobody is woken, at the price of a system call, for none.
+    waiting: usize,
+}
+
+/// A stream holds what no worker writes.
+#[derive(Debug)]
+pub(super) struct Senseless;
+
+impl Shared {
+    /// Waits until `done`, handling results meanwhile; `false` when the deadline came first.
+    pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
+        let spin = Spin::new(self.control.slots() + 1);
+        while !done() {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                // One last look, so that a deadline of now is a poll.
+                self.drain();
+                return done();
+            }
+            if self.starter.method() == Method::Fork && self.vacant.load(Ordering::SeqCst) {
+                self.refill();
+            }
+            if !self.take_turn() {
+                self.wait_for_turn(&done, deadline);
+                continue;
+            }
+            while self.drain() && !done() {}
+            if !done() {
+                let news = || done() || self.has_results() || self.vacancy_is_mine();
+                self.control.result_gate().wait_until(deadline, &spin, news);
+                self.drain();
+            }
+            self.pass_turn();
+        }
+        true
+    }
+
+    /// Takes what workers have committed; `true` if that was anything.
+    pub(super) fn drain(&self) -> bool {
+        let mut any = false;
+        let mut senseless = None;
+        let mut readers = self.readers();
+        for (slot, reader) in readers.iter_mut().enumerate() {
+            match self.drain_slot(slot, reader) {
+                Ok(some) => any |= some,
+                Err(Senseless) => senseless = Some(slot),
+            }
+        }
+        drop(readers);
+        if let Some(slot) = senseless {
+            // Only a worker whose memory is overwritten writes such a stream. Its death accounts for its tasks.
+            self.kill_worker(slot);
+        }
+        any
+    }
+
+    pub(super) fn drain_slot(&self, slot: usize, reader: &mut Reader) -> Result<bool, Senseless> {
+        let stream = self.control.stream(slot);
+        if stream.is_empty() {
+            return Ok(false);
+        }
+        let Reader { stream: pending, current } = reader;
+        let mut understood = true;
+        let drained = pending.drain(stream, |tag, payload| {
+            understood = understood && self.receive(current, tag, payload).is_some();
+        });
+        if drained.is_err() || !understood { Err(Senseless) } else { Ok(true) }
+    }
+
+    /// Enters one record; `None` if it makes no sense.
+    fn receive(&self, current: &mut Option<Current>, tag: u32, mut payload: &[u8]) -> Option<()> {
+        if tag & worker::FIRST != 0 {
+            let mut reader = wire::Reader(payload);
+            let (id, chunk, next) = (reader.u64()?, reader.u32()?, reader.u32()?);
+            payload = reader.0;
+            let job = match current.take() {
+                Some(Current { job: Some(job), .. }) if job.id == id => Some(job),
+                _ => self.jobs().get(id),
+            };
+            *current = Some(Current { job, chunk, next });
+        }
+        let Current { job, chunk, next } = current.as_mut()?;
+        if let Some(job) = job
+            && job.deliver(*chunk, *next, tag & !worker::FIRST, payload)
+        {
+            self.retire(job);
+        }
+        *next += 1;
+        Some(())
+    }
+
+    /// Takes a finished job off the table and tells who waits.
+    pub(super) fn retire(&self, job: &Job) {
+        {
+            let mut jobs = self.jobs();
+            jobs.remove(job.id);
+            self.outstanding.store(jobs.live(), Ordering::SeqCst);
+        }
+        self.announce();
+    }
+
+    /// Ends every job that is not finished.
+    pub(super) fn give_up(&self, error: &Arc<Error>) {
+        let jobs = {
+            let mut jobs = self.jobs();
+            let drained = jobs.drain();
+            self.outstanding.store(jobs.live(), Ordering::SeqCst);
+            drained
+        };
+        for job in &jobs {
+            job.fail(error);
+        }
+        self.announce();
+    }
+
+    /// Wakes every thread that waits for results, whatever it waits for.
+    pub(super) fn announce(&self) {
+        // Under the lock, so that nobody is between its look at a job and its sleep.
+        if self.turn().waiting > 0 {
+            self.turned.notify_all();
+        }
+        self.control.result_gate().wake(1);
+    }
+
+    fn has_results(&self) -> bool {
+        (0..self.control.slots()).any(|slot| !self.control.stream(slot).is_empty())
+    }
+
+    fn vacancy_is_mine(&self) -> bool {
+        self.starter.method() == Method::Fork && self.vacant.load(Ordering::SeqCst)
+    }
+
+    fn take_turn(&self) -> bool {
+        !std::mem::replace(&mut self.turn().taken, true)
+    }
+
+    fn pass_turn(&self) {
+        let mut turn = self.turn();
+        turn.taken = false;
+        if turn.waiting > 0 {
+            self.turned.notify_all();
+        }
+    }
+
+    fn wait_for_turn(&self, done: &impl Fn() -> bool, deadline: Option<Instant>) {
+        let mut turn = self.turn();
+        if !turn.taken || done() {
+            return;
+        }
+        turn.waiting += 1;
+        let mut turn = match deadline {
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.turned.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner),
+        };
+        turn.waiting -= 1;
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn readers(&self) -> MutexGuard<'_, Vec<Reader>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

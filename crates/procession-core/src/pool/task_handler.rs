@@ -1,0 +1,153 @@
+//! The task handler: cuts a job into chunks and pushes them into the task ring. Runs in the thread that submits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use procession_sys::image::Entry;
+
+use super::frame::{Header, Items, span};
+use super::job::Job;
+use super::{CLOSED, OPEN, Shared};
+use crate::{Error, Result};
+
+// How much is pushed before workers get a turn at the ring's lock.
+const PUSH_BYTES: usize = 256 * 1024;
+
+impl Shared {
+    pub(super) fn submit(&self, entry: Entry, items: &Items, chunk: Option<usize>) -> Result<Arc<Job>> {
+        let sizes = match chunk {
+            Some(0) => return Err(Error::Invalid("a chunk needs at least one task, not 0".into())),
+            Some(size) => explicit_chunks(items.len(), size),
+            None => guided_chunks(items.len(), self.control.slots()),
+        };
+        self.check_open()?;
+        if items.is_empty() {
+            return Ok(Arc::new(Job::finished()));
+        }
+        let job = {
+            let mut jobs = self.jobs();
+            let job = jobs.add(&sizes);
+            self.outstanding.store(jobs.live(), Ordering::SeqCst);
+            job
+        };
+        if let Err(error) = self.push_chunks(&job, entry, items, &sizes) {
+            // Chunks that are already in the ring find no job and are dropped.
+            self.retire(&job);
+            return Err(error);
+        }
+        self.stir();
+        // A pool that was terminated or broke meanwhile may have missed this job.
+        if let Err(error) = self.check_serving() {
+            self.give_up(&Arc::new(error));
+        }
+        Ok(job)
+    }
+
+    /// Puts frames that were claimed and never begun back into the ring.
+    pub(super) fn requeue(&self, frames: &[Vec<u8>]) -> Result<()> {
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let mut ring = self.control.tasks().lock(0).map_err(Error::os("cannot lock the task ring"))?;
+        for frame in frames {
+            ring.push(&[frame]).map_err(ring_full)?;
+        }
+        drop(ring);
+        self.wake_workers(frames.len());
+        Ok(())
+    }
+
+    fn push_chunks(&self, job: &Job, entry: Entry, items: &Items, sizes: &[u32]) -> Result<()> {
+        let mut rest = items.bytes();
+        let (mut chunk, mut first) = (0, 0);
+        while chunk < sizes.len() {
+            let from = chunk;
+            let mut pushed = 0;
+            let mut ring = self.control.tasks().lock(0).map_err(Error::os("cannot lock the task ring"))?;
+            while chunk < sizes.len() && pushed < PUSH_BYTES {
+                let count = sizes[chunk];
+                let header = Header { job: job.id, entry: entry.to_raw(), chunk: chunk as u32, first, count };
+                let len = span(rest, count).expect("items hold as many as they count");
+                ring.push(&[&header.encode(), &rest[..len]]).map_err(ring_full)?;
+                rest = &rest[len..];
+                (chunk, first, pushed) = (chunk + 1, first + count, pushed + len);
+            }
+            drop(ring);
+            self.wake_workers(chunk - from);
+        }
+        Ok(())
+    }
+
+    fn wake_workers(&self, frames: usize) {
+        self.control.task_gate().wake(frames.min(self.control.slots()) as u32);
+    }
+
+    fn check_open(&self) -> Result<()> {
+        self.check_serving()?;
+        match self.state() {
+            OPEN => Ok(()),
+            CLOSED => Err(Error::Closed { state: "closed", hint: "close()" }),
+            _ => Err(Error::Closed { state: "terminated", hint: "terminate()" }),
+        }
+    }
+
+    fn check_serving(&self) -> Result<()> {
+        if let Some(broken) = self.broken().as_ref() {
+            return Err(Error::Broken(broken.clone()));
+        }
+        if self.state() > CLOSED {
+            return Err(Error::Closed { state: "terminated", hint: "terminate()" });
+        }
+        Ok(())
+    }
+}
+
+fn ring_full(error: procession_shm::RingFull) -> Error {
+    Error::Invalid(format!("the pool cannot take this task: {error}. Send less at once, or wait for results first"))
+}
+
+fn explicit_chunks(tasks: usize, size: usize) -> Vec<u32> {
+    let size = size.min(tasks.max(1));
+    let mut sizes = vec![size as u32; tasks / size];
+    if tasks % size > 0 {
+        sizes.push((tasks % size) as u32);
+    }
+    sizes
+}
+
+/// Guided self-scheduling: each chunk is a share of what is left, so that the first are large (few frames) and the last
+/// are single tasks (no worker waits long for a straggler).
+fn guided_chunks(tasks: usize, workers: usize) -> Vec<u32> {
+    const SHARES: usize = 4;
+    let mut sizes = Vec::new();
+    let mut left = tasks;
+    while left > 0 {
+        let size = left.div_ceil(SHARES * workers);
+        sizes.push(size as u32);
+        left -= size;
+    }
+    sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn explicit_chunks_are_honoured_to_the_letter() {
+        assert_eq!(explicit_chunks(10, 4), [4, 4, 2]);
+        assert_eq!(explicit_chunks(8, 4), [4, 4]);
+        assert_eq!(explicit_chunks(3, 100), [3]);
+        assert_eq!(explicit_chunks(0, 5), []);
+    }
+
+    #[test]
+    fn guided_chunks_shrink_to_single_tasks_and_cover_all() {
+        for (tasks, workers) in [(0, 1), (1, 4), (1000, 2), (1_000_000, 8)] {
+            let sizes = guided_chunks(tasks, workers);
+            assert_eq!(sizes.iter().map(|size| *size as usize).sum::<usize>(), tasks);
+            assert!(sizes.is_sorted_by(|a, b| a >= b));
+            assert!(tasks == 0 || sizes.last() == Some(&1));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The worker: claims frames from the task ring, runs their items, commits each result to its stream. This is the main
+//! loop of a worker process, in its only thread.
+//!
+//! It claims no more at once than a fair share of what is queued, and no more than it will likely finish soon, so that
+//! little waits behind a task that takes long. What does wait too long the parent takes back.
+
+use std::time::{Duration, Instant};
+
+use procession_shm::{ClaimLimit, Control, MAX_RECORD, Slot, Spin};
+use procession_sys::image::{BuildId, Entry, EntryFn, SameImage};
+
+use super::frame::{Header, next_item};
+use crate::outcome::tag;
+use crate::wire::Writer;
+
+/// Set in the tag of the first result of a chunk: the payload begins with job, chunk and index.
+pub(super) const FIRST: u32 = 1 << 31;
+
+// What a worker that cannot serve exits with.
+const CANNOT_SERVE: i32 = 70;
+
+/// Serves until the pool is closed and no task is left. Returns the exit code.
+pub(crate) fn run(control: &Control, slot: u32) -> i32 {
+    match Worker::new(control, slot).map(Worker::serve) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            eprintln!("procession: worker {slot} cannot use the pool's shared memory: {error}");
+            CANNOT_SERVE
+        }
+        Err(why) => {
+            eprintln!("procession: worker {slot} cannot begin: {why}");
+            CANNOT_SERVE
+        }
+    }
+}
+
+struct Worker<'a> {
+    control: &'a Control,
+    index: u32,
+    slot: &'a Slot,
+    spin: Spin,
+    pace: Pace,
+    proof: SameImage,
+    /// The entry looked up last, since a job's frames all name the same.
+    known: Option<(u64, EntryFn)>,
+    output: Vec<u8>,
+}
+
+impl<'a> Worker<'a> {
+    fn new(control: &'a Control, index: u32) -> Result<Worker<'a>, &'static str> {
+        if index as usize >= control.slots() {
+            return Err("the pool has no such slot");
+        }
+        Ok(Worker {
+            control,
+            index,
+            slot: control.slot(index as usize),
+            spin: Spin::new(control.slots() + 1),
+            pace: Pace::default(),
+            proof: BuildId::current().same_image().ok_or("this image has no identity")?,
+            known: None,
+            output: Vec::new(),
+        })
+    }
+
+    fn serve(mut self) -> std::io::Result<()> {
+        self.slot.set_ready();
+        loop {
+            if self.claim()? {
+                self.run_claimed()?;
+            } else if self.control.is_closed() {
+                self.slot.set_finished();
+                return Ok(());
+            } else {
+                let control = self.control;
+                let news = || !control.tasks().is_empty() || control.is_closed();
+                control.task_gate().wait_until(None, &self.spin, news);
+            }
+        }
+    }
+
+    fn claim(&mut self) -> std::io::Result<bool> {
+        let ring = self.control.tasks();
+        if ring.is_empty() {
+            return Ok(false);
+        }
+        let mut ring = ring.lock(self.index + 1)?;
+        let limit = self.pace.share(ring.len() as usize, self.control.slots());
+        Ok(ring.claim(self.slot, limit)? > 0)
+    }
+
+    fn run_claimed(&mut self) -> std::io::Result<()> {
+        let begun = Instant::now();
+        let mut frames = 0;
+        while let Some(frame) = self.slot.begin_next() {
+            self.run_frame(frame)?;
+            frames += 1;
+        }
+        self.pace.learn(frames, begun.elapsed());
+        if self.slot.is_bulky() {
+            self.control.tasks().lock(self.index + 1)?.trim(self.slot)?;
+        }
+        self.control.result_gate().wake(1);
+        Ok(())
+    }
+
+    fn run_frame(&mut self, frame: &[u8]) -> std::io::Result<()> {
+        let Some((header, mut items)) = Header::parse(frame) else { return Err(torn()) };
+        let function = self.function(header.entry);
+        let stream = self.control.stream(self.index as usize);
+        let gate = self.control.result_gate();
+        for index in header.first..header.first + header.count {
+            let item = next_item(&mut items).ok_or_else(torn)?;
+            self.output.clear();
+            let tag = match function {
+                Some(function) => function(item, &mut self.output),
+                None => {
+                    self.output.extend_from_slice(b"the task's function is not in this program's code");
+                    tag::UNDECODABLE
+                }
+            };
+            let tag = self.bounded(tag);
+            if index == header.first {
+                let id = Writer::default().u64(header.job).u32(header.chunk).u32(index).0;
+                stream.write(tag | FIRST, &[&id, &self.output], gate);
+            } else {
+                stream.write(tag, &[&self.output], gate);
+            }
+        }
+        // A large result is not kept for the next one.
+        self.output.shrink_to(1 << 20);
+        Ok(())
+    }
+
+    /// A result that no stream can take is an error of its task, like one that does not encode.
+    fn bounded(&mut self, tag: u32) -> u32 {
+        const MOST: usize = MAX_RECORD - 64;
+        if self.output.len() <= MOST {
+            return tag;
+        }
+        let text = format!("it takes {} bytes, and a result may take {MOST}", self.output.len());
+        self.output = text.into_bytes();
+        tag::UNENCODABLE
+    }
+
+    fn function(&mut self, entry: u64) -> Option<EntryFn> {
+        match self.known {
+            Some((known, function)) if known == entry => Some(function),
+            _ => {
+                let function = Entry::from_raw(entry).resolve(self.proof)?;
+                self.known = Some((entry, function));
+                Some(function)
+            }
+        }
+    }
+}
+
+/// How long frames take of late, and so how many to claim at once.
+#[derive(Debug, Default)]
+struct Pace {
+    frame: Option<Duration>,
+}
+
+impl Pace {
+    // What a claim may hold back from other workers.
+    const HOLD: Duration = Duration::from_micros(50);
+    const MOST_FRAMES: usize = 64;
+    const MOST_BYTES: usize = 64 * 1024;
+
+    fn share(&self, queued: usize, workers: usize) -> ClaimLimit {
+        let fair = (queued / (2 * workers)).clamp(1, Self::MOST_FRAMES);
+        let quick = match self.frame {
+            None => 1,
+            Some(frame) => (Self::HOLD.as_nanos() / frame.as_nanos().max(1)).clamp(1, 1 << 20) as usize,
+        };
+        ClaimLimit { max_frames: fair.min(quick), max_bytes: Self::MOST_BYTES }
+    }
+
+    /// Slower at once, quicker by and by: one long frame is warning enough.
+    fn learn(&mut self, frames: u32, elapsed: Duration) {
+        if frames == 0 {
+            return;
+        }
+        let mean = elapsed / frames;
+        self.frame = Some(match self.frame {
+            Some(frame) if mean < frame => (frame * 3 + mean) / 4,
+            _ => mean,
+        });
+    }
+}
+
+fn torn() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, "a frame in the task ring is malformed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_claims_one_frame_until_it_knows_them_quick() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.share(1000, 2).max_frames, 1);
+        pace.learn(1, Duration::from_micros(1));
+        assert_eq!(pace.share(1000, 2).max_frames, 50);
+        assert_eq!(pace.share(8, 2).max_frames, 2);
+        assert_eq!(pace.share(1, 2).max_frames, 1);
+        pace.learn(50, Duration::from_millis(50));
+        assert_eq!(pace.share(1000, 2).max_frames, 1);
+    }
+}

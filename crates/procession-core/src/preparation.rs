@@ -1,0 +1,215 @@
+//! Preparation data: what a child must know before it can run its target. The parent writes it to the child's link
+//! before the child exists; an executed child reads it in its bootstrap. A forked child has it in memory already.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use procession_shm::Control;
+use procession_sys::image::{BuildId, Entry};
+use procession_sys::link::{Link, Message};
+use procession_sys::memfd;
+use procession_sys::pidfd::PidFd;
+
+use crate::outcome::INLINE_LIMIT;
+use crate::wire::{Reader, Writer};
+
+/// What a child is to become.
+#[derive(Debug)]
+pub struct Preparation<'a> {
+    /// Shown by `current_process` and, cut to 15 bytes, by `ps` and `top`.
+    pub name: String,
+    /// Terminated at its parent's exit instead of waited for.
+    pub daemon: bool,
+    /// What it runs.
+    pub target: Target<'a>,
+}
+
+/// What a child runs once it is ready.
+pub enum Target<'a> {
+    /// A function of this program over an encoded argument.
+    Task {
+        /// The face's entry, which decodes, calls and encodes.
+        entry: Entry,
+        /// In the codec of the face.
+        argument: Vec<u8>,
+    },
+    /// A closure, which only a forked child has.
+    Closure(Box<dyn FnOnce(&mut Vec<u8>) -> u32 + 'a>),
+    /// A worker of a pool.
+    Worker {
+        /// The pool's segment.
+        control: Arc<Control>,
+        /// Which of its slots is the worker's.
+        slot: u32,
+    },
+    /// The fork server.
+    Server {
+        /// Where its requests come from.
+        requests: Link,
+    },
+}
+
+impl fmt::Debug for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Task { entry, argument } => write!(f, "Task({entry:?}, {} bytes)", argument.len()),
+            Target::Closure(_) => f.write_str("Closure"),
+            Target::Worker { slot, .. } => write!(f, "Worker({slot})"),
+            Target::Server { .. } => f.write_str("Server"),
+        }
+    }
+}
+
+/// Preparation data as an executed child reads it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) preparation: Preparation<'static>,
+    pub(crate) parent: PidFd,
+}
+
+/// Why a child cannot use what it received.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The parent is another build.
+    OtherBuild,
+    /// The message is not preparation data.
+    Malformed(&'static str),
+    /// The system refused.
+    Os(io::Error),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Refusal::Os(error)
+    }
+}
+
+// The magic and the build stand first and never change, so that any two builds can tell each other apart.
+const MAGIC: u32 = u32::from_le_bytes(*b"prcn");
+const TASK: u8 = 0;
+const WORKER: u8 = 1;
+const SERVER: u8 = 2;
+
+/// Writes the preparation data of a child to the parent's end of its link.
+///
+/// # Errors
+///
+/// If the system refuses, or the target is a closure (`InvalidInput`): a closure exists in this image only.
+pub(crate) fn send(link: &Link, preparation: &Preparation<'_>, me: &PidFd) -> io::Result<()> {
+    let head = Writer::default()
+        .u32(MAGIC)
+        .bytes(BuildId::current().as_bytes())
+        .u32(me.pid())
+        .u8(preparation.daemon.into())
+        .bytes(preparation.name.as_bytes());
+    let beside;
+    match &preparation.target {
+        Target::Task { entry, argument } => {
+            let head = head.u8(TASK).u64(entry.to_raw()).0;
+            if argument.len() <= INLINE_LIMIT {
+                return link.send_now(&[IoSlice::new(&head), IoSlice::new(argument)], &[me.as_fd()]);
+            }
+            beside = memfd::from_bytes("procession-argument", argument)?;
+            link.send_now(&[IoSlice::new(&head)], &[me.as_fd(), beside.as_fd()])
+        }
+        Target::Worker { control, slot } => {
+            let head = head.u8(WORKER).u32(*slot).0;
+            link.send_now(&[IoSlice::new(&head)], &[me.as_fd(), control.as_fd()])
+        }
+        Target::Server { requests } => {
+            let head = head.u8(SERVER).0;
+            link.send_now(&[IoSlice::new(&head)], &[me.as_fd(), requests.as_fd()])
+        }
+        Target::Closure(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "a closure cannot cross an exec")),
+    }
+}
+
+/// Reads what [`send`] wrote.
+pub(crate) fn parse(message: Message) -> Result<Received, Refusal> {
+    let short = || Refusal::Malformed("the preparation data is cut short");
+    let mut reader = Reader(&message.bytes);
+    if reader.u32() != Some(MAGIC) {
+        return Err(Refusal::Malformed("the message is not procession's preparation data"));
+    }
+    let build = BuildId::from_bytes(reader.bytes().ok_or_else(short)?);
+    if build.same_image().is_none() {
+        return Err(Refusal::OtherBuild);
+    }
+    let parent = reader.u32().ok_or_else(short)?;
+    let daemon = reader.u8().ok_or_else(short)? != 0;
+    let name = String::from_utf8_lossy(reader.bytes().ok_or_else(short)?).into_owned();
+    let mut fds = message.fds.into_iter();
+    let parent = PidFd::from_parts(fds.next().ok_or_else(short)?, parent);
+    let target = match reader.u8().ok_or_else(short)? {
+        TASK => {
+            let entry = Entry::from_raw(reader.u64().ok_or_else(short)?);
+            let argument = match fds.next() {
+                Some(beside) => memfd::read_all(beside.as_fd())?,
+                None => reader.0.to_vec(),
+            };
+            Target::Task { entry, argument }
+        }
+        WORKER => {
+            let slot = reader.u32().ok_or_else(short)?;
+            let control = Arc::new(Control::attach(fds.next().ok_or_else(short)?)?);
+            Target::Worker { control, slot }
+        }
+        SERVER => {
+            let requests: OwnedFd = fds.next().ok_or_else(short)?;
+            Target::Server { requests: Link::from(requests) }
+        }
+        _ => return Err(Refusal::Malformed("the kind of target is unknown")),
+    };
+    Ok(Received { preparation: Preparation { name, daemon, target }, parent })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(argument: Vec<u8>) -> Preparation<'static> {
+        fn entry(_: &[u8], _: &mut Vec<u8>) -> u32 {
+            0
+        }
+        Preparation {
+            name: "Process-1".into(),
+            daemon: true,
+            target: Target::Task { entry: Entry::of(entry), argument },
+        }
+    }
+
+    #[test]
+    fn a_task_arrives_with_its_argument_inline_and_beside() {
+        for len in [0, 100, INLINE_LIMIT + 1] {
+            let (ours, theirs) = Link::pair().unwrap();
+            let me = PidFd::of_self().unwrap();
+            send(&ours, &task(vec![7; len]), &me).unwrap();
+            let got = parse(theirs.recv(None).unwrap().unwrap()).unwrap();
+            assert_eq!(got.parent.pid(), me.pid());
+            assert_eq!((got.preparation.name.as_str(), got.preparation.daemon), ("Process-1", true));
+            assert!(matches!(got.preparation.target, Target::Task { argument, .. } if argument == vec![7; len]));
+        }
+    }
+
+    #[test]
+    fn every_cut_of_a_message_is_refused() {
+        let (ours, theirs) = Link::pair().unwrap();
+        send(&ours, &task(vec![]), &PidFd::of_self().unwrap()).unwrap();
+        let whole = theirs.recv(None).unwrap().unwrap().bytes;
+        for cut in 0..whole.len() {
+            let message = Message { bytes: whole[..cut].to_vec(), fds: vec![] };
+            assert!(matches!(parse(message), Err(Refusal::Malformed(_) | Refusal::OtherBuild)), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_closure_does_not_cross() {
+        let (ours, _theirs) = Link::pair().unwrap();
+        let target = Target::Closure(Box::new(|_| 0));
+        let preparation = Preparation { name: String::new(), daemon: false, target };
+        let error = send(&ours, &preparation, &PidFd::of_self().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+}

@@ -1,0 +1,48 @@
+//! `fork`: the child is a copy of this process and goes on in its bootstrap. The quickest way, and the only one that
+//! takes closures; refused while other threads are alive, since the child has their locks but not them.
+
+use procession_sys::fork::{ThreadsAtFork, fork};
+use procession_sys::link::Link;
+use procession_sys::pidfd::PidFd;
+
+use super::{Method, Start};
+use crate::bootstrap;
+use crate::engine::{Identity, engine};
+use crate::preparation::Preparation;
+use crate::{Error, Result};
+
+/// Starts by `fork`.
+#[derive(Clone, Copy, Debug)]
+pub struct Fork {
+    /// The caller's word that other threads do no harm at this fork.
+    pub threads: Option<ThreadsAtFork>,
+}
+
+impl Start for Fork {
+    fn method(&self) -> Method {
+        Method::Fork
+    }
+
+    fn popen(&self, preparation: Preparation<'_>) -> Result<(PidFd, Link)> {
+        let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to a new process"))?;
+        let engine = engine();
+        let parent = engine.me()?;
+        // Held across the fork, so that the child finds the list whole. Its copy is never unlocked.
+        let children = engine.children();
+        // The child takes these; in the parent, which never runs the closure, they stay.
+        let (mut ours, mut rest) = (Some(ours), Some((preparation, theirs, parent)));
+        let pidfd = fork(self.threads, || {
+            ours = None;
+            children.iter().for_each(|child| child.disown());
+            if let Ok(mut server) = engine.server.try_lock() {
+                *server = None;
+            }
+            let Some((preparation, theirs, parent)) = rest.take() else { return 1 };
+            let Preparation { name, daemon, target } = preparation;
+            let identity = Identity { name, daemon, parent: Some(parent) };
+            bootstrap::run(identity, target, theirs)
+        })?;
+        let ours = ours.ok_or_else(|| Error::Invalid("the link was taken in the parent".into()))?;
+        Ok((pidfd, ours))
+    }
+}

@@ -1,0 +1,95 @@
+//! The start methods: how a process comes to be. Each is a [`Start`]; nothing else in the engine knows how a child was
+//! made. Called in the parent, in the thread that starts.
+
+pub mod fork;
+pub mod forkserver;
+pub mod spawn;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use procession_sys::link::Link;
+use procession_sys::pidfd::PidFd;
+
+use crate::child::Child;
+use crate::engine::engine;
+use crate::preparation::Preparation;
+use crate::{Error, Result};
+
+pub use fork::Fork;
+pub use forkserver::ForkServer;
+pub use spawn::{Spawn, set_executable};
+
+/// A way to make a process.
+pub trait Start: Sync + fmt::Debug {
+    /// Which of the three it is.
+    fn method(&self) -> Method;
+
+    /// Makes a child that will run the target, and gives its pidfd and the parent's end of its link.
+    fn popen(&self, preparation: Preparation<'_>) -> Result<(PidFd, Link)>;
+}
+
+/// Starts a process and enters it among this process's children.
+///
+/// # Errors
+///
+/// What the start method says; what the system refuses.
+pub fn start(starter: &dyn Start, preparation: Preparation<'_>) -> Result<Arc<Child>> {
+    let (name, daemon) = (preparation.name.clone(), preparation.daemon);
+    let _starting = engine().starting();
+    let (pidfd, link) = starter.popen(preparation)?;
+    let child = Arc::new(Child::new(name, daemon, starter.method(), pidfd, link));
+    engine().adopt(&child)?;
+    Ok(child)
+}
+
+/// The start methods' names, as `multiprocessing` has them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Method {
+    /// The child is a copy of this process.
+    Fork,
+    /// The child executes this program anew.
+    Spawn,
+    /// The child is a copy of a small clean server that executed this program anew.
+    ForkServer,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Method; 3] = [Method::Fork, Method::Spawn, Method::ForkServer];
+
+    /// The name: `fork`, `spawn`, `forkserver`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Fork => "fork",
+            Method::Spawn => "spawn",
+            Method::ForkServer => "forkserver",
+        }
+    }
+
+    /// What starts processes by this method.
+    pub fn starter(self) -> &'static dyn Start {
+        match self {
+            Method::Fork => &Fork { threads: None },
+            Method::Spawn => &Spawn,
+            Method::ForkServer => &ForkServer,
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Method {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Method> {
+        Method::ALL.into_iter().find(|method| method.as_str() == name).ok_or_else(|| {
+            Error::Invalid(format!("{name:?} is not a start method: use \"fork\", \"spawn\" or \"forkserver\""))
+        })
+    }
+}

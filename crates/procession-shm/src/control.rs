@@ -1,0 +1,198 @@
+//! The layout of a pool's segment: one memfd for everything that the parent and its workers share.
+//!
+//! ```text
+//! 0            header: magic, version, slots, closed, the two gates
+//! RING         words of the task ring
+//! SLOTS        words of each slot
+//! STREAMS      words of each stream
+//! (page)       bytes of each stream
+//!              inbox of each slot      sparse
+//!              frames of the ring      sparse
+//! ```
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::gate::Gate;
+use crate::lease::{Slot, SlotWords};
+use crate::primitive::{AtomicU32, Ordering};
+use crate::ring::{Ring, RingWords};
+use crate::segment::{Placed, Segment, Words};
+use crate::stream::{STREAM_CAPACITY, Stream, StreamWords};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"pool");
+/// Raised with every change of the layout.
+const VERSION: u32 = 1;
+/// The most slots of a segment.
+const MOST_SLOTS: usize = 1024;
+const PAGE: usize = 4096;
+/// How far the ring may grow.
+const RING_RESERVATION: usize = 8 << 30;
+/// Room for one frame of the greatest length, and its header.
+const INBOX_RESERVATION: usize = 2 << 30;
+
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Header {
+    /// Written last by the maker, and never again.
+    magic: AtomicU32,
+    version: AtomicU32,
+    slots: AtomicU32,
+    /// 1 once no more tasks will come.
+    closed: AtomicU32,
+    /// Workers sleep here for tasks.
+    tasks: Gate,
+    /// The parent sleeps here for results.
+    results: Gate,
+}
+
+// SAFETY: repr(C), nothing but atomics; zero is a header that `attach` refuses.
+#[allow(unsafe_code, reason = "says that the type is made for sharing")]
+unsafe impl Words for Header {}
+
+/// A pool's segment, mapped.
+#[derive(Debug)]
+pub struct Control {
+    segment: Segment,
+    header: Placed<Header>,
+    ring: Ring,
+    slots: Arc<[Slot]>,
+    streams: Vec<Stream>,
+}
+
+impl Control {
+    /// A new one with this many slots, 1 to 1024.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for another number; what the system refuses.
+    pub fn create(slots: usize) -> io::Result<Control> {
+        if !(1..=MOST_SLOTS).contains(&slots) {
+            let text = format!("a segment has 1 to {MOST_SLOTS} slots, not {slots}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let layout = Layout::of(slots);
+        let segment = Segment::create("procession-pool", layout.len)?;
+        Ring::create(&segment.words::<RingWords>(layout.ring))?;
+        let header = segment.words::<Header>(0);
+        header.version.store(VERSION, Ordering::Relaxed);
+        header.slots.store(slots as u32, Ordering::Relaxed);
+        header.magic.store(MAGIC, Ordering::Release);
+        Ok(Control::map(segment, header, &layout))
+    }
+
+    /// Maps one that another process made.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if it is not one, or of another version.
+    pub fn attach(fd: OwnedFd) -> io::Result<Control> {
+        let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
+        let segment = Segment::attach(fd)?;
+        if segment.len() < size_of::<Header>() {
+            return Err(invalid("the segment is too short for a pool's"));
+        }
+        let header = segment.words::<Header>(0);
+        if header.magic.load(Ordering::Acquire) != MAGIC || header.version.load(Ordering::Relaxed) != VERSION {
+            return Err(invalid("the segment is not a pool's, or one of another version"));
+        }
+        let slots = header.slots.load(Ordering::Relaxed) as usize;
+        if !(1..=MOST_SLOTS).contains(&slots) || Layout::of(slots).len != segment.len() {
+            return Err(invalid("the segment's length does not fit its number of slots"));
+        }
+        Ok(Control::map(segment, header, &Layout::of(slots)))
+    }
+
+    /// The memfd, to hand to a worker.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.segment.as_fd()
+    }
+
+    /// How many workers it is for.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Tasks on their way to workers.
+    pub fn tasks(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// A worker's words.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    pub fn slot(&self, index: usize) -> &Slot {
+        &self.slots[index]
+    }
+
+    /// A worker's results on their way to the parent.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    pub fn stream(&self, index: usize) -> &Stream {
+        &self.streams[index]
+    }
+
+    /// Where workers sleep for tasks.
+    pub fn task_gate(&self) -> &Gate {
+        &self.header.tasks
+    }
+
+    /// Where the parent sleeps for results.
+    pub fn result_gate(&self) -> &Gate {
+        &self.header.results
+    }
+
+    /// No more tasks will come: workers end once the ring is empty. Wake them at the task gate.
+    pub fn close(&self) {
+        self.header.closed.store(1, Ordering::Release);
+    }
+
+    /// Whether no more tasks will come.
+    pub fn is_closed(&self) -> bool {
+        self.header.closed.load(Ordering::Acquire) != 0
+    }
+
+    fn map(segment: Segment, header: Placed<Header>, layout: &Layout) -> Control {
+        let slot = |index: usize| Slot {
+            words: segment.words(layout.slots + index * size_of::<SlotWords>()),
+            inbox: segment.bytes(layout.inboxes + index * INBOX_RESERVATION, INBOX_RESERVATION),
+        };
+        let stream = |index: usize| Stream {
+            words: segment.words(layout.streams + index * size_of::<StreamWords>()),
+            bytes: segment.bytes(layout.stream_bytes + index * STREAM_CAPACITY, STREAM_CAPACITY),
+        };
+        let slots: Arc<[Slot]> = (0..layout.count).map(slot).collect();
+        let frames = segment.bytes(layout.frames, RING_RESERVATION);
+        let ring = Ring::at(&segment, layout.ring, frames, slots.clone());
+        let streams = (0..layout.count).map(stream).collect();
+        Control { segment, header, ring, slots, streams }
+    }
+}
+
+struct Layout {
+    count: usize,
+    ring: usize,
+    slots: usize,
+    streams: usize,
+    stream_bytes: usize,
+    inboxes: usize,
+    frames: usize,
+    len: usize,
+}
+
+impl Layout {
+    fn of(count: usize) -> Layout {
+        let ring = size_of::<Header>();
+        let slots = ring + size_of::<RingWords>();
+        let streams = slots + count * size_of::<SlotWords>();
+        let stream_bytes = (streams + count * size_of::<StreamWords>()).next_multiple_of(PAGE);
+        let inboxes = stream_bytes + count * STREAM_CAPACITY;
+        let frames = inboxes + count * INBOX_RESERVATION;
+        Layout { count, ring, slots, streams, stream_bytes, inboxes, frames, len: frames + RING_RESERVATION }
+    }
+}

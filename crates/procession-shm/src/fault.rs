@@ -1,0 +1,116 @@
+//! Fault points: every numbered step of every protocol. With the feature `fault-injection` a process can be armed to
+//! kill itself at one of them, as a SIGKILL from outside would; without it they compile to nothing.
+
+/// The steps, in the order of their protocols. The table in each module's head says what a death there leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u32)]
+pub enum Step {
+    /// Ring: the lock is held, nothing is done.
+    Locked = 1,
+    /// Ring: half of the recovery from a dead holder is done.
+    RecoveryVoided,
+    /// Ring push: the frame is written behind the tail.
+    PushCopied,
+    /// Ring push: the tail is advanced.
+    PushCommitted,
+    /// Ring growth: the frames stand where the larger ring expects them.
+    GrowCopied,
+    /// Ring growth: the capacity is doubled.
+    GrowCommitted,
+    /// Ring shrinking: the pages are given back.
+    ShrinkPunched,
+    /// Ring shrinking: the capacity is the initial one.
+    ShrinkCommitted,
+    /// Ring take: the frame is copied out.
+    TakeCopied,
+    /// Ring take: the head is advanced.
+    TakeCommitted,
+    /// Ring claim: the claimer's hands are off its last claim.
+    ClaimCleared,
+    /// Ring claim: the frames are in the inbox.
+    ClaimCopied,
+    /// Ring claim: the lease says from where they came.
+    ClaimLeased,
+    /// Ring claim: the hands are on them.
+    ClaimLaid,
+    /// Ring claim: the head is advanced.
+    ClaimCommitted,
+    /// Hands: a frame is begun.
+    HandsBegun,
+    /// Stream: a record is written behind the tail.
+    StreamCopied,
+    /// Stream: the tail is advanced.
+    StreamCommitted,
+    /// Stream: a piece of a record larger than the room is committed.
+    StreamPiece,
+    /// Gate: the word says that somebody may sleep.
+    GateFlagged,
+    /// Gate: a sleep has ended.
+    GateWoken,
+    /// Gate: the word has changed, nobody is woken yet.
+    GateBumped,
+}
+
+impl Step {
+    /// Every step.
+    pub const ALL: [Step; 22] = [
+        Step::Locked,
+        Step::RecoveryVoided,
+        Step::PushCopied,
+        Step::PushCommitted,
+        Step::GrowCopied,
+        Step::GrowCommitted,
+        Step::ShrinkPunched,
+        Step::ShrinkCommitted,
+        Step::TakeCopied,
+        Step::TakeCommitted,
+        Step::ClaimCleared,
+        Step::ClaimCopied,
+        Step::ClaimLeased,
+        Step::ClaimLaid,
+        Step::ClaimCommitted,
+        Step::HandsBegun,
+        Step::StreamCopied,
+        Step::StreamCommitted,
+        Step::StreamPiece,
+        Step::GateFlagged,
+        Step::GateWoken,
+        Step::GateBumped,
+    ];
+}
+
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub(crate) fn point(_: Step) {}
+
+#[cfg(feature = "fault-injection")]
+pub use armed::arm;
+#[cfg(feature = "fault-injection")]
+pub(crate) use armed::point;
+
+#[cfg(feature = "fault-injection")]
+mod armed {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use procession_sys::Signal;
+    use procession_sys::pidfd::PidFd;
+
+    use super::Step;
+
+    static STEP: AtomicU32 = AtomicU32::new(0);
+    static PASSES: AtomicU32 = AtomicU32::new(0);
+
+    /// From now on this process kills itself when it reaches `step` for the `nth` time (1 is the first).
+    pub fn arm(step: Step, nth: u32) {
+        PASSES.store(nth, Ordering::SeqCst);
+        STEP.store(step as u32, Ordering::SeqCst);
+    }
+
+    pub(crate) fn point(step: Step) {
+        if STEP.load(Ordering::SeqCst) != step as u32 || PASSES.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return;
+        }
+        PidFd::of_self().and_then(|me| me.signal(Signal::KILL)).expect("a process can kill itself");
+        unreachable!("SIGKILL is not survived");
+    }
+}

@@ -1,0 +1,114 @@
+//! A slot: one worker's words in a pool's segment. It records what the worker has claimed *before* that is gone from the
+//! ring, so that at any moment a task is in the ring or in one slot. The worker writes its slot; the parent reads it, cuts
+//! off what the worker has not begun, and resets it for a replacement.
+
+use crate::hands::Hands;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::segment::{Bytes, Placed, Words};
+
+/// The most frames of one claim.
+pub(crate) const MOST_FRAMES: usize = 64;
+
+/// An inbox that a claim has filled further than this is given back when the claim is done.
+const INBOX_KEPT: usize = 1 << 20;
+
+/// The worker is on its way.
+const STARTING: u32 = 0;
+/// The worker serves.
+const READY: u32 = 1;
+/// The worker has ended its service by itself.
+const FINISHED: u32 = 2;
+
+/// See the module.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct SlotWords {
+    /// One of the states above; the worker's, set back by the parent when the worker is dead.
+    state: AtomicU32,
+    /// Which frames of the claim are begun. Laid on a claim before it is committed, and void if it never is.
+    pub(crate) hands: Hands,
+    /// The ring's head at the claim: while the head is still this, the claim is not committed.
+    pub(crate) from: AtomicU64,
+    /// How much of the inbox the claim takes.
+    used: AtomicU64,
+    /// Where each frame of the claim lies in the inbox.
+    pub(crate) offsets: [AtomicU64; MOST_FRAMES],
+}
+
+// SAFETY: repr(C), nothing but atomics; zero is a slot that has claimed nothing.
+#[allow(unsafe_code, reason = "says that the type is made for sharing")]
+unsafe impl Words for SlotWords {}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Slot {
+    pub(crate) words: Placed<SlotWords>,
+    pub(crate) inbox: Bytes,
+}
+
+impl Slot {
+    /// Worker: it serves from now on.
+    pub fn set_ready(&self) {
+        self.words.state.store(READY, Ordering::Release);
+    }
+
+    /// Worker: it has ended its service.
+    pub fn set_finished(&self) {
+        self.words.state.store(FINISHED, Ordering::Release);
+    }
+
+    /// Parent: whether the worker came as far as serving.
+    pub fn was_ready(&self) -> bool {
+        self.words.state.load(Ordering::Acquire) != STARTING
+    }
+
+    /// Worker: begins the next claimed frame. From here on it is running, and nobody else's.
+    pub fn begin_next(&self) -> Option<&[u8]> {
+        let index = self.words.hands.begin()?;
+        Some(self.frame(index))
+    }
+
+    /// Worker, when its claim is done: whether the inbox holds so much memory that it is worth giving back.
+    pub fn is_bulky(&self) -> bool {
+        self.words.used.load(Ordering::Relaxed) as usize > INBOX_KEPT
+    }
+
+    /// Parent, when the worker is dead: the frame it began last, whether or not it finished it.
+    pub fn last_begun(&self) -> Option<Vec<u8>> {
+        self.words.hands.last_begun().map(|index| self.frame(index).to_vec())
+    }
+
+    /// Parent, when the worker is dead and accounted for: an empty slot.
+    pub fn reset(&self) {
+        self.words.hands.lay(0);
+        self.words.state.store(STARTING, Ordering::Release);
+    }
+
+    /// Copies a frame into the inbox behind `used`; gives what is used then.
+    pub(crate) fn put(&self, index: usize, used: usize, parts: [&[u8]; 2]) -> usize {
+        let len = parts[0].len() + parts[1].len();
+        self.inbox.write(used, &(len as u64).to_le_bytes());
+        self.inbox.write(used + 8, parts[0]);
+        self.inbox.write(used + 8 + parts[0].len(), parts[1]);
+        self.words.offsets[index].store(used as u64, Ordering::Relaxed);
+        let used = used + 8 + len.next_multiple_of(8);
+        self.words.used.store(used as u64, Ordering::Relaxed);
+        used
+    }
+
+    pub(crate) fn trim(&self) -> std::io::Result<()> {
+        let used = self.words.used.swap(0, Ordering::Relaxed) as usize;
+        self.inbox.punch(0, used.next_multiple_of(4096).min(self.inbox.len()))
+    }
+
+    pub(crate) fn cut(&self) -> Vec<Vec<u8>> {
+        self.words.hands.cut().map(|index| self.frame(index).to_vec()).collect()
+    }
+
+    fn frame(&self, index: u32) -> &[u8] {
+        let at = self.words.offsets[index as usize % MOST_FRAMES].load(Ordering::Relaxed) as usize;
+        let len = self.inbox.slice(at, 8);
+        let len = u64::from_le_bytes(len.try_into().expect("eight bytes")) as usize;
+        self.inbox.slice(at + 8, len)
+    }
+}

@@ -1,0 +1,49 @@
+//! Structures that live between processes: what a pool shares with its workers.
+//!
+//! Every structure here is **kill-safe**: a process may be SIGKILLed at any instruction of any operation, and the others
+//! go on with all that was committed. Each module's head lists its protocol's steps and what a death at each leaves;
+//! `tests/fault_injection.rs` dies at every one of them.
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`Control`] | the layout of a pool's segment |
+//! | [`Segment`] | a memfd mapped shared |
+//! | [`Ring`] | frames from many producers to many consumers, under a robust lock |
+//! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
+//! | [`Stream`] | records from one worker to the parent, without a lock |
+//! | [`Gate`] | sleep and wake between processes |
+//! | [`Spin`] | what a waiter does before it sleeps |
+
+#![deny(unsafe_code)]
+
+#[cfg(not(loom))]
+mod control;
+mod cursors;
+pub mod fault;
+mod gate;
+mod hands;
+#[cfg(not(loom))]
+mod lease;
+mod primitive;
+#[cfg(not(loom))]
+mod ring;
+#[cfg(not(loom))]
+mod segment;
+mod spin;
+#[cfg(not(loom))]
+mod stream;
+
+#[cfg(not(loom))]
+pub use control::Control;
+pub use cursors::Cursors;
+pub use gate::Gate;
+pub use hands::Hands;
+#[cfg(not(loom))]
+pub use lease::Slot;
+#[cfg(not(loom))]
+pub use ring::{ClaimLimit, MAX_FRAME, Ring, RingFull, RingGuard};
+#[cfg(not(loom))]
+pub use segment::Segment;
+pub use spin::Spin;
+#[cfg(not(loom))]
+pub use stream::{MAX_RECORD, STREAM_CAPACITY, Stream, StreamReader};

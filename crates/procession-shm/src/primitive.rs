@@ -1,0 +1,77 @@
+//! The one place that chooses between the machine's atomics and loom's, and between the kernel's futex and its model.
+
+#[cfg(not(loom))]
+mod imp {
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use std::thread::yield_now;
+
+    use std::io;
+    use std::time::Duration;
+
+    /// Sleeps while the word is `seen`, for no longer than `timeout`.
+    pub(crate) fn futex_wait(word: &AtomicU32, seen: u32, timeout: Duration) {
+        // Whatever ends the sleep, the caller looks again. A futex that cannot wait at all must not become a busy loop.
+        let waited: io::Result<_> = procession_sys::futex::wait(word, seen, Some(timeout));
+        if waited.is_err() {
+            std::thread::sleep(timeout.min(Duration::from_millis(1)));
+        }
+    }
+
+    /// Wakes up to `count` sleepers and says how many there were.
+    pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
+        // Only a word outside mapped memory is refused.
+        procession_sys::futex::wake(word, count).unwrap_or(0)
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use loom::thread::yield_now;
+
+    use std::time::Duration;
+
+    use loom::sync::{Condvar, Mutex};
+
+    loom::lazy_static! {
+        static ref KERNEL: Kernel = Kernel { sleepers: Mutex::new(Sleepers::default()), woken: Condvar::new() };
+    }
+
+    /// The kernel's side of every futex of a model: the compare and the sleep are one step, as they are there.
+    struct Kernel {
+        sleepers: Mutex<Sleepers>,
+        woken: Condvar,
+    }
+
+    #[derive(Default)]
+    struct Sleepers {
+        asleep: u32,
+        passes: u32,
+    }
+
+    /// No backstop here, so that a lost wake shows as a deadlock.
+    pub(crate) fn futex_wait(word: &AtomicU32, seen: u32, _: Duration) {
+        let mut sleepers = KERNEL.sleepers.lock().unwrap();
+        if word.load(Ordering::SeqCst) != seen {
+            return;
+        }
+        sleepers.asleep += 1;
+        while sleepers.passes == 0 {
+            sleepers = KERNEL.woken.wait(sleepers).unwrap();
+        }
+        sleepers.passes -= 1;
+    }
+
+    pub(crate) fn futex_wake(_: &AtomicU32, count: u32) -> u32 {
+        let mut sleepers = KERNEL.sleepers.lock().unwrap();
+        let woken = count.min(sleepers.asleep);
+        sleepers.asleep -= woken;
+        sleepers.passes += woken;
+        if woken > 0 {
+            KERNEL.woken.notify_all();
+        }
+        woken
+    }
+}
+
+pub(crate) use imp::*;

@@ -1,0 +1,181 @@
+//! A segment: memory that several processes map. Made by the parent of a pool, attached by its workers, gone from the
+//! system when the last of them is: it is a memfd and has no name on any disk.
+//!
+//! This is the room where offsets become references. A reference to words is given only for types that are valid as zero
+//! bytes and are changed through atomics alone ([`Words`]); plain bytes are only copied in and out, or read in place by
+//! the one process whose protocol says that nobody writes them meanwhile.
+
+#![allow(unsafe_code, reason = "maps memory, and makes references into the mapping")]
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use procession_sys::memfd;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+/// A mapped segment. Clones share the mapping.
+#[derive(Clone, Debug)]
+pub struct Segment(Arc<Mapping>);
+
+#[derive(Debug)]
+struct Mapping {
+    fd: OwnedFd,
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping is process-wide memory at a fixed address, unmapped only by the drop of the last owner. What is in
+// it is reached through `Words` (atomics) or by copying; no thread-bound state is in `Mapping` itself.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; every method takes `&self` and none hands out `&mut`.
+unsafe impl Sync for Mapping {}
+
+impl Segment {
+    /// A new segment of `len` bytes, all zero. Untouched pages take no memory, so `len` may be generous.
+    pub fn create(name: &str, len: usize) -> io::Result<Segment> {
+        Segment::attach(memfd::create(name, len as u64)?)
+    }
+
+    /// Maps a segment that another process made. Its length is sealed, so that no access can miss it.
+    pub fn attach(fd: OwnedFd) -> io::Result<Segment> {
+        let len = usize::try_from(memfd::sealed_len(fd.as_fd())?).map_err(io::Error::other)?;
+        if len == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the segment is empty"));
+        }
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing. The length is the file's, which is
+        // sealed against shrinking, so no access inside it can raise SIGBUS for want of a page.
+        let base = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, &fd, 0)? };
+        let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at zero"))?;
+        // SAFETY: exactly the mapping made above. Only what a core dump contains changes; refusal changes nothing.
+        let _ = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontDump) };
+        Ok(Segment(Arc::new(Mapping { fd, base, len })))
+    }
+
+    /// The memfd, to hand to another process.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+
+    /// Its length in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "a segment is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// The words at `offset`.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie inside, or not at their alignment: layouts are this crate's own.
+    pub(crate) fn words<T: Words>(&self, offset: usize) -> Placed<T> {
+        self.check(offset, size_of::<T>());
+        assert!(offset.is_multiple_of(align_of::<T>()), "words at {offset} are not aligned");
+        // SAFETY: `check` has shown that the offset is inside the mapping.
+        let at = unsafe { self.0.base.add(offset) }.cast();
+        Placed { _segment: self.clone(), at }
+    }
+
+    /// The `len` plain bytes at `offset`.
+    pub(crate) fn bytes(&self, offset: usize, len: usize) -> Bytes {
+        self.check(offset, len);
+        Bytes { segment: self.clone(), offset, len }
+    }
+
+    fn check(&self, offset: usize, len: usize) {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.0.len);
+        assert!(inside, "{len} bytes at {offset} are outside of a segment of {} bytes", self.0.len);
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `attach` mapped; every `Placed` and `Bytes` holds the segment, so no reference is left.
+        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+        debug_assert!(unmapped.is_ok(), "a mapping can be unmapped");
+    }
+}
+
+/// Types that may be reached by reference while other processes change them.
+///
+/// # Safety
+///
+/// The type is `repr(C)`, valid as zero bytes, and every field is an atomic or changed only through calls made for
+/// memory shared between processes.
+pub(crate) unsafe trait Words {}
+
+/// Words in a segment, which it keeps mapped.
+#[derive(Debug)]
+pub(crate) struct Placed<T: Words> {
+    _segment: Segment,
+    at: NonNull<T>,
+}
+
+// SAFETY: `Words` are for sharing between processes, and so between threads; the segment inside is Send.
+unsafe impl<T: Words> Send for Placed<T> {}
+// SAFETY: as above; only `&T` is given out.
+unsafe impl<T: Words> Sync for Placed<T> {}
+
+impl<T: Words> Deref for Placed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: `Segment::words` checked bounds and alignment; the mapping lives as long as the segment held beside;
+        // it began as zeros, for which `Words` promises validity, and changes through atomics only.
+        unsafe { self.at.as_ref() }
+    }
+}
+
+/// Plain bytes in a segment, which it keeps mapped. Whose turn it is to write or read which of them, the protocols say.
+#[derive(Clone, Debug)]
+pub(crate) struct Bytes {
+    segment: Segment,
+    offset: usize,
+    len: usize,
+}
+
+impl Bytes {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Copies `source` to `at`.
+    pub(crate) fn write(&self, at: usize, source: &[u8]) {
+        let to = self.range(at, source.len());
+        // SAFETY: `range` has shown that the target is inside the mapping, which is not memory of this program's own
+        // and so does not overlap `source`. By protocol no other process reads these bytes before the commit.
+        unsafe { to.copy_from_nonoverlapping(NonNull::from(source).cast(), source.len()) }
+    }
+
+    /// Copies within.
+    pub(crate) fn copy(&self, from: usize, to: usize, len: usize) {
+        let (from, to) = (self.range(from, len), self.range(to, len));
+        // SAFETY: both ranges are inside the mapping; `copy_to` allows them to overlap. The caller holds the lock.
+        unsafe { from.copy_to(to, len) }
+    }
+
+    /// The `len` bytes at `at`, in place, for as long as the protocol keeps writers away from them.
+    pub(crate) fn slice(&self, at: usize, len: usize) -> &[u8] {
+        let from = self.range(at, len);
+        // SAFETY: inside the mapping, which `self` keeps. Initialised: a memfd begins as zeros. Not written while it is
+        // borrowed: bytes between a ring's head and tail, in a claimed inbox or behind a stream's commit are written by
+        // nobody until the borrower itself gives them back.
+        unsafe { std::slice::from_raw_parts(from.as_ptr(), len) }
+    }
+
+    /// Gives the pages of these bytes back; they read as zeros again.
+    pub(crate) fn punch(&self, at: usize, len: usize) -> io::Result<()> {
+        self.range(at, len);
+        memfd::punch_hole(self.segment.as_fd(), (self.offset + at) as u64, len as u64)
+    }
+
+    fn range(&self, at: usize, len: usize) -> NonNull<u8> {
+        let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(inside, "{len} bytes at {at} are outside of an area of {} bytes", self.len);
+        // SAFETY: inside this area, and `Segment::bytes` checked that the area is inside the mapping.
+        unsafe { self.segment.0.base.add(self.offset + at) }
+    }
+}

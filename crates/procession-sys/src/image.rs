@@ -1,0 +1,269 @@
+//! Which image is running, and how a function of it is named so that another process with the same image finds it.
+//! Used in the parent when a function is sent, in the child when it is called; any thread.
+//!
+//! # Why an offset names a function
+//!
+//! The *image* is the ELF object that this code is linked into: the program itself, or an extension module that a
+//! program loaded. The kernel or the loader puts an object at a random base, but moves it as a whole: what the linker
+//! placed `n` bytes from the base is `n` bytes from the base in every process that runs the same file. So an [`Entry`] is
+//! a function's distance from the base, and it is the same function wherever the [`BuildId`] is the same. A child
+//! proves that with [`BuildId::same_image`] before it may [`resolve`](Entry::resolve) anything.
+//!
+//! A raw entry carries a checksum keyed by the build id next to the offset, so that a number which no [`Entry::of`] of the
+//! same build produced (a damaged message, a message of another build) resolves to nothing instead of to
+//! the middle of some function.
+
+#![allow(unsafe_code)] // A checked offset becomes a function; a zero-sized function value is made from its type.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use crate::imp::object;
+use crate::per_process::PerProcess;
+
+/// Identifies the bytes of an image: its GNU build id, or, if it was linked without one, its file's device, inode,
+/// size and time of change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BuildId(Vec<u8>);
+
+impl BuildId {
+    /// The running image's. Empty, and then never [the same image](Self::same_image), if nothing tells.
+    pub fn current() -> &'static BuildId {
+        &Image::running().build_id
+    }
+
+    /// The bytes, for sending.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What [`as_bytes`](Self::as_bytes) gave.
+    pub fn from_bytes(bytes: &[u8]) -> BuildId {
+        BuildId(bytes.to_vec())
+    }
+
+    /// A proof that this is the running image's id, if it is.
+    pub fn same_image(&self) -> Option<SameImage> {
+        (!self.0.is_empty() && self == BuildId::current()).then_some(SameImage(1))
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("unknown");
+        }
+        self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Proof that a peer runs the same image as this process.
+// Not zero-sized, so that `Stateless` cannot conjure one.
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code)]
+pub struct SameImage(u8);
+
+/// A function that can be called in another process: argument bytes in, result bytes out, and a tag that says what
+/// the result is.
+pub type EntryFn = fn(&[u8], &mut Vec<u8>) -> u32;
+
+/// The name of an [`EntryFn`] that every process running the same image understands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry(u64);
+
+impl Entry {
+    // A checksum is never 0 (see `checksum`), so no portable entry is 0.
+    const ELSEWHERE: Entry = Entry(0);
+
+    /// Names a function.
+    pub fn of(f: EntryFn) -> Entry {
+        let image = Image::running();
+        let address = f as usize;
+        if !image.code.contains(&address) {
+            return Entry::ELSEWHERE;
+        }
+        match u32::try_from(address - image.base) {
+            Ok(offset) => Entry(u64::from(checksum(offset, &image.build_id)) << 32 | u64::from(offset)),
+            Err(_) => Entry::ELSEWHERE,
+        }
+    }
+
+    /// Whether the function lies in the image, so that another process can find it. A function of some other shared
+    /// object does not.
+    pub fn is_portable(self) -> bool {
+        self != Entry::ELSEWHERE
+    }
+
+    /// The number, for sending.
+    pub fn to_raw(self) -> u64 {
+        self.0
+    }
+
+    /// What [`to_raw`](Self::to_raw) gave.
+    pub fn from_raw(raw: u64) -> Entry {
+        Entry(raw)
+    }
+
+    /// The function, or `None` if this is not the name of one: the number was damaged, or not
+    /// [portable](Self::is_portable).
+    pub fn resolve(self, _proof: SameImage) -> Option<EntryFn> {
+        let image = Image::running();
+        let (check, offset) = ((self.0 >> 32) as u32, self.0 as u32);
+        let address = image.base.checked_add(offset as usize)?;
+        if check != checksum(offset, &image.build_id) || !image.code.contains(&address) {
+            return None;
+        }
+        // SAFETY: the proof says that whoever made the entry ran this image. The checksum says that `Entry::of` made
+        // it there, from an `EntryFn` at this offset of the image's code, since nothing else computes one. The image
+        // is moved as a whole, so here too the code of that function, of that type, begins at this address; and it
+        // stays, because this very function is part of the image. Who forges a checksum on purpose already has to
+        // run code in this process or hold its private link.
+        Some(unsafe { std::mem::transmute::<*const (), EntryFn>(address as *const ()) })
+    }
+}
+
+/// FNV-1a over the build id and the offset, folded to 32 bits with the lowest set.
+fn checksum(offset: u32, build_id: &BuildId) -> u32 {
+    let bytes = build_id.0.iter().copied().chain(offset.to_le_bytes());
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (hash >> 32) as u32 ^ hash as u32 | 1
+}
+
+/// A function value that is nothing but its type: a `fn` item, or a closure that captures nothing.
+///
+/// Such a value has no bytes, so the type alone, compiled into both processes, carries it across.
+///
+/// ```
+/// use procession_sys::image::Stateless;
+///
+/// fn call<F: Fn(u32) -> u32 + Copy + 'static>(f: F) -> u32 {
+///     let _checked = Stateless::of(f);
+///     Stateless::<F>::conjure()(20) // may as well happen in another process
+/// }
+/// assert_eq!(call(|x| x + 1), 21);
+/// ```
+///
+/// What has bytes does not compile:
+///
+/// ```compile_fail,E0080
+/// use procession_sys::image::Stateless;
+///
+/// let captured = std::hint::black_box(7);
+/// let _ = Stateless::of(move || captured);
+/// ```
+///
+/// ```compile_fail,E0080
+/// use procession_sys::image::Stateless;
+///
+/// let _ = Stateless::of(std::process::id as fn() -> u32);
+/// ```
+pub struct Stateless<F>(PhantomData<fn() -> F>);
+
+impl<F: Copy + 'static> Stateless<F> {
+    const HAS_NO_BYTES: () = assert!(
+        size_of::<F>() == 0,
+        "a closure that captures, or a `fn` pointer, cannot cross into another process; pass what it captures as \
+         arguments, or use Process::fork"
+    );
+
+    /// Takes a function value as the witness that its type has one. Refused at compile time if it has bytes.
+    pub fn of(_proof: F) -> Self {
+        const { Self::HAS_NO_BYTES };
+        Stateless(PhantomData)
+    }
+
+    /// The function value, made from its type. Meant for a type that [`of`](Self::of) has seen a value of, here or in
+    /// the process that asks.
+    pub fn conjure() -> F {
+        const { Self::HAS_NO_BYTES };
+        // SAFETY: `F` has no bytes, so a read of it from any aligned non-null address touches no memory and yields its
+        // only value. `F: Copy` says that having one value entitles to as many as one likes and that none of
+        // them is dropped; the witness in `of` had one.
+        unsafe { std::ptr::NonNull::<F>::dangling().read() }
+    }
+}
+
+impl<F> fmt::Debug for Stateless<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stateless<{}>", std::any::type_name::<F>())
+    }
+}
+
+struct Image {
+    base: usize,
+    code: Range<usize>,
+    build_id: BuildId,
+}
+
+impl Image {
+    /// Looked up once per process. It does not change; `PerProcess` only because no lock may stand between a fork and it.
+    fn running() -> &'static Image {
+        static RUNNING: PerProcess<Image> = PerProcess::new(Image::find);
+        RUNNING.get()
+    }
+
+    fn find() -> Image {
+        let here = Image::find as fn() -> Image as usize;
+        match object::containing(here) {
+            Some(object) => Image { base: object.base, code: object.code, build_id: BuildId(object.build_id) },
+            None => Image { base: 0, code: 0..0, build_id: BuildId(Vec::new()) },
+        }
+    }
+}
+
+#[cfg(all(test, not(procession_unsupported)))]
+mod tests {
+    use super::*;
+
+    fn length(argument: &[u8], result: &mut Vec<u8>) -> u32 {
+        result.extend_from_slice(b"length");
+        argument.len() as u32
+    }
+
+    fn proof() -> SameImage {
+        let sent = BuildId::from_bytes(BuildId::current().as_bytes());
+        sent.same_image().expect("the running image is itself")
+    }
+
+    #[test]
+    fn an_entry_names_its_function() {
+        let entry = Entry::of(length);
+        assert!(entry.is_portable());
+        let resolved = Entry::from_raw(entry.to_raw()).resolve(proof()).expect("it was made here");
+        let mut result = Vec::new();
+        assert_eq!((resolved(b"four", &mut result), result.as_slice()), (4, &b"length"[..]));
+    }
+
+    #[test]
+    fn a_damaged_entry_names_nothing() {
+        let raw = Entry::of(length).to_raw();
+        for bit in 0..64 {
+            assert!(Entry::from_raw(raw ^ 1 << bit).resolve(proof()).is_none(), "bit {bit}");
+        }
+        assert!(Entry::from_raw(0).resolve(proof()).is_none() && !Entry::from_raw(0).is_portable());
+    }
+
+    #[test]
+    fn a_function_of_another_object_is_not_portable() {
+        // The address of a C library function: only asked where it lies, never called.
+        // SAFETY: the pointer is non-null and, as stated, not called through this type.
+        let elsewhere = unsafe { std::mem::transmute::<*const (), EntryFn>(libc::getpid as *const ()) };
+        assert!(!Entry::of(elsewhere).is_portable());
+    }
+
+    #[test]
+    fn another_build_is_not_the_same_image() {
+        let mut other = BuildId::current().as_bytes().to_vec();
+        other[0] ^= 1;
+        assert!(BuildId::from_bytes(&other).same_image().is_none());
+        assert!(BuildId::from_bytes(&[]).same_image().is_none());
+    }
+
+    #[test]
+    fn a_build_id_shows_eight_bytes() {
+        assert_eq!(BuildId::from_bytes(&[0xab, 0x01, 2, 3, 4, 5, 6, 7, 8]).to_string(), "ab01020304050607");
+        assert_eq!(BuildId::from_bytes(&[]).to_string(), "unknown");
+    }
+}

@@ -1,0 +1,67 @@
+//! The kernel as procession needs it, safe to call. Everything above this crate is free of `unsafe` but for the
+//! shared-memory structures, and knows no platform.
+//!
+//! # What a platform must supply
+//!
+//! A platform is a folder with these modules. `linux` is the real one; `unsupported` compiles on every Unix and
+//! refuses at run time with [`std::io::ErrorKind::Unsupported`], which keeps this list honest
+//! (`RUSTFLAGS="--cfg procession_unsupported" cargo check`).
+//!
+//! | module | supplies | in one line |
+//! |---|---|---|
+//! | [`pidfd`] | [`PidFd`](pidfd::PidFd) | a process one can wait for and signal, never confused with a reused pid |
+//! | | [`current_pid`](pidfd::current_pid) | the caller's pid |
+//! | [`fork`](mod@fork) | [`fork`](fork::fork) | a child that is a copy of this process |
+//! | | [`clone_as_sibling`](fork::clone_as_sibling) | the same, but a child of this process's parent |
+//! | [`spawn`] | [`Spawn`](spawn::Spawn) | executes a program without copying this one; passes chosen fds and no others |
+//! | | [`inherited_fd`](spawn::inherited_fd) | takes what the parent passed |
+//! | | [`current_executable`](spawn::current_executable) | the image that runs, even if its file has been replaced |
+//! | [`link`] | [`Link`](link::Link) | a private pair of sockets: whole messages with fds; the lifeline |
+//! | [`thread`] | [`spawn_engine_thread`](thread::spawn_engine_thread) | a thread that no signal reaches and no fork minds |
+//! | | [`other_threads`](thread::other_threads) | how many threads stand in the way of a fork |
+//! | | [`set_process_name`](thread::set_process_name), [`unblock_all_signals`](thread::unblock_all_signals) | what a new child sets up |
+//! | [`poller`] | [`Poller`](poller::Poller), [`Waker`](poller::Waker), [`wait_readable`](poller::wait_readable) | waiting for many fds |
+//! | [`exit`](mod@exit) | [`exit_now`](exit::exit_now), [`exit`](exit::exit), [`flush_stdio`](exit::flush_stdio), [`at_exit`](exit::at_exit) | leaving |
+//! | [`memfd`] | anonymous files | memory and large messages that need no name on disk |
+//! | [`futex`] | wait and wake | sleeping on a word of shared memory |
+//! | [`mutex`] | a robust mutex | a lock in shared memory that survives its owner's death |
+//! | `object` | which ELF object holds an address | where [`image`] finds the running image and its build id |
+//!
+//! Neutral, and here once: [`image`] (function identity across an exec), [`per_process`] (what a forked child must not
+//! inherit), [`ExitStatus`] and [`Signal`].
+//!
+//! # Architecture invariants
+//!
+//! - Every fd this crate makes is `CLOEXEC`. A child gets an fd by [`spawn::Spawn::fds`] or in a message, or not at all.
+//! - A process is signalled and waited for through its pidfd only.
+//! - A wait interrupted by a signal is resumed with the time that is left; [`poller::Poller::wait`] alone returns, empty.
+//! - No call here changes a signal's disposition or masks a signal in a thread that is not the engine's own.
+
+#![deny(unsafe_code)]
+
+mod exit_status;
+mod fork_terms;
+pub mod image;
+mod message;
+pub mod per_process;
+
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(procession_unsupported)
+))]
+#[path = "linux/mod.rs"]
+mod imp;
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(procession_unsupported)
+)))]
+#[path = "unsupported/mod.rs"]
+mod imp;
+
+pub use exit_status::{ExitStatus, Signal};
+pub use imp::{exit, fork, futex, link, memfd, mutex, pidfd, poller, spawn, thread};

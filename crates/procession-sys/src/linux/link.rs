@@ -1,0 +1,236 @@
+//! A private pair of connected sockets, over which whole messages go, with fds beside the bytes. A parent and its
+//! child hold one end each; both use it in any thread.
+//!
+//! # The lifeline
+//!
+//! A child that waits for its parent's death in a thread is late when it is stopped, busy or forked anew. The kernel is
+//! not: told to send SIGKILL as the "input is possible" signal of the child's end, it does so when the last copy of
+//! the parent's end is closed, which the parent's death does, whatever killed it. Unlike `PR_SET_PDEATHSIG` it is
+//! the process that counts and not the thread that started the child, and the fork server between the two does not matter.
+
+#![allow(unsafe_code)] // fcntl's F_SETOWN_EX, F_SETSIG and O_ASYNC: rustix has none of them.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
+};
+use rustix::process::{Signal, getpid, kill_process};
+
+use super::poller::poll_until;
+pub use crate::message::{MAX_FDS, MAX_MESSAGE, Message, Received};
+
+/// One end of a pair.
+#[derive(Debug)]
+pub struct Link {
+    fd: OwnedFd,
+}
+
+impl Link {
+    /// Two ends of a new pair.
+    ///
+    /// ```
+    /// use procession_sys::link::Link;
+    /// use std::io::IoSlice;
+    ///
+    /// let (ours, theirs) = Link::pair()?;
+    /// ours.send(&[IoSlice::new(b"one "), IoSlice::new(b"message")], &[])?;
+    /// drop(ours);
+    /// assert_eq!(theirs.recv(None)?.unwrap().bytes, b"one message");
+    /// assert!(theirs.recv(None)?.is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If no fd is left.
+    pub fn pair() -> io::Result<(Link, Link)> {
+        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Link { fd: one }, Link { fd: other }))
+    }
+
+    /// Sends the parts as one message, with copies of the fds. Waits while the other end's buffer is full.
+    ///
+    /// # Errors
+    ///
+    /// `BrokenPipe` if the other end is closed (there is no SIGPIPE); `InvalidInput` if the message is empty (which would
+    /// read as a closed end), longer than [`MAX_MESSAGE`] or has more than [`MAX_FDS`] fds.
+    pub fn send(&self, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_with(parts, fds, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends as [`send`](Self::send), but fails with `WouldBlock` instead of waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and `WouldBlock`.
+    pub fn send_now(&self, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_with(parts, fds, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    /// Receives a message. `None`: the other end is closed, and all it sent has been received. No deadline: waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` past the deadline; `InvalidData` if what came is not a message of a `Link` (too long, too many fds).
+    pub fn recv(&self, deadline: Option<Instant>) -> io::Result<Option<Message>> {
+        loop {
+            let flags = if deadline.is_some() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+            match self.recv_with(flags)? {
+                Received::Message(message) => return Ok(Some(message)),
+                Received::Closed => return Ok(None),
+                Received::Nothing => {}
+            }
+            if poll_until(&mut [PollFd::new(&self.fd, PollFlags::IN)], deadline)? == 0 {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "no message came over the link in time"));
+            }
+        }
+    }
+
+    /// Receives a message if there is one.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` as [`recv`](Self::recv).
+    pub fn recv_now(&self) -> io::Result<Received> {
+        self.recv_with(RecvFlags::DONTWAIT)
+    }
+
+    /// Whether the fd is a socket as [`pair`](Self::pair) makes them: a child can so tell the link it was promised from whatever
+    /// else it was started with.
+    ///
+    /// # Errors
+    ///
+    /// None for an fd that is open.
+    pub fn is_seqpacket(&self) -> io::Result<bool> {
+        match (sockopt::socket_domain(&self.fd), sockopt::socket_type(&self.fd)) {
+            (Err(Errno::NOTSOCK), _) => Ok(false),
+            (domain, kind) => Ok(domain? == AddressFamily::UNIX && kind? == SocketType::SEQPACKET),
+        }
+    }
+
+    /// Makes the other end this process's lifeline: from now on the kernel kills this process (SIGKILL) when the last
+    /// copy of the other end is closed. If it is closed already, this call does not return.
+    ///
+    /// Any message that arrives from now on kills just as well. This process's children are not affected.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn kill_me_when_peer_closes(&self) -> io::Result<()> {
+        #[repr(C)]
+        struct Owner {
+            kind: libc::c_int,
+            pid: libc::pid_t,
+        }
+        const F_SETSIG: libc::c_int = 10;
+        const F_SETOWN_EX: libc::c_int = 15;
+        const F_OWNER_PID: libc::c_int = 1;
+        let owner = Owner { kind: F_OWNER_PID, pid: getpid().as_raw_nonzero().get() };
+        let fd = self.fd.as_raw_fd();
+        // SAFETY: the fd is open, as it is owned; `Owner` is the kernel's struct f_owner_ex, which it reads; the other
+        // calls take integers.
+        unsafe {
+            checked(libc::fcntl(fd, F_SETOWN_EX, &raw const owner))?;
+            checked(libc::fcntl(fd, F_SETSIG, libc::SIGKILL))?;
+            let flags = checked(libc::fcntl(fd, libc::F_GETFL))?;
+            checked(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC))?;
+        }
+        // An end that was closed before is not signalled any more, one that is closed from here on is.
+        let mut end = [PollFd::new(&self.fd, PollFlags::RDHUP)];
+        poll_until(&mut end, Some(Instant::now()))?;
+        if !end[0].revents().is_empty() {
+            kill_process(getpid(), Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    fn send_with(&self, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len == 0 || len > MAX_MESSAGE || fds.len() > MAX_FDS {
+            let message = format!(
+                "a message of {len} bytes and {} fds cannot be sent: it takes 1 to {MAX_MESSAGE} bytes and at most {MAX_FDS} fds",
+                fds.len()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            let fits = beside.push(SendAncillaryMessage::ScmRights(fds));
+            assert!(fits, "there is space for {MAX_FDS} fds");
+        }
+        // A packet goes whole or not at all.
+        retried(|| sendmsg(&self.fd, parts, &mut beside, flags))?;
+        Ok(())
+    }
+
+    fn recv_with(&self, flags: RecvFlags) -> io::Result<Received> {
+        let mut buffer = [0; MAX_MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let flags = flags | RecvFlags::CMSG_CLOEXEC;
+        let came = match retried(|| recvmsg(&self.fd, &mut [IoSliceMut::new(&mut buffer)], &mut beside, flags)) {
+            Ok(came) => came,
+            Err(Errno::AGAIN) => return Ok(Received::Nothing),
+            Err(error) => return Err(error.into()),
+        };
+        let fds: Vec<OwnedFd> = beside.drain().flat_map(rights).collect();
+        if came.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+            let message = format!(
+                "a message came that is cut: more than {MAX_MESSAGE} bytes or {MAX_FDS} fds, or no fd was left"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        if came.bytes == 0 {
+            return Ok(Received::Closed);
+        }
+        Ok(Received::Message(Message { bytes: buffer[..came.bytes].to_vec(), fds }))
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Link {
+    fn from(fd: OwnedFd) -> Link {
+        Link { fd }
+    }
+}
+
+impl From<Link> for OwnedFd {
+    fn from(link: Link) -> OwnedFd {
+        link.fd
+    }
+}
+
+/// Repeats what a signal interrupted, and what a reset did: an end that was closed with messages of ours unread says so
+/// once, ahead of the messages that it sent before. Asked again it gives those, then the end of file or `EPIPE`.
+fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            result => return result,
+        }
+    }
+}
+
+fn rights(message: RecvAncillaryMessage<'_>) -> Vec<OwnedFd> {
+    match message {
+        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

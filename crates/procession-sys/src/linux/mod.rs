@@ -1,0 +1,13 @@
+//! Linux, kernel 5.10 or newer, with glibc: rustix where it has the call, libc where rustix refuses.
+
+pub mod exit;
+pub mod fork;
+pub mod futex;
+pub mod link;
+pub mod memfd;
+pub mod mutex;
+pub(crate) mod object;
+pub mod pidfd;
+pub mod poller;
+pub mod spawn;
+pub mod thread;

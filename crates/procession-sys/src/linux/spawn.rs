@@ -1,0 +1,210 @@
+//! Executing a program, and taking over what it was given. [`Spawn::start`] runs in the parent, in any thread;
+//! [`inherited_fd`] in the child's first.
+//!
+//! `posix_spawn` is a vfork: the parent's page tables are not copied, however large it is. The child gets the fds
+//! that the caller names, at [`FIRST_FD`] and up, the standard streams, and nothing else: what another library left
+//! without `CLOEXEC` is closed on the way.
+
+#![allow(unsafe_code)] // posix_spawn, and taking ownership of an fd known by its number.
+
+use std::ffi::{CString, OsStr, OsString, c_char};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::pidfd::PidFd;
+use super::thread::empty_set;
+
+/// The number that the first passed fd has in the child.
+pub const FIRST_FD: i32 = 3;
+
+const MAX_INHERITED: i32 = 16;
+
+/// A program to execute, with this process's environment, no signal blocked, and signal dispositions as they are (a Rust
+/// program ignores SIGPIPE, and so does its child).
+#[derive(Clone, Copy, Debug)]
+pub struct Spawn<'a> {
+    /// Its file. Not searched for in `PATH`.
+    pub program: &'a Path,
+    /// Its arguments, the name it is called by first.
+    pub args: &'a [OsString],
+    /// The fds it gets: the `i`-th becomes `FIRST_FD + i`. At most 16.
+    pub fds: &'a [BorrowedFd<'a>],
+}
+
+impl Spawn<'_> {
+    /// Starts it, and returns once the program is loaded.
+    ///
+    /// # Errors
+    ///
+    /// What exec says of the program (`NotFound`, `PermissionDenied`, ...; the caller knows which it named);
+    /// `InvalidInput` if an argument has a NUL byte in it or there are too many fds; if no process or fd is left.
+    pub fn start(&self) -> io::Result<PidFd> {
+        if self.fds.len() > MAX_INHERITED as usize {
+            let message = format!("cannot pass {} fds to a program: at most {MAX_INHERITED}", self.fds.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let program = c_string(self.program.as_os_str())?;
+        let args = self.args.iter().map(|arg| c_string(arg)).collect::<io::Result<Vec<_>>>()?;
+        let environment = environment()?;
+        let mut actions = FileActions::new()?;
+        let first_free = FIRST_FD + self.fds.len() as i32;
+        // A source in the range of the targets could be overwritten before it is copied: it is moved out first.
+        let mut moved = Vec::new();
+        for (target, fd) in (FIRST_FD..).zip(self.fds) {
+            let mut source = fd.as_raw_fd();
+            if source < first_free {
+                let copy = rustix::io::fcntl_dupfd_cloexec(fd, first_free)?;
+                source = copy.as_raw_fd();
+                moved.push(copy);
+            }
+            actions.add_dup2(source, target)?;
+        }
+        actions.add_close_from(first_free)?;
+        let attributes = Attributes::with_no_signal_blocked()?;
+        let (argv, envp) = (pointers(&args), pointers(&environment));
+        let mut pid = 0;
+        // SAFETY: all pointers are to live, initialised values of the types asked for; the two arrays end with a null pointer
+        // and their strings with a NUL. posix_spawn keeps none of them.
+        let refused = unsafe {
+            libc::posix_spawn(
+                &raw mut pid,
+                program.as_ptr(),
+                &raw const actions.0,
+                &raw const attributes.0,
+                argv.as_ptr(),
+                envp.as_ptr(),
+            )
+        };
+        checked(refused)?;
+        PidFd::of_new_child(pid)
+    }
+}
+
+/// Takes ownership of an fd that this program was started with, and makes it `CLOEXEC`.
+///
+/// # Errors
+///
+/// `InvalidInput` if `n` is not in `FIRST_FD..FIRST_FD + 16`; `NotFound` if no such fd was passed: it is not open, was taken
+/// before, or is this program's own. (What was passed is not `CLOEXEC`, and what Rust code opens is.)
+pub fn inherited_fd(n: i32) -> io::Result<OwnedFd> {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    if !(FIRST_FD..FIRST_FD + MAX_INHERITED).contains(&n) {
+        let message = format!("fd {n} cannot have been passed: not in {FIRST_FD}..{}", FIRST_FD + MAX_INHERITED);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let not_passed = |why: &str| io::Error::new(io::ErrorKind::NotFound, format!("fd {n} was not passed: {why}"));
+    // SAFETY: asks for a flag of a number, which may or may not be an fd.
+    let flags = unsafe { libc::fcntl(n, libc::F_GETFD) };
+    if flags == -1 {
+        return Err(not_passed("it is not open"));
+    }
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Err(not_passed("it is this program's own, or was taken before"));
+    }
+    let bit = 1 << (n - FIRST_FD);
+    if TAKEN.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+        return Err(not_passed("it was taken before"));
+    }
+    // SAFETY: the fd is open and not CLOEXEC, so it came through an exec, and Rust code of this program did not open it:
+    // nothing here owns it. It is handed out once, as its bit in TAKEN was clear.
+    let fd = unsafe { OwnedFd::from_raw_fd(n) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+/// A path by which a child of this process executes the image that this process runs, even if the program's file has
+/// been replaced or removed; without `/proc`, the file's path.
+///
+/// # Errors
+///
+/// If neither can be found.
+pub fn current_executable() -> io::Result<PathBuf> {
+    // Resolved in the child, which by then shares this process's memory and hence its image.
+    let running = Path::new("/proc/self/exe");
+    if std::fs::read_link(running).is_ok() { Ok(running.to_owned()) } else { std::env::current_exe() }
+}
+
+fn c_string(string: &OsStr) -> io::Result<CString> {
+    CString::new(string.as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{string:?} has a NUL byte in it")))
+}
+
+/// A copy, taken under the standard library's lock, so that no `set_var` can change it meanwhile.
+fn environment() -> io::Result<Vec<CString>> {
+    let joined = std::env::vars_os().map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        c_string(&name)
+    });
+    joined.collect()
+}
+
+/// As C wants an array of strings: the strings must outlive it, and are not written to.
+fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
+    strings.iter().map(|string| string.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect()
+}
+
+fn checked(error: libc::c_int) -> io::Result<()> {
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// Initialised from `new` to drop. glibc's hold no pointer into themselves, so that they may be moved.
+struct FileActions(libc::posix_spawn_file_actions_t);
+
+impl FileActions {
+    fn new() -> io::Result<FileActions> {
+        let mut actions = std::mem::MaybeUninit::uninit();
+        // SAFETY: init initialises the value it is given unless it fails, and then the value is not used.
+        unsafe {
+            checked(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
+            Ok(FileActions(actions.assume_init()))
+        }
+    }
+
+    fn add_dup2(&mut self, source: i32, target: i32) -> io::Result<()> {
+        // SAFETY: the actions are initialised; the numbers are only noted.
+        checked(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, source, target) })
+    }
+
+    fn add_close_from(&mut self, first: i32) -> io::Result<()> {
+        // SAFETY: as in `add_dup2`.
+        checked(unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&raw mut self.0, first) })
+    }
+}
+
+impl Drop for FileActions {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, and not used after.
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+    }
+}
+
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Attributes {
+    fn with_no_signal_blocked() -> io::Result<Attributes> {
+        let mut raw = std::mem::MaybeUninit::uninit();
+        // SAFETY: init initialises the value it is given unless it fails, and then the value is not used; from there on
+        // the guard destroys it. The setters copy what they are given.
+        unsafe {
+            checked(libc::posix_spawnattr_init(raw.as_mut_ptr()))?;
+            let mut attributes = Attributes(raw.assume_init());
+            checked(libc::posix_spawnattr_setsigmask(&raw mut attributes.0, &empty_set()))?;
+            checked(libc::posix_spawnattr_setflags(
+                &raw mut attributes.0,
+                libc::POSIX_SPAWN_SETSIGMASK as libc::c_short,
+            ))?;
+            Ok(attributes)
+        }
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised by the constructor, and not used after.
+        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+    }
+}

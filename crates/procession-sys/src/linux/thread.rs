@@ -1,0 +1,161 @@
+//! Threads as forks and signals see them. The engine starts its threads here; a fork counts the others here; a new
+//! child names itself here.
+
+#![allow(unsafe_code)] // Signal masks: rustix leaves them to libc.
+
+use std::cell::Cell;
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use crate::per_process::{PerProcess, fork_generation};
+
+/// The engine's live threads. Counted up after a thread is made and down before it ends, so that it is never more than the
+/// kernel's count: a mistake for an instant looks like another thread, which a fork waits out, not like none.
+static ENGINE_THREADS: PerProcess<AtomicIsize> = PerProcess::new(|| AtomicIsize::new(0));
+
+const NOT_ENGINE: u64 = u64::MAX;
+
+thread_local! {
+    /// The fork generation in which this thread is one of the engine's: a child forked by such a thread has none.
+    static ENGINE_IN: Cell<u64> = const { Cell::new(NOT_ENGINE) };
+}
+
+/// Starts a thread of the engine's own. All signals but those of its own faults are blocked in it, so that one sent
+/// to the process always reaches a thread of the program; and it does not stand in the way of a fork.
+///
+/// The body must not take locks that a forked child could want: to a child it is as if it had never been.
+///
+/// # Errors
+///
+/// If the system refuses another thread.
+pub fn spawn_engine_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let threads = ENGINE_THREADS.get();
+    let before = set_signal_mask(&all_but_faults());
+    let thread = Builder::new().name(name.to_owned()).spawn(move || {
+        ENGINE_IN.set(fork_generation());
+        let _ended = CountDown(threads);
+        body();
+    });
+    set_signal_mask(&before);
+    if thread.is_ok() {
+        threads.fetch_add(1, Ordering::SeqCst);
+    }
+    thread
+}
+
+/// How many threads this process has besides the caller and the engine's own. A thread that was just joined may still
+/// be counted for an instant.
+///
+/// # Errors
+///
+/// If `/proc` cannot be read.
+pub fn other_threads() -> io::Result<usize> {
+    let is_engine = ENGINE_IN.get() == fork_generation();
+    let engine = ENGINE_THREADS.get().load(Ordering::SeqCst) - isize::from(is_engine);
+    let others = count()? as isize - 1 - engine;
+    Ok(others.max(0).unsigned_abs())
+}
+
+/// Names the calling thread, and in a process's first thread the process, as `ps` and `top` show it: the first 15 bytes.
+pub fn set_process_name(name: &str) {
+    let visible = name.split('\0').next().unwrap_or_default();
+    let end = (0..=visible.len().min(15)).rfind(|end| visible.is_char_boundary(*end)).unwrap_or(0);
+    let name = CString::new(&visible[..end]).expect("cut before the first NUL");
+    rustix::thread::set_name(&name).expect("PR_SET_NAME takes any string");
+}
+
+/// Unblocks all signals in the calling thread. For a child that an engine thread forked or that a program with blocked
+/// signals executed.
+pub fn unblock_all_signals() {
+    set_signal_mask(&empty_set());
+}
+
+/// All threads of this process, the caller included.
+pub(super) fn count() -> io::Result<usize> {
+    let tasks = "/proc/self/task";
+    // A directory's links are its own two and one per directory in it; the kernel derives it from its count of threads.
+    let links = rustix::fs::stat(tasks)?.st_nlink as usize;
+    if links >= 3 {
+        return Ok(links - 2);
+    }
+    Ok(std::fs::read_dir(tasks)?.count())
+}
+
+pub(super) fn empty_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the whole set it is given.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// A fault in a thread that blocks its signal kills the process without the handler that explains it.
+fn all_but_faults() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the whole set it is given, and sigdelset takes known signals off it.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS] {
+            libc::sigdelset(set.as_mut_ptr(), fault);
+        }
+        set.assume_init()
+    }
+}
+
+/// Gives what the mask was before.
+fn set_signal_mask(mask: &libc::sigset_t) -> libc::sigset_t {
+    let mut before = empty_set();
+    // SAFETY: reads one initialised set and writes another; changes only the calling thread's mask.
+    let refused = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, &raw mut before) };
+    assert_eq!(refused, 0, "pthread_sigmask takes any mask");
+    before
+}
+
+struct CountDown(&'static AtomicIsize);
+
+impl Drop for CountDown {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn an_engine_thread_blocks_signals_and_its_maker_does_not() {
+        let before = set_signal_mask(&empty_set());
+        let (tell, told) = mpsc::channel();
+        let thread = spawn_engine_thread("engine", move || {
+            let mask = set_signal_mask(&empty_set());
+            // SAFETY: reads an initialised set.
+            tell.send(unsafe { [libc::SIGINT, libc::SIGTERM, libc::SIGSEGV].map(|s| libc::sigismember(&mask, s)) })
+                .unwrap();
+        });
+        thread.unwrap().join().unwrap();
+        assert_eq!(told.recv().unwrap(), [1, 1, 0]);
+        let mine = set_signal_mask(&before);
+        // SAFETY: reads an initialised set.
+        assert_eq!(unsafe { libc::sigismember(&mine, libc::SIGINT) }, 0);
+    }
+
+    #[test]
+    fn a_process_name_is_cut_between_characters() {
+        std::thread::spawn(|| {
+            for (name, shown) in
+                [("worker", "worker"), ("fourteen bytes\u{e9}", "fourteen bytes"), ("nul\0here", "nul"), ("", "")]
+            {
+                set_process_name(name);
+                assert_eq!(rustix::thread::name().unwrap().to_str().unwrap(), shown);
+            }
+        })
+        .join()
+        .unwrap();
+    }
+}

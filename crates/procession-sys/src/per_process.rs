@@ -1,0 +1,145 @@
+//! A value that each process has of its own, for everything that a forked child must not inherit: threads it does
+//! not have, pools it does not own, locks that a thread of its parent held. Used in any process and thread.
+//!
+//! # How a child knows that it is one
+//!
+//! The **fork generation** is 0 in a fresh image and one more in each forked child. A `pthread_atfork` handler counts,
+//! so that forks which are not procession's own (Python's `os.fork`, a C library) count too;
+//! [`clone_as_sibling`](crate::fork::clone_as_sibling), which runs no such handlers, counts by itself.
+//!
+//! The handlers are registered before the first generation is given out, by every thread that finds them missing.
+//! Two threads may thus register them twice, and a child forked in between inherits whatever had been registered.
+//! That does no harm, since they are idempotent: the handler before a fork writes `NEXT = GENERATION + 1`, the one in the
+//! child writes `GENERATION = NEXT`, and doing either twice is doing it once. There is no lock and no `Once` here, which
+//! a fork in another thread could catch half taken.
+//!
+//! A [`PerProcess`] keeps its value with the generation that made it. In a child the generations differ, a fresh
+//! value is made, and the parent's is neither read nor dropped: it may be half-changed by a thread that does not exist
+//! here. It is leaked, once per fork, in the child alone.
+
+#![allow(unsafe_code)] // A shared value behind an atomic pointer: `OnceLock` cannot be reset without a lock.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+static NEXT: AtomicU64 = AtomicU64::new(1);
+static REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// How many forks lie between this process and the image's start: 0 in a fresh image, one more in each forked child.
+pub fn fork_generation() -> u64 {
+    if !REGISTERED.load(Ordering::Acquire) {
+        // Without the handlers (no memory for them) forks go unseen, which no caller could survive safely.
+        crate::imp::fork::register_handlers().expect("pthread_atfork: out of memory");
+        REGISTERED.store(true, Ordering::Release);
+    }
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// In the parent, just before a fork.
+pub(crate) extern "C" fn before_fork() {
+    NEXT.store(GENERATION.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// In the child, just after a fork.
+pub(crate) extern "C" fn in_forked_child() {
+    GENERATION.store(NEXT.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
+/// A value that each process has of its own, made when it is first asked for.
+///
+/// ```
+/// use procession_sys::per_process::PerProcess;
+/// use std::sync::Mutex;
+///
+/// static JOBS: PerProcess<Mutex<Vec<u32>>> = PerProcess::new(Mutex::default);
+///
+/// JOBS.get().lock().unwrap().push(7);
+/// assert_eq!(*JOBS.get().lock().unwrap(), [7]); // a forked child would find it empty
+/// ```
+pub struct PerProcess<T: 'static> {
+    make: fn() -> T,
+    /// Null, or a leaked box of this process or of one it was forked from.
+    current: AtomicPtr<Made<T>>,
+}
+
+struct Made<T> {
+    generation: u64,
+    value: T,
+}
+
+impl<T: 'static> PerProcess<T> {
+    /// A value to be made by `make`, which must have no other effect: when threads race for the first [`get`](Self::get), each
+    /// may call it, and all but one result are dropped.
+    pub const fn new(make: fn() -> T) -> Self {
+        PerProcess { make, current: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+}
+
+impl<T: Send + Sync + 'static> PerProcess<T> {
+    /// This process's value.
+    #[inline]
+    pub fn get(&'static self) -> &'static T {
+        let current = self.current.load(Ordering::Acquire);
+        // SAFETY: a non-null pointer comes from `Box::into_raw` in `make_own` and is never freed: its box is leaked, and
+        // a fork copies the memory with the pointer. The Acquire load pairs with the publishing exchange. Reading
+        // `generation` of a parent's box is sound too: it is written before publication and never after.
+        if let Some(made) = unsafe { current.as_ref() }
+            && made.generation == GENERATION.load(Ordering::Relaxed)
+        {
+            return &made.value;
+        }
+        self.make_own(current)
+    }
+
+    #[cold]
+    fn make_own(&'static self, found: *mut Made<T>) -> &'static T {
+        let generation = fork_generation();
+        let own = Box::into_raw(Box::new(Made { generation, value: (self.make)() }));
+        match self.current.compare_exchange(found, own, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: `own` was just made by `Box::into_raw` and, once published, is never freed.
+            Ok(_) => unsafe { &(*own).value },
+            Err(winner) => {
+                // SAFETY: `own` was not published, so this thread alone knows it. `winner` was published by a thread of
+                // this process after `found` was loaded, hence in this generation (only the forking thread lives on in
+                // a child, and it was here, not in a fork), and is never freed.
+                unsafe {
+                    drop(Box::from_raw(own));
+                    &(*winner).value
+                }
+            }
+        }
+    }
+}
+
+impl<T: 'static> fmt::Debug for PerProcess<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerProcess")
+            .field("made", &!self.current.load(Ordering::Relaxed).is_null())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(procession_unsupported)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn every_thread_gets_the_same_value() {
+        static SHARED: PerProcess<AtomicUsize> = PerProcess::new(|| AtomicUsize::new(0));
+        let addresses: Vec<usize> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        SHARED.get().fetch_add(1, Ordering::Relaxed);
+                        std::ptr::from_ref(SHARED.get()) as usize
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(addresses.iter().all(|address| *address == addresses[0]));
+        assert_eq!(SHARED.get().load(Ordering::Relaxed), 8);
+    }
+}

@@ -1,0 +1,32 @@
+//! No forks. As [`linux/fork.rs`](../linux/fork.rs).
+
+use std::io;
+
+use super::pidfd::PidFd;
+use super::unsupported;
+pub use crate::fork_terms::{ForkError, ThreadsAtFork};
+
+/// Refuses.
+///
+/// # Errors
+///
+/// Always [`ForkError::Os`], `Unsupported`.
+pub fn fork(_allow: Option<ThreadsAtFork>, _child: impl FnOnce() -> i32) -> Result<PidFd, ForkError> {
+    unsupported().map_err(ForkError::Os)
+}
+
+/// Refuses.
+///
+/// # Errors
+///
+/// Always `Unsupported`.
+pub fn clone_as_sibling(_child: impl FnOnce() -> i32) -> io::Result<PidFd> {
+    unsupported()
+}
+
+/// There is nothing to register: no fork of ours happens.
+pub(crate) fn register_handlers() -> io::Result<()> {
+    // Named, so that what a platform must call is not taken for dead.
+    let _handlers: [extern "C" fn(); 2] = [crate::per_process::before_fork, crate::per_process::in_forked_child];
+    Ok(())
+}

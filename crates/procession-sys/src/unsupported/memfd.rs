@@ -1,0 +1,32 @@
+//! No memory as a file. As [`linux/memfd.rs`](../linux/memfd.rs).
+#![allow(clippy::missing_errors_doc)] // Always `Unsupported`.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::unsupported;
+
+/// Refuses.
+pub fn create(_name: &str, _len: u64) -> io::Result<OwnedFd> {
+    unsupported()
+}
+
+/// Refuses.
+pub fn sealed_len(_fd: BorrowedFd<'_>) -> io::Result<u64> {
+    unsupported()
+}
+
+/// Refuses.
+pub fn from_bytes(_name: &str, _bytes: &[u8]) -> io::Result<OwnedFd> {
+    unsupported()
+}
+
+/// Refuses.
+pub fn read_all(_fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    unsupported()
+}
+
+/// Refuses.
+pub fn punch_hole(_fd: BorrowedFd<'_>, _offset: u64, _len: u64) -> io::Result<()> {
+    unsupported()
+}

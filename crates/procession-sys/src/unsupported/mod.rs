@@ -1,0 +1,20 @@
+//! A platform that procession does not know: everything compiles, nothing works, and every call says so.
+
+pub mod exit;
+pub mod fork;
+pub mod futex;
+pub mod link;
+pub mod memfd;
+pub mod mutex;
+pub(crate) mod object;
+pub mod pidfd;
+pub mod poller;
+pub mod spawn;
+pub mod thread;
+
+fn unsupported<T>() -> std::io::Result<T> {
+    Err(std::io::Error::new(
+        std::io::ErrorKind::Unsupported,
+        "procession does not support this platform: it needs Linux with glibc on x86-64 or aarch64",
+    ))
+}

@@ -1,0 +1,52 @@
+//! No programs are executed. As [`linux/spawn.rs`](../linux/spawn.rs).
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::pidfd::PidFd;
+use super::unsupported;
+
+/// The number that the first passed fd has in the child.
+pub const FIRST_FD: i32 = 3;
+
+/// A program to execute.
+#[derive(Clone, Copy, Debug)]
+pub struct Spawn<'a> {
+    /// Its file.
+    pub program: &'a Path,
+    /// Its arguments, the name it is called by first.
+    pub args: &'a [OsString],
+    /// The fds it gets.
+    pub fds: &'a [BorrowedFd<'a>],
+}
+
+impl Spawn<'_> {
+    /// Refuses.
+    ///
+    /// # Errors
+    ///
+    /// Always `Unsupported`.
+    pub fn start(&self) -> io::Result<PidFd> {
+        unsupported()
+    }
+}
+
+/// Refuses.
+///
+/// # Errors
+///
+/// Always `Unsupported`.
+pub fn inherited_fd(_n: i32) -> io::Result<OwnedFd> {
+    unsupported()
+}
+
+/// The program's file.
+///
+/// # Errors
+///
+/// If it cannot be found.
+pub fn current_executable() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}

@@ -1,0 +1,30 @@
+//! No engine threads. As [`linux/thread.rs`](../linux/thread.rs).
+
+use std::io;
+use std::thread::JoinHandle;
+
+use super::unsupported;
+
+/// Refuses.
+///
+/// # Errors
+///
+/// Always `Unsupported`.
+pub fn spawn_engine_thread(_name: &str, _body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    unsupported()
+}
+
+/// Refuses.
+///
+/// # Errors
+///
+/// Always `Unsupported`.
+pub fn other_threads() -> io::Result<usize> {
+    unsupported()
+}
+
+/// Does nothing: there is no process that could be named.
+pub fn set_process_name(_name: &str) {}
+
+/// Does nothing: no signal is blocked by anything here.
+pub fn unblock_all_signals() {}

@@ -1,0 +1,83 @@
+//! A test binary's own `main`: named checks one after the other in its first thread, since each of them forks, and a
+//! watchdog outside that ends a check which hangs.
+
+#![allow(dead_code)] // Each binary uses a part of it.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use procession_sys::pidfd::PidFd;
+use procession_sys::{ExitStatus, thread};
+
+/// What one check may take. Checks end in milliseconds; the rest is for a loaded machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs the checks whose names contain the command line's filter, if there is one, and says how it went.
+pub(crate) fn run(checks: &[(&'static str, fn())]) {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let filter = args.iter().find(|arg| !arg.starts_with('-'));
+    let exact = args.iter().any(|arg| arg == "--exact");
+    let chosen = |name: &str| filter.is_none_or(|filter| if exact { name == filter } else { name.contains(filter) });
+    let chosen: Vec<_> = checks.iter().filter(|(name, _)| chosen(name)).collect();
+    if args.iter().any(|arg| arg == "--list") {
+        chosen.iter().for_each(|(name, _)| say(&format!("{name}: test")));
+        return;
+    }
+    for (name, check) in chosen {
+        let done = watch(name);
+        check();
+        drop(done);
+        say(&format!("test {name} ... ok"));
+    }
+}
+
+/// A deadline that no healthy check meets.
+pub(crate) fn in_time() -> Instant {
+    Instant::now() + Duration::from_secs(40)
+}
+
+/// Waits for a child with a deadline and reaps it.
+pub(crate) fn end_of(child: &PidFd) -> ExitStatus {
+    assert!(child.wait_ended(Some(in_time())).unwrap(), "child {} does not end", child.pid());
+    child.try_reap().unwrap().expect("it has ended and was not reaped")
+}
+
+/// Asks until the answer is yes, or fails.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = in_time();
+    while !condition() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// An engine thread, so that forks do not mind it. It aborts unless the watch ends in time.
+fn watch(name: &'static str) -> Watch {
+    let (done, is_done) = std::sync::mpsc::channel();
+    let watchdog = thread::spawn_engine_thread("watchdog", move || {
+        if is_done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("test {name} hangs: aborted after {LIMIT:?}");
+            std::process::abort();
+        }
+    });
+    Watch { done: Some(done), watchdog: Some(watchdog.expect("a thread for the watchdog")) }
+}
+
+/// Ends with the check, and leaves no thread to the next one.
+struct Watch {
+    done: Option<Sender<()>>,
+    watchdog: Option<JoinHandle<()>>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.done.take());
+        self.watchdog.take().map(JoinHandle::join);
+    }
+}
+
+#[allow(clippy::print_stdout)] // What a test runner reads.
+fn say(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,166 @@
+//! `PidFd` of children, of other processes and of this one.
+
+#![allow(unsafe_code)] // A signal handler.
+
+mod harness;
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use harness::{end_of, in_time};
+use procession_sys::fork::fork;
+use procession_sys::pidfd::{PidFd, current_pid};
+use procession_sys::poller::{Poller, wait_readable};
+use procession_sys::{ExitStatus, Signal};
+
+fn main() {
+    harness::run(&[
+        ("signal_kills_and_is_reported", signal_kills_and_is_reported),
+        ("signal_after_the_end_reaches_nobody", signal_after_the_end_reaches_nobody),
+        ("nonsense_signal_is_an_error", nonsense_signal_is_an_error),
+        ("wait_passes_its_deadline", wait_passes_its_deadline),
+        ("wait_resumes_after_a_signal", wait_resumes_after_a_signal),
+        ("stopped_child_has_not_ended", stopped_child_has_not_ended),
+        ("reap_blocks_and_happens_once", reap_blocks_and_happens_once),
+        ("non_child_can_be_waited_for", non_child_can_be_waited_for),
+        ("clone_outlives_the_original", clone_outlives_the_original),
+        ("own_pidfd_has_not_ended", own_pidfd_has_not_ended),
+        ("sentinels_are_pollable", sentinels_are_pollable),
+    ]);
+}
+
+fn sleeper() -> PidFd {
+    let child = fork(None, || {
+        loop {
+            std::thread::park();
+        }
+    });
+    child.unwrap()
+}
+
+fn signal_kills_and_is_reported() {
+    for signal in [Signal::TERM, Signal::KILL, Signal::ABRT, Signal::from_raw(40)] {
+        let child = sleeper();
+        assert!(child.signal(signal).unwrap());
+        assert_eq!(end_of(&child), ExitStatus::signaled(signal.as_raw()));
+    }
+}
+
+fn signal_after_the_end_reaches_nobody() {
+    let child = fork(None, || 0).unwrap();
+    assert!(child.wait_ended(Some(in_time())).unwrap());
+    assert!(!child.signal(Signal::KILL).unwrap(), "a zombie");
+    assert_eq!(child.reap().unwrap().code(), 0);
+    assert!(!child.signal(Signal::KILL).unwrap(), "reaped");
+    assert!(child.has_ended().unwrap());
+}
+
+fn nonsense_signal_is_an_error() {
+    let me = PidFd::of_self().unwrap();
+    assert!(me.signal(Signal::from_raw(0)).unwrap(), "0 only asks");
+    for raw in [-1, 65, i32::MAX] {
+        assert_eq!(me.signal(Signal::from_raw(raw)).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
+}
+
+fn wait_passes_its_deadline() {
+    let child = sleeper();
+    let deadline = Instant::now() + Duration::from_millis(30);
+    assert!(!child.wait_ended(Some(deadline)).unwrap());
+    assert!(Instant::now() >= deadline);
+    assert_eq!(child.try_reap().unwrap(), None);
+    assert!(child.signal(Signal::KILL).unwrap());
+    assert!(child.wait_ended(None).unwrap());
+    assert_eq!(end_of(&child).signal(), Some(9));
+}
+
+fn wait_resumes_after_a_signal() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: the handler does nothing; without SA_RESTART it interrupts system calls.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+    }
+    let parent = PidFd::of_self().unwrap();
+    let child = fork(None, || {
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(2));
+            parent.signal(Signal::USR1).unwrap();
+        }
+        9
+    });
+    let child = child.unwrap();
+    assert!(child.wait_ended(Some(in_time())).unwrap(), "interrupted, but not ended by it");
+    assert_eq!(child.reap().unwrap().code(), 9);
+}
+
+fn stopped_child_has_not_ended() {
+    let child = sleeper();
+    assert!(child.signal(Signal::STOP).unwrap());
+    assert!(!child.wait_ended(Some(Instant::now() + Duration::from_millis(20))).unwrap());
+    assert_eq!(child.try_reap().unwrap(), None);
+    assert!(child.signal(Signal::KILL).unwrap());
+    assert_eq!(end_of(&child).signal(), Some(9));
+}
+
+fn reap_blocks_and_happens_once() {
+    let child = fork(None, || {
+        std::thread::sleep(Duration::from_millis(20));
+        8
+    });
+    let child = child.unwrap();
+    assert_eq!(child.reap().unwrap(), ExitStatus::exited(8));
+    assert_eq!(child.try_reap().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    assert_eq!(PidFd::open(child.pid()).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+}
+
+fn non_child_can_be_waited_for() {
+    let one = fork(None, || {
+        std::thread::sleep(Duration::from_millis(20));
+        0
+    });
+    let one = one.unwrap();
+    let other = fork(None, || {
+        let waited = one.wait_ended(Some(in_time())).unwrap();
+        let reaped = one.try_reap().unwrap_err().raw_os_error();
+        i32::from(!waited || reaped != Some(libc::ECHILD))
+    });
+    assert_eq!(end_of(&other.unwrap()).code(), 0);
+    assert_eq!(end_of(&one).code(), 0);
+}
+
+fn clone_outlives_the_original() {
+    let child = sleeper();
+    let clone = child.try_clone().unwrap();
+    assert_eq!(clone.pid(), child.pid());
+    assert!(rustix::io::fcntl_getfd(&clone).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    assert!(rustix::io::fcntl_getfd(&child).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    drop(child);
+    assert!(clone.signal(Signal::KILL).unwrap());
+    assert_eq!(end_of(&clone).signal(), Some(9));
+}
+
+fn own_pidfd_has_not_ended() {
+    let me = PidFd::of_self().unwrap();
+    assert_eq!(me.pid(), current_pid());
+    assert!(!me.has_ended().unwrap());
+    assert!(PidFd::open(0).is_err() && PidFd::open(u32::MAX).is_err());
+}
+
+fn sentinels_are_pollable() {
+    let (one, two) = (sleeper(), sleeper());
+    let poller = Poller::new().unwrap();
+    poller.add(one.as_fd(), 1).unwrap();
+    poller.add(two.as_fd(), 2).unwrap();
+    assert!(two.signal(Signal::KILL).unwrap());
+    assert_eq!(wait_readable(&[one.as_fd(), two.as_fd()], Some(in_time())).unwrap(), [false, true]);
+    let mut keys = Vec::new();
+    poller.wait(&mut keys, Some(Duration::from_secs(40))).unwrap();
+    assert_eq!(keys, [2]);
+    assert!(one.signal(Signal::KILL).unwrap());
+    for child in [one, two] {
+        poller.remove(child.as_fd()).unwrap();
+        assert_eq!(end_of(&child).signal(), Some(9));
+    }
+}

@@ -1,0 +1,93 @@
+//! Process-based parallelism: processes that are as easy to use as threads, and pools of them.
+//!
+//! It is Python's `multiprocessing` for Rust: [`Context`]s with three start methods, [`Process`], [`Pool`]. What runs in
+//! another process can crash, leak, be killed or time out, and costs nobody else anything.
+//!
+//! ```no_run
+//! use procession::{Pool, Process};
+//!
+//! fn hello(name: String) -> usize {
+//!     println!("hello {name}");
+//!     name.len()
+//! }
+//!
+//! fn main() -> procession::Result<()> {
+//!     procession::init(); // a child process starts here, does its work and never returns
+//!
+//!     let mut process = Process::new(hello, "bob".to_owned()).start()?;
+//!     assert_eq!(process.join()?, 3);
+//!
+//!     let pool = Pool::new(4)?;
+//!     let squares: Vec<u64> = pool.map(|x: u64| x * x, 0..100)?;
+//!     assert_eq!(squares[9], 81);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What can run in another process
+//!
+//! Any `fn`, or closure that captures nothing, of one argument (a tuple for more), whose argument and result are
+//! [serde] types. There is nothing to register and no macro. A closure that captures exists in one process only: under
+//! fork it may be used, and may even borrow ([`Process::fork`]); elsewhere it does not compile:
+//!
+//! ```compile_fail
+//! # fn main() -> procession::Result<()> {
+//! let factor = 3;
+//! let pool = procession::Pool::new(2)?;
+//! pool.map(move |x: u64| x * factor, 0..10)?; // captures `factor`: pass it in the argument
+//! # Ok(()) }
+//! ```
+//!
+//! # Start methods
+//!
+//! | | the child | costs | use it |
+//! |---|---|---|---|
+//! | [`forkserver`](Context::forkserver), the default | a fork of a small clean process | little | nearly always |
+//! | [`spawn`](Context::spawn) | executes the program anew | an exec | when nothing at all may be shared |
+//! | [`fork`](Context::fork) | a copy of this process | little, grows with its memory | to hand over what cannot be sent; refused with other threads alive |
+//!
+//! # When something dies
+//!
+//! A worker that is killed, aborts, exits or segfaults fails the task it ran ([`Error::is_worker_lost`]), and nothing
+//! else: results committed before count, tasks it had only claimed run elsewhere, a replacement starts. A parent that is
+//! killed takes its children with it at once; nothing stays behind in `/dev/shm` or `/tmp`.
+//!
+//! # Differences from `multiprocessing`
+//!
+//! - `init()` in `main` stands for `if __name__ == "__main__"`.
+//! - A function takes one argument; `join` gives its value; a panic comes back as an error and not only as an exit code.
+//! - A daemonic process may start processes: they end with it.
+//! - Panics of pool tasks are not printed in the worker; the error carries message, location and backtrace.
+//! - A pool that is dropped is terminated.
+
+mod context;
+mod current;
+mod error;
+mod message;
+mod pool;
+pub mod process;
+mod task;
+
+pub use context::{Context, StartMethod, set_executable, set_start_method, start_method};
+pub use current::{ActiveChild, CurrentProcess, ParentProcess, active_children, current_process, parent_process};
+pub use error::{Error, Result};
+pub use pool::{AsyncResult, Chunked, Pool};
+pub use process::Process;
+pub use procession_core::{ThreadsAtFork, available_parallelism};
+
+/// Makes this program able to start processes of itself: call it first in `main`.
+///
+/// In a process that procession started it does that process's work and never returns; in any other it returns at once.
+/// What stands before it in `main` runs in every child too. Only `fork` can do without it: `spawn` and `forkserver`
+/// execute the program again, and refuse ([`Error::is_not_initialized`]) where it has not been called, rather than run
+/// `main` in every child.
+///
+/// ```
+/// fn main() {
+///     procession::init();
+///     // ... the program
+/// }
+/// ```
+pub fn init() {
+    procession_core::bootstrap::init();
+}

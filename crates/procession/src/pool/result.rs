@@ -1,0 +1,130 @@
+//! Results to come. Used in the parent, from any thread: the thread that asks takes results off the workers' streams
+//! itself, and decodes its own.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use procession_core::outcome::tag;
+use procession_core::pool::Handle;
+use serde::de::DeserializeOwned;
+
+use crate::error::Whose;
+use crate::{Error, Result, message};
+
+/// The result of [`Pool::apply_async`](crate::Pool::apply_async) or [`Pool::map_async`](crate::Pool::map_async).
+///
+/// It can be asked again and again; each `get` decodes anew. Dropping it lets the tasks run and their results go.
+pub struct AsyncResult<T> {
+    handle: Handle,
+    function: &'static str,
+    read: fn(&Handle, &'static str) -> Result<T>,
+}
+
+impl<T> AsyncResult<T> {
+    /// Waits for the result.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::apply`](crate::Pool::apply); of several failed tasks, the first's.
+    pub fn get(&self) -> Result<T> {
+        self.handle.wait(None)?;
+        (self.read)(&self.handle, self.function)
+    }
+
+    /// Waits for the result, for no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_timeout`] when it is not there then; it is still to come. Otherwise as [`get`](AsyncResult::get).
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
+        if !self.handle.wait(Instant::now().checked_add(timeout))? {
+            return Err(Error::timeout("the result was ready"));
+        }
+        (self.read)(&self.handle, self.function)
+    }
+
+    /// Waits until the result is there, whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_inherited`] in a process forked from the one that submitted.
+    pub fn wait(&self) -> Result<()> {
+        self.handle.wait(None)?;
+        Ok(())
+    }
+
+    /// As [`wait`](AsyncResult::wait), for no longer than `timeout`; `false` when the result is not there then.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](AsyncResult::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
+        Ok(self.handle.wait(Instant::now().checked_add(timeout))?)
+    }
+
+    /// Whether the result is there.
+    pub fn ready(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// Whether every task returned a value; `None` while the result is not there, where `multiprocessing` raises.
+    pub fn successful(&self) -> Option<bool> {
+        if !self.ready() {
+            return None;
+        }
+        let mut all = true;
+        let ended = self.handle.visit(|_, outcome, _| all &= outcome == tag::VALUE)?;
+        Some(all && ended.is_ok())
+    }
+}
+
+impl<R: DeserializeOwned> AsyncResult<R> {
+    pub(super) fn one(handle: Handle, function: &'static str) -> AsyncResult<R> {
+        AsyncResult { handle, function, read: read_one::<R> }
+    }
+}
+
+impl<R: DeserializeOwned> AsyncResult<Vec<R>> {
+    pub(super) fn many(handle: Handle, function: &'static str) -> AsyncResult<Vec<R>> {
+        AsyncResult { handle, function, read: read_many::<R> }
+    }
+}
+
+impl<T> fmt::Debug for AsyncResult<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncResult").field("function", &self.function).field("handle", &self.handle).finish()
+    }
+}
+
+fn read_one<R: DeserializeOwned>(handle: &Handle, function: &'static str) -> Result<R> {
+    let mut result = None;
+    visit(handle, |index, outcome, payload| result = Some(read(function, index, outcome, payload)))?;
+    result.unwrap_or_else(|| Err(Error::timeout("the result was ready")))
+}
+
+fn read_many<R: DeserializeOwned>(handle: &Handle, function: &'static str) -> Result<Vec<R>> {
+    let mut results = Ok(Vec::new());
+    visit(handle, |index, outcome, payload| {
+        if let Ok(values) = &mut results {
+            match read(function, index, outcome, payload) {
+                Ok(value) => values.push(value),
+                Err(error) => results = Err(error),
+            }
+        }
+    })?;
+    results
+}
+
+fn visit(handle: &Handle, visitor: impl FnMut(usize, u32, &[u8])) -> Result<()> {
+    match handle.visit(visitor) {
+        Some(ended) => Ok(ended?),
+        None => Err(Error::timeout("the result was ready")),
+    }
+}
+
+fn read<R: DeserializeOwned>(function: &str, index: usize, outcome: u32, payload: &[u8]) -> Result<R> {
+    if outcome != tag::VALUE {
+        return Err(Error::from_outcome(Whose::task(function, index), outcome, payload));
+    }
+    message::decode(payload).map_err(|error| Error::undecodable_result(Whose::task(function, index), &error))
+}

@@ -1,0 +1,195 @@
+//! A function on its way to another process: its entry there, and what surrounds the call. An entry decodes the
+//! argument, calls, encodes the value, and turns a panic anywhere in that into a message.
+//!
+//! Functions are found in the other process by their place in the program's code, which is the same in every process of
+//! the same build. A closure that captures nothing is all type and no value, so its type alone says what to call.
+
+use std::any::Any;
+use std::backtrace::Backtrace;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Once;
+
+use procession_core::outcome::tag;
+use procession_core::{Entry, Stateless};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::message::{self, Panic};
+
+/// Whether a panic is also reported where it happens, as a thread's is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Report {
+    /// On the process's stderr: a [`crate::Process`].
+    Here,
+    /// Only to the caller: a pool's task.
+    ToCaller,
+}
+
+/// The entry of a pool's task.
+pub(crate) fn pool_entry<F, A, R>(function: F) -> Entry
+where
+    F: Fn(A) -> R + Copy + 'static,
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    let _: Stateless<F> = Stateless::of(function);
+    Entry::of(run::<F, A, R, false>)
+}
+
+/// The entry of a process.
+pub(crate) fn process_entry<F, A, R>(function: F) -> Entry
+where
+    F: Fn(A) -> R + Copy + 'static,
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    let _: Stateless<F> = Stateless::of(function);
+    Entry::of(run::<F, A, R, true>)
+}
+
+fn run<F, A, R, const HERE: bool>(input: &[u8], output: &mut Vec<u8>) -> u32
+where
+    F: Fn(A) -> R + Copy + 'static,
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    let report = if HERE { Report::Here } else { Report::ToCaller };
+    guarded(report, output, |output| {
+        let argument = match message::decode(input) {
+            Ok(argument) => argument,
+            Err(error) => {
+                output.extend_from_slice(error.to_string().as_bytes());
+                return tag::UNDECODABLE;
+            }
+        };
+        give(Stateless::<F>::conjure()(argument), output)
+    })
+}
+
+/// Calls a closure that exists in this process only, and leaves its value or its panic in `output`.
+pub(crate) fn run_closure<R: Serialize>(closure: impl FnOnce() -> R, output: &mut Vec<u8>) -> u32 {
+    guarded(Report::Here, output, |output| give(closure(), output))
+}
+
+fn give<R: Serialize>(value: R, output: &mut Vec<u8>) -> u32 {
+    match message::encode(&value, output) {
+        Ok(()) => tag::VALUE,
+        Err(error) => {
+            output.clear();
+            output.extend_from_slice(error.to_string().as_bytes());
+            tag::UNENCODABLE
+        }
+    }
+}
+
+fn guarded(report: Report, output: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>) -> u32) -> u32 {
+    install_hook();
+    WATCHED.with_borrow_mut(|watched| *watched = Some(Watched { report, panic: None }));
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| body(output)));
+    let watched = WATCHED.take();
+    match ended {
+        Ok(tag) => tag,
+        Err(payload) => {
+            let panic = watched.and_then(|watched| watched.panic).unwrap_or_else(|| silent(&*payload));
+            output.clear();
+            // Three strings always encode.
+            let encoded = message::encode(&panic, output);
+            debug_assert!(encoded.is_ok());
+            // The payload's own drop may panic; it is a user's value like any other.
+            if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(second);
+            }
+            tag::PANIC
+        }
+    }
+}
+
+/// The call that this thread is in, and the panic that ended it.
+struct Watched {
+    report: Report,
+    panic: Option<Panic>,
+}
+
+thread_local! {
+    static WATCHED: RefCell<Option<Watched>> = const { RefCell::new(None) };
+}
+
+fn install_hook() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let report = WATCHED.with_borrow_mut(|watched| {
+                watched.as_mut().map(|watched| {
+                    watched.panic = Some(describe(info));
+                    watched.report
+                })
+            });
+            if report != Some(Report::ToCaller) {
+                previous(info);
+            }
+        }));
+    });
+}
+
+fn describe(info: &PanicHookInfo<'_>) -> Panic {
+    Panic {
+        message: text_of(info.payload()),
+        location: info.location().map(ToString::to_string).unwrap_or_default(),
+        backtrace: Backtrace::force_capture().to_string(),
+    }
+}
+
+/// A panic that passed no hook: `resume_unwind`.
+fn silent(payload: &(dyn Any + Send)) -> Panic {
+    Panic { message: text_of(payload), location: String::new(), backtrace: String::new() }
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic whose payload is not a string").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call<R: Serialize>(closure: impl FnOnce() -> R) -> (u32, Vec<u8>) {
+        let mut output = b"left over".to_vec();
+        output.clear();
+        let tag = guarded(Report::ToCaller, &mut output, |output| give(closure(), output));
+        (tag, output)
+    }
+
+    #[test]
+    fn a_value_comes_back() {
+        let (tag, bytes) = call(|| 5u64);
+        assert_eq!((tag, message::decode::<u64>(&bytes)), (tag::VALUE, Ok(5)));
+    }
+
+    #[test]
+    fn a_panic_carries_message_location_and_backtrace() {
+        let (tag, bytes) = call(|| -> u64 { panic!("no {}", "luck") });
+        let panic: Panic = message::decode(&bytes).unwrap();
+        assert_eq!(tag, tag::PANIC);
+        assert_eq!(panic.message, "no luck");
+        assert!(panic.location.contains("task.rs"), "{}", panic.location);
+        assert!(panic.backtrace.contains("a_panic_carries"), "{}", panic.backtrace);
+    }
+
+    #[test]
+    fn a_panic_without_a_hook_and_one_in_a_payload_are_survived() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("in the payload's drop");
+            }
+        }
+        let (tag, bytes) = call(|| -> u64 { panic::resume_unwind(Box::new(Bomb)) });
+        let panic: Panic = message::decode(&bytes).unwrap();
+        assert_eq!(tag, tag::PANIC);
+        assert_eq!(panic.message, "a panic whose payload is not a string");
+    }
+}

@@ -1,0 +1,40 @@
+//! The fork server is SIGKILLed: nothing is lost, and the next use starts another.
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::{children_named, eventually, run, trial};
+use procession::Context;
+use procession_sys::Signal;
+use procession_sys::pidfd::PidFd;
+
+fn main() {
+    procession::init();
+    run(vec![trial("restarted_on_next_use", || {
+        let context = Context::forkserver();
+        let mut slow = context
+            .process(
+                |x: u32| {
+                    std::thread::sleep(Duration::from_millis(100));
+                    x
+                },
+                5,
+            )
+            .start()
+            .unwrap();
+        let pool = context.pool(2).unwrap();
+        for round in 0..5u32 {
+            let servers = children_named("forkserver");
+            assert_eq!(servers.len(), 1, "one server");
+            PidFd::open(servers[0]).unwrap().signal(Signal::KILL).unwrap();
+            assert_eq!(context.process(|x: u32| x + 1, round).start().unwrap().join().unwrap(), round + 1);
+            assert_ne!(children_named("forkserver"), servers);
+            // The workers of the first server's time serve on, and one of them is replaced by way of the new one.
+            PidFd::open(pool.worker_pids()[0]).unwrap().signal(Signal::KILL).unwrap();
+            assert_eq!(pool.map(|x: u32| x * 2, 0..100).unwrap()[99], 198);
+            eventually("the worker is replaced", || pool.worker_pids().len() == 2);
+        }
+        assert_eq!(slow.join().unwrap(), 5, "a process that the dead server made is not touched");
+    })])
+}

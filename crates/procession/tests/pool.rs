@@ -1,0 +1,187 @@
+//! Pools, under each start method.
+
+mod harness;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use harness::{eventually, exists, for_each_context, run, trial};
+use procession::{Context, Pool};
+
+fn main() {
+    procession::init();
+    let mut trials = Vec::new();
+    trials.extend(for_each_context("map_keeps_order_for_any_chunk_size", |context| {
+        let pool = context.pool(2).unwrap();
+        for count in [0u64, 1, 2, 7, 1000] {
+            let expected: Vec<u64> = (0..count).map(|x| x * x).collect();
+            assert_eq!(pool.map(|x: u64| x * x, 0..count).unwrap(), expected);
+            for chunk in [1, 3, 5000] {
+                assert_eq!(
+                    pool.chunk_size(chunk).map(|x: u64| x * x, 0..count).unwrap(),
+                    expected,
+                    "chunks of {chunk}"
+                );
+            }
+        }
+    }));
+    trials.extend(for_each_context("apply_and_results_to_come", |context| {
+        let pool = context.pool(2).unwrap();
+        assert_eq!(pool.apply(|word: String| word.len(), "seven!!".to_owned()).unwrap(), 7);
+        let slow = pool
+            .apply_async(
+                |ms: u64| {
+                    std::thread::sleep(Duration::from_millis(ms));
+                    ms
+                },
+                300,
+            )
+            .unwrap();
+        assert!(!slow.ready());
+        assert_eq!(slow.successful(), None);
+        assert!(slow.get_timeout(Duration::from_millis(10)).unwrap_err().is_timeout());
+        assert!(!slow.wait_timeout(Duration::from_millis(10)).unwrap());
+        slow.wait().unwrap();
+        assert!(slow.ready());
+        assert_eq!(slow.successful(), Some(true));
+        assert_eq!((slow.get().unwrap(), slow.get().unwrap()), (300, 300));
+    }));
+    trials.extend(for_each_context("a_result_that_nobody_waits_for_becomes_ready", |context| {
+        let pool = context.pool(1).unwrap();
+        let result = pool.map_async(|x: u32| vec![x; 1000], 0..1000).unwrap();
+        eventually("the pool's thread drains it", || result.ready());
+        assert_eq!(result.get().unwrap().len(), 1000);
+    }));
+    trials.extend(for_each_context("a_panic_is_its_tasks_error_and_the_worker_lives", |context| {
+        let pool = context.pool(2).unwrap();
+        let before: HashSet<u32> = pool.worker_pids().into_iter().collect();
+        let odd = |x: u32| -> u32 {
+            assert!(x % 2 == 0, "{x} is odd");
+            x
+        };
+        let error = pool.map(odd, 0..10).unwrap_err();
+        assert!(error.is_panic(), "{error}");
+        assert_eq!(error.panic_message(), Some("1 is odd"), "the first in order");
+        assert!(error.task().unwrap().starts_with("task 1 of"), "{error}");
+        assert!(error.panic_backtrace().unwrap().contains("pool"), "the stack is the worker's");
+        let result = pool.apply_async(odd, 3).unwrap();
+        result.wait().unwrap();
+        assert_eq!(result.successful(), Some(false));
+        assert_eq!(pool.map(odd, [2, 4]).unwrap(), [2, 4]);
+        assert_eq!(pool.worker_pids().into_iter().collect::<HashSet<_>>(), before);
+    }));
+    trials.extend(for_each_context("what_does_not_decode_is_its_tasks_error", |context| {
+        use harness::one_way::OneWay;
+        let pool = context.pool(2).unwrap();
+        let error = pool.apply(|_: OneWay| 1u8, OneWay).unwrap_err();
+        assert!(error.is_decode() && error.to_string().contains("argument"), "{error}");
+        let error = pool.apply(|_: u8| OneWay, 1).unwrap_err();
+        assert!(error.is_decode() && error.to_string().contains("result"), "{error}");
+        assert_eq!(pool.apply(|x: u8| x, 5).unwrap(), 5);
+    }));
+    trials.extend(for_each_context("large_arguments_and_results", |context| {
+        let pool = context.pool(2).unwrap();
+        let blocks: Vec<Vec<u8>> = (0..6u8).map(|i| vec![i; 3_000_000]).collect();
+        let back = pool
+            .map(
+                |mut block: Vec<u8>| {
+                    block.push(255);
+                    block
+                },
+                blocks.clone(),
+            )
+            .unwrap();
+        for (block, mut original) in back.into_iter().zip(blocks) {
+            original.push(255);
+            assert!(block == original);
+        }
+    }));
+    trials.extend(for_each_context("close_lets_tasks_finish_and_join_waits", |context| {
+        let pool = context.pool(2).unwrap();
+        let pids = pool.worker_pids();
+        let result = pool
+            .map_async(
+                |x: u64| {
+                    std::thread::sleep(Duration::from_millis(2));
+                    x
+                },
+                0..50,
+            )
+            .unwrap();
+        let error = pool.join().unwrap_err();
+        assert!(error.is_invalid() && error.to_string().contains("close()"), "{error}");
+        pool.close();
+        let error = pool.map(|x: u64| x, 0..3).unwrap_err();
+        assert!(error.is_closed() && error.to_string().contains("new Pool"), "{error}");
+        pool.join().unwrap();
+        assert_eq!(result.get().unwrap().len(), 50);
+        assert!(pids.into_iter().all(|pid| !exists(pid)), "workers are reaped");
+        pool.join().unwrap();
+    }));
+    trials.extend(for_each_context("terminate_returns_with_tasks_running", |context| {
+        let pool = context.pool(2).unwrap();
+        let pids = pool.worker_pids();
+        let result = pool.map_async(|()| std::thread::sleep(Duration::from_secs(3600)), [(); 8]).unwrap();
+        pool.terminate();
+        assert!(result.get().unwrap_err().is_closed());
+        assert!(pids.into_iter().all(|pid| !exists(pid)));
+        pool.join().unwrap();
+        assert!(pool.apply(|x: u8| x, 1).unwrap_err().is_closed());
+    }));
+    trials.extend(for_each_context("a_dropped_pool_leaves_nothing", |context| {
+        let pool = context.pool(3).unwrap();
+        let pids = pool.worker_pids();
+        let result = pool.apply_async(|()| std::thread::sleep(Duration::from_secs(3600)), ()).unwrap();
+        drop(pool);
+        assert_eq!(pids.len(), 3);
+        assert!(pids.into_iter().all(|pid| !exists(pid)), "no process and no zombie");
+        assert!(result.get().unwrap_err().is_closed());
+    }));
+    trials.extend(for_each_context("a_long_task_does_not_hold_back_what_its_worker_claimed", |context| {
+        let pool = context.pool(2).unwrap();
+        // Quick tasks teach the workers to claim many at once; then one of such a claim is very long.
+        pool.chunk_size(1).map(|x: u32| x, 0..20_000).unwrap();
+        let long = |x: u32| {
+            if x == 0 {
+                std::thread::sleep(Duration::from_secs(3600));
+            }
+            x
+        };
+        let results: Vec<_> = (0..200).map(|x| pool.apply_async(long, x).unwrap()).collect();
+        for (x, result) in results.iter().enumerate().skip(1) {
+            assert_eq!(result.get().unwrap(), x as u32);
+        }
+        assert!(!results[0].ready());
+    }));
+    trials.push(trial("a_pool_serves_many_threads", || {
+        let pool = Context::forkserver().pool(2).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..6u64 {
+                let pool = &pool;
+                scope.spawn(move || {
+                    for x in 0..200 {
+                        assert_eq!(
+                            pool.apply(|(a, b): (u64, u64)| a * 1000 + b, (thread, x)).unwrap(),
+                            thread * 1000 + x
+                        );
+                    }
+                    assert_eq!(pool.map(|x: u64| x + 1, 0..1000).unwrap().len(), 1000);
+                });
+            }
+        });
+    }));
+    trials.push(trial("arguments_that_make_no_sense", || {
+        for workers in [0, 1025] {
+            let error = Pool::new(workers).unwrap_err();
+            assert!(error.is_invalid() && error.to_string().contains("available_parallelism()"), "{error}");
+        }
+        let pool = Context::fork().pool(1).unwrap();
+        assert!(pool.chunk_size(0).map(|x: u8| x, [1]).unwrap_err().is_invalid());
+    }));
+    trials.push(trial("two_pools_side_by_side", || {
+        let (one, two) = (Context::fork().pool(1).unwrap(), Context::forkserver().pool(1).unwrap());
+        let first = one.map_async(|x: u8| x, 0..100).unwrap();
+        assert_eq!(two.map(|x: u8| x, 0..100).unwrap(), first.get().unwrap());
+    }));
+    run(trials);
+}
