@@ -11,7 +11,7 @@ use procession_sys::pidfd::PidFd;
 use procession_sys::{ExitStatus, Signal};
 
 use crate::outcome::{self, Outcome};
-use crate::start::Method;
+use crate::start::Popen;
 use crate::{Error, Result};
 
 /// A child process: what it is, whether it lives, how it ended.
@@ -22,9 +22,10 @@ use crate::{Error, Result};
 pub struct Child {
     name: String,
     daemon: bool,
-    method: Method,
     pidfd: PidFd,
     generation: u64,
+    /// The child is known to have reached its bootstrap; otherwise its hello on the link will say so.
+    began: bool,
     link: Mutex<Option<Link>>,
     end: OnceLock<End>,
 }
@@ -39,9 +40,10 @@ pub struct End {
 }
 
 impl Child {
-    pub(crate) fn new(name: String, daemon: bool, method: Method, pidfd: PidFd, link: Link) -> Child {
+    pub(crate) fn new(name: String, daemon: bool, popen: Popen) -> Child {
+        let Popen { pidfd, link, began } = popen;
         let (link, end) = (Mutex::new(Some(link)), OnceLock::new());
-        Child { name, daemon, method, pidfd, generation: fork_generation(), link, end }
+        Child { name, daemon, pidfd, generation: fork_generation(), began, link, end }
     }
 
     /// The name it was given.
@@ -52,11 +54,6 @@ impl Child {
     /// Whether it is terminated at this process's exit.
     pub fn is_daemon(&self) -> bool {
         self.daemon
-    }
-
-    /// How it was started.
-    pub fn method(&self) -> Method {
-        self.method
     }
 
     /// Its process id.
@@ -120,9 +117,8 @@ impl Child {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound || is_no_child(&error) => None,
             Err(error) => return Err(self.os("read the exit status of")(error)),
         };
-        let began = self.method == Method::Fork;
         let outcome = match link.as_ref() {
-            Some(link) => outcome::read(link, began).map_err(self.os("read the outcome of"))?,
+            Some(link) => outcome::read(link, self.began).map_err(self.os("read the outcome of"))?,
             None => Outcome::Died,
         };
         *link = None;

@@ -3,9 +3,8 @@
 
 use procession_sys::fork::{ThreadsAtFork, fork};
 use procession_sys::link::Link;
-use procession_sys::pidfd::PidFd;
 
-use super::{Method, Start};
+use super::{Method, Popen, Start};
 use crate::bootstrap;
 use crate::engine::{Identity, engine};
 use crate::preparation::Preparation;
@@ -23,7 +22,7 @@ impl Start for Fork {
         Method::Fork
     }
 
-    fn popen(&self, preparation: Preparation<'_>) -> Result<(PidFd, Link)> {
+    fn popen(&self, preparation: Preparation<'_>) -> Result<Popen> {
         let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to a new process"))?;
         let engine = engine();
         let parent = engine.me()?;
@@ -43,6 +42,6 @@ impl Start for Fork {
             bootstrap::run(identity, target, theirs)
         })?;
         let ours = ours.ok_or_else(|| Error::Invalid("the link was taken in the parent".into()))?;
-        Ok((pidfd, ours))
+        Ok(Popen { pidfd, link: ours, began: true })
     }
 }

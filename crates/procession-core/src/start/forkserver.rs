@@ -24,7 +24,7 @@ use procession_sys::link::{Link, Message};
 use procession_sys::pidfd::PidFd;
 use procession_sys::{ExitStatus, Signal};
 
-use super::{Method, Start, spawn};
+use super::{Method, Popen, Start, spawn};
 use crate::bootstrap;
 use crate::child::Child;
 use crate::engine::engine;
@@ -43,7 +43,7 @@ impl Start for ForkServer {
         Method::ForkServer
     }
 
-    fn popen(&self, preparation: Preparation<'_>) -> Result<(PidFd, Link)> {
+    fn popen(&self, preparation: Preparation<'_>) -> Result<Popen> {
         let engine = engine();
         let mut server = engine.server.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lost = None;
@@ -62,7 +62,7 @@ impl Start for ForkServer {
                 && let Some(message) = ours.recv(None).map_err(Error::os("cannot hear from the fork server"))?
             {
                 *server = Some(running);
-                return Ok((answer(message)?, ours));
+                return Ok(Popen { pidfd: answer(message)?, link: ours, began: true });
             }
             lost = Some((running.process.pid(), running.end()?));
         }
@@ -91,8 +91,8 @@ impl Server {
         let name = "forkserver".to_owned();
         let preparation =
             Preparation { name: name.clone(), daemon: false, target: Target::Server { requests: theirs } };
-        let (pidfd, link) = spawn::execute(&preparation, Method::ForkServer)?;
-        Ok(Server { process: Child::new(name, true, Method::ForkServer, pidfd, link), requests: ours })
+        let popen = spawn::execute(&preparation, Method::ForkServer)?;
+        Ok(Server { process: Child::new(name, true, popen), requests: ours })
     }
 
     /// Ends and reaps it. Says why it could not serve, if that was not just a kill.

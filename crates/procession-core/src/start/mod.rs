@@ -26,8 +26,18 @@ pub trait Start: Sync + fmt::Debug {
     /// Which of the three it is.
     fn method(&self) -> Method;
 
-    /// Makes a child that will run the target, and gives its pidfd and the parent's end of its link.
-    fn popen(&self, preparation: Preparation<'_>) -> Result<(PidFd, Link)>;
+    /// Makes a child that will run the target.
+    fn popen(&self, preparation: Preparation<'_>) -> Result<Popen>;
+}
+
+/// A child as a start method gives it to its parent.
+#[derive(Debug)]
+pub struct Popen {
+    pub(crate) pidfd: PidFd,
+    /// The parent's end.
+    pub(crate) link: Link,
+    /// The child is known to have reached its bootstrap.
+    pub(crate) began: bool,
 }
 
 /// Starts a process and enters it among this process's children.
@@ -38,8 +48,7 @@ pub trait Start: Sync + fmt::Debug {
 pub fn start(starter: &dyn Start, preparation: Preparation<'_>) -> Result<Arc<Child>> {
     let (name, daemon) = (preparation.name.clone(), preparation.daemon);
     let _starting = engine().starting();
-    let (pidfd, link) = starter.popen(preparation)?;
-    let child = Arc::new(Child::new(name, daemon, starter.method(), pidfd, link));
+    let child = Arc::new(Child::new(name, daemon, starter.popen(preparation)?));
     engine().adopt(&child)?;
     Ok(child)
 }

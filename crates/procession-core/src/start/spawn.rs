@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
 use procession_sys::link::Link;
-use procession_sys::pidfd::PidFd;
 use procession_sys::spawn as sys;
 
-use super::{Method, Start};
+use super::{Method, Popen, Start};
 use crate::bootstrap::CHILD_MARK;
 use crate::engine::{self, engine};
 use crate::preparation::{self, Preparation};
@@ -25,7 +24,7 @@ impl Start for Spawn {
         Method::Spawn
     }
 
-    fn popen(&self, preparation: Preparation<'_>) -> Result<(PidFd, Link)> {
+    fn popen(&self, preparation: Preparation<'_>) -> Result<Popen> {
         execute(&preparation, self.method())
     }
 }
@@ -39,7 +38,7 @@ pub fn set_executable(program: impl Into<PathBuf>) {
 }
 
 /// Executes this program as a child that reads its preparation data from a fresh link.
-pub(super) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<(PidFd, Link)> {
+pub(super) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<Popen> {
     if !engine::is_initialized() {
         return Err(Error::NotInitialized { method: method.as_str() });
     }
@@ -54,7 +53,7 @@ pub(super) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<(
     let args = marked_args(&program);
     let spawn = sys::Spawn { program: &program, args: &args, fds: &[theirs.as_fd()] };
     let pidfd = spawn.start().map_err(Error::os(format!("cannot execute {}", program.display())))?;
-    Ok((pidfd, ours))
+    Ok(Popen { pidfd, link: ours, began: false })
 }
 
 /// The arguments of this process, so that the child's `main` sees what its parent's saw, with the mark on the first.
