@@ -9,6 +9,7 @@
 //!
 //! Runs in the child, in its only thread. Nothing here returns to the code that was running in the parent.
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use procession_sys::image::BuildId;
@@ -55,14 +56,24 @@ fn executed() -> Result<i32, String> {
     if !link.is_seqpacket().map_err(|error| error.to_string())? {
         return Err("its first file descriptor is not a link to a parent".into());
     }
-    outcome::send_hello(&link, None).map_err(|error| format!("its parent is gone ({error})"))?;
-    prepared(link)
+    match outcome::send_hello(&link, None) {
+        Ok(()) => prepared(link),
+        Err(error) => unheard(&error),
+    }
+}
+
+/// The parent is gone, and nobody is left to tell; or it is there and cannot be told.
+fn unheard(error: &io::Error) -> Result<i32, String> {
+    match error.kind() {
+        ErrorKind::BrokenPipe => Ok(CANNOT_BEGIN),
+        _ => Err(format!("it cannot speak to its parent ({error})")),
+    }
 }
 
 /// A fork server's child, in its first moment.
 pub(crate) fn served(link: Link) -> i32 {
     let begun = PidFd::of_self().and_then(|me| outcome::send_hello(&link, Some(&me)));
-    match begun.map_err(|error| error.to_string()).and_then(|()| prepared(link)) {
+    match begun.map_or_else(|error| unheard(&error), |()| prepared(link)) {
         Ok(code) => code,
         Err(reason) => {
             eprintln!("procession: a process of the fork server cannot begin: {reason}");

@@ -113,7 +113,7 @@ impl Shared {
             payload = reader.0;
             let job = match current.take() {
                 Some(Current { job: Some(job), .. }) if job.id == id => Some(job),
-                _ => self.jobs().get(id),
+                _ => self.job(id),
             };
             *current = Some(Current { job, chunk, next });
         }
@@ -202,6 +202,10 @@ impl Shared {
 
     pub(super) fn readers(&self) -> MutexGuard<'_, Vec<Reader>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn job(&self, id: u64) -> Option<Arc<Job>> {
+        self.jobs().get(id)
     }
 
     pub(super) fn jobs(&self) -> MutexGuard<'_, Jobs> {

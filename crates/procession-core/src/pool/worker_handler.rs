@@ -242,7 +242,7 @@ impl Shared {
         }
         if let Some(frame) = begun
             && let Some((header, items)) = Header::parse(&frame)
-            && let Some(job) = self.jobs().get(header.job)
+            && let Some(job) = self.job(header.job)
             && let Some(lost) = job.next_of(header.chunk)
             && (header.first..header.first + header.count).contains(&lost)
         {
