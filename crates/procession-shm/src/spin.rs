@@ -17,7 +17,8 @@ impl Spin {
     const PAUSES: u32 = 100;
     const YIELDS: Duration = Duration::from_micros(50);
 
-    /// `waiters`: how many processes wait and work on this structure, the caller included.
+    /// `waiters`: how many processes wait and work on this structure, the caller included. Made once and kept: it reads
+    /// the control group's quota.
     pub fn new(waiters: usize) -> Spin {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Spin { pauses: if waiters <= cores { Self::PAUSES } else { 0 }, yields: Self::YIELDS }

@@ -99,7 +99,7 @@ impl Stream {
                     point(Step::StreamPiece);
                     consumer.wake(1);
                     let has_room = || self.words.cursors.room(STREAM_CAPACITY).1 > 0;
-                    self.words.room.wait_until(None, &Spin::new(2), has_room);
+                    self.words.room.wait_until(None, &Spin::none(), has_room);
                     continue;
                 }
                 let (piece, rest) = source.split_at(source.len().min(free));

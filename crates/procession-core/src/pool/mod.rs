@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use procession_shm::Control;
+use procession_shm::{Control, Spin};
 use procession_sys::image::Entry;
 use procession_sys::per_process::fork_generation;
 
@@ -70,6 +70,7 @@ struct Shared {
     /// How many jobs are not finished; the table's own count, readable without its lock.
     outstanding: AtomicUsize,
     readers: Mutex<Vec<Reader>>,
+    spin: Spin,
     turn: Mutex<Turn>,
     turned: Condvar,
     workers: Mutex<Workers>,
@@ -110,6 +111,7 @@ impl Pool {
             jobs: Mutex::default(),
             outstanding: AtomicUsize::new(0),
             readers: Mutex::new((0..workers).map(|_| Reader::default()).collect()),
+            spin: Spin::new(workers + 1),
             turn: Mutex::default(),
             turned: Condvar::new(),
             workers: Mutex::new(Workers::new(workers)),

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use procession_shm::{Spin, StreamReader};
+use procession_shm::StreamReader;
 
 use super::job::{Job, Jobs};
 use super::{Shared, worker};
@@ -48,7 +48,6 @@ pub(super) struct Senseless;
 impl Shared {
     /// Waits until `done`, handling results meanwhile; `false` when the deadline came first.
     pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
-        let spin = Spin::new(self.control.slots() + 1);
         while !done() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 // One last look, so that a deadline of now is a poll.
@@ -65,7 +64,7 @@ impl Shared {
             while self.drain() && !done() {}
             if !done() {
                 let news = || done() || self.has_results() || self.vacancy_is_mine();
-                self.control.result_gate().wait_until(deadline, &spin, news);
+                self.control.result_gate().wait_until(deadline, &self.spin, news);
                 self.drain();
             }
             self.pass_turn();
