@@ -1,7 +1,7 @@
 //! The frame of a chunk in the task ring: a header and the chunk's encoded arguments. Written by the task handler, read
 //! by the worker that claims it, and by the worker handler when that worker dies.
 
-use crate::wire::{Reader, Writer};
+use crate::wire::Reader;
 
 /// What a frame says before its items.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,8 +19,16 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        Writer::default().u64(self.job).u64(self.entry).u32(self.chunk).u32(self.first).u32(self.count).0
+    const LEN: usize = 28;
+
+    pub(super) fn encode(&self) -> [u8; Header::LEN] {
+        let mut bytes = [0; Header::LEN];
+        bytes[..8].copy_from_slice(&self.job.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.entry.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.chunk.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.first.to_le_bytes());
+        bytes[24..].copy_from_slice(&self.count.to_le_bytes());
+        bytes
     }
 
     /// Splits a frame into its header and its items.
@@ -87,6 +95,32 @@ impl Items {
     }
 }
 
+/// Which task a result is of: job, chunk, index. Before the first result of a chunk in a worker's stream.
+pub(super) struct Identity {
+    pub(super) job: u64,
+    pub(super) chunk: u32,
+    pub(super) index: u32,
+}
+
+impl Identity {
+    const LEN: usize = 16;
+
+    pub(super) fn encode(&self) -> [u8; Identity::LEN] {
+        let mut bytes = [0; Identity::LEN];
+        bytes[..8].copy_from_slice(&self.job.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.chunk.to_le_bytes());
+        bytes[12..].copy_from_slice(&self.index.to_le_bytes());
+        bytes
+    }
+
+    /// Splits what a worker wrote into the identity and the result.
+    pub(super) fn parse(record: &[u8]) -> Option<(Identity, &[u8])> {
+        let mut reader = Reader(record);
+        let identity = Identity { job: reader.u64()?, chunk: reader.u32()?, index: reader.u32()? };
+        Some((identity, reader.0))
+    }
+}
+
 /// Takes the next item off `items`.
 pub(super) fn next_item<'a>(items: &mut &'a [u8]) -> Option<&'a [u8]> {
     let mut reader = Reader(items);
@@ -115,7 +149,7 @@ mod tests {
             items.push(|out| Ok::<_, ()>(out.extend_from_slice(item)), || ()).unwrap();
         }
         let header = Header { job: 1 << 40, entry: u64::MAX, chunk: 3, first: 7, count: 3 };
-        let frame = [header.encode(), items.bytes().to_vec()].concat();
+        let frame = [&header.encode(), items.bytes()].concat();
         let (got, mut rest) = Header::parse(&frame).unwrap();
         assert_eq!(got, header);
         assert_eq!(span(rest, 2), Some(4 + 3 + 4));

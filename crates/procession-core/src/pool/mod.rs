@@ -36,7 +36,7 @@ mod worker_handler;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use procession_shm::{Control, Spin};
@@ -80,7 +80,8 @@ struct Shared {
     happened: Condvar,
     /// The pool's thread sleeps without a tick, and whoever gives it work must wake it.
     dozing: AtomicBool,
-    broken: Mutex<Option<Arc<Error>>>,
+    /// Why no worker can be kept, once that is so.
+    broken: OnceLock<Arc<Error>>,
 }
 
 /// Tasks are taken.
@@ -119,7 +120,7 @@ impl Pool {
             events: Mutex::default(),
             happened: Condvar::new(),
             dozing: AtomicBool::new(false),
-            broken: Mutex::default(),
+            broken: OnceLock::new(),
         });
         // From here on the drop of `pool` ends what was started.
         let pool = Pool { shared };

@@ -11,11 +11,11 @@ use std::time::Instant;
 
 use procession_shm::StreamReader;
 
+use super::frame::Identity;
 use super::job::{Job, Jobs};
 use super::{Shared, worker};
 use crate::Error;
 use crate::start::Method;
-use crate::wire;
 
 /// The parent's end of one worker's result stream.
 #[derive(Debug, Default)]
@@ -107,14 +107,13 @@ impl Shared {
     /// Enters one record; `None` if it makes no sense.
     fn receive(&self, current: &mut Option<Current>, tag: u32, mut payload: &[u8]) -> Option<()> {
         if tag & worker::FIRST != 0 {
-            let mut reader = wire::Reader(payload);
-            let (id, chunk, next) = (reader.u64()?, reader.u32()?, reader.u32()?);
-            payload = reader.0;
+            let (identity, rest) = Identity::parse(payload)?;
+            payload = rest;
             let job = match current.take() {
-                Some(Current { job: Some(job), .. }) if job.id == id => Some(job),
-                _ => self.job(id),
+                Some(Current { job: Some(job), .. }) if job.id == identity.job => Some(job),
+                _ => self.job(identity.job),
             };
-            *current = Some(Current { job, chunk, next });
+            *current = Some(Current { job, chunk: identity.chunk, next: identity.index });
         }
         let Current { job, chunk, next } = current.as_mut()?;
         if let Some(job) = job

@@ -15,10 +15,19 @@ const PUSH_BYTES: usize = 256 * 1024;
 
 impl Shared {
     pub(super) fn submit(&self, entry: Entry, items: &Items, chunk: Option<usize>) -> Result<Arc<Job>> {
+        let several;
         let sizes = match chunk {
             Some(0) => return Err(Error::Invalid("a chunk needs at least one task, not 0".into())),
-            Some(size) => explicit_chunks(items.len(), size),
-            None => guided_chunks(items.len(), self.control.slots()),
+            // What `apply` does: nothing to cut and nothing to allocate for it.
+            _ if items.len() == 1 => &[1][..],
+            Some(size) => {
+                several = explicit_chunks(items.len(), size);
+                &several
+            }
+            None => {
+                several = guided_chunks(items.len(), self.control.slots());
+                &several
+            }
         };
         self.check_open()?;
         if items.is_empty() {
@@ -26,11 +35,11 @@ impl Shared {
         }
         let job = {
             let mut jobs = self.jobs();
-            let job = jobs.add(&sizes);
+            let job = jobs.add(sizes);
             self.outstanding.store(jobs.live(), Ordering::SeqCst);
             job
         };
-        if let Err(error) = self.push_chunks(&job, entry, items, &sizes) {
+        if let Err(error) = self.push_chunks(&job, entry, items, sizes) {
             // Chunks that are already in the ring find no job and are dropped.
             self.retire(&job);
             return Err(error);
@@ -92,7 +101,7 @@ impl Shared {
     }
 
     fn check_serving(&self) -> Result<()> {
-        if let Some(broken) = self.broken().as_ref() {
+        if let Some(broken) = self.broken.get() {
             return Err(Error::Broken(broken.clone()));
         }
         if self.state() > CLOSED {

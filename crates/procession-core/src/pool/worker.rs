@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use procession_shm::{ClaimLimit, Control, MAX_RECORD, Slot, Spin};
 use procession_sys::image::{BuildId, Entry, EntryFn, SameImage};
 
-use super::frame::{Header, next_item};
+use super::frame::{Header, Identity, next_item};
 use crate::outcome::tag;
-use crate::wire::Writer;
 
 /// Set in the tag of the first result of a chunk: the payload begins with job, chunk and index.
 pub(super) const FIRST: u32 = 1 << 31;
@@ -121,7 +120,7 @@ impl<'a> Worker<'a> {
             };
             let tag = self.bounded(tag);
             if index == header.first {
-                let id = Writer::default().u64(header.job).u32(header.chunk).u32(index).0;
+                let id = Identity { job: header.job, chunk: header.chunk, index }.encode();
                 stream.write(tag | FIRST, &[&id, &self.output], gate);
             } else {
                 stream.write(tag, &[&self.output], gate);

@@ -318,7 +318,7 @@ impl Shared {
 
     fn break_with(&self, error: Arc<Error>) {
         self.vacant.store(false, Ordering::SeqCst);
-        self.broken().get_or_insert(error.clone());
+        let error = self.broken.get_or_init(|| error).clone();
         self.give_up(&Arc::new(Error::Broken(error)));
     }
 
@@ -373,9 +373,5 @@ impl Shared {
 
     fn workers(&self) -> MutexGuard<'_, Workers> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn broken(&self) -> MutexGuard<'_, Option<Arc<Error>>> {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
