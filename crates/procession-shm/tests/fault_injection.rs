@@ -1,0 +1,303 @@
+//! A process dies at every numbered step of every protocol; the others find all that was committed, once, and go on.
+//!
+//! Each step has a scenario: what is there before, what the child does until it dies at the step, and what must be true
+//! then. A step that the child does not reach fails its scenario, and so does a step without one.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use procession_shm::fault::{Step, arm};
+use procession_shm::{ClaimLimit, Control, Spin, StreamReader};
+use procession_sys::fork::fork;
+use procession_sys::thread::spawn_engine_thread;
+
+static RUNNING: Mutex<Option<(String, Instant)>> = Mutex::new(None);
+
+fn main() {
+    spawn_engine_thread("watchdog", || {
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            if let Some((what, since)) = &*RUNNING.lock().unwrap()
+                && since.elapsed() > Duration::from_secs(30)
+            {
+                eprintln!("hangs: {what}");
+                std::process::exit(101);
+            }
+        }
+    })
+    .unwrap();
+    for step in Step::ALL {
+        for nth in [1, 2, 3] {
+            *RUNNING.lock().unwrap() = Some((format!("{step:?}, pass {nth}"), Instant::now()));
+            scenario(step, nth);
+        }
+        println!("died at {step:?} and went on");
+    }
+    println!("{} steps visited", Step::ALL.len());
+}
+
+fn scenario(step: Step, nth: u32) {
+    use Step::*;
+    match step {
+        Locked | PushCopied | PushCommitted => pushing(step, nth),
+        GrowCopied | GrowCommitted => growing(step, nth),
+        TakeCopied | TakeCommitted => taking(step, nth),
+        ShrinkPunched | ShrinkCommitted => shrinking(step, nth),
+        ClaimCleared | ClaimCopied | ClaimLeased | ClaimLaid | ClaimCommitted => claiming(step, nth),
+        HandsBegun => beginning(nth),
+        RecoveryVoided => recovering(nth),
+        StreamCopied | StreamCommitted => streaming(step, nth),
+        StreamPiece => streaming_in_pieces(nth),
+        GateFlagged | GateWoken => sleeping(step, nth),
+        GateBumped => waking(nth),
+    }
+}
+
+/// Runs `body` in a child that dies at the step; fails if it does not.
+fn die_at(step: Step, nth: u32, body: impl FnOnce()) {
+    let child = fork(None, || {
+        arm(step, nth);
+        body();
+        0
+    })
+    .unwrap();
+    assert_eq!(child.reap().unwrap().signal(), Some(9), "{step:?} is reached a {nth}. time");
+}
+
+const LEN: usize = 1000;
+
+fn frame(number: u32) -> Vec<u8> {
+    let mut bytes = vec![number as u8; LEN];
+    bytes[..4].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+fn number(frame: &[u8]) -> u32 {
+    let number = u32::from_le_bytes(frame[..4].try_into().unwrap());
+    assert!(frame.len() >= LEN && frame[4..].iter().all(|byte| *byte == number as u8), "frame {number} is whole");
+    number
+}
+
+fn push(control: &Control, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        control.tasks().lock(0).unwrap().push(&[&frame(number)]).unwrap();
+    }
+}
+
+fn rest(control: &Control) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    let mut out = Vec::new();
+    while control.tasks().lock(0).unwrap().take(&mut out).unwrap() {
+        numbers.push(number(&out));
+        out.clear();
+    }
+    numbers
+}
+
+/// The ring serves as ever: through growth, and by claim.
+fn assert_sound(control: &Control) {
+    push(control, 0..200);
+    let slot = control.slot(1);
+    let claimed =
+        control.tasks().lock(2).unwrap().claim(slot, ClaimLimit { max_frames: 5, max_bytes: 1 << 20 }).unwrap();
+    let mut numbers: Vec<u32> = std::iter::from_fn(|| slot.begin_next().map(number)).collect();
+    assert_eq!(numbers.len(), claimed);
+    numbers.extend(rest(control));
+    assert_eq!(numbers, (0..200).collect::<Vec<_>>());
+}
+
+fn pushing(step: Step, nth: u32) {
+    let control = Control::create(2).unwrap();
+    die_at(step, nth, || push(&control, 0..10));
+    let committed = if step == Step::PushCommitted { nth } else { nth - 1 };
+    assert_eq!(rest(&control), (0..committed).collect::<Vec<_>>());
+    assert_sound(&control);
+}
+
+fn growing(step: Step, nth: u32) {
+    let control = Control::create(2).unwrap();
+    // The oldest frame lies in the middle, so that growth has frames to move.
+    push(&control, 0..40);
+    for _ in 0..30 {
+        control.tasks().lock(0).unwrap().take(&mut Vec::new()).unwrap();
+    }
+    die_at(step, nth, || push(&control, 40..1000));
+    let numbers = rest(&control);
+    assert!(numbers.len() > 30, "there was growth");
+    assert_eq!(numbers, (30..30 + numbers.len() as u32).collect::<Vec<_>>());
+    assert_sound(&control);
+}
+
+fn taking(step: Step, nth: u32) {
+    let control = Control::create(2).unwrap();
+    push(&control, 0..10);
+    die_at(step, nth, || drop(rest(&control)));
+    let taken = if step == Step::TakeCommitted { nth } else { nth - 1 };
+    assert_eq!(rest(&control), (taken..10).collect::<Vec<_>>());
+    assert_sound(&control);
+}
+
+fn shrinking(step: Step, nth: u32) {
+    let control = Control::create(2).unwrap();
+    die_at(step, nth, || {
+        for _ in 0..nth {
+            push(&control, 0..6000);
+            drop(rest(&control));
+        }
+    });
+    assert_eq!(rest(&control), []);
+    assert_sound(&control);
+}
+
+fn claiming(step: Step, nth: u32) {
+    let control = Control::create(2).unwrap();
+    push(&control, 0..20);
+    let slot = control.slot(0);
+    die_at(step, nth, || {
+        for _ in 0..nth {
+            control.tasks().lock(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
+            while slot.begin_next().is_some() {}
+        }
+    });
+    // What it had begun in the claims before is done. The rest is in the ring or in its slot, each frame once.
+    let done = (nth - 1) * 4;
+    let mut numbers: Vec<u32> =
+        control.tasks().lock(0).unwrap().take_back(slot).iter().map(|frame| number(frame)).collect();
+    if step == Step::ClaimCommitted {
+        assert_eq!(numbers, (done..done + 4).collect::<Vec<_>>(), "a committed claim is in the slot");
+    } else {
+        assert_eq!(numbers, [], "a claim that is not committed is void");
+    }
+    numbers.extend(rest(&control));
+    assert_eq!(numbers, (done..20).collect::<Vec<_>>());
+    slot.reset();
+    assert_sound(&control);
+}
+
+fn beginning(nth: u32) {
+    let control = Control::create(2).unwrap();
+    push(&control, 0..4);
+    let slot = control.slot(0);
+    die_at(Step::HandsBegun, nth, || {
+        control.tasks().lock(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
+        while slot.begin_next().is_some() {}
+    });
+    let back = control.tasks().lock(0).unwrap().take_back(slot);
+    assert_eq!(back.iter().map(|frame| number(frame)).collect::<Vec<_>>(), (nth..4).collect::<Vec<_>>());
+    assert_eq!(number(&slot.last_begun().unwrap()), nth - 1, "the frame that was running");
+    assert!(slot.begin_next().is_none());
+    assert_sound(&control);
+}
+
+fn recovering(nth: u32) {
+    let control = Control::create(2).unwrap();
+    push(&control, 0..10);
+    let slot = control.slot(0);
+    let claim = || {
+        control.tasks().lock(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
+    };
+    die_at(Step::ClaimLaid, 1, claim);
+    // Each of these finds the one before dead with the lock, and dies in the midst of mending it.
+    for _ in 0..nth {
+        die_at(Step::RecoveryVoided, 1, || drop(control.tasks().lock(2)));
+    }
+    assert_eq!(control.tasks().lock(0).unwrap().take_back(slot).len(), 0);
+    assert_eq!(rest(&control), (0..10).collect::<Vec<_>>());
+    assert_sound(&control);
+}
+
+fn records(control: &Control, reader: &mut StreamReader) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    reader
+        .drain(control.stream(0), |tag, payload| {
+            assert_eq!(tag, number(payload));
+            numbers.push(tag);
+        })
+        .unwrap();
+    numbers
+}
+
+fn streaming(step: Step, nth: u32) {
+    let control = Control::create(1).unwrap();
+    die_at(step, nth, || {
+        for number in 0..10 {
+            control.stream(0).write(number, &[&frame(number)[..300], &frame(number)[300..]], control.result_gate());
+        }
+    });
+    let committed = if step == Step::StreamCommitted { nth } else { nth - 1 };
+    let mut reader = StreamReader::default();
+    assert_eq!(records(&control, &mut reader), (0..committed).collect::<Vec<_>>());
+    control.stream(0).reset();
+    control.stream(0).write(77, &[&frame(77)], control.result_gate());
+    assert_eq!(records(&control, &mut StreamReader::default()), [77]);
+}
+
+fn streaming_in_pieces(nth: u32) {
+    let control = Control::create(1).unwrap();
+    let child = fork(None, || {
+        arm(Step::StreamPiece, nth);
+        control.stream(0).write(0, &[&frame(0)], control.result_gate());
+        control.stream(0).write(1, &[&vec![1; 4 << 20]], control.result_gate());
+        0
+    })
+    .unwrap();
+    let mut reader = StreamReader::default();
+    let mut seen = 0;
+    while !child.has_ended().unwrap() {
+        reader.drain(control.stream(0), |tag, _| seen += 1 + tag).unwrap();
+        control.result_gate().wait_until(Some(Instant::now() + Duration::from_millis(5)), &Spin::none(), || {
+            !control.stream(0).is_empty()
+        });
+    }
+    assert_eq!(child.reap().unwrap().signal(), Some(9), "a record is written in pieces");
+    reader.drain(control.stream(0), |tag, _| seen += 1 + tag).unwrap();
+    assert_eq!(seen, 1, "the record before is there, the one in pieces is not");
+    control.stream(0).reset();
+    control.stream(0).write(77, &[&frame(77)], control.result_gate());
+    assert_eq!(records(&control, &mut StreamReader::default()), [77]);
+}
+
+/// A sleeper dies; another that sleeps at the same gate is woken all the same.
+fn sleeping(step: Step, nth: u32) {
+    let control = Control::create(1).unwrap();
+    let gate = control.task_gate();
+    let survivor = fork(None, || {
+        gate.wait_until(None, &Spin::none(), || !control.tasks().is_empty());
+        7
+    })
+    .unwrap();
+    let victim = fork(None, || {
+        arm(step, nth);
+        gate.wait_until(None, &Spin::none(), || false);
+        0
+    })
+    .unwrap();
+    // Wakes that find nothing to do, until the victim has come to its step.
+    while !victim.wait_ended(Some(Instant::now() + Duration::from_millis(5))).unwrap() {
+        gate.wake(2);
+    }
+    assert_eq!(victim.reap().unwrap().signal(), Some(9));
+    push(&control, 0..1);
+    gate.wake(1);
+    assert_eq!(survivor.reap().unwrap().code(), 7);
+}
+
+/// A waker dies after it has published and before it has woken anybody.
+fn waking(nth: u32) {
+    let control = Control::create(1).unwrap();
+    let gate = control.task_gate();
+    let sleeper = fork(None, || {
+        gate.wait_until(None, &Spin::none(), || control.is_closed());
+        7
+    })
+    .unwrap();
+    die_at(Step::GateBumped, nth, || {
+        // Until somebody sleeps, a wake has nothing to do.
+        for _ in 0..20_000 {
+            gate.wake(1);
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
+    control.close();
+    assert_eq!(sleeper.reap().unwrap().code(), 7, "the sleeper looks by itself");
+}

@@ -1,0 +1,68 @@
+//! Model of a stream's two positions: what the consumer sees committed, the producer has written; what the producer
+//! writes over, the consumer has read.
+#![cfg(loom)]
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use procession_shm::Cursors;
+
+const CAPACITY: usize = 2;
+const ITEMS: u64 = 4;
+
+struct Shared {
+    cursors: Cursors,
+    memory: [UnsafeCell<u64>; CAPACITY],
+}
+
+#[test]
+fn every_item_arrives_once_and_in_order() {
+    loom::model(|| {
+        let memory = [UnsafeCell::new(0), UnsafeCell::new(0)];
+        let shared = Arc::new(Shared { cursors: Cursors::new(), memory });
+        let producer = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let mut item = 0;
+                while item < ITEMS {
+                    let (tail, room) = shared.cursors.room(CAPACITY);
+                    if room == 0 {
+                        thread::yield_now();
+                        continue;
+                    }
+                    // Loom reports the access if the consumer may still be reading here.
+                    shared.memory[tail as usize % CAPACITY].with_mut(|place| write(place, item));
+                    shared.cursors.commit(tail + 1);
+                    item += 1;
+                }
+            })
+        };
+        let mut expected = 0;
+        while expected < ITEMS {
+            let available = shared.cursors.available();
+            if available.is_empty() {
+                thread::yield_now();
+                continue;
+            }
+            for at in available.clone() {
+                assert_eq!(shared.memory[at as usize % CAPACITY].with(read), expected);
+                expected += 1;
+            }
+            shared.cursors.release(available.end);
+        }
+        producer.join().unwrap();
+        assert!(shared.cursors.is_empty());
+    });
+}
+
+#[allow(unsafe_code, reason = "loom's cells give pointers")]
+fn write(place: *mut u64, item: u64) {
+    // SAFETY: loom has checked that nobody else has access now.
+    unsafe { *place = item }
+}
+
+#[allow(unsafe_code, reason = "loom's cells give pointers")]
+fn read(place: *const u64) -> u64 {
+    // SAFETY: loom has checked that nobody writes now.
+    unsafe { *place }
+}
