@@ -72,6 +72,8 @@ fn unheard(error: &io::Error) -> Result<i32, String> {
 
 /// A fork server's child, in its first moment.
 pub(crate) fn served(link: Link) -> i32 {
+    // Not to be taken for the server, whose name it has, once its owner knows of it.
+    thread::set_process_name("procession");
     let begun = PidFd::of_self().and_then(|me| outcome::send_hello(&link, Some(&me)));
     match begun.map_or_else(|error| unheard(&error), |()| prepared(link)) {
         Ok(code) => code,

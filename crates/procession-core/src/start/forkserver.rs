@@ -18,6 +18,7 @@
 use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use procession_sys::fork::clone_as_sibling;
 use procession_sys::link::{Link, Message};
@@ -97,9 +98,13 @@ impl Server {
 
     /// Ends and reaps it. Says why it could not serve, if that was not just a kill.
     pub(crate) fn end(self) -> Result<ExitStatus> {
+        // Without requests it ends by itself, and it may have something to say first.
+        const PATIENCE: Duration = Duration::from_secs(1);
         let pid = self.process.pid();
         drop(self.requests);
-        self.process.signal(Signal::KILL)?;
+        if self.process.wait(Some(Instant::now() + PATIENCE)).is_err() {
+            self.process.signal(Signal::KILL)?;
+        }
         let end = self.process.wait(None)?;
         end.returned(pid)?;
         end.status.ok_or(Error::StatusLost { pid })
