@@ -136,9 +136,12 @@ impl Pool {
         self.shared.control.slots()
     }
 
-    /// The pids of the workers that are alive now.
+    /// The pids of the workers that are alive now; none in a forked child, which has no workers.
     pub fn worker_pids(&self) -> Vec<u32> {
-        self.shared.worker_pids()
+        match self.shared.check_owner("Pool") {
+            Ok(()) => self.shared.worker_pids(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Submits a job: `entry` over each item. `chunk` is the number of items that travel together; `None` lets the
@@ -150,6 +153,7 @@ impl Pool {
     /// [`Error::Invalid`] for a chunk of 0, or when the shared memory cannot take the job.
     pub fn submit(&self, entry: Entry, items: &Items, chunk: Option<usize>) -> Result<Handle> {
         self.shared.check_owner("Pool")?;
+        self.shared.refill_if_mine();
         let job = self.shared.submit(entry, items, chunk)?;
         Ok(Handle { shared: self.shared.clone(), job })
     }

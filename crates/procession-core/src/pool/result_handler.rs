@@ -15,7 +15,6 @@ use super::frame::Identity;
 use super::job::{Job, Jobs};
 use super::{Shared, worker};
 use crate::Error;
-use crate::start::Method;
 
 /// The parent's end of one worker's result stream.
 #[derive(Debug, Default)]
@@ -54,9 +53,7 @@ impl Shared {
                 self.drain();
                 return done();
             }
-            if self.starter.method() == Method::Fork && self.vacant.load(Ordering::SeqCst) {
-                self.refill();
-            }
+            self.refill_if_mine();
             if !self.take_turn() {
                 self.wait_for_turn(&done, deadline);
                 continue;
@@ -160,10 +157,6 @@ impl Shared {
 
     fn has_results(&self) -> bool {
         (0..self.control.slots()).any(|slot| !self.control.stream(slot).is_empty())
-    }
-
-    fn vacancy_is_mine(&self) -> bool {
-        self.starter.method() == Method::Fork && self.vacant.load(Ordering::SeqCst)
     }
 
     fn take_turn(&self) -> bool {

@@ -11,7 +11,7 @@
 //! | the frame it had begun | its next task without a result is lost; those behind it go back |
 //! | requeue, replace | another worker runs them |
 //!
-//! Workers by `fork` are replaced by the threads that wait for results instead: a fork from the pool's thread would copy
+//! Workers by `fork` are replaced by the program's threads that come by instead, to submit or to wait: a fork from the pool's thread would copy
 //! whatever lock the program's thread holds at that moment.
 
 use std::mem;
@@ -277,6 +277,18 @@ impl Shared {
         Ok(ring.take_back(self.control.slot(slot)))
     }
 
+    /// What the pool's thread does not do under fork, and so every thread does that comes by.
+    pub(super) fn refill_if_mine(self: &Arc<Self>) {
+        if self.vacancy_is_mine() {
+            self.refill();
+        }
+    }
+
+    /// Whether there is an empty slot that a thread of the program, and not the pool's, is to fill.
+    pub(super) fn vacancy_is_mine(&self) -> bool {
+        self.starter.method() == Method::Fork && self.vacant.load(Ordering::SeqCst)
+    }
+
     /// Starts workers in the empty slots.
     pub(super) fn refill(self: &Arc<Self>) {
         let mut workers = self.workers();
@@ -363,7 +375,8 @@ impl Shared {
         true
     }
 
-    pub(super) fn worker_pids(&self) -> Vec<u32> {
+    pub(super) fn worker_pids(self: &Arc<Self>) -> Vec<u32> {
+        self.refill_if_mine();
         self.workers().alive().map(|(_, child)| child.pid()).collect()
     }
 
