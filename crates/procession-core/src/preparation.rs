@@ -26,6 +26,9 @@ pub struct Preparation<'a> {
     pub target: Target<'a>,
 }
 
+/// A closure that leaves its outcome's payload behind and returns the outcome's tag.
+pub type Closure<'a> = Box<dyn FnOnce(&mut Vec<u8>) -> u32 + 'a>;
+
 /// What a child runs once it is ready.
 pub enum Target<'a> {
     /// A function of this program over an encoded argument.
@@ -36,7 +39,7 @@ pub enum Target<'a> {
         argument: Vec<u8>,
     },
     /// A closure, which only a forked child has.
-    Closure(Box<dyn FnOnce(&mut Vec<u8>) -> u32 + 'a>),
+    Closure(Closure<'a>),
     /// A worker of a pool.
     Worker {
         /// The pool's segment.

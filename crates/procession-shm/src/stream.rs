@@ -136,7 +136,7 @@ impl StreamReader {
         let cursors = &stream.words.cursors;
         let available = cursors.available();
         let mut at = available.start;
-        if available.end.wrapping_sub(at) > STREAM_CAPACITY as u64 || available.end % HEADER as u64 != 0 {
+        if available.end.wrapping_sub(at) > STREAM_CAPACITY as u64 || !available.end.is_multiple_of(HEADER as u64) {
             return Err(senseless());
         }
         while at < available.end {

@@ -83,10 +83,10 @@ pub use procession_core::{ThreadsAtFork, available_parallelism};
 /// `main` in every child.
 ///
 /// ```
-/// fn main() {
-///     procession::init();
-///     // ... the program
-/// }
+/// // fn main() {
+/// procession::init();
+/// // ... the program
+/// // }
 /// ```
 pub fn init() {
     procession_core::bootstrap::init();

@@ -56,7 +56,7 @@ fn main() {
         let pool = context.pool(2).unwrap();
         let before: HashSet<u32> = pool.worker_pids().into_iter().collect();
         let odd = |x: u32| -> u32 {
-            assert!(x % 2 == 0, "{x} is odd");
+            assert!(x.is_multiple_of(2), "{x} is odd");
             x
         };
         let error = pool.map(odd, 0..10).unwrap_err();

@@ -146,7 +146,11 @@ mod tests {
     fn a_frame_comes_back() {
         let mut items = Items::default();
         for item in [&b"one"[..], b"", b"three"] {
-            items.push(|out| Ok::<_, ()>(out.extend_from_slice(item)), || ()).unwrap();
+            let copy = |out: &mut Vec<u8>| {
+                out.extend_from_slice(item);
+                Ok(())
+            };
+            items.push(copy, || "too large").unwrap();
         }
         let header = Header { job: 1 << 40, entry: u64::MAX, chunk: 3, first: 7, count: 3 };
         let frame = [&header.encode(), items.bytes()].concat();

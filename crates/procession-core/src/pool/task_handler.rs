@@ -118,7 +118,7 @@ fn ring_full(error: procession_shm::RingFull) -> Error {
 fn explicit_chunks(tasks: usize, size: usize) -> Vec<u32> {
     let size = size.min(tasks.max(1));
     let mut sizes = vec![size as u32; tasks / size];
-    if tasks % size > 0 {
+    if !tasks.is_multiple_of(size) {
         sizes.push((tasks % size) as u32);
     }
     sizes

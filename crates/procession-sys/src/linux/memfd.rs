@@ -43,7 +43,7 @@ pub fn sealed_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
 /// If the system refuses: no fd left, or no memory.
 pub fn from_bytes(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     // Written, not mapped and copied into: that is twice as fast for fresh pages.
-    let mut file = File::from(OwnedFd::from(memfd_create(name, MemfdFlags::CLOEXEC)?));
+    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     Ok(file.into())
 }

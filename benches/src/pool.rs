@@ -1,0 +1,170 @@
+//! Rows of pools: two workers, tasks of every length.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::hint::black_box;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use procession::{AsyncResult, Pool};
+use rayon::prelude::*;
+
+use crate::report::{Must, Row};
+
+const PAIRS: usize = 9;
+const WORKERS: usize = 2;
+/// Tasks in flight: submitted and not yet waited for.
+const WINDOW: usize = 100;
+
+pub(crate) fn in_flight() -> Row {
+    let (ours, theirs) = (our_pool(), their_pool());
+    let pairs = (0..PAIRS).map(|_| (our_rate(&ours, 100_000), their_rate(&theirs, 5_000)));
+    Row::new("no-op tasks, 100 in flight", "tasks/s", "procspawn::Pool", Must::AtLeast(50.0), pairs.collect())
+}
+
+pub(crate) fn round_trip() -> Row {
+    let (ours, theirs) = (our_pool(), their_pool());
+    let our_trip = || {
+        median_micros(5_000, || {
+            black_box(ours.apply(|x: u64| x, 1).expect("a no-op task is done"));
+        })
+    };
+    let their_trip = || {
+        median_micros(1_000, || {
+            black_box(theirs.spawn(1u64, |x| x).join().expect("a no-op task is done"));
+        })
+    };
+    let pairs = (0..PAIRS).map(|_| (our_trip(), their_trip()));
+    Row::new("one no-op round trip, p50", "us", "procspawn::Pool", Must::AtMost(0.1), pairs.collect())
+}
+
+pub(crate) fn tasks_of_1_ms() -> Row {
+    compute("1 ms compute tasks, 600 by map", Duration::from_millis(1), 600, 1.03)
+}
+
+pub(crate) fn tasks_of_10_us() -> Row {
+    compute("10 us compute tasks, 60,000 by map", Duration::from_micros(10), 60_000, 1.15)
+}
+
+/// CPU time of the parent and two workers that have nothing to do, of the time that passes.
+pub(crate) fn idle() -> Row {
+    const LENGTH: Duration = Duration::from_secs(5);
+    let pool = our_pool();
+    let mut pids = pool.worker_pids();
+    pids.push(std::process::id());
+    // What it did before has come to rest.
+    std::thread::sleep(Duration::from_secs(2));
+    let before: f64 = pids.iter().map(|pid| cpu_seconds(*pid)).sum();
+    std::thread::sleep(LENGTH);
+    let used = pids.iter().map(|pid| cpu_seconds(*pid)).sum::<f64>() - before;
+    let percent = 100.0 * used / LENGTH.as_secs_f64();
+    Row::new("idle pool over 5 s, parent and workers", "% CPU", "1 % CPU", Must::AtMost(0.05), vec![(percent, 1.0)])
+}
+
+fn our_pool() -> Pool {
+    let pool = Pool::new(WORKERS).expect("a pool starts");
+    pool.map(|x: u64| x, 0..1000).expect("it serves");
+    pool
+}
+
+fn their_pool() -> procspawn::Pool {
+    let pool = procspawn::Pool::new(WORKERS).expect("a pool starts");
+    for x in 0..100u64 {
+        pool.spawn(x, |x| x).join().expect("it serves");
+    }
+    pool
+}
+
+fn our_rate(pool: &Pool, tasks: u64) -> f64 {
+    let begun = Instant::now();
+    let mut flying: VecDeque<AsyncResult<u64>> = VecDeque::with_capacity(WINDOW);
+    for x in 0..tasks {
+        if flying.len() == WINDOW
+            && let Some(oldest) = flying.pop_front()
+        {
+            black_box(oldest.get().expect("a no-op task is done"));
+        }
+        flying.push_back(pool.apply_async(|x: u64| x, x).expect("the pool is open"));
+    }
+    for result in flying {
+        black_box(result.get().expect("a no-op task is done"));
+    }
+    tasks as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn their_rate(pool: &procspawn::Pool, tasks: u64) -> f64 {
+    let begun = Instant::now();
+    let mut flying = VecDeque::with_capacity(WINDOW);
+    for x in 0..tasks {
+        if flying.len() == WINDOW
+            && let Some(oldest) = flying.pop_front()
+        {
+            black_box(procspawn::JoinHandle::join(oldest).expect("a no-op task is done"));
+        }
+        flying.push_back(pool.spawn(x, |x| x));
+    }
+    for result in flying {
+        black_box(result.join().expect("a no-op task is done"));
+    }
+    tasks as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn compute(what: &str, length: Duration, tasks: usize, most: f64) -> Row {
+    let turns = (turns_per_second() * length.as_secs_f64()) as u64;
+    let ours = our_pool();
+    let theirs = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().expect("a thread pool starts");
+    let our_time = || {
+        let begun = Instant::now();
+        black_box(ours.map(burn, std::iter::repeat_n(turns, tasks)).expect("tasks that compute are done"));
+        begun.elapsed().as_secs_f64()
+    };
+    let their_time = || {
+        let begun = Instant::now();
+        let results: Vec<u64> = theirs.install(|| (0..tasks).into_par_iter().map(|_| burn(black_box(turns))).collect());
+        black_box(results);
+        begun.elapsed().as_secs_f64()
+    };
+    let pairs = (0..PAIRS).map(|_| (our_time(), their_time()));
+    Row::new(what, "s", "rayon, 2 threads", Must::AtMost(most), pairs.collect())
+}
+
+/// Work that takes the same time wherever it runs.
+fn burn(turns: u64) -> u64 {
+    (0..turns).fold(1, |x: u64, turn| black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(turn)))
+}
+
+/// Of an undisturbed moment.
+fn turns_per_second() -> f64 {
+    const TURNS: u64 = 1_000_000;
+    static RATE: OnceLock<f64> = OnceLock::new();
+    *RATE.get_or_init(|| {
+        let quickest = (0..20).map(|_| {
+            let begun = Instant::now();
+            black_box(burn(black_box(TURNS)));
+            begun.elapsed()
+        });
+        TURNS as f64 / quickest.min().expect("twenty runs").as_secs_f64()
+    })
+}
+
+fn median_micros(times: usize, mut once: impl FnMut()) -> f64 {
+    let mut trips: Vec<Duration> = (0..times)
+        .map(|_| {
+            let begun = Instant::now();
+            once();
+            begun.elapsed()
+        })
+        .collect();
+    trips.sort();
+    trips[times / 2].as_secs_f64() * 1e6
+}
+
+/// What all threads of a process have had so far.
+fn cpu_seconds(pid: u32) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
+    let nanos = tasks.filter_map(|task| {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    nanos.sum::<u64>() as f64 / 1e9
+}

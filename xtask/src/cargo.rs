@@ -1,0 +1,49 @@
+//! Runs cargo, with a limit of time, so that what hangs is named and not waited for.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// The workspace's root.
+pub(crate) fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().expect("xtask lies in the workspace").to_owned()
+}
+
+/// A cargo command in the workspace.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Runs a command to its end; an error names it if it fails or takes longer than `limit`.
+pub(crate) fn run(mut command: Command, limit: Duration) -> Result<(), String> {
+    let shown = shown(&command);
+    let mut child = command.spawn().map_err(|error| format!("cannot run {shown}: {error}"))?;
+    match wait(&mut child, limit).map_err(|error| format!("cannot wait for {shown}: {error}"))? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("{shown}: {status}")),
+        None => Err(format!("{shown}: not done after {limit:?}, and ended")),
+    }
+}
+
+fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn shown(command: &Command) -> String {
+    let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
+    format!("cargo {}", arguments.join(" "))
+}

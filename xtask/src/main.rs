@@ -1,0 +1,46 @@
+//! The project's own commands, `cargo xtask COMMAND`. Each is a file.
+
+mod bench;
+mod cargo;
+mod demo;
+mod test;
+mod wordcount;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  demo [PATH]     count the words of every text file below PATH, sequentially and by a pool under each start method;
+                  without PATH, of the Rust toolchain's own documentation
+  test            formatting, lints, docs and every test: what continuous integration runs
+  bench [ROW...]  measure beside procspawn and rayon, print a table, write target/bench/rust.json;
+                  ROW chooses rows by a part of their name
+";
+
+/// What a command ends with; the text says what to do.
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    procession::init();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        ["demo"] => demo::run(None),
+        ["demo", path] if !path.starts_with('-') => demo::run(Some(path)),
+        ["test"] => test::run(),
+        ["bench", ref rows @ ..] => bench::run(rows),
+        ["help" | "-h" | "--help"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => Err(format!("no such command: {}\n\n{HELP}", arguments.join(" "))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
