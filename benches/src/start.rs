@@ -28,7 +28,7 @@ pub(crate) fn spawn() -> Row {
 
 /// From a parent with 1 GiB of touched memory, against the same parent without.
 pub(crate) fn large_parent() -> Row {
-    const PAIRS: usize = 5;
+    const PAIRS: usize = 9;
     started(Context::spawn());
     let pairs = (0..PAIRS).map(|_| {
         let small = started(Context::spawn());

@@ -19,7 +19,7 @@
 //! | death | what it leaves |
 //! |---|---|
 //! | sleeper, after 1 | the bit set for nobody: one needless system call of the next waker, which clears it |
-//! | waker, after 1 or before 5 | sleepers that nobody wakes: each looks again by itself after 200 ms |
+//! | waker, after 1 or before 5 | sleepers that nobody wakes: each looks again by itself, at the latest after 1.6 s |
 //! | a woken sleeper, before it takes what it was woken for | the same, for the others |
 
 use std::time::{Duration, Instant};
@@ -28,8 +28,10 @@ use crate::fault::{Step, point};
 use crate::primitive::{AtomicU32, Ordering, fence, futex_wait, futex_wake};
 use crate::spin::Spin;
 
-/// The longest sleep without a look.
+/// The first sleep without a look. Each that nobody ended is followed by one twice as long, up to the longest, so that a
+/// pool that idles costs nothing to speak of.
 const BACKSTOP: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_millis(1600);
 
 /// Somebody may sleep.
 const SLEEPING: u32 = 1;
@@ -56,6 +58,7 @@ impl Gate {
         if spin.until(&mut condition) {
             return true;
         }
+        let mut backstop = BACKSTOP;
         loop {
             let registered = self.register();
             point(Step::GateFlagged);
@@ -64,16 +67,17 @@ impl Gate {
                 return true;
             }
             let sleep = match deadline {
-                None => BACKSTOP,
+                None => backstop,
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return false;
                     }
-                    left.min(BACKSTOP)
+                    left.min(backstop)
                 }
             };
             futex_wait(&self.word, registered, sleep);
+            backstop = LONGEST.min(backstop * 2);
             point(Step::GateWoken);
             if condition() {
                 return true;

@@ -30,7 +30,7 @@
 //! [serde] types. There is nothing to register and no macro. A closure that captures exists in one process only: under
 //! fork it may be used, and may even borrow ([`Process::fork`]); elsewhere it does not compile:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0080
 //! # fn main() -> procession::Result<()> {
 //! let factor = 3;
 //! let pool = procession::Pool::new(2)?;
