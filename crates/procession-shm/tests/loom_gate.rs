@@ -69,3 +69,28 @@ fn two_wakers_wake_two_sleepers() {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
+
+#[test]
+fn a_sleeper_that_comes_while_a_waker_clears_the_bit_is_not_left_behind() {
+    model(|| {
+        let shared = Arc::new((Gate::new(), AtomicU32::new(0)));
+        let wake = |shared: &(Gate, AtomicU32)| {
+            shared.1.fetch_add(1, Ordering::Release);
+            shared.0.wake(1);
+        };
+        let waker = {
+            let shared = shared.clone();
+            thread::spawn(move || wake(&shared))
+        };
+        let sleeper = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                // The first pass may come without a sleep, and leave the bit to be cleared under the second.
+                (0..2).for_each(|_| assert!(shared.0.wait_until(None, &Spin::none(), || take(&shared.1))));
+            })
+        };
+        wake(&shared);
+        waker.join().unwrap();
+        sleeper.join().unwrap();
+    });
+}
