@@ -28,6 +28,9 @@ pub struct Engine {
     starting: Mutex<()>,
     pub(crate) server: Mutex<Option<Server>>,
     started: AtomicU64,
+    /// What must happen at exit is registered.
+    hooked: AtomicBool,
+    /// It is happening.
     leaving: AtomicBool,
 }
 
@@ -92,8 +95,12 @@ impl Engine {
     }
 
     /// One start at a time: a child forked meanwhile would hold a copy of a link that is not yet in the list.
-    pub(crate) fn starting(&self) -> MutexGuard<'_, ()> {
-        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn starting(&self) -> Result<MutexGuard<'_, ()>> {
+        let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.leaving.load(Ordering::SeqCst) {
+            return Err(Error::Leaving);
+        }
+        Ok(starting)
     }
 
     pub(crate) fn adopt(&self, child: &Arc<Child>) -> Result<()> {
@@ -101,7 +108,7 @@ impl Engine {
         children.retain(|child| !matches!(child.try_wait(), Ok(Some(_))));
         children.push(child.clone());
         drop(children);
-        if self.leaving.swap(true, Ordering::Relaxed) {
+        if self.hooked.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         procession_sys::exit::at_exit(leave).map_err(Error::os("cannot register what must happen at exit"))
@@ -116,6 +123,9 @@ impl Engine {
 /// Runs in the thread that exits; in forked children the bootstrap calls it, since they leave by `_exit`.
 pub(crate) fn leave() {
     const PATIENCE: Duration = Duration::from_millis(500);
+    // Whoever starts processes in another thread, such as a pool that misses its workers, is to stop.
+    engine().leaving.store(true, Ordering::SeqCst);
+    drop(engine().starting());
     let children = std::mem::take(&mut *engine().children());
     let (daemons, others): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.is_daemon());
     // A child that cannot be signalled or waited for any more is past helping at exit.

@@ -85,6 +85,9 @@ pub enum Error {
     /// The pool cannot keep workers alive.
     #[error("the pool has no worker left and could not start another: {0}")]
     Broken(#[source] std::sync::Arc<Error>),
+    /// This process is on its way out.
+    #[error("no process can be started any more: this one is exiting, and its children with it")]
+    Leaving,
     /// The arguments make no sense.
     #[error("{0}")]
     Invalid(String),

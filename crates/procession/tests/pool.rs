@@ -178,6 +178,13 @@ fn main() {
         let pool = Context::fork().pool(1).unwrap();
         assert!(pool.chunk_size(0).map(|x: u8| x, [1]).unwrap_err().is_invalid());
     }));
+    trials.push(trial("what_crosses_threads", || {
+        fn crosses<T: Send + Sync>() {}
+        crosses::<Pool>();
+        crosses::<procession::AsyncResult<u8>>();
+        crosses::<procession::Process<u8>>();
+        crosses::<procession::Error>();
+    }));
     trials.push(trial("two_pools_side_by_side", || {
         let (one, two) = (Context::fork().pool(1).unwrap(), Context::forkserver().pool(1).unwrap());
         let first = one.map_async(|x: u8| x, 0..100).unwrap();

@@ -47,7 +47,7 @@ pub struct Popen {
 /// What the start method says; what the system refuses.
 pub fn start(starter: &dyn Start, preparation: Preparation<'_>) -> Result<Arc<Child>> {
     let (name, daemon) = (preparation.name.clone(), preparation.daemon);
-    let _starting = engine().starting();
+    let _starting = engine().starting()?;
     let child = Arc::new(Child::new(name, daemon, starter.popen(preparation)?));
     engine().adopt(&child)?;
     Ok(child)
