@@ -47,6 +47,8 @@ const STEPS: [Step; 7] = [
                 "--test",
                 "loom_hands",
                 "--test",
+                "loom_running",
+                "--test",
                 "loom_stream",
             ],
         )

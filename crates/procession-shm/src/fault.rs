@@ -37,6 +37,12 @@ pub enum Step {
     ClaimCommitted,
     /// Hands: a frame is begun.
     HandsBegun,
+    /// Running: the word says which task runs.
+    RunningBegun,
+    /// Running: the word says that none does.
+    RunningFinished,
+    /// Ring: a frame is marked void.
+    Voided,
     /// Stream: a record is written behind the tail.
     StreamCopied,
     /// Stream: the tail is advanced.
@@ -53,7 +59,7 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 22] = [
+    pub const ALL: [Step; 25] = [
         Step::Locked,
         Step::RecoveryVoided,
         Step::PushCopied,
@@ -70,6 +76,9 @@ impl Step {
         Step::ClaimLaid,
         Step::ClaimCommitted,
         Step::HandsBegun,
+        Step::RunningBegun,
+        Step::RunningFinished,
+        Step::Voided,
         Step::StreamCopied,
         Step::StreamCommitted,
         Step::StreamPiece,

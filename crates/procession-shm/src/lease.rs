@@ -4,6 +4,7 @@
 
 use crate::hands::Hands;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::running::Running;
 use crate::segment::{Bytes, Placed, Words};
 
 /// The most frames of one claim.
@@ -27,6 +28,8 @@ pub(crate) struct SlotWords {
     state: AtomicU32,
     /// Which frames of the claim are begun. Laid on a claim before it is committed, and void if it never is.
     pub(crate) hands: Hands,
+    /// Which task runs.
+    running: Running,
     /// The ring's head at the claim: while the head is still this, the claim is not committed.
     pub(crate) from: AtomicU64,
     /// How much of the inbox the claim takes.
@@ -57,6 +60,11 @@ impl Slot {
         self.words.state.store(FINISHED, Ordering::Release);
     }
 
+    /// Parent: whether the worker has ended its service by itself.
+    pub fn is_finished(&self) -> bool {
+        self.words.state.load(Ordering::Acquire) == FINISHED
+    }
+
     /// Parent: whether the worker came as far as serving.
     pub fn was_ready(&self) -> bool {
         self.words.state.load(Ordering::Acquire) != STARTING
@@ -66,6 +74,11 @@ impl Slot {
     pub fn begin_next(&self) -> Option<&[u8]> {
         let index = self.words.hands.begin()?;
         Some(self.frame(index))
+    }
+
+    /// Which task runs.
+    pub fn running(&self) -> &Running {
+        &self.words.running
     }
 
     /// Worker, when its claim is done: whether the inbox holds so much memory that it is worth giving back.
@@ -81,6 +94,7 @@ impl Slot {
     /// Parent, when the worker is dead and accounted for: an empty slot.
     pub fn reset(&self) {
         self.words.hands.lay(0);
+        self.words.running.reset();
         self.words.state.store(STARTING, Ordering::Release);
     }
 

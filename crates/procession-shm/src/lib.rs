@@ -10,6 +10,7 @@
 //! | [`Segment`] | a memfd mapped shared |
 //! | [`Ring`] | frames from many producers to many consumers, under a robust lock |
 //! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
+//! | [`Running`] | what it runs, and the word by which the parent may stop it |
 //! | [`Stream`] | records from one worker to the parent, without a lock |
 //! | [`Gate`] | sleep and wake between processes |
 //! | [`Spin`] | what a waiter does before it sleeps |
@@ -27,6 +28,7 @@ mod lease;
 mod primitive;
 #[cfg(not(loom))]
 mod ring;
+mod running;
 #[cfg(not(loom))]
 mod segment;
 mod spin;
@@ -42,6 +44,7 @@ pub use hands::Hands;
 pub use lease::Slot;
 #[cfg(not(loom))]
 pub use ring::{ClaimLimit, MAX_FRAME, Ring, RingFull, RingGuard};
+pub use running::{Running, Sight};
 #[cfg(not(loom))]
 pub use segment::Segment;
 pub use spin::Spin;

@@ -16,6 +16,7 @@
 //! | 2. capacity := initial, **commit** | the smaller ring |
 //! | **take** 1. copy out | the frame, still there |
 //! | 2. `head` := behind it, **commit** | the frame is the dead consumer's: lost with it |
+//! | **voiding** a frame: its header's mark := void, **commit** | a frame that every consumer skips |
 //! | **claim** 1. hands off the last claim | frames still there; the claimer has nothing (it had finished) |
 //! | 2. copy the frames into the inbox | the same |
 //! | 3. `from` := `head` | the same |
@@ -48,6 +49,8 @@ const KEPT: u64 = 4 << 20;
 /// Positions are multiples of this, and a frame's header never meets the end.
 const UNIT: u64 = 16;
 const HEADER: usize = 8;
+/// In a header: the frame is to be skipped.
+const VOID: u64 = 1 << 63;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -233,8 +236,17 @@ impl RingGuard<'_> {
     ///
     /// If the frame makes no sense, or memory cannot be given back.
     pub fn take(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
-        let head = self.head();
-        let Some(len) = self.frame_at(head)? else { return Ok(false) };
+        let mut head = self.head();
+        let len = loop {
+            match self.frame_at(head)? {
+                None => return Ok(false),
+                Some(Frame { len, is_void: false }) => break len,
+                Some(Frame { len, is_void: true }) => {
+                    head = head.behind(footprint(len));
+                    self.ring.words.head.store(head.0, Ordering::Release);
+                }
+            }
+        };
         let [first, second] = self.parts(head.position() + HEADER as u64, len);
         out.extend_from_slice(first);
         out.extend_from_slice(second);
@@ -256,7 +268,11 @@ impl RingGuard<'_> {
         point(Step::ClaimCleared);
         let (mut to, mut used, mut frames) = (from, 0, 0);
         while frames < limit.max_frames.clamp(1, MOST_FRAMES) && (frames == 0 || used < limit.max_bytes) {
-            let Some(len) = self.frame_at(to)? else { break };
+            let Some(Frame { len, is_void }) = self.frame_at(to)? else { break };
+            if is_void {
+                to = to.behind(footprint(len));
+                continue;
+            }
             if used + HEADER + len > slot.inbox.len() {
                 break;
             }
@@ -265,6 +281,9 @@ impl RingGuard<'_> {
             frames += 1;
         }
         if frames == 0 {
+            // Nothing, or nothing but void frames: these go without a claim.
+            self.ring.words.head.store(to.0, Ordering::Release);
+            self.shrink()?;
             return Ok(0);
         }
         point(Step::ClaimCopied);
@@ -282,6 +301,25 @@ impl RingGuard<'_> {
     /// of the slot's is half made.
     pub fn take_back(&mut self, slot: &Slot) -> Vec<Vec<u8>> {
         slot.cut()
+    }
+
+    /// Marks every frame that begins with these bytes: no consumer gets it.
+    ///
+    /// # Errors
+    ///
+    /// If a frame makes no sense.
+    pub fn void(&mut self, beginning: [u8; 8]) -> io::Result<()> {
+        let mut at = self.head();
+        while let Some(Frame { len, is_void }) = self.frame_at(at)? {
+            // A header and the eight bytes behind it are one unit, and never meet the end.
+            let [unit, _] = self.parts(at.position(), UNIT as usize);
+            if !is_void && len >= beginning.len() && unit[HEADER..] == beginning {
+                self.write(at.position(), &(len as u64 | VOID).to_le_bytes());
+                point(Step::Voided);
+            }
+            at = at.behind(footprint(len));
+        }
+        Ok(())
     }
 
     /// Worker, when its claim is done: gives the memory of a large inbox back. Under the lock, so that nobody is copying
@@ -328,18 +366,19 @@ impl RingGuard<'_> {
         Ok(())
     }
 
-    /// The length of the frame at `at`; `None` behind the newest.
-    fn frame_at(&self, at: Cursor) -> io::Result<Option<usize>> {
+    /// The frame at `at`; `None` behind the newest.
+    fn frame_at(&self, at: Cursor) -> io::Result<Option<Frame>> {
         let (left, _) = self.tail().since(at);
         if left == 0 {
             return Ok(None);
         }
         let [header, _] = self.parts(at.position(), HEADER);
-        let len = u64::from_le_bytes(header.try_into().map_err(|_| senseless())?);
+        let header = u64::from_le_bytes(header.try_into().map_err(|_| senseless())?);
+        let (len, is_void) = (header & !VOID, header & VOID != 0);
         if len > MAX_FRAME as u64 || footprint(len as usize) > left {
             return Err(senseless());
         }
-        Ok(Some(len as usize))
+        Ok(Some(Frame { len: len as usize, is_void }))
     }
 
     fn parts(&self, position: u64, len: usize) -> [&[u8]; 2] {
@@ -378,6 +417,12 @@ impl Drop for RingGuard<'_> {
         self.ring.words.holder.store(0, Ordering::Relaxed);
         self.ring.words.lock.unlock();
     }
+}
+
+/// What a frame's header says.
+struct Frame {
+    len: usize,
+    is_void: bool,
 }
 
 fn footprint(len: usize) -> u64 {

@@ -45,6 +45,8 @@ fn scenario(step: Step, nth: u32) {
         ShrinkPunched | ShrinkCommitted => shrinking(step, nth),
         ClaimCleared | ClaimCopied | ClaimLeased | ClaimLaid | ClaimCommitted => claiming(step, nth),
         HandsBegun => beginning(nth),
+        RunningBegun | RunningFinished => running(step, nth),
+        Voided => voiding(nth),
         RecoveryVoided => recovering(nth),
         StreamCopied | StreamCommitted => streaming(step, nth),
         StreamPiece => streaming_in_pieces(nth),
@@ -186,6 +188,46 @@ fn beginning(nth: u32) {
     assert_eq!(back.iter().map(|frame| number(frame)).collect::<Vec<_>>(), (nth..4).collect::<Vec<_>>());
     assert_eq!(number(&slot.last_begun().unwrap()), nth - 1, "the frame that was running");
     assert!(slot.begin_next().is_none());
+    assert_sound(&control);
+}
+
+fn running(step: Step, nth: u32) {
+    let control = Control::create(1).unwrap();
+    let slot = control.slot(0);
+    die_at(step, nth, || {
+        for task in 1..10 {
+            slot.running().begin(task);
+            assert!(slot.running().finish());
+        }
+    });
+    let seen = slot.running().look();
+    assert_eq!(seen.map(|seen| seen.job), (step == Step::RunningBegun).then_some(u64::from(nth)));
+    slot.reset();
+    slot.running().begin(77);
+    assert!(seen.is_none_or(|seen| !slot.running().condemn(seen)), "a replacement's task is another");
+    assert!(slot.running().finish());
+}
+
+fn voiding(nth: u32) {
+    let control = Control::create(2).unwrap();
+    // Frames of five kinds, by their beginnings; each but the fifth is to go.
+    let kind = |number: u32| u64::from(number % 5).to_le_bytes();
+    for number in 0..20 {
+        control.tasks().lock(0).unwrap().push(&[&kind(number), &frame(number)]).unwrap();
+    }
+    die_at(Step::Voided, nth, || control.tasks().lock(0).unwrap().void(kind(0)).unwrap());
+    for number in 1..4 {
+        control.tasks().lock(0).unwrap().void(kind(number)).unwrap();
+    }
+    let mut left = Vec::new();
+    let mut out = Vec::new();
+    while control.tasks().lock(0).unwrap().take(&mut out).unwrap() {
+        left.push(number(&out[8..]));
+        out.clear();
+    }
+    let expected: Vec<u32> =
+        (0..20).filter(|number| number % 5 == 4 || (number % 5 == 0 && *number >= nth * 5)).collect();
+    assert_eq!(left, expected, "what was marked before the death is void, the rest is not");
     assert_sound(&control);
 }
 

@@ -1,0 +1,111 @@
+//! What a worker is running, and the word by which the parent may stop it: a task is either finished by its worker or
+//! condemned by the parent, never both. The worker writes before and after each task; the parent looks, and condemns a
+//! task that has run out of time or has been cancelled before it kills the worker, so that the kill can hit no other.
+//!
+//! | worker | parent |
+//! |---|---|
+//! | 1. job := the task's job | 1. look: word, job |
+//! | 2. word := a number never used before | 2. word: that number becomes *condemned*, or nothing happens |
+//! | 3. (runs) | 3. kill |
+//! | 4. word: that number becomes 0, or it is condemned | |
+//! | 5. commits the result | |
+//!
+//! The job read between the looks at one number is that number's: it changes only while the word is 0.
+//!
+//! | death of the worker | what it leaves |
+//! |---|---|
+//! | before 2 | the task is begun in the hands, and lost |
+//! | 2 to 5 | the same |
+//! | condemned | the same; the parent knows why |
+
+use crate::fault::{Step, point};
+use crate::primitive::{AtomicU64, Ordering};
+
+/// No task.
+const NONE: u64 = 0;
+/// The task is not to be finished.
+const CONDEMNED: u64 = u64::MAX;
+
+/// All zero: runs nothing.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Running {
+    /// The number of the task that runs, or one of the above.
+    word: AtomicU64,
+    /// The last number used; the worker's own.
+    used: AtomicU64,
+    /// The job of the task that runs, or of the last that did.
+    job: AtomicU64,
+}
+
+/// A running task, as the parent saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sight {
+    number: u64,
+    /// Whose task it is.
+    pub job: u64,
+}
+
+impl Running {
+    /// Running nothing.
+    #[allow(clippy::new_without_default, reason = "only models and tests make one that is not in a segment")]
+    pub fn new() -> Running {
+        Running { word: AtomicU64::new(NONE), used: AtomicU64::new(0), job: AtomicU64::new(0) }
+    }
+
+    /// Worker: a task of `job` runs from now on.
+    pub fn begin(&self, job: u64) {
+        let number = self.used.load(Ordering::Relaxed) + 1;
+        self.used.store(number, Ordering::Relaxed);
+        self.job.store(job, Ordering::Relaxed);
+        // Release: who sees the number sees its job.
+        self.word.store(number, Ordering::Release);
+        point(Step::RunningBegun);
+    }
+
+    /// Worker: the task is done. `false`: it has been condemned, and so is this process; its result does not count.
+    pub fn finish(&self) -> bool {
+        let number = self.used.load(Ordering::Relaxed);
+        let finished = self.word.compare_exchange(number, NONE, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        point(Step::RunningFinished);
+        finished
+    }
+
+    /// Parent: what runs now.
+    pub fn look(&self) -> Option<Sight> {
+        let number = self.word.load(Ordering::Acquire);
+        let job = self.job.load(Ordering::Relaxed);
+        (number != NONE && number != CONDEMNED).then_some(Sight { number, job })
+    }
+
+    /// Parent: from now on the task that was seen is not to be finished. `false`: it has been, and nothing happens.
+    pub fn condemn(&self, sight: Sight) -> bool {
+        self.word.compare_exchange(sight.number, CONDEMNED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Parent, when the worker is dead: runs nothing. Numbers go on, so that none is used twice.
+    pub fn reset(&self) {
+        self.word.store(NONE, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_finished_or_condemned() {
+        let running = Running::new();
+        assert_eq!(running.look(), None);
+        running.begin(7);
+        let seen = running.look().unwrap();
+        assert_eq!(seen.job, 7);
+        assert!(running.finish());
+        assert!(!running.condemn(seen), "it is over");
+        running.begin(8);
+        assert!(!running.condemn(seen), "this is another");
+        assert!(running.condemn(running.look().unwrap()));
+        assert!(!running.finish());
+        assert_eq!(running.look(), None);
+    }
+}
