@@ -123,7 +123,7 @@ pub(crate) fn run(identity: Identity, target: Target<'_>, link: Link) -> i32 {
             }
         }
         Target::Closure(closure) => report(&link, closure),
-        Target::Worker { control, slot } => worker::run(&control, slot),
+        Target::Worker { control, slot, service } => worker::run(&control, slot, &service, &link),
         Target::Server { requests } => return forkserver::serve(requests, Some(link)),
     };
     // Before the code: what this process started ends with it, or is waited for.

@@ -82,6 +82,17 @@ pub enum Error {
     /// The pool was terminated before the task was done.
     #[error("the pool was terminated before this task was done: call close() and join() first to let tasks finish")]
     Terminated,
+    /// The task was cancelled.
+    #[error("the task was cancelled")]
+    Cancelled,
+    /// A worker's initializer did not return; a face reads the tag and the payload.
+    #[error("a worker's initializer failed")]
+    Initializer {
+        /// See [`crate::outcome::tag`].
+        tag: u32,
+        /// In the codec of the face.
+        payload: Vec<u8>,
+    },
     /// The pool cannot keep workers alive.
     #[error("the pool has no worker left and could not start another: {0}")]
     Broken(#[source] std::sync::Arc<Error>),

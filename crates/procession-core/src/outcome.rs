@@ -23,6 +23,9 @@ pub mod tag {
     pub const UNENCODABLE: u32 = 3;
     /// The worker died while it ran the task; the payload is a [`super::Loss`]. Written by the parent.
     pub const LOST: u32 = 4;
+    /// The task ran longer than it was given, and its worker was ended; the payload is a [`super::Loss`]. Written by the
+    /// parent.
+    pub const TIMED_OUT: u32 = 5;
 }
 
 /// Larger payloads go beside the message in a memfd, since one message must fit the link's buffer whole.

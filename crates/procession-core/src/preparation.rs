@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use procession_sys::memfd;
 use procession_sys::pidfd::PidFd;
 
 use crate::outcome::INLINE_LIMIT;
+use crate::pool::Service;
 use crate::wire::{Reader, Writer};
 
 /// What a child is to become.
@@ -46,6 +48,8 @@ pub enum Target<'a> {
         control: Arc<Control>,
         /// Which of its slots is the worker's.
         slot: u32,
+        /// How it serves.
+        service: Arc<Service>,
     },
     /// The fork server.
     Server {
@@ -117,9 +121,16 @@ pub(crate) fn send(link: &Link, preparation: &Preparation<'_>, me: &PidFd) -> io
             beside = memfd::from_bytes("procession-argument", argument)?;
             link.send_now(&[IoSlice::new(&head)], &[me.as_fd(), beside.as_fd()])
         }
-        Target::Worker { control, slot } => {
-            let head = head.u8(WORKER).u32(*slot).0;
-            link.send_now(&[IoSlice::new(&head)], &[me.as_fd(), control.as_fd()])
+        Target::Worker { control, slot, service } => {
+            let max_tasks = service.max_tasks.map_or(0, NonZeroU32::get);
+            let head = head.u8(WORKER).u32(*slot).u32(max_tasks).u8(service.initializer.is_some().into());
+            let Some((entry, argument)) = &service.initializer else {
+                return link.send_now(&[IoSlice::new(&head.0)], &[me.as_fd(), control.as_fd()]);
+            };
+            // Beside the message, whatever its length: each worker reads it once.
+            beside = memfd::from_bytes("procession-argument", argument)?;
+            let head = head.u64(entry.to_raw()).0;
+            link.send_now(&[IoSlice::new(&head)], &[me.as_fd(), control.as_fd(), beside.as_fd()])
         }
         Target::Server { requests } => {
             let head = head.u8(SERVER).0;
@@ -156,8 +167,16 @@ pub(crate) fn parse(message: Message) -> Result<Received, Refusal> {
         }
         WORKER => {
             let slot = reader.u32().ok_or_else(short)?;
+            let max_tasks = NonZeroU32::new(reader.u32().ok_or_else(short)?);
+            let initialized = reader.u8().ok_or_else(short)? != 0;
             let control = Arc::new(Control::attach(fds.next().ok_or_else(short)?)?);
-            Target::Worker { control, slot }
+            let mut service = Service { initializer: None, max_tasks };
+            if initialized {
+                let entry = Entry::from_raw(reader.u64().ok_or_else(short)?);
+                let argument = memfd::read_all(fds.next().ok_or_else(short)?.as_fd())?;
+                service.initializer = Some((entry, argument));
+            }
+            Target::Worker { control, slot, service: Arc::new(service) }
         }
         SERVER => {
             let requests: OwnedFd = fds.next().ok_or_else(short)?;

@@ -44,7 +44,7 @@ pub use hands::Hands;
 pub use lease::Slot;
 #[cfg(not(loom))]
 pub use ring::{ClaimLimit, MAX_FRAME, Ring, RingFull, RingGuard};
-pub use running::{Running, Sight};
+pub use running::{Running, Sight, Verdict};
 #[cfg(not(loom))]
 pub use segment::Segment;
 pub use spin::Spin;

@@ -4,22 +4,24 @@
 //!
 //! | worker | parent |
 //! |---|---|
-//! | 1. job := the task's job | 1. look: word, job |
-//! | 2. word := a number never used before | 2. word: that number becomes *condemned*, or nothing happens |
-//! | 3. (runs) | 3. kill |
-//! | 4. word: that number becomes 0, or it is condemned | |
-//! | 5. commits the result | |
+//! | 1. job := the task's job | 1. to stop a job: stop := the job, fence |
+//! | 2. word := a number never used before, fence | 2. look: word, job |
+//! | 3. the job is to stop? word: the number becomes 0; skip it | 3. word: that number becomes *condemned*, or nothing happens |
+//! | 4. (runs) | 4. kill |
+//! | 5. word: that number becomes 0, or it is condemned | |
+//! | 6. commits the result | |
 //!
-//! The job read between the looks at one number is that number's: it changes only while the word is 0.
+//! The job read between the looks at one number is that number's: it changes only while the word is 0. Of the two fences
+//! one is first: the worker sees that the job is to stop, or the parent sees that it runs.
 //!
 //! | death of the worker | what it leaves |
 //! |---|---|
 //! | before 2 | the task is begun in the hands, and lost |
-//! | 2 to 5 | the same |
+//! | 2 to 6 | the same |
 //! | condemned | the same; the parent knows why |
 
 use crate::fault::{Step, point};
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU64, Ordering, fence};
 
 /// No task.
 const NONE: u64 = 0;
@@ -36,6 +38,19 @@ pub struct Running {
     used: AtomicU64,
     /// The job of the task that runs, or of the last that did.
     job: AtomicU64,
+    /// The job that the parent wanted stopped last; the parent's.
+    stop: AtomicU64,
+}
+
+/// What a worker is to do with a task that it comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Run it.
+    Run,
+    /// Leave it: nobody wants its result any more.
+    Skip,
+    /// End: the parent is about to kill this process.
+    Condemned,
 }
 
 /// A running task, as the parent saw it.
@@ -50,17 +65,23 @@ impl Running {
     /// Running nothing.
     #[allow(clippy::new_without_default, reason = "only models and tests make one that is not in a segment")]
     pub fn new() -> Running {
-        Running { word: AtomicU64::new(NONE), used: AtomicU64::new(0), job: AtomicU64::new(0) }
+        let zero = || AtomicU64::new(0);
+        Running { word: zero(), used: zero(), job: zero(), stop: zero() }
     }
 
-    /// Worker: a task of `job` runs from now on.
-    pub fn begin(&self, job: u64) {
+    /// Worker: comes to a task of `job`, which is not 0.
+    pub fn begin(&self, job: u64) -> Verdict {
         let number = self.used.load(Ordering::Relaxed) + 1;
         self.used.store(number, Ordering::Relaxed);
         self.job.store(job, Ordering::Relaxed);
         // Release: who sees the number sees its job.
         self.word.store(number, Ordering::Release);
         point(Step::RunningBegun);
+        fence(Ordering::SeqCst);
+        if self.stop.load(Ordering::Relaxed) != job {
+            return Verdict::Run;
+        }
+        if self.finish() { Verdict::Skip } else { Verdict::Condemned }
     }
 
     /// Worker: the task is done. `false`: it has been condemned, and so is this process; its result does not count.
@@ -69,6 +90,12 @@ impl Running {
         let finished = self.word.compare_exchange(number, NONE, Ordering::AcqRel, Ordering::Acquire).is_ok();
         point(Step::RunningFinished);
         finished
+    }
+
+    /// Parent: no task of `job` is to begin any more. What runs already is [`look`](Running::look)ed for after this.
+    pub fn stop(&self, job: u64) {
+        self.stop.store(job, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// Parent: what runs now.
@@ -97,15 +124,18 @@ mod tests {
     fn a_task_is_finished_or_condemned() {
         let running = Running::new();
         assert_eq!(running.look(), None);
-        running.begin(7);
+        assert_eq!(running.begin(7), Verdict::Run);
         let seen = running.look().unwrap();
         assert_eq!(seen.job, 7);
         assert!(running.finish());
         assert!(!running.condemn(seen), "it is over");
-        running.begin(8);
+        assert_eq!(running.begin(8), Verdict::Run);
         assert!(!running.condemn(seen), "this is another");
         assert!(running.condemn(running.look().unwrap()));
         assert!(!running.finish());
         assert_eq!(running.look(), None);
+        running.reset();
+        running.stop(9);
+        assert_eq!((running.begin(9), running.begin(10)), (Verdict::Skip, Verdict::Run));
     }
 }

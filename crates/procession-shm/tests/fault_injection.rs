@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use procession_shm::fault::{Step, arm};
-use procession_shm::{ClaimLimit, Control, Spin, StreamReader};
+use procession_shm::{ClaimLimit, Control, Spin, StreamReader, Verdict};
 use procession_sys::fork::fork;
 use procession_sys::thread::spawn_engine_thread;
 
@@ -196,14 +196,14 @@ fn running(step: Step, nth: u32) {
     let slot = control.slot(0);
     die_at(step, nth, || {
         for task in 1..10 {
-            slot.running().begin(task);
+            assert_eq!(slot.running().begin(task), Verdict::Run);
             assert!(slot.running().finish());
         }
     });
     let seen = slot.running().look();
     assert_eq!(seen.map(|seen| seen.job), (step == Step::RunningBegun).then_some(u64::from(nth)));
     slot.reset();
-    slot.running().begin(77);
+    assert_eq!(slot.running().begin(77), Verdict::Run);
     assert!(seen.is_none_or(|seen| !slot.running().condemn(seen)), "a replacement's task is another");
     assert!(slot.running().finish());
 }

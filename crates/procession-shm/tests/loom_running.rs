@@ -4,7 +4,7 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
-use procession_shm::Running;
+use procession_shm::{Running, Verdict};
 
 #[test]
 fn a_task_is_finished_or_condemned_and_never_another() {
@@ -13,12 +13,11 @@ fn a_task_is_finished_or_condemned_and_never_another() {
         let worker = {
             let shared = shared.clone();
             thread::spawn(move || {
-                for job in 0..2 {
-                    shared.0.begin(job);
-                    if !shared.0.finish() {
+                for job in 1..3 {
+                    if shared.0.begin(job) != Verdict::Run || !shared.0.finish() {
                         return;
                     }
-                    shared.1[job as usize].fetch_add(1, Ordering::Relaxed);
+                    shared.1[job as usize - 1].fetch_add(1, Ordering::Relaxed);
                 }
             })
         };
@@ -27,8 +26,29 @@ fn a_task_is_finished_or_condemned_and_never_another() {
         let finished = [0, 1].map(|job: usize| shared.1[job].load(Ordering::Relaxed));
         match condemned.map(|seen| seen.job) {
             None => assert_eq!(finished, [1, 1]),
-            Some(0) => assert_eq!(finished, [0, 0]),
+            Some(1) => assert_eq!(finished, [0, 0]),
             Some(_) => assert_eq!(finished, [1, 0]),
         }
+    });
+}
+
+#[test]
+fn a_job_that_is_to_stop_is_skipped_or_seen() {
+    loom::model(|| {
+        let shared = Arc::new((Running::new(), AtomicU32::new(0)));
+        let worker = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                if shared.0.begin(1) == Verdict::Run {
+                    // Runs for ever: it never finishes.
+                    shared.1.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        shared.0.stop(1);
+        let condemned = shared.0.look().is_some_and(|seen| shared.0.condemn(seen));
+        worker.join().unwrap();
+        let runs = shared.1.load(Ordering::Relaxed) == 1;
+        assert!(!runs || condemned, "what runs on is condemned");
     });
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::process::Builder;
-use crate::{Error, Pool, Result};
+use crate::{Error, Pool, Result, pool};
 
 /// A start method: how a process comes to be.
 ///
@@ -155,7 +155,12 @@ impl Context {
     ///
     /// As [`Pool::new`].
     pub fn pool(&self, workers: usize) -> Result<Pool> {
-        Pool::start(self.method, workers)
+        self.pool_builder(workers).start()
+    }
+
+    /// Describes a pool. See [`Pool::builder`].
+    pub fn pool_builder(&self, workers: usize) -> pool::Builder {
+        pool::Builder::new(self.method, workers)
     }
 }
 

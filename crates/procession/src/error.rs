@@ -36,6 +36,7 @@ enum Kind {
     Engine(Arc<Engine>),
     Panic { whose: Whose, panic: Panic },
     Lost { whose: Whose, loss: Loss },
+    TimedOut { whose: Whose, loss: Loss },
     Undecodable { whose: Whose, what: &'static str, why: String },
     Unencodable { whose: Whose, what: &'static str, why: String },
 }
@@ -48,6 +49,8 @@ pub(crate) enum Whose {
         pid: u32,
     },
     Task(String),
+    /// A pool's initializer.
+    Initializer,
     /// Before there was either.
     Call(&'static str),
 }
@@ -75,6 +78,16 @@ impl Error {
         matches!(*self.0, Kind::Lost { whose: Whose::Process { .. }, .. })
     }
 
+    /// The task ran longer than [`Pool::timeout`](crate::Pool::timeout) gave it; its worker was ended and replaced.
+    pub fn is_task_timeout(&self) -> bool {
+        matches!(*self.0, Kind::TimedOut { .. })
+    }
+
+    /// The task was [cancelled](crate::AsyncResult::cancel).
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.engine(), Some(Engine::Cancelled))
+    }
+
     /// The function panicked.
     pub fn is_panic(&self) -> bool {
         matches!(*self.0, Kind::Panic { .. })
@@ -87,7 +100,13 @@ impl Error {
 
     /// The pool has no worker left and could start no other. The error's text says why, as do the other predicates.
     pub fn is_broken(&self) -> bool {
-        matches!(*self.0, Kind::Engine(ref error) if matches!(**error, Engine::Broken(_)))
+        match &*self.0 {
+            Kind::Engine(error) => matches!(**error, Engine::Broken(_)),
+            Kind::Panic { whose, .. } | Kind::Undecodable { whose, .. } | Kind::Unencodable { whose, .. } => {
+                matches!(whose, Whose::Initializer)
+            }
+            Kind::Lost { .. } | Kind::TimedOut { .. } => false,
+        }
     }
 
     /// `init()` was not called, here or in the program that was executed.
@@ -128,11 +147,11 @@ impl Error {
     /// The process that failed, or the worker that was lost.
     pub fn pid(&self) -> Option<u32> {
         match &*self.0 {
-            Kind::Lost { loss, .. } => Some(loss.pid),
+            Kind::Lost { loss, .. } | Kind::TimedOut { loss, .. } => Some(loss.pid),
             Kind::Panic { whose, .. } | Kind::Undecodable { whose, .. } | Kind::Unencodable { whose, .. } => {
                 match whose {
                     Whose::Process { pid, .. } => Some(*pid),
-                    Whose::Task(_) | Whose::Call(_) => None,
+                    Whose::Task(_) | Whose::Initializer | Whose::Call(_) => None,
                 }
             }
             Kind::Engine(_) => match self.engine()? {
@@ -163,10 +182,11 @@ impl Error {
         match &*self.0 {
             Kind::Panic { whose, .. }
             | Kind::Lost { whose, .. }
+            | Kind::TimedOut { whose, .. }
             | Kind::Undecodable { whose, .. }
             | Kind::Unencodable { whose, .. } => match whose {
                 Whose::Task(task) => Some(task),
-                Whose::Process { .. } | Whose::Call(_) => None,
+                Whose::Process { .. } | Whose::Initializer | Whose::Call(_) => None,
             },
             Kind::Engine(_) => None,
         }
@@ -198,6 +218,10 @@ impl Error {
             },
             tag::LOST => match Loss::decode(payload) {
                 Some(loss) => Kind::Lost { whose, loss },
+                None => undecodable("death", "it is cut short".into()),
+            },
+            tag::TIMED_OUT => match Loss::decode(payload) {
+                Some(loss) => Kind::TimedOut { whose, loss },
                 None => undecodable("death", "it is cut short".into()),
             },
             tag::UNDECODABLE => undecodable("argument", why()),
@@ -261,6 +285,9 @@ impl fmt::Display for Error {
                 write!(f, "{task} was lost: its worker, process {}, ended with {}", loss.pid, Ending(loss.code))
             }
             Kind::Lost { whose, loss } => write!(f, "{whose} ended without a result, with {}", Ending(loss.code)),
+            Kind::TimedOut { whose, loss } => {
+                write!(f, "{whose} ran out of its time, and its worker, process {}, was ended", loss.pid)
+            }
             Kind::Undecodable { whose, what, why } => {
                 write!(
                     f,
@@ -300,6 +327,11 @@ impl From<Engine> for Error {
 
 impl From<Arc<Engine>> for Error {
     fn from(error: Arc<Engine>) -> Self {
+        if let Engine::Broken(cause) = &*error
+            && let Engine::Initializer { tag, payload } = &**cause
+        {
+            return Error::from_outcome(Whose::Initializer, *tag, payload);
+        }
         Error::from_kind(Kind::Engine(error))
     }
 }
@@ -309,6 +341,7 @@ impl fmt::Display for Whose {
         match self {
             Whose::Process { name, pid } => write!(f, "process {pid} ({name})"),
             Whose::Task(task) => f.write_str(task),
+            Whose::Initializer => f.write_str("the pool's initializer"),
             Whose::Call(function) => write!(f, "a call of {function}"),
         }
     }

@@ -58,20 +58,22 @@
 //! - A function takes one argument; `join` gives its value; a panic comes back as an error and not only as an exit code.
 //! - A daemonic process may start processes: they end with it.
 //! - Panics of pool tasks are not printed in the worker; the error carries message, location and backtrace.
+//! - A task can be given a time limit, retries after a lost worker, and can be cancelled while it runs
+//!   ([`Pool::timeout`], [`Pool::retries`], [`AsyncResult::cancel`]).
 //! - A pool that is dropped is terminated.
 
 mod context;
 mod current;
 mod error;
 mod message;
-mod pool;
+pub mod pool;
 pub mod process;
 mod task;
 
 pub use context::{Context, StartMethod, set_executable, set_start_method, start_method};
 pub use current::{ActiveChild, CurrentProcess, ParentProcess, active_children, current_process, parent_process};
 pub use error::{Error, Result};
-pub use pool::{AsyncResult, Chunked, Pool};
+pub use pool::{AsyncResult, Pool};
 pub use process::Process;
 pub use procession_core::{ThreadsAtFork, available_parallelism};
 

@@ -1,7 +1,9 @@
 //! A job: all tasks of one call, and what has come back of them. Lives in the parent; filled by whichever thread drains
 //! results, read by the thread that asks for them.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::wire::Reader;
 use crate::{Error, Result};
@@ -12,14 +14,28 @@ type Finished = Result<Vec<Chunk>, Arc<Error>>;
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) id: u64,
+    pub(super) terms: Terms,
     progress: Mutex<Progress>,
     finished: OnceLock<Finished>,
+}
+
+/// What a caller asks for beside the results.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Terms {
+    /// Tasks that travel together; `None`: the pool's choice.
+    pub chunk: Option<usize>,
+    /// The longest that a task may run. Kept to within some 20 ms.
+    pub timeout: Option<Duration>,
+    /// How often a task is run again after its worker was lost.
+    pub retries: u32,
 }
 
 #[derive(Debug)]
 struct Progress {
     chunks: Vec<Chunk>,
     remaining: usize,
+    /// How often tasks have been lost and run again.
+    retried: HashMap<u32, u32>,
 }
 
 /// Consecutive tasks of a job. A chunk is run by one worker at a time, in order, so its results arrive in order.
@@ -35,7 +51,7 @@ pub(super) struct Chunk {
 
 impl Job {
     /// `sizes`: the number of tasks in each chunk.
-    pub(super) fn new(id: u64, sizes: &[u32]) -> Job {
+    pub(super) fn new(id: u64, sizes: &[u32], terms: Terms) -> Job {
         let mut next = 0;
         let chunks: Vec<_> = sizes
             .iter()
@@ -45,13 +61,13 @@ impl Job {
                 chunk
             })
             .collect();
-        let progress = Mutex::new(Progress { chunks, remaining: next as usize });
-        Job { id, progress, finished: OnceLock::new() }
+        let progress = Mutex::new(Progress { chunks, remaining: next as usize, retried: HashMap::new() });
+        Job { id, terms, progress, finished: OnceLock::new() }
     }
 
     /// A job of no tasks.
     pub(super) fn finished() -> Job {
-        let job = Job::new(0, &[]);
+        let job = Job::new(0, &[], Terms::default());
         let set = job.finished.set(Ok(Vec::new()));
         debug_assert!(set.is_ok(), "a new job is not finished");
         job
@@ -84,6 +100,14 @@ impl Job {
         let progress = self.progress();
         let chunk = progress.chunks.get(chunk as usize)?;
         (chunk.next < chunk.end).then_some(chunk.next)
+    }
+
+    /// Whether a task that was lost is to be run again; counts that it is.
+    pub(super) fn retry(&self, index: u32) -> bool {
+        let mut progress = self.progress();
+        let retried = progress.retried.entry(index).or_default();
+        *retried += 1;
+        *retried <= self.terms.retries
     }
 
     /// Ends the job without the results that are missing; one that is finished stays as it is.
@@ -130,14 +154,15 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn add(&mut self, sizes: &[u32]) -> Arc<Job> {
+    pub(super) fn add(&mut self, sizes: &[u32], terms: Terms) -> Arc<Job> {
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push((0, None));
             u32::try_from(self.places.len() - 1).expect("fewer than 2^32 jobs at once")
         });
         let (uses, job) = &mut self.places[place as usize];
-        *uses = uses.wrapping_add(1);
-        let new = Arc::new(Job::new(u64::from(*uses) << 32 | u64::from(place), sizes));
+        // No job has the id 0.
+        *uses = uses.wrapping_add(1).max(1);
+        let new = Arc::new(Job::new(u64::from(*uses) << 32 | u64::from(place), sizes, terms));
         *job = Some(new.clone());
         self.live += 1;
         new
@@ -181,7 +206,7 @@ mod tests {
 
     #[test]
     fn results_are_in_order_whatever_order_chunks_finish_in() {
-        let job = Job::new(1, &[2, 1]);
+        let job = Job::new(1, &[2, 1], Terms::default());
         assert!(!job.deliver(1, 2, 0, b"c"));
         assert!(!job.deliver(0, 0, 0, b"a"));
         assert!(job.visit(|_, _, _| ()).is_none());
@@ -191,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_second_copy_of_a_result_is_dropped() {
-        let job = Job::new(1, &[2]);
+        let job = Job::new(1, &[2], Terms::default());
         job.deliver(0, 0, 0, b"a");
         assert_eq!(job.next_of(0), Some(1));
         job.deliver(0, 0, 0, b"again");
@@ -202,11 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn a_task_is_run_again_as_often_as_was_asked() {
+        let job = Job::new(1, &[2], Terms { retries: 2, ..Terms::default() });
+        assert_eq!([0, 0, 1, 0].map(|index| job.retry(index)), [true, true, true, false]);
+    }
+
+    #[test]
     fn an_id_is_never_used_twice() {
         let mut jobs = Jobs::default();
-        let first = jobs.add(&[1]).id;
+        let first = jobs.add(&[1], Terms::default()).id;
         jobs.remove(first);
-        let second = jobs.add(&[1]).id;
+        let second = jobs.add(&[1], Terms::default()).id;
         assert_ne!(first, second);
         assert!(jobs.get(first).is_none() && jobs.get(second).is_some());
         jobs.remove(first);

@@ -46,8 +46,10 @@ use procession_sys::per_process::fork_generation;
 use crate::start::Start;
 use crate::{Error, Result};
 use frame::Items;
+pub use job::Terms;
 use job::{Job, Jobs};
 use result_handler::{Reader, Turn};
+pub use worker::Service;
 use worker_handler::{Events, Workers};
 
 /// The most workers a pool can have.
@@ -64,6 +66,7 @@ pub struct Pool {
 struct Shared {
     control: Arc<Control>,
     starter: &'static dyn Start,
+    service: Arc<Service>,
     generation: u64,
     state: AtomicU8,
     jobs: Mutex<Jobs>,
@@ -97,7 +100,7 @@ impl Pool {
     /// # Errors
     ///
     /// [`Error::Invalid`] for no or too many workers; what the start method says.
-    pub fn new(workers: usize, starter: &'static dyn Start) -> Result<Pool> {
+    pub fn new(workers: usize, starter: &'static dyn Start, service: Service) -> Result<Pool> {
         if !(1..=MAX_WORKERS).contains(&workers) {
             return Err(Error::Invalid(format!(
                 "a pool needs 1 to {MAX_WORKERS} workers, not {workers}: try available_parallelism()"
@@ -107,6 +110,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             control: Arc::new(control),
             starter,
+            service: Arc::new(service),
             generation: fork_generation(),
             state: AtomicU8::new(OPEN),
             jobs: Mutex::default(),
@@ -144,17 +148,16 @@ impl Pool {
         }
     }
 
-    /// Submits a job: `entry` over each item. `chunk` is the number of items that travel together; `None` lets the
-    /// pool choose, large at first and small at the end.
+    /// Submits a job: `entry` over each item.
     ///
     /// # Errors
     ///
     /// [`Error::Closed`] after `close` or `terminate`; [`Error::Broken`]; [`Error::Inherited`] in a forked child;
     /// [`Error::Invalid`] for a chunk of 0, or when the shared memory cannot take the job.
-    pub fn submit(&self, entry: Entry, items: &Items, chunk: Option<usize>) -> Result<Handle> {
+    pub fn submit(&self, entry: Entry, items: &Items, terms: Terms) -> Result<Handle> {
         self.shared.check_owner("Pool")?;
         self.shared.refill_if_mine();
-        let job = self.shared.submit(entry, items, chunk)?;
+        let job = self.shared.submit(entry, items, terms)?;
         Ok(Handle { shared: self.shared.clone(), job })
     }
 
@@ -238,6 +241,28 @@ impl Handle {
             self.shared.drain();
         }
         self.job.is_finished()
+    }
+
+    /// Ends the job without the results that are missing: what is queued does not begin, what runs is ended with its
+    /// worker. `false`: it was finished before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child; if the shared memory cannot be used.
+    pub fn cancel(&self) -> Result<bool> {
+        self.shared.check_owner("AsyncResult")?;
+        self.shared.cancel(&self.job)
+    }
+
+    /// Whether one of several has every result now, waiting for it until the deadline. Which one the caller finds out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn wait_any(handles: &[&Handle], deadline: Option<Instant>) -> Result<bool> {
+        let Some(first) = handles.first() else { return Ok(true) };
+        first.shared.check_owner("AsyncResult")?;
+        Ok(first.shared.wait_until(|| handles.iter().any(|handle| handle.job.is_finished()), deadline))
     }
 
     /// Visits every task's result in order: index, tag (see [`crate::outcome::tag`]), payload.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use procession_sys::image::Entry;
 
 use super::frame::{Header, Items, span};
-use super::job::Job;
+use super::job::{Job, Terms};
 use super::{CLOSED, OPEN, Shared};
 use crate::{Error, Result};
 
@@ -14,9 +14,9 @@ use crate::{Error, Result};
 const PUSH_BYTES: usize = 256 * 1024;
 
 impl Shared {
-    pub(super) fn submit(&self, entry: Entry, items: &Items, chunk: Option<usize>) -> Result<Arc<Job>> {
+    pub(super) fn submit(&self, entry: Entry, items: &Items, terms: Terms) -> Result<Arc<Job>> {
         let several;
-        let sizes = match chunk {
+        let sizes = match terms.chunk {
             Some(0) => return Err(Error::Invalid("a chunk needs at least one task, not 0".into())),
             // What `apply` does: nothing to cut and nothing to allocate for it.
             _ if items.len() == 1 => &[1][..],
@@ -35,7 +35,7 @@ impl Shared {
         }
         let job = {
             let mut jobs = self.jobs();
-            let job = jobs.add(sizes);
+            let job = jobs.add(sizes, terms);
             self.outstanding.store(jobs.live(), Ordering::SeqCst);
             job
         };
@@ -64,6 +64,27 @@ impl Shared {
         drop(ring);
         self.wake_workers(frames.len());
         Ok(())
+    }
+
+    /// Ends a job without the results that are missing: what is queued does not begin, what runs is ended with its worker.
+    /// `false`: it was finished before.
+    pub(super) fn cancel(&self, job: &Job) -> Result<bool> {
+        if !job.fail(&Arc::new(Error::Cancelled)) {
+            return Ok(false);
+        }
+        self.retire(job);
+        let mut frames = Vec::new();
+        {
+            let mut ring = self.control.tasks().lock(0).map_err(Error::os("cannot lock the task ring"))?;
+            ring.void(job.id.to_le_bytes()).map_err(Error::os("cannot read the task ring"))?;
+            for slot in 0..self.control.slots() {
+                frames.extend(ring.take_back(self.control.slot(slot)));
+            }
+        }
+        frames.retain(|frame| Header::parse(frame).is_none_or(|(header, _)| header.job != job.id));
+        self.requeue(&frames)?;
+        self.stop(job.id);
+        Ok(true)
     }
 
     fn push_chunks(&self, job: &Job, entry: Entry, items: &Items, sizes: &[u32]) -> Result<()> {

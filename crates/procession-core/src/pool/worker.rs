@@ -4,13 +4,16 @@
 //! It claims no more at once than a fair share of what is queued, and no more than it will likely finish soon, so that
 //! little waits behind a task that takes long. What does wait too long the parent takes back.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use procession_shm::{ClaimLimit, Control, MAX_RECORD, Slot, Spin};
+use procession_shm::{ClaimLimit, Control, MAX_RECORD, Slot, Spin, Verdict};
+use procession_sys::exit;
 use procession_sys::image::{BuildId, Entry, EntryFn, SameImage};
+use procession_sys::link::Link;
 
 use super::frame::{Header, Identity, next_item};
-use crate::outcome::tag;
+use crate::outcome::{self, tag};
 
 /// Set in the tag of the first result of a chunk: the payload begins with job, chunk and index.
 pub(super) const FIRST: u32 = 1 << 31;
@@ -18,9 +21,23 @@ pub(super) const FIRST: u32 = 1 << 31;
 // What a worker that cannot serve exits with.
 const CANNOT_SERVE: i32 = 70;
 
+/// How the workers of a pool serve.
+#[derive(Clone, Debug, Default)]
+pub struct Service {
+    /// Called once in each worker before its first task: an entry of the face and its encoded argument.
+    pub initializer: Option<(Entry, Vec<u8>)>,
+    /// Chunks that a worker runs before it makes way for a fresh one.
+    pub max_tasks: Option<NonZeroU32>,
+}
+
 /// Serves until the pool is closed and no task is left. Returns the exit code.
-pub(crate) fn run(control: &Control, slot: u32) -> i32 {
-    match Worker::new(control, slot).map(Worker::serve) {
+pub(crate) fn run(control: &Control, slot: u32, service: &Service, link: &Link) -> i32 {
+    if let Some((entry, argument)) = &service.initializer
+        && let Some(code) = initialize(*entry, argument, link)
+    {
+        return code;
+    }
+    match Worker::new(control, slot, service.max_tasks).map(Worker::serve) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             eprintln!("procession: worker {slot} cannot use the pool's shared memory: {error}");
@@ -33,12 +50,34 @@ pub(crate) fn run(control: &Control, slot: u32) -> i32 {
     }
 }
 
+/// Calls the initializer; the exit code if the worker is not to go on, its outcome then being on the link.
+fn initialize(entry: Entry, argument: &[u8], link: &Link) -> Option<i32> {
+    let function = BuildId::current().same_image().and_then(|proof| entry.resolve(proof));
+    let mut payload = Vec::new();
+    let tag = match function {
+        Some(function) => function(argument, &mut payload),
+        None => {
+            payload.extend_from_slice(b"the initializer is not in this program's code");
+            tag::UNDECODABLE
+        }
+    };
+    if tag == tag::VALUE {
+        return None;
+    }
+    if let Err(error) = outcome::send_returned(link, tag, &payload) {
+        eprintln!("procession: cannot tell the pool that its initializer failed: {error}");
+    }
+    Some(CANNOT_SERVE)
+}
+
 struct Worker<'a> {
     control: &'a Control,
     index: u32,
     slot: &'a Slot,
     spin: Spin,
     pace: Pace,
+    /// Chunks left to run.
+    left: Option<u32>,
     proof: SameImage,
     /// The entry looked up last, since a job's frames all name the same.
     known: Option<(u64, EntryFn)>,
@@ -46,7 +85,7 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(control: &'a Control, index: u32) -> Result<Worker<'a>, &'static str> {
+    fn new(control: &'a Control, index: u32, most: Option<NonZeroU32>) -> Result<Worker<'a>, &'static str> {
         if index as usize >= control.slots() {
             return Err("the pool has no such slot");
         }
@@ -56,6 +95,7 @@ impl<'a> Worker<'a> {
             slot: control.slot(index as usize),
             spin: Spin::new(control.slots() + 1),
             pace: Pace::default(),
+            left: most.map(NonZeroU32::get),
             proof: BuildId::current().same_image().ok_or("this image has no identity")?,
             known: None,
             output: Vec::new(),
@@ -65,9 +105,9 @@ impl<'a> Worker<'a> {
     fn serve(mut self) -> std::io::Result<()> {
         self.slot.set_ready();
         loop {
-            if self.claim()? {
+            if self.left != Some(0) && self.claim()? {
                 self.run_claimed()?;
-            } else if self.control.is_closed() {
+            } else if self.left == Some(0) || self.control.is_closed() {
                 self.slot.set_finished();
                 return Ok(());
             } else {
@@ -84,7 +124,10 @@ impl<'a> Worker<'a> {
             return Ok(false);
         }
         let mut ring = ring.lock(self.index + 1)?;
-        let limit = self.pace.share(ring.len() as usize, self.control.slots());
+        let mut limit = self.pace.share(ring.len() as usize, self.control.slots());
+        if let Some(left) = self.left {
+            limit.max_frames = limit.max_frames.min(left as usize);
+        }
         Ok(ring.claim(self.slot, limit)? > 0)
     }
 
@@ -96,6 +139,7 @@ impl<'a> Worker<'a> {
             frames += 1;
         }
         self.pace.learn(frames, begun.elapsed());
+        self.left = self.left.map(|left| left.saturating_sub(frames));
         if self.slot.is_bulky() {
             self.control.tasks().lock(self.index + 1)?.trim(self.slot)?;
         }
@@ -110,6 +154,12 @@ impl<'a> Worker<'a> {
         let gate = self.control.result_gate();
         for index in header.first..header.first + header.count {
             let item = next_item(&mut items).ok_or_else(torn)?;
+            match self.slot.running().begin(header.job) {
+                Verdict::Run => {}
+                // The rest of the chunk is of the same job.
+                Verdict::Skip => break,
+                Verdict::Condemned => exit::exit_now(CANNOT_SERVE),
+            }
             self.output.clear();
             let tag = match function {
                 Some(function) => function(item, &mut self.output),
@@ -119,6 +169,9 @@ impl<'a> Worker<'a> {
                 }
             };
             let tag = self.bounded(tag);
+            if !self.slot.running().finish() {
+                exit::exit_now(CANNOT_SERVE);
+            }
             if index == header.first {
                 let id = Identity { job: header.job, chunk: header.chunk, index }.encode();
                 stream.write(tag | FIRST, &[&id, &self.output], gate);

@@ -19,13 +19,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use procession_shm::Sight;
 use procession_sys::Signal;
 use procession_sys::thread::spawn_engine_thread;
 
 use super::frame::{Header, span};
 use super::result_handler::Reader;
 use super::{CLOSED, OPEN, Shared, TERMINATED};
-use crate::child::Child;
+use crate::child::{Child, End};
 use crate::outcome::{Loss, tag};
 use crate::preparation::{Preparation, Target};
 use crate::start::{self, Method};
@@ -43,10 +44,21 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Workers {
     by_slot: Vec<Option<Arc<Child>>>,
+    /// Whose running task has been condemned, and why.
+    condemned: Vec<Option<Cause>>,
     hired: u64,
     failures: u32,
     not_before: Option<Instant>,
     last_failure: Option<Arc<Error>>,
+}
+
+/// Why a worker is killed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cause {
+    /// Its task ran longer than it was given.
+    Timeout,
+    /// Its task is wanted no more.
+    Cancelled,
 }
 
 /// What the pool's thread has been told.
@@ -63,7 +75,8 @@ pub(super) struct Events {
 impl Workers {
     pub(super) fn new(slots: usize) -> Workers {
         let by_slot = (0..slots).map(|_| None).collect();
-        Workers { by_slot, hired: 0, failures: 0, not_before: None, last_failure: None }
+        let condemned = vec![None; slots];
+        Workers { by_slot, condemned, hired: 0, failures: 0, not_before: None, last_failure: None }
     }
 
     fn alive(&self) -> impl Iterator<Item = (usize, &Arc<Child>)> {
@@ -97,7 +110,7 @@ impl Shared {
         let preparation = Preparation {
             name: format!("{prefix}PoolWorker-{}", workers.hired),
             daemon: true,
-            target: Target::Worker { control: self.control.clone(), slot: slot as u32 },
+            target: Target::Worker { control: self.control.clone(), slot: slot as u32, service: self.service.clone() },
         };
         let child = start::start(self.starter, preparation)?;
         let pool: Weak<Shared> = Arc::downgrade(self);
@@ -126,6 +139,7 @@ impl Shared {
 
     fn handle_workers(self: Arc<Self>) {
         let mut busy_until = Instant::now() + DOZE_AFTER;
+        let mut seen = vec![None; self.control.slots()];
         loop {
             let deaths = self.next_deaths(busy_until);
             for (slot, child) in deaths {
@@ -135,6 +149,7 @@ impl Shared {
                 busy_until = Instant::now() + DOZE_AFTER;
                 self.drain();
                 self.relieve();
+                self.enforce_timeouts(&mut seen);
             } else if self.state() == CLOSED {
                 self.control.close();
                 self.control.task_gate().wake(self.control.slots() as u32);
@@ -207,17 +222,12 @@ impl Shared {
         let words = self.control.slot(slot);
         if words.was_ready() {
             workers.failures = 0;
-        } else if let Err(error) = end.returned(child.pid()) {
-            workers.note_failure(error);
         } else {
-            let status = end.status.map_or("unknown status".into(), |status| status.to_string());
-            workers.note_failure(Error::Invalid(format!(
-                "worker process {} ended before it was ready ({status})",
-                child.pid()
-            )));
+            workers.note_failure(failure_of(child, end));
         }
         let loss = Loss { pid: child.pid(), code: end.code() };
-        if let Err(error) = self.account(slot, loss) {
+        let cause = workers.condemned[slot].take();
+        if let Err(error) = self.account(slot, loss, cause) {
             self.break_down(&mut workers, error);
         }
         workers.by_slot[slot] = None;
@@ -229,7 +239,7 @@ impl Shared {
         self.break_if_hopeless(&mut workers);
     }
 
-    fn account(&self, slot: usize, loss: Loss) -> Result<()> {
+    fn account(&self, slot: usize, loss: Loss, cause: Option<Cause>) -> Result<()> {
         let words = self.control.slot(slot);
         // Locking forces the recovery of a claim that its death cut short.
         let mut frames = self.take_back(slot)?;
@@ -246,14 +256,17 @@ impl Shared {
             && let Some(lost) = job.next_of(header.chunk)
             && (header.first..header.first + header.count).contains(&lost)
         {
-            let behind = header.first + header.count - lost - 1;
-            if behind > 0
-                && let Some(skipped) = span(items, lost + 1 - header.first)
+            let again = cause.is_none() && job.retry(lost);
+            let first = if again { lost } else { lost + 1 };
+            let count = header.first + header.count - first;
+            if count > 0
+                && let Some(skipped) = span(items, first - header.first)
             {
-                let rest = Header { first: lost + 1, count: behind, ..header };
+                let rest = Header { first, count, ..header };
                 frames.insert(0, [&rest.encode(), &items[skipped..]].concat());
             }
-            if job.deliver(header.chunk, lost, tag::LOST, &loss.encode()) {
+            let tag = if cause == Some(Cause::Timeout) { tag::TIMED_OUT } else { tag::LOST };
+            if !again && job.deliver(header.chunk, lost, tag, &loss.encode()) {
                 self.retire(&job);
             }
         }
@@ -269,6 +282,43 @@ impl Shared {
             if let Err(error) = self.take_back(slot).and_then(|frames| self.requeue(&frames)) {
                 self.break_down(&mut self.workers(), error);
             }
+        }
+    }
+
+    /// Ends workers whose task runs longer than it was given. `seen`: what each ran at the last look, and since when.
+    fn enforce_timeouts(&self, seen: &mut [Option<(Sight, Instant)>]) {
+        for (slot, seen) in seen.iter_mut().enumerate() {
+            let now = self.control.slot(slot).running().look();
+            match (&seen, now) {
+                (Some((before, since)), Some(sight)) if *before == sight => {
+                    let timeout = self.job(sight.job).and_then(|job| job.terms.timeout);
+                    if timeout.is_some_and(|timeout| since.elapsed() >= timeout) {
+                        self.condemn(slot, sight, Cause::Timeout);
+                    }
+                }
+                _ => *seen = now.map(|sight| (sight, Instant::now())),
+            }
+        }
+    }
+
+    /// Ends the workers that run a task of this job, and lets none begin another.
+    pub(super) fn stop(&self, job: u64) {
+        for slot in 0..self.control.slots() {
+            let running = self.control.slot(slot).running();
+            running.stop(job);
+            if let Some(sight) = running.look().filter(|sight| sight.job == job) {
+                self.condemn(slot, sight, Cause::Cancelled);
+            }
+        }
+    }
+
+    fn condemn(&self, slot: usize, sight: Sight, cause: Cause) {
+        let mut workers = self.workers();
+        let Some(child) = workers.by_slot[slot].clone() else { return };
+        if self.control.slot(slot).running().condemn(sight) {
+            workers.condemned[slot] = Some(cause);
+            // Refused only when it has ended, which the supervisor reports.
+            let _ = child.signal(Signal::KILL);
         }
     }
 
@@ -386,5 +436,17 @@ impl Shared {
 
     fn workers(&self) -> MutexGuard<'_, Workers> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a worker ended before it was ready.
+fn failure_of(child: &Child, end: &End) -> Error {
+    match end.returned(child.pid()) {
+        Err(error) => error,
+        Ok(Some((tag, payload))) => Error::Initializer { tag, payload: payload.to_vec() },
+        Ok(None) => {
+            let status = end.status.map_or("unknown status".into(), |status| status.to_string());
+            Error::Invalid(format!("worker process {} ended before it was ready ({status})", child.pid()))
+        }
     }
 }

@@ -1,16 +1,23 @@
 //! Pools of processes. Used in the parent, from any thread; the functions run in the workers.
 
+mod builder;
+mod call;
+mod imap;
 mod result;
 
 use std::any::type_name;
+use std::time::Duration;
 
-use procession_core::pool::{self as engine, frame::Items};
+use procession_core::pool::{self as engine, Terms, frame::Items};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::context::{StartMethod, start_method};
+use crate::context::start_method;
 use crate::{Error, Result, message, task};
 
+pub use builder::Builder;
+pub use call::Call;
+pub use imap::{Imap, ImapUnordered};
 pub use result::AsyncResult;
 
 /// A fixed number of worker processes that run tasks.
@@ -44,11 +51,23 @@ impl Pool {
     /// For 0 workers or more than 1024 ([`Error::is_invalid`]); `spawn` or `forkserver` without `init()`
     /// ([`Error::is_not_initialized`]); fork with other threads alive ([`Error::is_other_threads`]).
     pub fn new(workers: usize) -> Result<Pool> {
-        Pool::start(start_method(), workers)
+        Pool::builder(workers).start()
     }
 
-    pub(crate) fn start(method: StartMethod, workers: usize) -> Result<Pool> {
-        Ok(Pool { engine: engine::Pool::new(workers, method.engine().starter())? })
+    /// Describes a pool with an initializer or with workers that are replaced now and then, by the
+    /// [default](crate::start_method) start method.
+    ///
+    /// ```no_run
+    /// # fn load(path: String) {}
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Pool::builder(4)
+    ///     .initializer(load, "model.bin".to_owned())
+    ///     .max_tasks_per_worker(1000)
+    ///     .start()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder(workers: usize) -> Builder {
+        Builder::new(start_method(), workers)
     }
 
     /// Runs one task and waits for its result.
@@ -86,10 +105,7 @@ impl Pool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let mut items = Items::with_capacity(1);
-        push::<F, A>(&mut items, &argument)?;
-        let handle = self.engine.submit(task::pool_entry(function), &items, None)?;
-        Ok(AsyncResult::one(handle, type_name::<F>()))
+        self.submit_one(function, argument, Terms::default())
     }
 
     /// Runs a task for each item and waits for the results, in the items' order.
@@ -120,7 +136,43 @@ impl Pool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        self.submit(function, items, None)
+        self.submit(function, items, Terms::default())
+    }
+
+    /// Runs a task for each item, lazily: the iterator gives the results in the items' order, and pulls items as they are
+    /// taken, a bounded number ahead. An endless iterator of items runs in constant memory.
+    ///
+    /// Each item travels alone, unless a [`chunk_size`](Pool::chunk_size) is said. A task that fails gives its error in its
+    /// place, and the iteration goes on.
+    ///
+    /// **Difference from `multiprocessing`:** items are pulled by the thread that iterates, and so not after it stops.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let squares = pool.imap(|x: u64| x * x, 0..).take(4).collect::<procession::Result<Vec<_>>>()?;
+    /// assert_eq!(squares, [0, 1, 4, 9]);
+    /// # Ok(()) }
+    /// ```
+    pub fn imap<F, A, R, I>(&self, function: F, items: I) -> Imap<'_, F, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Copy + 'static,
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+        I: IntoIterator<Item = A>,
+    {
+        self.call().imap(function, items)
+    }
+
+    /// As [`imap`](Pool::imap), but the results come as they are ready.
+    pub fn imap_unordered<F, A, R, I>(&self, function: F, items: I) -> ImapUnordered<'_, F, A, R, I::IntoIter>
+    where
+        F: Fn(A) -> R + Copy + 'static,
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+        I: IntoIterator<Item = A>,
+    {
+        self.call().imap_unordered(function, items)
     }
 
     /// This pool with an explicit number of tasks that travel together; the last chunk may have fewer.
@@ -132,8 +184,30 @@ impl Pool {
     /// # assert_eq!(doubled.len(), 100);
     /// # Ok(()) }
     /// ```
-    pub fn chunk_size(&self, tasks: usize) -> Chunked<'_> {
-        Chunked { pool: self, tasks }
+    pub fn chunk_size(&self, tasks: usize) -> Call<'_> {
+        self.call().chunk_size(tasks)
+    }
+
+    /// This pool with a limit on how long each task may run, from its beginning in a worker. The worker of one that runs
+    /// longer is ended and replaced, and the task's error is [`Error::is_task_timeout`]. Kept to within some 20 ms.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # use std::{thread::sleep, time::Duration};
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let hour = |()| sleep(Duration::from_secs(3600));
+    /// let error = pool.timeout(Duration::from_millis(50)).apply(hour, ()).unwrap_err();
+    /// assert!(error.is_task_timeout());
+    /// # Ok(()) }
+    /// ```
+    pub fn timeout(&self, timeout: Duration) -> Call<'_> {
+        self.call().timeout(timeout)
+    }
+
+    /// This pool with so many further attempts for a task whose worker is lost. Without, such a task fails at once: it may
+    /// have done half of its work. For tasks that may be run twice.
+    pub fn retries(&self, retries: u32) -> Call<'_> {
+        self.call().retries(retries)
     }
 
     /// Takes no more tasks. The workers end once those that were taken are finished.
@@ -165,11 +239,27 @@ impl Pool {
         self.engine.worker_pids()
     }
 
+    fn call(&self) -> Call<'_> {
+        Call { pool: self, terms: Terms::default() }
+    }
+
+    fn submit_one<F, A, R>(&self, function: F, argument: A, terms: Terms) -> Result<AsyncResult<R>>
+    where
+        F: Fn(A) -> R + Copy + 'static,
+        A: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned,
+    {
+        let mut items = Items::with_capacity(1);
+        push::<F, A>(&mut items, &argument)?;
+        let handle = self.engine.submit(task::pool_entry(function), &items, terms)?;
+        Ok(AsyncResult::one(handle, type_name::<F>()))
+    }
+
     fn submit<F, A, R>(
         &self,
         function: F,
         arguments: impl IntoIterator<Item = A>,
-        chunk: Option<usize>,
+        terms: Terms,
     ) -> Result<AsyncResult<Vec<R>>>
     where
         F: Fn(A) -> R + Copy + 'static,
@@ -181,45 +271,8 @@ impl Pool {
         for argument in arguments {
             push::<F, A>(&mut items, &argument)?;
         }
-        let handle = self.engine.submit(task::pool_entry(function), &items, chunk)?;
+        let handle = self.engine.submit(task::pool_entry(function), &items, terms)?;
         Ok(AsyncResult::many(handle, type_name::<F>()))
-    }
-}
-
-/// A [`Pool`] with an explicit chunk size: see [`Pool::chunk_size`].
-#[derive(Clone, Copy, Debug)]
-pub struct Chunked<'a> {
-    pool: &'a Pool,
-    tasks: usize,
-}
-
-impl Chunked<'_> {
-    /// As [`Pool::map`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::map`], and [`Error::is_invalid`] for a chunk size of 0.
-    pub fn map<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<R>>
-    where
-        F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        self.map_async(function, items)?.get()
-    }
-
-    /// As [`Pool::map_async`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::map_async`], and [`Error::is_invalid`] for a chunk size of 0.
-    pub fn map_async<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<AsyncResult<Vec<R>>>
-    where
-        F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        self.pool.submit(function, items, Some(self.tasks))
     }
 }
 

@@ -62,6 +62,26 @@ impl<T> AsyncResult<T> {
         Ok(self.handle.wait(Instant::now().checked_add(timeout))?)
     }
 
+    /// Gives the tasks up: those that have not begun never do, and a worker that runs one is ended and replaced.
+    /// [`get`](AsyncResult::get) then says [`Error::is_cancelled`]. `false`: the result was there already, and stays.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # use std::{thread::sleep, time::Duration};
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// let result = pool.apply_async(|s: u64| sleep(Duration::from_secs(s)), 3600)?;
+    /// assert!(result.cancel()?);
+    /// assert!(result.get().unwrap_err().is_cancelled());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](AsyncResult::wait).
+    pub fn cancel(&self) -> Result<bool> {
+        Ok(self.handle.cancel()?)
+    }
+
     /// Whether the result is there.
     pub fn ready(&self) -> bool {
         self.handle.is_finished()
@@ -85,6 +105,10 @@ impl<R: DeserializeOwned> AsyncResult<R> {
 }
 
 impl<R: DeserializeOwned> AsyncResult<Vec<R>> {
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     pub(super) fn many(handle: Handle, function: &'static str) -> AsyncResult<Vec<R>> {
         AsyncResult { handle, function, read: read_many::<R> }
     }

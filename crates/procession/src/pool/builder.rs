@@ -1,0 +1,64 @@
+//! A pool before its start. Used in the parent.
+
+use std::any::type_name;
+use std::num::NonZeroU32;
+
+use procession_core::pool::{self as engine, Service};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Pool;
+use crate::context::StartMethod;
+use crate::{Error, Result, message, task};
+
+/// Describes a [`Pool`]: see [`Pool::builder`].
+#[derive(Debug)]
+#[must_use = "a pool does nothing until it is started"]
+pub struct Builder {
+    method: StartMethod,
+    workers: usize,
+    service: Result<Service>,
+}
+
+impl Builder {
+    pub(crate) fn new(method: StartMethod, workers: usize) -> Builder {
+        Builder { method, workers, service: Ok(Service::default()) }
+    }
+
+    /// Calls `function` over `argument` once in each worker, replacements too, before its first task.
+    ///
+    /// If it panics the worker ends; when that happens to one worker after the other, and none is left, the tasks get that
+    /// panic as their error and the pool takes no more.
+    pub fn initializer<F, A>(mut self, function: F, argument: A) -> Builder
+    where
+        F: Fn(A) + Copy + 'static,
+        A: Serialize + DeserializeOwned,
+    {
+        let mut bytes = Vec::new();
+        let encoded = message::encode(&argument, &mut bytes);
+        self.service = match (self.service, encoded) {
+            (Ok(service), Ok(())) => Ok(Service { initializer: Some((task::pool_entry(function), bytes)), ..service }),
+            (Ok(_), Err(error)) => Err(Error::unencodable_argument(type_name::<F>(), error.to_string())),
+            (Err(error), _) => Err(error),
+        };
+        self
+    }
+
+    /// Has a worker make way for a fresh one after it has run so many chunks of tasks: against code that leaks. Without,
+    /// a worker lives as long as the pool. 0 stands for without.
+    pub fn max_tasks_per_worker(mut self, chunks: u32) -> Builder {
+        if let Ok(service) = &mut self.service {
+            service.max_tasks = NonZeroU32::new(chunks);
+        }
+        self
+    }
+
+    /// Starts the pool.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::new`], and for an initializer's argument that does not encode ([`Error::is_encode`]).
+    pub fn start(self) -> Result<Pool> {
+        Ok(Pool { engine: engine::Pool::new(self.workers, self.method.engine().starter(), self.service?)? })
+    }
+}
