@@ -16,6 +16,7 @@ pub struct Spin {
 impl Spin {
     const PAUSES: u32 = 100;
     const YIELDS: Duration = Duration::from_micros(50);
+    const LOOKS: u32 = 8;
 
     /// `waiters`: how many processes wait and work on this structure, the caller included. Made once and kept: it reads
     /// the control group's quota.
@@ -41,13 +42,16 @@ impl Spin {
             return condition();
         }
         let begun = Instant::now();
+        let mut looks = 0;
         loop {
             if condition() {
                 return true;
             }
-            if begun.elapsed() >= self.yields {
+            // A yield to a process that computes may take all of the time at once.
+            if looks >= Self::LOOKS && begun.elapsed() >= self.yields {
                 return false;
             }
+            looks += 1;
             yield_now();
         }
     }

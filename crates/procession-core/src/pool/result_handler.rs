@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use procession_shm::StreamReader;
+use procession_shm::{Spin, StreamReader};
 
 use super::frame::Identity;
 use super::job::{Job, Jobs};
@@ -47,6 +47,7 @@ pub(super) struct Senseless;
 impl Shared {
     /// Waits until `done`, handling results meanwhile; `false` when the deadline came first.
     pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
+        let mut spin = self.spin;
         while !done() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 // One last look, so that a deadline of now is a poll.
@@ -61,7 +62,9 @@ impl Shared {
             while self.drain() && !done() {}
             if !done() {
                 let news = || done() || self.has_results() || self.vacancy_is_mine();
-                self.control.result_gate().wait_until(deadline, &self.spin, news);
+                self.control.result_gate().wait_until(deadline, &spin, news);
+                // What is not there after one wake is many tasks, or long ones, and its workers need the cores.
+                spin = Spin::none();
                 self.drain();
             }
             self.pass_turn();
