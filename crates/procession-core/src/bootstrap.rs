@@ -85,7 +85,7 @@ pub(crate) fn served(link: Link) -> i32 {
 }
 
 fn prepared(link: Link) -> Result<i32, String> {
-    // The parent wrote before the child existed. No message: it died first, and nobody is left to tell.
+    // No message: the parent died first, and nobody is left to tell.
     let Some(message) = link.recv(None).map_err(|error| error.to_string())? else { return Ok(CANNOT_BEGIN) };
     let received = match preparation::parse(message) {
         Ok(received) => received,

@@ -1,5 +1,5 @@
-//! Preparation data: what a child must know before it can run its target. The parent writes it to the child's link
-//! before the child exists; an executed child reads it in its bootstrap. A forked child has it in memory already.
+//! Preparation data: what a child must know before it can run its target. The parent writes it to the child's link, and
+//! an executed child reads it in its bootstrap. A forked child has it in memory already.
 
 use std::fmt;
 use std::io::{self, IoSlice};

@@ -23,7 +23,7 @@ use crate::stream::{STREAM_CAPACITY, Stream, StreamWords};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pool");
 /// Raised with every change of the layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The most slots of a segment.
 const MOST_SLOTS: usize = 1024;
 const PAGE: usize = 4096;
@@ -31,6 +31,8 @@ const PAGE: usize = 4096;
 const RING_RESERVATION: usize = 8 << 30;
 /// Room for one frame of the greatest length, and its header.
 const INBOX_RESERVATION: usize = 2 << 30;
+/// Where address space is limited (`ulimit -v`) reservations are halved, so many times at most.
+const MOST_HALVINGS: u32 = 7;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -39,6 +41,8 @@ struct Header {
     magic: AtomicU32,
     version: AtomicU32,
     slots: AtomicU32,
+    /// How often the reservations were halved.
+    halvings: AtomicU32,
     /// 1 once no more tasks will come.
     closed: AtomicU32,
     /// Workers sleep here for tasks.
@@ -72,12 +76,20 @@ impl Control {
             let text = format!("a segment has 1 to {MOST_SLOTS} slots, not {slots}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let layout = Layout::of(slots);
-        let segment = Segment::create("procession-pool", layout.len)?;
+        let mut layout = Layout::of(slots, 0);
+        let segment = loop {
+            match Segment::create("procession-pool", layout.len) {
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory && layout.halvings < MOST_HALVINGS => {
+                    layout = Layout::of(slots, layout.halvings + 1);
+                }
+                segment => break segment?,
+            }
+        };
         Ring::create(&segment.words::<RingWords>(layout.ring))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.slots.store(slots as u32, Ordering::Relaxed);
+        header.halvings.store(layout.halvings, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
         Ok(Control::map(segment, header, &layout))
     }
@@ -98,10 +110,15 @@ impl Control {
             return Err(invalid("the segment is not a pool's, or one of another version"));
         }
         let slots = header.slots.load(Ordering::Relaxed) as usize;
-        if !(1..=MOST_SLOTS).contains(&slots) || Layout::of(slots).len != segment.len() {
+        let halvings = header.halvings.load(Ordering::Relaxed);
+        if !(1..=MOST_SLOTS).contains(&slots) || halvings > MOST_HALVINGS {
+            return Err(invalid("the segment's numbers make no sense"));
+        }
+        let layout = Layout::of(slots, halvings);
+        if layout.len != segment.len() {
             return Err(invalid("the segment's length does not fit its number of slots"));
         }
-        Ok(Control::map(segment, header, &Layout::of(slots)))
+        Ok(Control::map(segment, header, &layout))
     }
 
     /// The memfd, to hand to a worker.
@@ -160,14 +177,14 @@ impl Control {
     fn map(segment: Segment, header: Placed<Header>, layout: &Layout) -> Control {
         let slot = |index: usize| Slot {
             words: segment.words(layout.slots + index * size_of::<SlotWords>()),
-            inbox: segment.bytes(layout.inboxes + index * INBOX_RESERVATION, INBOX_RESERVATION),
+            inbox: segment.bytes(layout.inboxes + index * layout.inbox, layout.inbox),
         };
         let stream = |index: usize| Stream {
             words: segment.words(layout.streams + index * size_of::<StreamWords>()),
             bytes: segment.bytes(layout.stream_bytes + index * STREAM_CAPACITY, STREAM_CAPACITY),
         };
         let slots: Arc<[Slot]> = (0..layout.count).map(slot).collect();
-        let frames = segment.bytes(layout.frames, RING_RESERVATION);
+        let frames = segment.bytes(layout.frames, layout.len - layout.frames);
         let ring = Ring::at(&segment, layout.ring, frames, slots.clone());
         let streams = (0..layout.count).map(stream).collect();
         Control { segment, header, ring, slots, streams }
@@ -176,6 +193,9 @@ impl Control {
 
 struct Layout {
     count: usize,
+    halvings: u32,
+    /// Bytes of one inbox.
+    inbox: usize,
     ring: usize,
     slots: usize,
     streams: usize,
@@ -186,13 +206,15 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(count: usize) -> Layout {
+    fn of(count: usize, halvings: u32) -> Layout {
+        let inbox = INBOX_RESERVATION >> halvings;
         let ring = size_of::<Header>();
         let slots = ring + size_of::<RingWords>();
         let streams = slots + count * size_of::<SlotWords>();
         let stream_bytes = (streams + count * size_of::<StreamWords>()).next_multiple_of(PAGE);
         let inboxes = stream_bytes + count * STREAM_CAPACITY;
-        let frames = inboxes + count * INBOX_RESERVATION;
-        Layout { count, ring, slots, streams, stream_bytes, inboxes, frames, len: frames + RING_RESERVATION }
+        let frames = inboxes + count * inbox;
+        let len = frames + (RING_RESERVATION >> halvings);
+        Layout { count, halvings, inbox, ring, slots, streams, stream_bytes, inboxes, frames, len }
     }
 }

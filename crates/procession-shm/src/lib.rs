@@ -43,7 +43,7 @@ pub use hands::Hands;
 #[cfg(not(loom))]
 pub use lease::Slot;
 #[cfg(not(loom))]
-pub use ring::{ClaimLimit, MAX_FRAME, Ring, RingFull, RingGuard};
+pub use ring::{ClaimLimit, Ring, RingFull, RingGuard};
 pub use running::{Running, Sight, Verdict};
 #[cfg(not(loom))]
 pub use segment::Segment;

@@ -39,9 +39,6 @@ use crate::lease::{MOST_FRAMES, Slot};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::segment::{Bytes, Placed, Segment, Words};
 
-/// The longest frame, in bytes.
-pub const MAX_FRAME: usize = (2 << 30) - 4096;
-
 /// The capacity a ring begins with and returns to.
 const INITIAL: u64 = 64 * 1024;
 /// A ring that has grown beyond this gives its memory back when it is empty.
@@ -116,8 +113,13 @@ pub struct ClaimLimit {
 /// The ring cannot take the frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RingFull {
-    /// The frame is longer than [`MAX_FRAME`].
-    TooLong(usize),
+    /// The frame is longer than a consumer can claim.
+    TooLong {
+        /// Its bytes.
+        len: usize,
+        /// What they may be.
+        most: usize,
+    },
     /// The ring has grown to its reservation; its bytes.
     Reservation(u64),
 }
@@ -125,7 +127,7 @@ pub enum RingFull {
 impl fmt::Display for RingFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RingFull::TooLong(len) => write!(f, "a frame of {len} bytes is longer than {MAX_FRAME}"),
+            RingFull::TooLong { len, most } => write!(f, "it takes {len} bytes, and one frame may take {most}"),
             RingFull::Reservation(bytes) => write!(f, "{bytes} bytes are queued already"),
         }
     }
@@ -175,6 +177,11 @@ impl Ring {
         self.words.lock.mark_consistent()
     }
 
+    /// The longest frame, in bytes: one that fits any inbox.
+    fn longest(&self) -> usize {
+        self.slots.first().map_or(self.bytes.len(), |slot| slot.inbox.len()) - UNIT as usize
+    }
+
     fn initial(&self) -> u64 {
         INITIAL.min(self.bytes.len() as u64)
     }
@@ -205,8 +212,9 @@ impl RingGuard<'_> {
     /// [`RingFull`]; the ring is as before.
     pub fn push(&mut self, parts: &[&[u8]]) -> Result<(), RingFull> {
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        if len > MAX_FRAME {
-            return Err(RingFull::TooLong(len));
+        let most = self.ring.longest();
+        if len > most {
+            return Err(RingFull::TooLong { len, most });
         }
         let room = footprint(len);
         let (head, tail) = (self.head(), self.tail());
@@ -375,7 +383,7 @@ impl RingGuard<'_> {
         let [header, _] = self.parts(at.position(), HEADER);
         let header = u64::from_le_bytes(header.try_into().map_err(|_| senseless())?);
         let (len, is_void) = (header & !VOID, header & VOID != 0);
-        if len > MAX_FRAME as u64 || footprint(len as usize) > left {
+        if len > self.ring.longest() as u64 || footprint(len as usize) > left {
             return Err(senseless());
         }
         Ok(Some(Frame { len: len as usize, is_void }))

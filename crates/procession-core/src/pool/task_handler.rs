@@ -133,7 +133,9 @@ impl Shared {
 }
 
 fn ring_full(error: procession_shm::RingFull) -> Error {
-    Error::Invalid(format!("the pool cannot take this task: {error}. Send less at once, or wait for results first"))
+    Error::Invalid(format!(
+        "the pool cannot take these tasks: {error}. Send less at once, in smaller chunks, or wait for results first"
+    ))
 }
 
 fn explicit_chunks(tasks: usize, size: usize) -> Vec<u32> {

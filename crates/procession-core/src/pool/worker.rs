@@ -5,6 +5,7 @@
 //! little waits behind a task that takes long. What does wait too long the parent takes back.
 
 use std::num::NonZeroU32;
+use std::os::unix::process::parent_id;
 use std::time::{Duration, Instant};
 
 use procession_shm::{ClaimLimit, Control, MAX_RECORD, Slot, Spin, Verdict};
@@ -74,6 +75,7 @@ struct Worker<'a> {
     control: &'a Control,
     index: u32,
     slot: &'a Slot,
+    parent: u32,
     spin: Spin,
     pace: Pace,
     /// Chunks left to run.
@@ -93,6 +95,7 @@ impl<'a> Worker<'a> {
             control,
             index,
             slot: control.slot(index as usize),
+            parent: parent_id(),
             spin: Spin::new(control.slots() + 1),
             pace: Pace::default(),
             left: most.map(NonZeroU32::get),
@@ -111,11 +114,21 @@ impl<'a> Worker<'a> {
                 self.slot.set_finished();
                 return Ok(());
             } else {
-                let control = self.control;
-                let news = || !control.tasks().is_empty() || control.is_closed();
-                control.task_gate().wait_until(None, &self.spin, news);
+                self.wait();
+                if parent_id() != self.parent {
+                    // The kernel has not told, because a task has closed the link: there is nobody to serve.
+                    return Ok(());
+                }
             }
         }
+    }
+
+    fn wait(&self) {
+        // How long an orphan that the kernel has not ended may sit here.
+        const LOOK_UP: Duration = Duration::from_secs(5);
+        let control = self.control;
+        let news = || !control.tasks().is_empty() || control.is_closed();
+        control.task_gate().wait_until(Some(Instant::now() + LOOK_UP), &self.spin, news);
     }
 
     fn claim(&mut self) -> std::io::Result<bool> {

@@ -2,6 +2,7 @@
 //! small one. It knows that it is a child by its `argv[0]`, and its link is the first fd after stdio.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
@@ -44,7 +45,6 @@ pub(super) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<P
     }
     let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to a new process"))?;
     let me = engine().me()?;
-    preparation::send(&ours, preparation, &me).map_err(Error::os("cannot send the preparation data"))?;
     let set = EXECUTABLE.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     let program = match set {
         Some(program) => program,
@@ -53,6 +53,15 @@ pub(super) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<P
     let args = marked_args(&program);
     let spawn = sys::Spawn { program: &program, args: &args, fds: &[theirs.as_fd()] };
     let pidfd = spawn.start().map_err(Error::os(format!("cannot execute {}", program.display())))?;
+    drop(theirs);
+    // Only now, so that no child is quick enough to end before its pidfd is open. One that ended all the same, not being
+    // this program, is told of by `join`.
+    match preparation::send(&ours, preparation, &me) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::os(format!("cannot send its preparation data to process {}", pidfd.pid()))(error))
+        }
+        _ => Ok(()),
+    }?;
     Ok(Popen { pidfd, link: ours, began: false })
 }
 
