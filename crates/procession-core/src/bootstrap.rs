@@ -18,6 +18,7 @@ use procession_sys::pidfd::PidFd;
 use procession_sys::{exit, spawn, thread};
 
 use crate::engine::{self, Identity, engine};
+use crate::handle;
 use crate::outcome;
 use crate::pool::worker;
 use crate::preparation::{self, Refusal, Target};
@@ -112,10 +113,10 @@ pub(crate) fn run(identity: Identity, target: Target<'_>, link: Link) -> i32 {
         return CANNOT_BEGIN;
     }
     let code = match target {
-        Target::Task { entry, argument } => {
+        Target::Task { entry, argument, handles } => {
             let function = BuildId::current().same_image().and_then(|proof| entry.resolve(proof));
             match function {
-                Some(function) => report(&link, |output| function(&argument, output)),
+                Some(function) => report(&link, |output| handle::receiving(handles, || function(&argument, output))),
                 None => {
                     eprintln!("procession: the function to run is not in this program's code");
                     CANNOT_BEGIN

@@ -79,6 +79,9 @@ pub enum Error {
         /// The call that closed it.
         hint: &'static str,
     },
+    /// The queue takes nothing more, and for a `get`: has nothing left.
+    #[error("the queue is closed: nothing more can be put, and what was put before has been taken")]
+    QueueClosed,
     /// The pool was terminated before the task was done.
     #[error("the pool was terminated before this task was done: call close() and join() first to let tasks finish")]
     Terminated,

@@ -12,6 +12,8 @@
 //! | [`child`] | a started process as its parent holds it: sentinel, signals, end |
 //! | [`outcome`] | what a target left behind: a value, a panic, or nothing because it died |
 //! | [`engine`] | what one process has of its own: identity, children, fork server, exit |
+//! | [`handle`] | fds that travel inside of arguments |
+//! | [`queue`] | frames from any process to any process |
 //! | [`supervisor`] | the one thread that waits for deaths |
 //! | [`pool`] | workers over one shared segment |
 
@@ -19,9 +21,11 @@ pub mod bootstrap;
 pub mod child;
 pub mod engine;
 mod error;
+pub mod handle;
 pub mod outcome;
 pub mod pool;
 pub mod preparation;
+pub mod queue;
 pub mod start;
 pub mod supervisor;
 mod wire;

@@ -14,7 +14,7 @@ use procession_sys::memfd;
 use procession_sys::pidfd::PidFd;
 
 use crate::outcome::INLINE_LIMIT;
-use crate::pool::Service;
+use crate::pool::{Initializer, Service};
 use crate::wire::{Reader, Writer};
 
 /// What a child is to become.
@@ -39,6 +39,8 @@ pub enum Target<'a> {
         entry: Entry,
         /// In the codec of the face.
         argument: Vec<u8>,
+        /// Of the handles in the argument.
+        handles: Vec<OwnedFd>,
     },
     /// A closure, which only a forked child has.
     Closure(Closure<'a>),
@@ -61,7 +63,7 @@ pub enum Target<'a> {
 impl fmt::Debug for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Task { entry, argument } => write!(f, "Task({entry:?}, {} bytes)", argument.len()),
+            Target::Task { entry, argument, .. } => write!(f, "Task({entry:?}, {} bytes)", argument.len()),
             Target::Closure(_) => f.write_str("Closure"),
             Target::Worker { slot, .. } => write!(f, "Worker({slot})"),
             Target::Server { .. } => f.write_str("Server"),
@@ -113,24 +115,32 @@ pub(crate) fn send(link: &Link, preparation: &Preparation<'_>, me: &PidFd) -> io
         .bytes(preparation.name.as_bytes());
     let beside;
     match &preparation.target {
-        Target::Task { entry, argument } => {
-            let head = head.u8(TASK).u64(entry.to_raw()).0;
-            if argument.len() <= INLINE_LIMIT {
-                return link.send_now(&[IoSlice::new(&head), IoSlice::new(argument)], &[me.as_fd()]);
+        Target::Task { entry, argument, handles } => {
+            let is_beside = argument.len() > INLINE_LIMIT;
+            let head = head.u8(TASK).u64(entry.to_raw()).u8(is_beside.into()).0;
+            let mut fds = vec![me.as_fd()];
+            let mut parts = vec![IoSlice::new(&head)];
+            if is_beside {
+                beside = memfd::from_bytes("procession-argument", argument)?;
+                fds.push(beside.as_fd());
+            } else {
+                parts.push(IoSlice::new(argument));
             }
-            beside = memfd::from_bytes("procession-argument", argument)?;
-            link.send_now(&[IoSlice::new(&head)], &[me.as_fd(), beside.as_fd()])
+            fds.extend(handles.iter().map(AsFd::as_fd));
+            link.send_now(&parts, &fds)
         }
         Target::Worker { control, slot, service } => {
             let max_tasks = service.max_tasks.map_or(0, NonZeroU32::get);
             let head = head.u8(WORKER).u32(*slot).u32(max_tasks).u8(service.initializer.is_some().into());
-            let Some((entry, argument)) = &service.initializer else {
+            let Some(Initializer { entry, argument, handles }) = &service.initializer else {
                 return link.send_now(&[IoSlice::new(&head.0)], &[me.as_fd(), control.as_fd()]);
             };
             // Beside the message, whatever its length: each worker reads it once.
             beside = memfd::from_bytes("procession-argument", argument)?;
             let head = head.u64(entry.to_raw()).0;
-            link.send_now(&[IoSlice::new(&head)], &[me.as_fd(), control.as_fd(), beside.as_fd()])
+            let mut fds = vec![me.as_fd(), control.as_fd(), beside.as_fd()];
+            fds.extend(handles.iter().map(AsFd::as_fd));
+            link.send_now(&[IoSlice::new(&head)], &fds)
         }
         Target::Server { requests } => {
             let head = head.u8(SERVER).0;
@@ -159,11 +169,11 @@ pub(crate) fn parse(message: Message) -> Result<Received, Refusal> {
     let target = match reader.u8().ok_or_else(short)? {
         TASK => {
             let entry = Entry::from_raw(reader.u64().ok_or_else(short)?);
-            let argument = match fds.next() {
-                Some(beside) => memfd::read_all(beside.as_fd())?,
-                None => reader.0.to_vec(),
+            let argument = match reader.u8().ok_or_else(short)? {
+                0 => reader.0.to_vec(),
+                _ => memfd::read_all(fds.next().ok_or_else(short)?.as_fd())?,
             };
-            Target::Task { entry, argument }
+            Target::Task { entry, argument, handles: fds.collect() }
         }
         WORKER => {
             let slot = reader.u32().ok_or_else(short)?;
@@ -174,7 +184,7 @@ pub(crate) fn parse(message: Message) -> Result<Received, Refusal> {
             if initialized {
                 let entry = Entry::from_raw(reader.u64().ok_or_else(short)?);
                 let argument = memfd::read_all(fds.next().ok_or_else(short)?.as_fd())?;
-                service.initializer = Some((entry, argument));
+                service.initializer = Some(Initializer { entry, argument, handles: fds.collect() });
             }
             Target::Worker { control, slot, service: Arc::new(service) }
         }
@@ -198,7 +208,7 @@ mod tests {
         Preparation {
             name: "Process-1".into(),
             daemon: true,
-            target: Target::Task { entry: Entry::of(entry), argument },
+            target: Target::Task { entry: Entry::of(entry), argument, handles: Vec::new() },
         }
     }
 

@@ -18,7 +18,7 @@ use crate::gate::Gate;
 use crate::lease::{Slot, SlotWords};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::ring::{Ring, RingWords};
-use crate::segment::{Placed, Segment, Words};
+use crate::segment::{MOST_HALVINGS, Placed, Segment, Words};
 use crate::stream::{STREAM_CAPACITY, Stream, StreamWords};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pool");
@@ -31,8 +31,6 @@ const PAGE: usize = 4096;
 const RING_RESERVATION: usize = 8 << 30;
 /// Room for one frame of the greatest length, and its header.
 const INBOX_RESERVATION: usize = 2 << 30;
-/// Where address space is limited (`ulimit -v`) reservations are halved, so many times at most.
-const MOST_HALVINGS: u32 = 7;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -76,20 +74,14 @@ impl Control {
             let text = format!("a segment has 1 to {MOST_SLOTS} slots, not {slots}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let mut layout = Layout::of(slots, 0);
-        let segment = loop {
-            match Segment::create("procession-pool", layout.len) {
-                Err(error) if error.kind() == io::ErrorKind::OutOfMemory && layout.halvings < MOST_HALVINGS => {
-                    layout = Layout::of(slots, layout.halvings + 1);
-                }
-                segment => break segment?,
-            }
-        };
+        let within = |halvings| Layout::of(slots, halvings).len;
+        let (segment, halvings) = Segment::create_within("procession-pool", within)?;
+        let layout = Layout::of(slots, halvings);
         Ring::create(&segment.words::<RingWords>(layout.ring))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.slots.store(slots as u32, Ordering::Relaxed);
-        header.halvings.store(layout.halvings, Ordering::Relaxed);
+        header.halvings.store(halvings, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
         Ok(Control::map(segment, header, &layout))
     }
@@ -193,7 +185,6 @@ impl Control {
 
 struct Layout {
     count: usize,
-    halvings: u32,
     /// Bytes of one inbox.
     inbox: usize,
     ring: usize,
@@ -215,6 +206,6 @@ impl Layout {
         let inboxes = stream_bytes + count * STREAM_CAPACITY;
         let frames = inboxes + count * inbox;
         let len = frames + (RING_RESERVATION >> halvings);
-        Layout { count, halvings, inbox, ring, slots, streams, stream_bytes, inboxes, frames, len }
+        Layout { count, inbox, ring, slots, streams, stream_bytes, inboxes, frames, len }
     }
 }

@@ -7,6 +7,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | [`Control`] | the layout of a pool's segment |
+//! | [`Queue`] | a queue's segment |
 //! | [`Segment`] | a memfd mapped shared |
 //! | [`Ring`] | frames from many producers to many consumers, under a robust lock |
 //! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
@@ -27,6 +28,8 @@ mod hands;
 mod lease;
 mod primitive;
 #[cfg(not(loom))]
+mod queue;
+#[cfg(not(loom))]
 mod ring;
 mod running;
 #[cfg(not(loom))]
@@ -42,6 +45,8 @@ pub use gate::Gate;
 pub use hands::Hands;
 #[cfg(not(loom))]
 pub use lease::Slot;
+#[cfg(not(loom))]
+pub use queue::{NotPut, Queue};
 #[cfg(not(loom))]
 pub use ring::{ClaimLimit, Ring, RingFull, RingGuard};
 pub use running::{Running, Sight, Verdict};

@@ -16,6 +16,9 @@ use std::sync::Arc;
 use procession_sys::memfd;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
+/// How often a reservation is halved at most.
+pub(crate) const MOST_HALVINGS: u32 = 7;
+
 /// A mapped segment. Clones share the mapping.
 #[derive(Clone, Debug)]
 pub struct Segment(Arc<Mapping>);
@@ -37,6 +40,18 @@ impl Segment {
     /// A new segment of `len` bytes, all zero. Untouched pages take no memory, so `len` may be generous.
     pub fn create(name: &str, len: usize) -> io::Result<Segment> {
         Segment::attach(memfd::create(name, len as u64)?)
+    }
+
+    /// A new segment of `len(0)` bytes, or where address space is limited (`ulimit -v`) of `len(1)`, and so on: of the
+    /// length of what fits. Says which.
+    pub(crate) fn create_within(name: &str, len: impl Fn(u32) -> usize) -> io::Result<(Segment, u32)> {
+        let mut halvings = 0;
+        loop {
+            match Segment::create(name, len(halvings)) {
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory && halvings < MOST_HALVINGS => halvings += 1,
+                created => return Ok((created?, halvings)),
+            }
+        }
     }
 
     /// Maps a segment that another process made. Its length is sealed, so that no access can miss it.

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 pub const MAX_MESSAGE: usize = 65536;
 
 /// The most fds of one message.
-pub const MAX_FDS: usize = 8;
+pub const MAX_FDS: usize = 128;
 
 /// One message: never a part of one, never two.
 #[derive(Debug)]

@@ -93,9 +93,9 @@ impl Error {
         matches!(*self.0, Kind::Panic { .. })
     }
 
-    /// The pool is closed, or was terminated before the task was done.
+    /// The pool is closed, or was terminated before the task was done; or the queue is closed.
     pub fn is_closed(&self) -> bool {
-        matches!(self.engine(), Some(Engine::Closed { .. } | Engine::Terminated))
+        matches!(self.engine(), Some(Engine::Closed { .. } | Engine::Terminated | Engine::QueueClosed))
     }
 
     /// The pool has no worker left and could start no other. The error's text says why, as do the other predicates.
@@ -214,7 +214,7 @@ impl Error {
         Error::from_kind(match outcome {
             tag::PANIC => match message::decode(payload) {
                 Ok(panic) => Kind::Panic { whose, panic },
-                Err(error) => undecodable("panic", error.to_string()),
+                Err(why) => undecodable("panic", why),
             },
             tag::LOST => match Loss::decode(payload) {
                 Some(loss) => Kind::Lost { whose, loss },
@@ -235,12 +235,12 @@ impl Error {
         Error::from_kind(Kind::Lost { whose, loss: Loss { pid, code } })
     }
 
-    pub(crate) fn undecodable_result(whose: Whose, error: &postcard::Error) -> Error {
-        Error::from_kind(Kind::Undecodable { whose, what: "result", why: error.to_string() })
+    pub(crate) fn undecodable(whose: Whose, what: &'static str, why: String) -> Error {
+        Error::from_kind(Kind::Undecodable { whose, what, why })
     }
 
-    pub(crate) fn unencodable_argument(function: &'static str, why: String) -> Error {
-        Error::from_kind(Kind::Unencodable { whose: Whose::Call(function), what: "argument", why })
+    pub(crate) fn unencodable(what: &'static str, call: &'static str, why: String) -> Error {
+        Error::from_kind(Kind::Unencodable { whose: Whose::Call(call), what, why })
     }
 
     pub(crate) fn invalid(text: impl Into<String>) -> Error {

@@ -46,6 +46,10 @@
 //! | [`spawn`](Context::spawn) | executes the program anew | an exec | when nothing at all may be shared |
 //! | [`fork`](Context::fork) | a copy of this process | little, grows with its memory | to hand over what cannot be sent; refused with other threads alive |
 //!
+//! # Between processes
+//!
+//! A [`Queue`] carries items from any process to any other. It travels to a child as (part of) its argument.
+//!
 //! # When something dies
 //!
 //! A worker that is killed, aborts, exits or segfaults fails the task it ran ([`Error::is_worker_lost`]), and nothing
@@ -68,6 +72,7 @@ mod error;
 mod message;
 pub mod pool;
 pub mod process;
+pub mod queue;
 mod task;
 
 pub use context::{Context, StartMethod, set_executable, set_start_method, start_method};
@@ -76,6 +81,7 @@ pub use error::{Error, Result};
 pub use pool::{AsyncResult, Pool};
 pub use process::Process;
 pub use procession_core::{ThreadsAtFork, available_parallelism};
+pub use queue::Queue;
 
 /// Makes this program able to start processes of itself: call it first in `main`.
 ///

@@ -1,21 +1,37 @@
 //! The codec of the Rust face: serde values in postcard's compact form. Used in the caller, which encodes arguments and
 //! decodes results, and in the process that runs the function, which does the reverse.
 
+use std::os::fd::OwnedFd;
+
 use postcard::ser_flavors::Flavor;
+use procession_core::handle;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Appends `value` to `out`. What an error leaves there is the caller's to cut off.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> postcard::Result<()> {
-    postcard::serialize_with_flavor(value, Appending(out))
+/// Appends `value` to `out`; the error says why it does not encode. What an error leaves there is the caller's to cut off.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+    postcard::serialize_with_flavor(value, Appending(out)).map_err(|error| reason(&error))
 }
 
-/// Reads a value that takes up all of `bytes`.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> postcard::Result<T> {
-    match postcard::take_from_bytes(bytes)? {
-        (value, []) => Ok(value),
-        (_, _) => Err(postcard::Error::DeserializeBadEncoding),
+/// As [`encode`], where handles may travel too; gives their fds.
+pub(crate) fn encode_with_handles<T: Serialize>(value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>), String> {
+    let mut bytes = Vec::new();
+    let (encoded, handles) = handle::sending(|| encode(value, &mut bytes));
+    encoded.map(|()| (bytes, handles))
+}
+
+/// Reads a value that takes up all of `bytes`; the error says why it does not decode.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
+        Err(error) => Err(reason(&error)),
     }
+}
+
+/// The codec keeps no text of its users' errors; a handle that could not travel has left its own.
+fn reason(error: &postcard::Error) -> String {
+    handle::last_refusal().unwrap_or_else(|| error.to_string())
 }
 
 /// A panic as it travels to the process that asked.

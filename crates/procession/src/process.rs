@@ -156,7 +156,7 @@ impl<R> Process<R> {
         let whose = || Whose::Process { name: self.name().to_owned(), pid: self.pid() };
         match end.returned(self.pid())? {
             Some((tag::VALUE, payload)) => {
-                message::decode(payload).map_err(|error| Error::undecodable_result(whose(), &error))
+                message::decode(payload).map_err(|why| Error::undecodable(whose(), "result", why))
             }
             Some((outcome, payload)) => Err(Error::from_outcome(whose(), outcome, payload)),
             None => Err(Error::process_lost(self.name(), self.pid(), end.code())),
@@ -210,10 +210,9 @@ impl<'a, R> Builder<'a, R> {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let mut bytes = Vec::new();
-        let target = match message::encode(&argument, &mut bytes) {
-            Ok(()) => Ok(Target::Task { entry: task::process_entry(function), argument: bytes }),
-            Err(error) => Err(Error::unencodable_argument(std::any::type_name::<F>(), error.to_string())),
+        let target = match message::encode_with_handles(&argument) {
+            Ok((argument, handles)) => Ok(Target::Task { entry: task::process_entry(function), argument, handles }),
+            Err(why) => Err(Error::unencodable("argument", std::any::type_name::<F>(), why)),
         };
         Builder::with(method, target)
     }

@@ -58,8 +58,8 @@ where
     guarded(report, output, |output| {
         let argument = match message::decode(input) {
             Ok(argument) => argument,
-            Err(error) => {
-                output.extend_from_slice(error.to_string().as_bytes());
+            Err(why) => {
+                output.extend_from_slice(why.as_bytes());
                 return tag::UNDECODABLE;
             }
         };
@@ -75,9 +75,9 @@ pub(crate) fn run_closure<R: Serialize>(closure: impl FnOnce() -> R, output: &mu
 fn give<R: Serialize>(value: R, output: &mut Vec<u8>) -> u32 {
     match message::encode(&value, output) {
         Ok(()) => tag::VALUE,
-        Err(error) => {
+        Err(why) => {
             output.clear();
-            output.extend_from_slice(error.to_string().as_bytes());
+            output.extend_from_slice(why.as_bytes());
             tag::UNENCODABLE
         }
     }

@@ -49,7 +49,7 @@ use frame::Items;
 pub use job::Terms;
 use job::{Job, Jobs};
 use result_handler::{Reader, Turn};
-pub use worker::Service;
+pub use worker::{Initializer, Service};
 use worker_handler::{Events, Workers};
 
 /// The most workers a pool can have.

@@ -5,6 +5,7 @@
 //! little waits behind a task that takes long. What does wait too long the parent takes back.
 
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::parent_id;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use procession_sys::image::{BuildId, Entry, EntryFn, SameImage};
 use procession_sys::link::Link;
 
 use super::frame::{Header, Identity, next_item};
+use crate::handle;
 use crate::outcome::{self, tag};
 
 /// Set in the tag of the first result of a chunk: the payload begins with job, chunk and index.
@@ -23,18 +25,29 @@ pub(super) const FIRST: u32 = 1 << 31;
 const CANNOT_SERVE: i32 = 70;
 
 /// How the workers of a pool serve.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Service {
-    /// Called once in each worker before its first task: an entry of the face and its encoded argument.
-    pub initializer: Option<(Entry, Vec<u8>)>,
+    /// Called once in each worker before its first task.
+    pub initializer: Option<Initializer>,
     /// Chunks that a worker runs before it makes way for a fresh one.
     pub max_tasks: Option<NonZeroU32>,
 }
 
+/// A call that makes a worker ready.
+#[derive(Debug)]
+pub struct Initializer {
+    /// Of the face.
+    pub entry: Entry,
+    /// In the codec of the face.
+    pub argument: Vec<u8>,
+    /// Of the handles in the argument.
+    pub handles: Vec<OwnedFd>,
+}
+
 /// Serves until the pool is closed and no task is left. Returns the exit code.
 pub(crate) fn run(control: &Control, slot: u32, service: &Service, link: &Link) -> i32 {
-    if let Some((entry, argument)) = &service.initializer
-        && let Some(code) = initialize(*entry, argument, link)
+    if let Some(initializer) = &service.initializer
+        && let Some(code) = initialize(initializer, link)
     {
         return code;
     }
@@ -52,12 +65,18 @@ pub(crate) fn run(control: &Control, slot: u32, service: &Service, link: &Link) 
 }
 
 /// Calls the initializer; the exit code if the worker is not to go on, its outcome then being on the link.
-fn initialize(entry: Entry, argument: &[u8], link: &Link) -> Option<i32> {
+fn initialize(initializer: &Initializer, link: &Link) -> Option<i32> {
+    let Initializer { entry, argument, handles } = initializer;
     let function = BuildId::current().same_image().and_then(|proof| entry.resolve(proof));
+    let handles: Result<Vec<_>, _> = handles.iter().map(OwnedFd::try_clone).collect();
     let mut payload = Vec::new();
-    let tag = match function {
-        Some(function) => function(argument, &mut payload),
-        None => {
+    let tag = match (function, handles) {
+        (Some(function), Ok(handles)) => handle::receiving(handles, || function(argument, &mut payload)),
+        (_, Err(error)) => {
+            payload.extend_from_slice(error.to_string().as_bytes());
+            tag::UNDECODABLE
+        }
+        (None, _) => {
             payload.extend_from_slice(b"the initializer is not in this program's code");
             tag::UNDECODABLE
         }

@@ -3,7 +3,7 @@
 use std::any::type_name;
 use std::num::NonZeroU32;
 
-use procession_core::pool::{self as engine, Service};
+use procession_core::pool::{self as engine, Initializer, Service};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -34,11 +34,12 @@ impl Builder {
         F: Fn(A) + Copy + 'static,
         A: Serialize + DeserializeOwned,
     {
-        let mut bytes = Vec::new();
-        let encoded = message::encode(&argument, &mut bytes);
-        self.service = match (self.service, encoded) {
-            (Ok(service), Ok(())) => Ok(Service { initializer: Some((task::pool_entry(function), bytes)), ..service }),
-            (Ok(_), Err(error)) => Err(Error::unencodable_argument(type_name::<F>(), error.to_string())),
+        self.service = match (self.service, message::encode_with_handles(&argument)) {
+            (Ok(service), Ok((argument, handles))) => {
+                let initializer = Initializer { entry: task::pool_entry(function), argument, handles };
+                Ok(Service { initializer: Some(initializer), ..service })
+            }
+            (Ok(_), Err(why)) => Err(Error::unencodable("argument", type_name::<F>(), why)),
             (Err(error), _) => Err(error),
         };
         self

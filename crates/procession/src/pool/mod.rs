@@ -277,9 +277,9 @@ impl Pool {
 }
 
 fn push<F, A: Serialize>(items: &mut Items, argument: &A) -> Result<()> {
-    let failed = |why: String| Error::unencodable_argument(type_name::<F>(), why);
+    let failed = |why: String| Error::unencodable("argument", type_name::<F>(), why);
     items.push(
-        |out| message::encode(argument, out).map_err(|error| failed(error.to_string())),
+        |out| message::encode(argument, out).map_err(failed),
         || failed("it is larger than 4 GiB, or there are more than 2^32 of them".into()),
     )
 }

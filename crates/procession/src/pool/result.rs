@@ -150,5 +150,5 @@ fn read<R: DeserializeOwned>(function: &str, index: usize, outcome: u32, payload
     if outcome != tag::VALUE {
         return Err(Error::from_outcome(Whose::task(function, index), outcome, payload));
     }
-    message::decode(payload).map_err(|error| Error::undecodable_result(Whose::task(function, index), &error))
+    message::decode(payload).map_err(|why| Error::undecodable(Whose::task(function, index), "result", why))
 }

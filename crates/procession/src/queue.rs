@@ -1,0 +1,242 @@
+//! Queues between processes. Used in any process that has one, from any thread.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use procession_core::{handle, queue as engine};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::Whose;
+use crate::{Error, Result, message};
+
+/// A first-in first-out queue that any number of processes put into and take from.
+///
+/// It travels to a child as (part of) the argument of a process or of a pool's initializer; under fork a closure may just
+/// capture it. Clones are the same queue.
+///
+/// An item is there from the moment [`put`](Queue::put) returns: there is no feeder thread, and a process that has put may
+/// exit at once. Without a bound a `put` never waits; memory that a backlog took is given back when it is drained. A process
+/// that is killed loses the item it was putting, or the one it had just taken, and nobody else is held up.
+///
+/// ```
+/// use procession::{Context, Queue};
+///
+/// # fn main() -> procession::Result<()> {
+/// let queue = Queue::new()?;
+/// let squares = |queue: Queue<u64>| (0..4).try_for_each(|x| queue.put(x * x)).is_ok();
+/// # let ctx = Context::fork();
+/// let mut producer = ctx.process(squares, queue.clone()).start()?;
+/// assert!(producer.join()?);
+/// assert_eq!((queue.get()?, queue.get()?, queue.len()?), (0, 1, 2));
+/// # Ok(()) }
+/// ```
+///
+/// **Differences from `multiprocessing.Queue`:** no feeder thread, so `put` reports what does not encode, and nothing needs
+/// to be joined or cancelled at exit; [`close`](Queue::close) closes it for everybody, and consumers then see its end;
+/// [`len`](Queue::len) and [`is_empty`](Queue::is_empty) are exact at the moment they look.
+pub struct Queue<T> {
+    engine: Arc<engine::Queue>,
+    item: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Queue<T> {
+    /// A queue without a bound.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses: no file descriptor is left.
+    pub fn new() -> Result<Queue<T>> {
+        Queue::make(0)
+    }
+
+    /// A queue of at most `maxsize` items; a `put` into a full one waits.
+    ///
+    /// # Errors
+    ///
+    /// For a `maxsize` of 0 ([`Error::is_invalid`]); if the system refuses.
+    pub fn bounded(maxsize: usize) -> Result<Queue<T>> {
+        if maxsize == 0 {
+            return Err(Error::invalid("a queue needs room for at least one item, not 0: Queue::new() has no bound"));
+        }
+        Queue::make(maxsize as u64)
+    }
+
+    /// Appends an item; waits while the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// What does not encode ([`Error::is_encode`]), a closed queue ([`Error::is_closed`]). The error gives the item back;
+    /// `?` makes it an [`Error`].
+    pub fn put(&self, item: T) -> Result<(), PutError<T>> {
+        self.put_until(item, None)
+    }
+
+    /// As [`put`](Queue::put), waiting for no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Queue::put), and [`Error::is_timeout`] when the queue is full until then.
+    pub fn put_timeout(&self, item: T, timeout: Duration) -> Result<(), PutError<T>> {
+        self.put_until(item, Instant::now().checked_add(timeout))
+    }
+
+    /// As [`put`](Queue::put), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`put_timeout`](Queue::put_timeout).
+    pub fn try_put(&self, item: T) -> Result<(), PutError<T>> {
+        self.put_until(item, Some(Instant::now()))
+    }
+
+    /// Takes the oldest item; waits for one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_closed`] once the queue is closed and empty; [`Error::is_decode`] for an item that does not decode,
+    /// which is then gone.
+    pub fn get(&self) -> Result<T> {
+        self.get_until(None)
+    }
+
+    /// As [`get`](Queue::get), waiting for no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Queue::get), and [`Error::is_timeout`] when there is no item until then.
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
+        self.get_until(Instant::now().checked_add(timeout))
+    }
+
+    /// Takes the oldest item if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Queue::get).
+    pub fn try_get(&self) -> Result<Option<T>> {
+        match self.get_until(Some(Instant::now())) {
+            Err(error) if error.is_timeout() => Ok(None),
+            got => got.map(Some),
+        }
+    }
+
+    fn make(bound: u64) -> Result<Queue<T>> {
+        Ok(Queue { engine: Arc::new(engine::Queue::new(bound)?), item: PhantomData })
+    }
+
+    fn put_until(&self, item: T, deadline: Option<Instant>) -> Result<(), PutError<T>> {
+        let mut payload = Vec::new();
+        if let Err(why) = message::encode(&item, &mut payload) {
+            return Err(PutError { item, error: Error::unencodable("item", "Queue::put", why) });
+        }
+        self.engine.put(&payload, deadline).map_err(|error| PutError { item, error: error.into() })
+    }
+
+    fn get_until(&self, deadline: Option<Instant>) -> Result<T> {
+        let payload = self.engine.get(deadline)?;
+        message::decode(&payload).map_err(|why| Error::undecodable(Whose::Call("Queue::get"), "item", why))
+    }
+}
+
+impl<T> Queue<T> {
+    /// How many items it holds now.
+    ///
+    /// # Errors
+    ///
+    /// If its shared memory has been overwritten.
+    #[allow(clippy::len_without_is_empty, reason = "it is there, below")]
+    pub fn len(&self) -> Result<u64> {
+        Ok(self.engine.len()?)
+    }
+
+    /// Whether it holds no item now.
+    pub fn is_empty(&self) -> bool {
+        self.engine.is_empty()
+    }
+
+    /// Lets nothing more be put, by any process. Items that are there can be taken; whoever waits for more is told.
+    pub fn close(&self) {
+        self.engine.close();
+    }
+
+    /// Whether nothing more may be put.
+    pub fn is_closed(&self) -> bool {
+        self.engine.is_closed()
+    }
+}
+
+impl<T> Clone for Queue<T> {
+    /// The same queue.
+    fn clone(&self) -> Self {
+        Queue { engine: self.engine.clone(), item: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("empty", &self.is_empty()).field("closed", &self.is_closed()).finish()
+    }
+}
+
+/// Only on its way to a child; anywhere else the error says what to do.
+impl<T> Serialize for Queue<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let index = handle::give(self.engine.as_fd(), "queue").map_err(S::Error::custom)?;
+        serializer.serialize_u32(index)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Queue<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let index = u32::deserialize(deserializer)?;
+        let fd = handle::take(index, "queue").map_err(D::Error::custom)?;
+        let engine = engine::Queue::attach(fd).map_err(|error| {
+            handle::refuse(&error.to_string());
+            D::Error::custom(error)
+        })?;
+        Ok(Queue { engine: Arc::new(engine), item: PhantomData })
+    }
+}
+
+/// An item that could not be put, and why.
+pub struct PutError<T> {
+    item: T,
+    error: Error,
+}
+
+impl<T> PutError<T> {
+    /// The item, back.
+    pub fn into_item(self) -> T {
+        self.item
+    }
+
+    /// Why it was not put.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+}
+
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> fmt::Display for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T> std::error::Error for PutError<T> {}
+
+impl<T> From<PutError<T>> for Error {
+    fn from(error: PutError<T>) -> Self {
+        error.error
+    }
+}

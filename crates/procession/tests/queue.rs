@@ -1,0 +1,148 @@
+//! Queues between processes, under each start method.
+
+mod harness;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use harness::one_way::OneWay;
+use harness::{eventually, for_each_context, run, trial};
+use procession::{Context, Process, Queue};
+
+fn main() {
+    procession::init();
+    let mut trials = Vec::new();
+    trials.extend(for_each_context("items_of_a_producer_that_is_gone_are_there_in_order", |context| {
+        let queue = Queue::new().unwrap();
+        let produce = |(queue, count): (Queue<String>, u32)| {
+            (0..count).for_each(|x| queue.put(format!("item {x}")).unwrap());
+        };
+        context.process(produce, (queue.clone(), 1000)).start().unwrap().join().unwrap();
+        assert_eq!(queue.len().unwrap(), 1000);
+        for x in 0..1000 {
+            assert_eq!(queue.try_get().unwrap(), Some(format!("item {x}")));
+        }
+        assert!(queue.try_get().unwrap().is_none() && queue.is_empty());
+    }));
+    trials.extend(for_each_context("many_to_many_loses_and_doubles_nothing", |context| {
+        const EACH: u64 = 3000;
+        let (items, sums) = (Queue::<u64>::new().unwrap(), Queue::<(u64, u64)>::new().unwrap());
+        let consume = |(items, sums): (Queue<u64>, Queue<(u64, u64)>)| {
+            let (mut count, mut sum) = (0, 0);
+            loop {
+                match items.get() {
+                    Ok(item) => (count, sum) = (count + 1, sum + item),
+                    Err(error) if error.is_closed() => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            sums.put((count, sum)).unwrap();
+        };
+        let produce = |items: Queue<u64>| (0..EACH).for_each(|x| items.put(x).unwrap());
+        let consumers: Vec<_> =
+            (0..3).map(|_| context.process(consume, (items.clone(), sums.clone())).start().unwrap()).collect();
+        let producers: Vec<_> = (0..3).map(|_| context.process(produce, items.clone()).start().unwrap()).collect();
+        producers.into_iter().for_each(|mut producer| producer.join().unwrap());
+        items.close();
+        consumers.into_iter().for_each(|mut consumer| consumer.join().unwrap());
+        let (counts, totals): (Vec<u64>, Vec<u64>) = (0..3).map(|_| sums.get().unwrap()).unzip();
+        assert_eq!(counts.iter().sum::<u64>(), 3 * EACH);
+        assert_eq!(totals.iter().sum::<u64>(), 3 * EACH * (EACH - 1) / 2);
+    }));
+    trials.extend(for_each_context("killed_producers_and_consumers_cost_what_they_had_in_hand", |context| {
+        let queue = Queue::<(u32, u64)>::new().unwrap();
+        let produce = |(queue, id): (Queue<(u32, u64)>, u32)| {
+            for sequence in 0.. {
+                queue.put((id, sequence)).unwrap();
+            }
+        };
+        let consume = |queue: Queue<(u32, u64)>| while queue.get().is_ok() {};
+        let mut seen = HashMap::<u32, u64>::new();
+        for id in 0..10 {
+            let mut producer = context.process(produce, (queue.clone(), id)).start().unwrap();
+            eventually("it produces", || queue.len().unwrap() > 200);
+            producer.kill().unwrap();
+            assert_eq!(producer.join().unwrap_err().signal(), Some(9));
+            // Of one producer, and only one consumer: in order and without gaps.
+            while let Some((id, sequence)) = queue.try_get().unwrap() {
+                let next = seen.entry(id).or_default();
+                assert_eq!(sequence, *next, "of producer {id}");
+                *next += 1;
+            }
+            let mut consumer = context.process(consume, queue.clone()).start().unwrap();
+            queue.put((99, 0)).unwrap();
+            eventually("it consumes", || queue.is_empty());
+            consumer.kill().unwrap();
+            assert_eq!(consumer.join().unwrap_err().signal(), Some(9));
+        }
+        assert!(seen.len() == 10 && seen.values().all(|count| *count > 100), "{seen:?}");
+    }));
+    trials.extend(for_each_context("through_the_initializer_into_a_pool", |context| {
+        use std::sync::OnceLock;
+        static LOG: OnceLock<Queue<u64>> = OnceLock::new();
+        let log = Queue::new().unwrap();
+        let keep = |queue: Queue<u64>| drop(LOG.set(queue));
+        let pool = context.pool_builder(2).initializer(keep, log.clone()).start().unwrap();
+        pool.map(|x: u64| LOG.get().unwrap().put(x).unwrap(), 0..100).unwrap();
+        let mut logged: Vec<u64> = std::iter::from_fn(|| log.try_get().unwrap()).collect();
+        logged.sort_unstable();
+        assert_eq!(logged, (0..100).collect::<Vec<_>>());
+    }));
+    trials.extend(for_each_context("large_items_and_a_backlog", |context| {
+        let queue = Queue::<Vec<u8>>::new().unwrap();
+        let produce = |queue: Queue<Vec<u8>>| (0..40u8).for_each(|x| queue.put(vec![x; 1_000_000]).unwrap());
+        context.process(produce, queue.clone()).start().unwrap().join().unwrap();
+        for x in 0..40 {
+            assert!(queue.get().unwrap() == vec![x; 1_000_000]);
+        }
+    }));
+    trials.push(trial("a_bounded_queue_waits_for_room", || {
+        let queue = Queue::bounded(2).unwrap();
+        queue.put(1).unwrap();
+        queue.put(2).unwrap();
+        let refused = queue.try_put(3).unwrap_err();
+        assert!(refused.error().is_timeout(), "{refused}");
+        assert_eq!(refused.into_item(), 3, "the item comes back");
+        assert!(queue.put_timeout(3, Duration::from_millis(20)).unwrap_err().error().is_timeout());
+        let mut consumer = Process::fork(|| (0..500).map(|_| queue.get().unwrap()).sum::<u32>()).start().unwrap();
+        (3..=500).for_each(|x| queue.put(x).unwrap());
+        assert_eq!(consumer.join().unwrap(), 500 * 501 / 2);
+        assert!(Queue::<u8>::bounded(0).unwrap_err().is_invalid());
+    }));
+    trials.push(trial("timeouts_and_closing", || {
+        let queue = Queue::<u8>::new().unwrap();
+        let begun = Instant::now();
+        assert!(queue.get_timeout(Duration::from_millis(30)).unwrap_err().is_timeout());
+        assert!(begun.elapsed() >= Duration::from_millis(30));
+        queue.put(1).unwrap();
+        let mut waits =
+            Process::fork(|| (queue.get().ok(), queue.get().is_err_and(|error| error.is_closed()))).start().unwrap();
+        eventually("it has taken the item", || queue.is_empty());
+        queue.close();
+        assert_eq!(waits.join().unwrap(), (Some(1), true));
+        assert!(queue.is_closed() && queue.put(2).unwrap_err().error().is_closed());
+        assert!(queue.try_get().unwrap_err().is_closed());
+    }));
+    trials.push(trial("what_does_not_travel_says_what_to_do", || {
+        let queue = Queue::<u8>::new().unwrap();
+        let pool = Context::fork().pool(1).unwrap();
+        let error = pool.apply(|queue: Queue<u8>| queue.put(1).is_ok(), queue.clone()).unwrap_err();
+        assert!(error.is_encode() && error.to_string().contains("initializer"), "{error}");
+        let carrier = Queue::<Queue<u8>>::new().unwrap();
+        let error = procession::Error::from(carrier.put(queue.clone()).unwrap_err());
+        assert!(error.is_encode() && error.to_string().contains("argument of a process"), "{error}");
+        let many: Vec<_> = std::iter::repeat_n(queue, 200).collect();
+        let error = Context::fork().process(|queues: Vec<Queue<u8>>| queues.len() as u8, many).start().unwrap_err();
+        assert!(error.is_encode() && error.to_string().contains("handles"), "{error}");
+    }));
+    trials.push(trial("an_item_that_does_not_decode_is_its_own_error", || {
+        let queue = Queue::new().unwrap();
+        queue.put((1u8, None::<OneWay>)).unwrap();
+        queue.put((2u8, Some(OneWay))).unwrap();
+        queue.put((3u8, None)).unwrap();
+        assert_eq!(queue.get().unwrap().0, 1);
+        assert!(queue.get().unwrap_err().is_decode());
+        assert_eq!(queue.get().unwrap().0, 3);
+    }));
+    run(trials);
+}
