@@ -60,7 +60,7 @@ fn fds_come_along_cloexec() {
     }
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "01234567");
+    assert_eq!(text, (0..MAX_FDS).map(|number| number.to_string()).collect::<String>());
 }
 
 fn what_does_not_fit_is_refused() {
