@@ -20,6 +20,8 @@
 //! | task handler | `task_handler.rs` | the thread that submits |
 //! | result handler | `result_handler.rs` | the thread that waits for a result; else the pool's thread |
 //! | worker handler | `worker_handler.rs` | the pool's thread |
+//! | | `workers.rs`: starting and replacing them | the pool's thread; under fork the program's |
+//! | | `stop.rs`: time limits and cancelling | the pool's thread; the thread that cancels |
 //! | worker | `worker.rs` | the worker process |
 //!
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
@@ -30,9 +32,11 @@
 pub mod frame;
 mod job;
 mod result_handler;
+mod stop;
 mod task_handler;
 pub mod worker;
 mod worker_handler;
+mod workers;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -50,7 +54,8 @@ pub use job::Terms;
 use job::{Job, Jobs};
 use result_handler::{Reader, Turn};
 pub use worker::{Initializer, Service};
-use worker_handler::{Events, Workers};
+use worker_handler::Events;
+use workers::Workers;
 
 /// The most workers a pool can have.
 pub const MAX_WORKERS: usize = 1024;

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use procession_shm::{Spin, StreamReader};
 
@@ -15,6 +15,9 @@ use super::frame::Identity;
 use super::job::{Job, Jobs};
 use super::{Shared, worker};
 use crate::Error;
+
+/// How soon a thread that waits tries again to start a worker.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// The parent's end of one worker's result stream.
 #[derive(Debug, Default)]
@@ -55,14 +58,17 @@ impl Shared {
                 return done();
             }
             self.refill_if_mine();
+            // A slot that cannot be filled yet is tried again soon.
+            let is_vacant = self.vacancy_is_mine();
+            let until = if is_vacant { earlier(deadline, Instant::now() + RETRY) } else { deadline };
             if !self.take_turn() {
                 self.wait_for_turn(&done, deadline);
                 continue;
             }
             while self.drain() && !done() {}
             if !done() {
-                let news = || done() || self.has_results() || self.vacancy_is_mine();
-                self.control.result_gate().wait_until(deadline, &spin, news);
+                let news = || done() || self.has_results() || (!is_vacant && self.vacancy_is_mine());
+                self.control.result_gate().wait_until(until, &spin, news);
                 // What is not there after one wake is many tasks, or long ones, and its workers need the cores.
                 spin = Spin::none();
                 self.drain();
@@ -205,4 +211,8 @@ impl Shared {
     pub(super) fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn earlier(deadline: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(deadline.map_or(other, |deadline| deadline.min(other)))
 }

@@ -1,5 +1,5 @@
-//! The worker handler: keeps the number of workers, notices deaths, accounts for what the dead had taken. It is the
-//! pool's own thread, woken by the supervisor, by `close` and `terminate`, and by a tick while tasks are outstanding.
+//! The worker handler: notices deaths, accounts for what the dead had taken, has them replaced. It is the pool's own
+//! thread, woken by the supervisor, by `close` and `terminate`, and by a tick while tasks are outstanding.
 //!
 //! A death is handled in this order, since each step needs the one before:
 //!
@@ -9,62 +9,36 @@
 //! | take back | what it had claimed and not begun is in this process's hands |
 //! | drain its stream | every result that it committed is in its job |
 //! | the frame it had begun | its next task without a result is lost; those behind it go back |
-//! | requeue, replace | another worker runs them |
-//!
-//! Workers by `fork` are replaced by the program's threads that come by instead, to submit or to wait: a fork from the pool's thread would copy
-//! whatever lock the program's thread holds at that moment.
+//! | requeue | another worker runs them |
 
 use std::mem;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use procession_shm::Sight;
 use procession_sys::Signal;
 use procession_sys::thread::spawn_engine_thread;
 
 use super::frame::{Header, span};
 use super::result_handler::Reader;
+use super::stop::Cause;
+use super::workers::failure_of;
 use super::{CLOSED, OPEN, Shared, TERMINATED};
-use crate::child::{Child, End};
+use crate::child::Child;
 use crate::outcome::{Loss, tag};
-use crate::preparation::{Preparation, Target};
-use crate::start::{self, Method};
-use crate::{Error, Result, supervisor};
+use crate::start::Method;
+use crate::{Error, Result};
 
 /// How often outstanding work is looked after: results nobody waits for, frames stuck behind a long task.
 const TICK: Duration = Duration::from_millis(10);
 /// How long the tick goes on after the last task, so that a steady trickle of tasks need not wake the thread each time.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
-/// Workers that die before they are ready, or cannot be started, in a row: then the pool is broken.
-const MOST_FAILURES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-
-/// The workers, by slot, and what is known of the chances of replacing one.
-#[derive(Debug)]
-pub(super) struct Workers {
-    by_slot: Vec<Option<Arc<Child>>>,
-    /// Whose running task has been condemned, and why.
-    condemned: Vec<Option<Cause>>,
-    hired: u64,
-    failures: u32,
-    not_before: Option<Instant>,
-    last_failure: Option<Arc<Error>>,
-}
-
-/// Why a worker is killed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Cause {
-    /// Its task ran longer than it was given.
-    Timeout,
-    /// Its task is wanted no more.
-    Cancelled,
-}
 
 /// What the pool's thread has been told.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    deaths: Vec<(usize, Arc<Child>)>,
+    pub(super) deaths: Vec<(usize, Arc<Child>)>,
     poked: bool,
     /// Every worker is gone and so is the pool's thread.
     gone: bool,
@@ -72,63 +46,22 @@ pub(super) struct Events {
     begun: bool,
 }
 
-impl Workers {
-    pub(super) fn new(slots: usize) -> Workers {
-        let by_slot = (0..slots).map(|_| None).collect();
-        let condemned = vec![None; slots];
-        Workers { by_slot, condemned, hired: 0, failures: 0, not_before: None, last_failure: None }
-    }
+/// Says that the pool's thread has ended, however it did.
+struct Gone<'a>(&'a Arc<Shared>);
 
-    fn alive(&self) -> impl Iterator<Item = (usize, &Arc<Child>)> {
-        self.by_slot.iter().enumerate().filter_map(|(slot, child)| Some((slot, child.as_ref()?)))
-    }
-
-    fn note_failure(&mut self, error: Error) {
-        self.failures += 1;
-        self.not_before = Some(Instant::now() + FIRST_PAUSE * (1 << self.failures.min(6)));
-        self.last_failure = Some(Arc::new(error));
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // A mistake of the engine's. Nobody is to wait for what will not come.
+            let why = "the pool's thread panicked: this is a bug in procession, please report it";
+            self.0.break_with(Arc::new(Error::Invalid(why.into())));
+        }
+        self.0.events().gone = true;
+        self.0.happened.notify_all();
     }
 }
 
 impl Shared {
-    /// Starts a worker in an empty slot.
-    pub(super) fn hire(self: &Arc<Self>, slot: usize) -> Result<()> {
-        let mut workers = self.workers();
-        self.hire_into(&mut workers, slot)
-    }
-
-    fn hire_into(self: &Arc<Self>, workers: &mut Workers, slot: usize) -> Result<()> {
-        self.control.slot(slot).reset();
-        self.control.stream(slot).reset();
-        self.readers()[slot] = Reader::default();
-        workers.hired += 1;
-        let prefix = match self.starter.method() {
-            Method::Fork => "Fork",
-            Method::Spawn => "Spawn",
-            Method::ForkServer => "ForkServer",
-        };
-        let preparation = Preparation {
-            name: format!("{prefix}PoolWorker-{}", workers.hired),
-            daemon: true,
-            target: Target::Worker { control: self.control.clone(), slot: slot as u32, service: self.service.clone() },
-        };
-        let child = start::start(self.starter, preparation)?;
-        let pool: Weak<Shared> = Arc::downgrade(self);
-        supervisor::watch(&child, move |child| {
-            if let Some(pool) = pool.upgrade() {
-                pool.events().deaths.push((slot, child.clone()));
-                pool.happened.notify_all();
-            }
-        })
-        .inspect_err(|_| {
-            // Unwatched it could die unnoticed. It has done nothing yet.
-            let _ = child.signal(Signal::KILL);
-            let _ = child.wait(None);
-        })?;
-        workers.by_slot[slot] = Some(child);
-        Ok(())
-    }
-
     pub(super) fn begin_worker_handler(self: Arc<Self>) -> Result<()> {
         let shared = self.clone();
         spawn_engine_thread("pool", move || shared.handle_workers())
@@ -138,6 +71,7 @@ impl Shared {
     }
 
     fn handle_workers(self: Arc<Self>) {
+        let _gone = Gone(&self);
         let mut busy_until = Instant::now() + DOZE_AFTER;
         let mut seen = vec![None; self.control.slots()];
         loop {
@@ -158,11 +92,9 @@ impl Shared {
                 self.refill();
             }
             if self.state() != OPEN && self.workers().alive().next().is_none() && self.is_done() {
-                break;
+                return;
             }
         }
-        self.events().gone = true;
-        self.happened.notify_all();
     }
 
     /// Nothing is left for a worker to do.
@@ -217,7 +149,10 @@ impl Shared {
         let mut workers = self.workers();
         let end = match child.wait(None) {
             Ok(end) => end,
-            Err(error) => return self.break_down(&mut workers, error),
+            Err(error) => {
+                workers.by_slot[slot] = None;
+                return self.break_down(&mut workers, error);
+            }
         };
         let words = self.control.slot(slot);
         if words.was_ready() {
@@ -285,110 +220,9 @@ impl Shared {
         }
     }
 
-    /// Ends workers whose task runs longer than it was given. `seen`: what each ran at the last look, and since when.
-    fn enforce_timeouts(&self, seen: &mut [Option<(Sight, Instant)>]) {
-        for (slot, seen) in seen.iter_mut().enumerate() {
-            let now = self.control.slot(slot).running().look();
-            match (&seen, now) {
-                (Some((before, since)), Some(sight)) if *before == sight => {
-                    let timeout = self.job(sight.job).and_then(|job| job.terms.timeout);
-                    if timeout.is_some_and(|timeout| since.elapsed() >= timeout) {
-                        self.condemn(slot, sight, Cause::Timeout);
-                    }
-                }
-                _ => *seen = now.map(|sight| (sight, Instant::now())),
-            }
-        }
-    }
-
-    /// Ends the workers that run a task of this job, and lets none begin another.
-    pub(super) fn stop(&self, job: u64) {
-        for slot in 0..self.control.slots() {
-            let running = self.control.slot(slot).running();
-            running.stop(job);
-            if let Some(sight) = running.look().filter(|sight| sight.job == job) {
-                self.condemn(slot, sight, Cause::Cancelled);
-            }
-        }
-    }
-
-    fn condemn(&self, slot: usize, sight: Sight, cause: Cause) {
-        let mut workers = self.workers();
-        let Some(child) = workers.by_slot[slot].clone() else { return };
-        if self.control.slot(slot).running().condemn(sight) {
-            workers.condemned[slot] = Some(cause);
-            // Refused only when it has ended, which the supervisor reports.
-            let _ = child.signal(Signal::KILL);
-        }
-    }
-
     fn take_back(&self, slot: usize) -> Result<Vec<Vec<u8>>> {
         let mut ring = self.control.tasks().lock(0).map_err(Error::os("cannot lock the task ring"))?;
         Ok(ring.take_back(self.control.slot(slot)))
-    }
-
-    /// What the pool's thread does not do under fork, and so every thread does that comes by.
-    pub(super) fn refill_if_mine(self: &Arc<Self>) {
-        if self.vacancy_is_mine() {
-            self.refill();
-        }
-    }
-
-    /// Whether there is an empty slot that a thread of the program, and not the pool's, is to fill.
-    pub(super) fn vacancy_is_mine(&self) -> bool {
-        self.starter.method() == Method::Fork && self.vacant.load(Ordering::SeqCst)
-    }
-
-    /// Starts workers in the empty slots.
-    pub(super) fn refill(self: &Arc<Self>) {
-        let mut workers = self.workers();
-        if !self.vacant.load(Ordering::SeqCst) || workers.not_before.is_some_and(|then| then > Instant::now()) {
-            return;
-        }
-        if self.state() == TERMINATED || self.control.is_closed() {
-            self.vacant.store(false, Ordering::SeqCst);
-            return;
-        }
-        for slot in 0..workers.by_slot.len() {
-            if workers.by_slot[slot].is_some() {
-                continue;
-            }
-            if let Err(error) = self.hire_into(&mut workers, slot) {
-                workers.note_failure(error);
-                self.break_if_hopeless(&mut workers);
-                return;
-            }
-        }
-        self.vacant.store(false, Ordering::SeqCst);
-    }
-
-    fn break_if_hopeless(&self, workers: &mut Workers) {
-        if workers.failures >= MOST_FAILURES
-            && workers.alive().next().is_none()
-            && let Some(error) = workers.last_failure.clone()
-        {
-            self.break_with(error);
-        }
-    }
-
-    fn break_down(&self, workers: &mut Workers, error: Error) {
-        workers.note_failure(error);
-        if let Some(error) = workers.last_failure.clone() {
-            self.break_with(error);
-        }
-    }
-
-    fn break_with(&self, error: Arc<Error>) {
-        self.vacant.store(false, Ordering::SeqCst);
-        let error = self.broken.get_or_init(|| error).clone();
-        self.give_up(&Arc::new(Error::Broken(error)));
-    }
-
-    pub(super) fn kill_worker(&self, slot: usize) {
-        if let Some(child) = self.workers().by_slot[slot].as_ref() {
-            // Refused only when it has ended, which the supervisor reports.
-            let _ = child.signal(Signal::KILL);
-        }
     }
 
     pub(super) fn terminate(&self) {
@@ -425,28 +259,7 @@ impl Shared {
         true
     }
 
-    pub(super) fn worker_pids(self: &Arc<Self>) -> Vec<u32> {
-        self.refill_if_mine();
-        self.workers().alive().map(|(_, child)| child.pid()).collect()
-    }
-
-    fn events(&self) -> MutexGuard<'_, Events> {
+    pub(super) fn events(&self) -> MutexGuard<'_, Events> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn workers(&self) -> MutexGuard<'_, Workers> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why a worker ended before it was ready.
-fn failure_of(child: &Child, end: &End) -> Error {
-    match end.returned(child.pid()) {
-        Err(error) => error,
-        Ok(Some((tag, payload))) => Error::Initializer { tag, payload: payload.to_vec() },
-        Ok(None) => {
-            let status = end.status.map_or("unknown status".into(), |status| status.to_string());
-            Error::Invalid(format!("worker process {} ended before it was ready ({status})", child.pid()))
-        }
     }
 }
