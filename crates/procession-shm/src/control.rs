@@ -119,11 +119,13 @@ impl Control {
     }
 
     /// How many workers it is for.
+    #[inline]
     pub fn slots(&self) -> usize {
         self.slots.len()
     }
 
     /// Tasks on their way to workers.
+    #[inline]
     pub fn tasks(&self) -> &Ring {
         &self.ring
     }
@@ -133,6 +135,7 @@ impl Control {
     /// # Panics
     ///
     /// If there is no such slot.
+    #[inline]
     pub fn slot(&self, index: usize) -> &Slot {
         &self.slots[index]
     }
@@ -142,16 +145,19 @@ impl Control {
     /// # Panics
     ///
     /// If there is no such slot.
+    #[inline]
     pub fn stream(&self, index: usize) -> &Stream {
         &self.streams[index]
     }
 
     /// Where workers sleep for tasks.
+    #[inline]
     pub fn task_gate(&self) -> &Gate {
         &self.header.tasks
     }
 
     /// Where the parent sleeps for results.
+    #[inline]
     pub fn result_gate(&self) -> &Gate {
         &self.header.results
     }

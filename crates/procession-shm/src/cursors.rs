@@ -21,6 +21,7 @@ impl Cursors {
     }
 
     /// Producer: where it writes next, and how much room there is.
+    #[inline]
     pub fn room(&self, capacity: usize) -> (u64, usize) {
         let tail = self.tail.load(Ordering::Relaxed);
         // Acquire: what the consumer read before it gave the room back, it had read.
@@ -29,22 +30,26 @@ impl Cursors {
     }
 
     /// Producer: commits everything before `tail`.
+    #[inline]
     pub fn commit(&self, tail: u64) {
         self.tail.store(tail, Ordering::Release);
     }
 
     /// Consumer: what is committed and not yet read.
+    #[inline]
     pub fn available(&self) -> std::ops::Range<u64> {
         let head = self.head.load(Ordering::Relaxed);
         head..self.tail.load(Ordering::Acquire)
     }
 
     /// Consumer: gives back the room before `head`.
+    #[inline]
     pub fn release(&self, head: u64) {
         self.head.store(head, Ordering::Release);
     }
 
     /// Whether everything committed has been read. For either side, and for a gate's condition.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.head.load(Ordering::Acquire) == self.tail.load(Ordering::Acquire)
     }

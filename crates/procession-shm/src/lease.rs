@@ -77,6 +77,7 @@ impl Slot {
     }
 
     /// Which task runs.
+    #[inline]
     pub fn running(&self) -> &Running {
         &self.words.running
     }

@@ -162,6 +162,7 @@ impl Ring {
     }
 
     /// Whether it holds no frame. A look from outside the lock: for a gate's condition.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.words.head.load(Ordering::Acquire) == self.words.tail.load(Ordering::Acquire)
     }

@@ -70,6 +70,7 @@ impl Running {
     }
 
     /// Worker: comes to a task of `job`, which is not 0.
+    #[inline]
     pub fn begin(&self, job: u64) -> Verdict {
         let number = self.used.load(Ordering::Relaxed) + 1;
         self.used.store(number, Ordering::Relaxed);
@@ -85,6 +86,7 @@ impl Running {
     }
 
     /// Worker: the task is done. `false`: it has been condemned, and so is this process; its result does not count.
+    #[inline]
     pub fn finish(&self) -> bool {
         let number = self.used.load(Ordering::Relaxed);
         let finished = self.word.compare_exchange(number, NONE, Ordering::AcqRel, Ordering::Acquire).is_ok();
@@ -99,6 +101,7 @@ impl Running {
     }
 
     /// Parent: what runs now.
+    #[inline]
     pub fn look(&self) -> Option<Sight> {
         let number = self.word.load(Ordering::Acquire);
         let job = self.job.load(Ordering::Relaxed);
