@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::wire::Reader;
@@ -17,6 +18,19 @@ pub(super) struct Job {
     pub(super) terms: Terms,
     progress: Mutex<Progress>,
     finished: OnceLock<Finished>,
+    /// Of tasks, in the sense of async Rust, that await it.
+    wakers: Mutex<Vec<Waker>>,
+}
+
+/// What became of a wish to be woken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Awaits {
+    /// There is nothing to wait for.
+    Finished,
+    /// It will be, as the only one so far.
+    First,
+    /// It will be, like others.
+    Further,
 }
 
 /// What a caller asks for beside the results.
@@ -62,7 +76,7 @@ impl Job {
             })
             .collect();
         let progress = Mutex::new(Progress { chunks, remaining: next as usize, retried: HashMap::new() });
-        Job { id, terms, progress, finished: OnceLock::new() }
+        Job { id, terms, progress, finished: OnceLock::new(), wakers: Mutex::default() }
     }
 
     /// A job of no tasks.
@@ -117,6 +131,24 @@ impl Job {
 
     pub(super) fn is_finished(&self) -> bool {
         self.finished.get().is_some()
+    }
+
+    /// Has `waker` woken when the job is finished.
+    pub(super) fn awaken(&self, waker: &Waker) -> Awaits {
+        let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_finished() {
+            return Awaits::Finished;
+        }
+        let is_first = wakers.is_empty();
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        if is_first { Awaits::First } else { Awaits::Further }
+    }
+
+    /// The wakers to be woken, once the job is finished.
+    pub(super) fn take_wakers(&self) -> Vec<Waker> {
+        std::mem::take(&mut self.wakers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Visits every task's result in order: index, tag, payload.
@@ -224,6 +256,20 @@ mod tests {
         assert!(!job.deliver(0, 2, 0, b"beyond"));
         assert_eq!(results(&job).len(), 2);
         assert_eq!(job.next_of(0), None);
+    }
+
+    #[test]
+    fn a_job_is_awaited_once_however_often_it_is_polled() {
+        struct Silent;
+        impl std::task::Wake for Silent {
+            fn wake(self: Arc<Self>) {}
+        }
+        let job = Job::new(1, &[1], Terms::default());
+        let waker = Waker::from(Arc::new(Silent));
+        assert_eq!([0; 2].map(|_| job.awaken(&waker)), [Awaits::First, Awaits::Further]);
+        assert_eq!(job.take_wakers().len(), 1);
+        job.deliver(0, 0, 0, b"");
+        assert_eq!(job.awaken(&waker), Awaits::Finished);
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod workers;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use procession_shm::{Control, Spin};
@@ -77,6 +78,10 @@ struct Shared {
     jobs: Mutex<Jobs>,
     /// How many jobs are not finished; the table's own count, readable without its lock.
     outstanding: AtomicUsize,
+    /// Jobs that futures await.
+    awaited: AtomicUsize,
+    /// Of finished jobs, on their way out of the locks under which these were finished.
+    wakers: Mutex<Vec<Waker>>,
     readers: Mutex<Vec<Reader>>,
     spin: Spin,
     turn: Mutex<Turn>,
@@ -120,6 +125,8 @@ impl Pool {
             state: AtomicU8::new(OPEN),
             jobs: Mutex::default(),
             outstanding: AtomicUsize::new(0),
+            awaited: AtomicUsize::new(0),
+            wakers: Mutex::default(),
             readers: Mutex::new((0..workers).map(|_| Reader::default()).collect()),
             spin: Spin::new(workers + 1),
             turn: Mutex::default(),
@@ -240,6 +247,16 @@ impl Handle {
         Ok(self.shared.wait_until(|| self.job.is_finished(), deadline))
     }
 
+    /// Has `waker` woken when every task has a result; `true` if they all have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn awaken(&self, waker: &Waker) -> Result<bool> {
+        self.shared.check_owner("AsyncResult")?;
+        Ok(self.shared.awaken(&self.job, waker))
+    }
+
     /// Whether every task has a result now.
     pub fn is_finished(&self) -> bool {
         if !self.job.is_finished() && self.shared.check_owner("AsyncResult").is_ok() {
@@ -256,7 +273,9 @@ impl Handle {
     /// [`Error::Inherited`] in a forked child; if the shared memory cannot be used.
     pub fn cancel(&self) -> Result<bool> {
         self.shared.check_owner("AsyncResult")?;
-        self.shared.cancel(&self.job)
+        let cancelled = self.shared.cancel(&self.job);
+        self.shared.wake_futures();
+        cancelled
     }
 
     /// Whether one of several has every result now, waiting for it until the deadline. Which one the caller finds out.

@@ -3,16 +3,17 @@
 //! It has no thread of its own. Of the threads that wait for results, one has the *turn*: it sleeps where workers wake
 //! it, drains every stream, and so completes the others' jobs too; they wait until it has or until the turn is free.
 //! So the usual round trip, one thread that waits for its own result, has one wake each way and no hop between threads.
-//! Results that nobody waits for are drained by the pool's thread at its tick.
+//! Results that nobody waits for are drained by the pool's thread at its tick; those that a future awaits, as they come.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use procession_shm::{Spin, StreamReader};
 
 use super::frame::Identity;
-use super::job::{Job, Jobs};
+use super::job::{Awaits, Job, Jobs};
 use super::{Shared, worker};
 use crate::Error;
 
@@ -94,6 +95,7 @@ impl Shared {
             // Only a worker whose memory is overwritten writes such a stream. Its death accounts for its tasks.
             self.kill_worker(slot);
         }
+        self.wake_futures();
         any
     }
 
@@ -138,7 +140,36 @@ impl Shared {
             jobs.remove(job.id);
             self.outstanding.store(jobs.live(), Ordering::SeqCst);
         }
+        self.release_wakers(job);
         self.announce();
+    }
+
+    /// Has `waker` woken when the job is finished; `true` if it is already.
+    pub(super) fn awaken(&self, job: &Job, waker: &Waker) -> bool {
+        match job.awaken(waker) {
+            Awaits::Finished => return true,
+            // Nobody sleeps for these results but the pool's thread, which is to know.
+            Awaits::First => {
+                self.awaited.fetch_add(1, Ordering::SeqCst);
+                self.poke();
+            }
+            Awaits::Further => {}
+        }
+        false
+    }
+
+    /// Wakes the futures of jobs that have been finished. They are a runtime's code: under no lock of the pool's.
+    pub(super) fn wake_futures(&self) {
+        let wakers = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn release_wakers(&self, job: &Job) {
+        let wakers = job.take_wakers();
+        if !wakers.is_empty() {
+            self.awaited.fetch_sub(1, Ordering::SeqCst);
+            self.wakers.lock().unwrap_or_else(PoisonError::into_inner).extend(wakers);
+        }
     }
 
     /// Ends every job that is not finished.
@@ -151,6 +182,7 @@ impl Shared {
         };
         for job in &jobs {
             job.fail(error);
+            self.release_wakers(job);
         }
         self.announce();
     }
@@ -164,7 +196,7 @@ impl Shared {
         self.control.result_gate().wake(1);
     }
 
-    fn has_results(&self) -> bool {
+    pub(super) fn has_results(&self) -> bool {
         (0..self.control.slots()).any(|slot| !self.control.stream(slot).is_empty())
     }
 

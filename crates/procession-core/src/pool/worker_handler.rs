@@ -17,6 +17,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use procession_shm::Spin;
 use procession_sys::Signal;
 use procession_sys::thread::spawn_engine_thread;
 
@@ -46,6 +47,12 @@ pub(super) struct Events {
     begun: bool,
 }
 
+impl Events {
+    fn is_news(&self) -> bool {
+        self.poked || !self.deaths.is_empty()
+    }
+}
+
 /// Says that the pool's thread has ended, however it did.
 struct Gone<'a>(&'a Arc<Shared>);
 
@@ -56,6 +63,7 @@ impl Drop for Gone<'_> {
             let why = "the pool's thread panicked: this is a bug in procession, please report it";
             self.0.break_with(Arc::new(Error::Invalid(why.into())));
         }
+        self.0.wake_futures();
         self.0.events().gone = true;
         self.0.happened.notify_all();
     }
@@ -91,6 +99,7 @@ impl Shared {
             if self.starter.method() != Method::Fork {
                 self.refill();
             }
+            self.wake_futures();
             if self.state() != OPEN && self.workers().alive().next().is_none() && self.is_done() {
                 return;
             }
@@ -114,6 +123,12 @@ impl Shared {
                     events = self.happened.wait(events).unwrap_or_else(PoisonError::into_inner);
                 }
                 self.dozing.store(false, Ordering::SeqCst);
+            } else if self.awaited.load(Ordering::SeqCst) > 0 {
+                drop(events);
+                // Where workers wake whoever takes results: futures have no thread of their own that sleeps there.
+                let news = || self.has_results() || self.events().is_news();
+                self.control.result_gate().wait_until(Some(now + TICK), &Spin::none(), news);
+                events = self.events();
             } else {
                 let left = pause.map_or(TICK, |pause| pause.max(TICK));
                 events = self.happened.wait_timeout(events, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -135,6 +150,9 @@ impl Shared {
     pub(super) fn poke(&self) {
         self.events().poked = true;
         self.happened.notify_all();
+        if self.awaited.load(Ordering::SeqCst) > 0 {
+            self.control.result_gate().wake(1);
+        }
     }
 
     /// Wakes the pool's thread if it has no tick.
@@ -233,6 +251,7 @@ impl Shared {
         }
         drop(workers);
         self.give_up(&Arc::new(Error::Terminated));
+        self.wake_futures();
         self.poke();
     }
 

@@ -96,6 +96,7 @@ impl Shared {
     pub(super) fn refill_if_mine(self: &Arc<Self>) {
         if self.vacancy_is_mine() {
             self.refill();
+            self.wake_futures();
         }
     }
 

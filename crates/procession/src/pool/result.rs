@@ -2,6 +2,8 @@
 //! itself, and decodes its own.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use procession_core::outcome::tag;
@@ -13,7 +15,8 @@ use crate::{Error, Result, message};
 
 /// The result of [`Pool::apply_async`](crate::Pool::apply_async) or [`Pool::map_async`](crate::Pool::map_async).
 ///
-/// It can be asked again and again; each `get` decodes anew. Dropping it lets the tasks run and their results go.
+/// It can be asked again and again; each `get` decodes anew. Dropping it lets the tasks run and their results go. It is
+/// also a future.
 pub struct AsyncResult<T> {
     handle: Handle,
     function: &'static str,
@@ -95,6 +98,19 @@ impl<T> AsyncResult<T> {
         let mut all = true;
         let ended = self.handle.visit(|_, outcome, _| all &= outcome == tag::VALUE)?;
         Some(all && ended.is_ok())
+    }
+}
+
+/// Awaits the result, in any runtime: nobody blocks meanwhile. Errors as with [`get`](AsyncResult::get).
+impl<T> Future for AsyncResult<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        match self.handle.awaken(context.waker()) {
+            Ok(true) => Poll::Ready((self.read)(&self.handle, self.function)),
+            Ok(false) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
     }
 }
 
