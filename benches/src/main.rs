@@ -2,43 +2,106 @@
 //! in pairs, ours and the rival's one after the other in the same process, so that the machine's weather meets both.
 //! What counts is the ratio.
 //!
-//! `cargo xtask bench [ROW...]`; each row's `must` is what the project promises.
+//! `cargo xtask bench [--pairs N] [ROW...]`; each row's `must` is what the project promises. A ratio near its bound wants
+//! more pairs: rayon against itself, 20 pairs on a machine with other work, came out between 0.95 and 1.06.
 
 mod pool;
 mod report;
 mod start;
 
+use std::process::ExitCode;
+
 use report::{Report, Row};
 
-/// A row: its name, and what measures it.
-type Bench = (&'static str, fn() -> Row);
+/// A row: its name, how many pairs it takes unless told, and what measures it.
+type Bench = (&'static str, usize, fn(usize) -> Row);
 
 // Fork wants no other threads, and rivals start some: rows of processes come first.
-const ROWS: [Bench; 9] = [
-    ("forkserver", start::forkserver),
-    ("fork", start::fork),
-    ("large-parent", start::large_parent),
-    ("spawn", start::spawn),
-    ("in-flight", pool::in_flight),
-    ("round-trip", pool::round_trip),
-    ("tasks-1ms", pool::tasks_of_1_ms),
-    ("tasks-10us", pool::tasks_of_10_us),
-    ("idle", pool::idle),
+const ROWS: [Bench; 10] = [
+    ("forkserver", 15, start::forkserver),
+    ("fork", 15, start::fork),
+    ("large-parent", 9, start::large_parent),
+    ("spawn", 15, start::spawn),
+    ("in-flight", 9, pool::in_flight),
+    ("burst", 9, pool::burst),
+    ("round-trip", 9, pool::round_trip),
+    ("tasks-1ms", 9, pool::tasks_of_1_ms),
+    ("tasks-10us", 9, pool::tasks_of_10_us),
+    ("idle", 1, pool::idle),
 ];
 
-fn main() -> std::io::Result<()> {
+/// What to measure.
+#[derive(Debug, PartialEq, Eq)]
+struct Choice {
+    /// Of every row, in place of its own number.
+    pairs: Option<usize>,
+    /// Parts of names; none means every row.
+    rows: Vec<String>,
+}
+
+fn main() -> ExitCode {
     procession::init();
     procspawn::init();
-    let chosen: Vec<String> = std::env::args().skip(1).collect();
-    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|part| name.contains(part.as_str()));
+    match choice(std::env::args().skip(1)).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("bench: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(Choice { pairs, rows }: Choice) -> Result<(), String> {
+    let is_chosen = |name: &str| rows.is_empty() || rows.iter().any(|part| name.contains(part.as_str()));
     let mut report = Report::default();
-    for (name, bench) in ROWS.into_iter().filter(|(name, _)| is_chosen(name)) {
+    for (name, usual, bench) in ROWS.into_iter().filter(|(name, ..)| is_chosen(name)) {
         eprintln!("measuring {name} ...");
-        report.add(name, bench());
+        report.add(name, bench(pairs.unwrap_or(usual)));
     }
     report.print();
-    if chosen.is_empty() {
-        println!("\nwritten to {}", report.write()?.display());
+    if rows.is_empty() {
+        let path = report.write().map_err(|error| format!("cannot write the report: {error}"))?;
+        println!("\nwritten to {}", path.display());
     }
     Ok(())
+}
+
+fn choice(mut arguments: impl Iterator<Item = String>) -> Result<Choice, String> {
+    let mut choice = Choice { pairs: None, rows: Vec::new() };
+    while let Some(argument) = arguments.next() {
+        if argument == "--pairs" {
+            let pairs = arguments.next().and_then(|number| number.parse().ok()).filter(|pairs| *pairs > 0);
+            choice.pairs = Some(pairs.ok_or("--pairs wants a number, 1 or more")?);
+        } else if ROWS.iter().any(|(name, ..)| name.contains(&argument)) {
+            choice.rows.push(argument);
+        } else {
+            let names = ROWS.map(|(name, ..)| name).join(", ");
+            return Err(format!("no row's name contains {argument:?}; the rows are {names}"));
+        }
+    }
+    Ok(choice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(line: &str) -> Result<Choice, String> {
+        choice(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn rows_and_pairs_are_chosen_in_any_order() {
+        let both = Choice { pairs: Some(3), rows: vec!["idle".into(), "tasks".into()] };
+        assert_eq!(chosen("idle --pairs 3 tasks"), Ok(both));
+        assert_eq!(chosen(""), Ok(Choice { pairs: None, rows: Vec::new() }));
+    }
+
+    #[test]
+    fn what_names_no_row_is_refused() {
+        assert!(chosen("idel").is_err_and(|problem| problem.contains("\"idel\"") && problem.contains("round-trip")));
+        for line in ["--pairs", "--pairs 0", "--pairs many", "--pears 3"] {
+            assert!(chosen(line).is_err(), "{line}");
+        }
+    }
 }

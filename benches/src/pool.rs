@@ -11,18 +11,25 @@ use rayon::prelude::*;
 
 use crate::report::{Must, Row};
 
-const PAIRS: usize = 9;
 const WORKERS: usize = 2;
 /// Tasks in flight: submitted and not yet waited for.
 const WINDOW: usize = 100;
 
-pub(crate) fn in_flight() -> Row {
+pub(crate) fn in_flight(pairs: usize) -> Row {
     let (ours, theirs) = (our_pool(), their_pool());
-    let pairs = (0..PAIRS).map(|_| (our_rate(&ours, 100_000), their_rate(&theirs, 5_000)));
+    let pairs = (0..pairs).map(|_| (our_rate(&ours, 100_000, WINDOW), their_rate(&theirs, 5_000, WINDOW)));
     Row::new("no-op tasks, 100 in flight", "tasks/s", "procspawn::Pool", Must::AtLeast(50.0), pairs.collect())
 }
 
-pub(crate) fn round_trip() -> Row {
+/// All of them submitted before the first is waited for.
+pub(crate) fn burst(pairs: usize) -> Row {
+    const TASKS: usize = 20_000;
+    let (ours, theirs) = (our_pool(), their_pool());
+    let pairs = (0..pairs).map(|_| (our_rate(&ours, TASKS, TASKS), their_rate(&theirs, TASKS, TASKS)));
+    Row::new("no-op tasks, 20,000 at once", "tasks/s", "procspawn::Pool", Must::AtLeast(50.0), pairs.collect())
+}
+
+pub(crate) fn round_trip(pairs: usize) -> Row {
     let (ours, theirs) = (our_pool(), their_pool());
     let our_trip = || {
         median_micros(5_000, || {
@@ -34,31 +41,34 @@ pub(crate) fn round_trip() -> Row {
             black_box(theirs.spawn(1u64, |x| x).join().expect("a no-op task is done"));
         })
     };
-    let pairs = (0..PAIRS).map(|_| (our_trip(), their_trip()));
+    let pairs = (0..pairs).map(|_| (our_trip(), their_trip()));
     Row::new("one no-op round trip, p50", "us", "procspawn::Pool", Must::AtMost(0.1), pairs.collect())
 }
 
-pub(crate) fn tasks_of_1_ms() -> Row {
-    compute("1 ms compute tasks, 600 by map", Duration::from_millis(1), 600, 1.03)
+pub(crate) fn tasks_of_1_ms(pairs: usize) -> Row {
+    compute(pairs, "1 ms compute tasks, 600 by map", Duration::from_millis(1), 600, 1.03)
 }
 
-pub(crate) fn tasks_of_10_us() -> Row {
-    compute("10 us compute tasks, 60,000 by map", Duration::from_micros(10), 60_000, 1.15)
+pub(crate) fn tasks_of_10_us(pairs: usize) -> Row {
+    compute(pairs, "10 us compute tasks, 60,000 by map", Duration::from_micros(10), 60_000, 1.15)
 }
 
 /// CPU time of the parent and two workers that have nothing to do, of the time that passes.
-pub(crate) fn idle() -> Row {
+pub(crate) fn idle(pairs: usize) -> Row {
     const LENGTH: Duration = Duration::from_secs(5);
     let pool = our_pool();
     let mut pids = pool.worker_pids();
     pids.push(std::process::id());
     // What it did before has come to rest.
     std::thread::sleep(Duration::from_secs(2));
-    let before: f64 = pids.iter().map(|pid| cpu_seconds(*pid)).sum();
-    std::thread::sleep(LENGTH);
-    let used = pids.iter().map(|pid| cpu_seconds(*pid)).sum::<f64>() - before;
-    let percent = 100.0 * used / LENGTH.as_secs_f64();
-    Row::new("idle pool over 5 s, parent and workers", "% CPU", "1 % CPU", Must::AtMost(0.05), vec![(percent, 1.0)])
+    let percent = || {
+        let before: f64 = pids.iter().map(|pid| cpu_seconds(*pid)).sum();
+        std::thread::sleep(LENGTH);
+        let used = pids.iter().map(|pid| cpu_seconds(*pid)).sum::<f64>() - before;
+        100.0 * used / LENGTH.as_secs_f64()
+    };
+    let pairs = (0..pairs).map(|_| (percent(), 1.0));
+    Row::new("idle pool over 5 s, parent and workers", "% CPU", "1 % CPU", Must::AtMost(0.05), pairs.collect())
 }
 
 fn our_pool() -> Pool {
@@ -75,11 +85,11 @@ fn their_pool() -> procspawn::Pool {
     pool
 }
 
-fn our_rate(pool: &Pool, tasks: u64) -> f64 {
+fn our_rate(pool: &Pool, tasks: usize, window: usize) -> f64 {
     let begun = Instant::now();
-    let mut flying: VecDeque<AsyncResult<u64>> = VecDeque::with_capacity(WINDOW);
-    for x in 0..tasks {
-        if flying.len() == WINDOW
+    let mut flying: VecDeque<AsyncResult<u64>> = VecDeque::with_capacity(window);
+    for x in 0..tasks as u64 {
+        if flying.len() == window
             && let Some(oldest) = flying.pop_front()
         {
             black_box(oldest.get().expect("a no-op task is done"));
@@ -92,11 +102,11 @@ fn our_rate(pool: &Pool, tasks: u64) -> f64 {
     tasks as f64 / begun.elapsed().as_secs_f64()
 }
 
-fn their_rate(pool: &procspawn::Pool, tasks: u64) -> f64 {
+fn their_rate(pool: &procspawn::Pool, tasks: usize, window: usize) -> f64 {
     let begun = Instant::now();
-    let mut flying = VecDeque::with_capacity(WINDOW);
-    for x in 0..tasks {
-        if flying.len() == WINDOW
+    let mut flying = VecDeque::with_capacity(window);
+    for x in 0..tasks as u64 {
+        if flying.len() == window
             && let Some(oldest) = flying.pop_front()
         {
             black_box(procspawn::JoinHandle::join(oldest).expect("a no-op task is done"));
@@ -109,7 +119,7 @@ fn their_rate(pool: &procspawn::Pool, tasks: u64) -> f64 {
     tasks as f64 / begun.elapsed().as_secs_f64()
 }
 
-fn compute(what: &str, length: Duration, tasks: usize, most: f64) -> Row {
+fn compute(pairs: usize, what: &str, length: Duration, tasks: usize, most: f64) -> Row {
     let turns = (turns_per_second() * length.as_secs_f64()) as u64;
     let ours = our_pool();
     let theirs = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().expect("a thread pool starts");
@@ -124,7 +134,7 @@ fn compute(what: &str, length: Duration, tasks: usize, most: f64) -> Row {
         black_box(results);
         begun.elapsed().as_secs_f64()
     };
-    let pairs = (0..PAIRS).map(|_| (our_time(), their_time()));
+    let pairs = (0..pairs).map(|_| (our_time(), their_time()));
     Row::new(what, "s", "rayon, 2 threads", Must::AtMost(most), pairs.collect())
 }
 
@@ -160,11 +170,17 @@ fn median_micros(times: usize, mut once: impl FnMut()) -> f64 {
 }
 
 /// What all threads of a process have had so far.
+///
+/// # Panics
+///
+/// Where it cannot be read: nothing read is not nothing used.
 fn cpu_seconds(pid: u32) -> f64 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
-    let nanos = tasks.filter_map(|task| {
-        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
+    let nanos = threads.map(|thread| {
+        let path = thread.expect("the process lives").path().join("schedstat");
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let first = text.split_whitespace().next().and_then(|nanos| nanos.parse::<u64>().ok());
+        first.unwrap_or_else(|| panic!("{}: no time in {text:?}", path.display()))
     });
     nanos.sum::<u64>() as f64 / 1e9
 }

@@ -23,7 +23,8 @@ impl Spread {
     pub(crate) fn of(mut runs: Vec<f64>) -> Spread {
         assert!(!runs.is_empty(), "a spread is of runs");
         runs.sort_by(f64::total_cmp);
-        Spread { median: runs[runs.len() / 2], min: runs[0], max: runs[runs.len() - 1] }
+        let middle = (runs[(runs.len() - 1) / 2] + runs[runs.len() / 2]) / 2.0;
+        Spread { median: middle, min: runs[0], max: runs[runs.len() - 1] }
     }
 }
 
@@ -119,5 +120,23 @@ impl Report {
         let text = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
         std::fs::write(&path, text + "\n")?;
         Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_of_an_even_number_too() {
+        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]).median, 2.0);
+        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]).median, 2.5);
+    }
+
+    #[test]
+    fn a_bound_is_met_by_the_median_of_the_ratios() {
+        let row = |must| Row::new("row", "s", "rival", must, vec![(1.0, 1.0), (4.0, 2.0), (90.0, 10.0)]);
+        assert!(row(Must::AtLeast(2.0)).is_met() && row(Must::AtMost(2.0)).is_met());
+        assert!(!row(Must::AtLeast(2.1)).is_met() && !row(Must::AtMost(1.9)).is_met());
     }
 }

@@ -6,31 +6,29 @@ use procession::Context;
 
 use crate::report::{Must, Row};
 
-const PAIRS: usize = 15;
 /// Processes of one run.
 const RUN: u32 = 20;
 
-pub(crate) fn forkserver() -> Row {
-    let pairs = paired(|| started(Context::forkserver()), || started(Context::spawn()));
+pub(crate) fn forkserver(pairs: usize) -> Row {
+    let pairs = paired(pairs, || started(Context::forkserver()), || started(Context::spawn()));
     Row::new("forkserver: no-op process and join", "us", "our spawn", Must::AtMost(0.3), pairs)
 }
 
-pub(crate) fn fork() -> Row {
-    let pairs = paired(|| started(Context::fork()), || started(Context::spawn()));
+pub(crate) fn fork(pairs: usize) -> Row {
+    let pairs = paired(pairs, || started(Context::fork()), || started(Context::spawn()));
     Row::new("fork: no-op process and join", "us", "our spawn", Must::AtMost(0.2), pairs)
 }
 
-pub(crate) fn spawn() -> Row {
+pub(crate) fn spawn(pairs: usize) -> Row {
     let theirs = || micros(|| procspawn::spawn(1u64, |x| x).join().map_err(|error| error.to_string()).map(drop));
-    let pairs = paired(|| started(Context::spawn()), theirs);
+    let pairs = paired(pairs, || started(Context::spawn()), theirs);
     Row::new("spawn: no-op process and join", "us", "procspawn::spawn", Must::AtMost(1.0), pairs)
 }
 
 /// From a parent with 1 GiB of touched memory, against the same parent without.
-pub(crate) fn large_parent() -> Row {
-    const PAIRS: usize = 9;
+pub(crate) fn large_parent(pairs: usize) -> Row {
     started(Context::spawn());
-    let pairs = (0..PAIRS).map(|_| {
+    let pairs = (0..pairs).map(|_| {
         let small = started(Context::spawn());
         let memory = vec![1u8; 1 << 30];
         let large = started(Context::spawn());
@@ -56,9 +54,9 @@ fn micros(mut once: impl FnMut() -> Result<(), String>) -> f64 {
     begun.elapsed().as_secs_f64() * 1e6 / f64::from(RUN)
 }
 
-fn paired(mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) -> Vec<(f64, f64)> {
+fn paired(pairs: usize, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) -> Vec<(f64, f64)> {
     // Neither pays for the first of its kind: the fork server's own start, lazily bound symbols.
     ours();
     theirs();
-    (0..PAIRS).map(|_| (ours(), theirs())).collect()
+    (0..pairs).map(|_| (ours(), theirs())).collect()
 }

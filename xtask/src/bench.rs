@@ -8,7 +8,7 @@ use crate::cargo;
 
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-pub(crate) fn run(rows: &[&str]) -> Outcome {
+pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let fixed = ["run", "--quiet", "--release", "--package", "procession-bench", "--"];
-    cargo::run(cargo::cargo(&[&fixed[..], rows].concat()), LIMIT)
+    cargo::run(cargo::cargo(&[&fixed[..], arguments].concat()), LIMIT)
 }

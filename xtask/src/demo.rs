@@ -2,6 +2,7 @@
 //! checks that all agree, and prints one table.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ pub(crate) fn run(path: Option<&str>) -> Outcome {
         Some(path) => PathBuf::from(path),
         None => default_tree()?,
     };
-    let files = files_below(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let files = files_below(&path)?;
     if files.is_empty() {
         return Err(format!("no files below {}: pass another PATH", path.display()));
     }
@@ -62,7 +63,7 @@ pub(crate) fn run(path: Option<&str>) -> Outcome {
     Ok(())
 }
 
-fn sequentially(batches: &[Vec<PathBuf>]) -> Result<Run, String> {
+fn sequentially(batches: &[Vec<OsString>]) -> Result<Run, String> {
     let bar = bar("sequential", batches.len());
     let begun = Instant::now();
     let mut tally = Tally::default();
@@ -75,7 +76,7 @@ fn sequentially(batches: &[Vec<PathBuf>]) -> Result<Run, String> {
     Ok(Run { how: "sequential".into(), time, tally, pids: BTreeSet::from([std::process::id()]) })
 }
 
-fn by_pool(method: StartMethod, workers: usize, batches: &[Vec<PathBuf>]) -> Result<Run, String> {
+fn by_pool(method: StartMethod, workers: usize, batches: &[Vec<OsString>]) -> Result<Run, String> {
     let bar = bar(&method.to_string(), batches.len());
     let begun = Instant::now();
     let failed = |error: procession::Error| error.to_string();
@@ -96,23 +97,23 @@ fn by_pool(method: StartMethod, workers: usize, batches: &[Vec<PathBuf>]) -> Res
     Ok(Run { how: format!("pool, {method}"), time, tally, pids })
 }
 
-/// The task.
-fn count(batch: Vec<PathBuf>) -> Result<(Tally, u32), String> {
+/// The task. A path is any bytes: serde takes an `OsString` as it is, a `PathBuf` only if it is UTF-8.
+fn count(batch: Vec<OsString>) -> Result<(Tally, u32), String> {
     let mut tally = Tally::default();
-    for path in batch {
-        tally.add_file(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    for path in batch.iter().map(Path::new) {
+        tally.add_file(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     }
     Ok((tally, std::process::id()))
 }
 
 /// Cuts the files into batches of about the same number of bytes.
-fn batches(files: &[(PathBuf, u64)], wanted: u64) -> Vec<Vec<PathBuf>> {
+fn batches(files: &[(PathBuf, u64)], wanted: u64) -> Vec<Vec<OsString>> {
     let total: u64 = files.iter().map(|(_, len)| len).sum();
     let share = (total / wanted).max(1);
     let mut batches = Vec::new();
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for (path, len) in files {
-        batch.push(path.clone());
+        batch.push(path.clone().into_os_string());
         bytes += len;
         if bytes >= share {
             batches.push(std::mem::take(&mut batch));
@@ -180,7 +181,7 @@ mod tests {
         let files: Vec<_> = (0..100u64).map(|i| (PathBuf::from(i.to_string()), i * i)).collect();
         for wanted in [1, 7, 1000] {
             let batched: Vec<_> = batches(&files, wanted).concat();
-            assert!(batched.iter().eq(files.iter().map(|(path, _)| path)), "{wanted} wanted");
+            assert!(batched.iter().eq(files.iter().map(|(path, _)| path.as_os_str())), "{wanted} wanted");
         }
     }
 }

@@ -14,8 +14,9 @@ usage: cargo xtask COMMAND
   demo [PATH]     count the words of every text file below PATH, sequentially and by a pool under each start method;
                   without PATH, of the Rust toolchain's own documentation
   test            formatting, lints, docs and every test: what continuous integration runs
-  bench [ROW...]  measure beside procspawn and rayon, print a table, write target/bench/rust.json;
-                  ROW chooses rows by a part of their name
+  bench [--pairs N] [ROW...]
+                  measure beside procspawn and rayon, print a table, write target/bench/rust.json; ROW chooses rows by
+                  a part of their name, and then nothing is written; N pairs of runs for each row
 ";
 
 /// What a command ends with; the text says what to do.
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(None),
         ["demo", path] if !path.starts_with('-') => demo::run(Some(path)),
         ["test"] => test::run(),
-        ["bench", ref rows @ ..] => bench::run(rows),
+        ["bench", ref arguments @ ..] => bench::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");
             Ok(())

@@ -35,23 +35,7 @@ const STEPS: [Step; 7] = [
     ),
     Step {
         flags: Some(("--cfg loom", "loom")),
-        ..step(
-            "models",
-            &[
-                "test",
-                "--package",
-                "procession-shm",
-                "--release",
-                "--test",
-                "loom_gate",
-                "--test",
-                "loom_hands",
-                "--test",
-                "loom_running",
-                "--test",
-                "loom_stream",
-            ],
-        )
+        ..step("models", &["test", "--package", "procession-shm", "--release", "--test", "loom_*"])
     },
 ];
 

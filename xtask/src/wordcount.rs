@@ -67,18 +67,19 @@ impl Tally {
 }
 
 /// Every file below `path` with its length, in an order that does not change from run to run.
-pub(crate) fn files_below(path: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
+pub(crate) fn files_below(path: &Path) -> Result<Vec<(PathBuf, u64)>, String> {
     let mut files = Vec::new();
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
+        let unreadable = |error| format!("cannot read {}: {error}", folder.display());
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
             // A link's own kind: a tree that links to itself has an end.
-            let kind = entry.file_type()?;
+            let kind = entry.file_type().map_err(unreadable)?;
             if kind.is_dir() {
                 folders.push(entry.path());
             } else if kind.is_file() {
-                files.push((entry.path(), entry.metadata()?.len()));
+                files.push((entry.path(), entry.metadata().map_err(unreadable)?.len()));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Every example runs and prints what it promises.
+//! Every example runs and prints what it promises. Run the whole of `cargo test -p procession`: cargo builds no examples for
+//! `--test examples` alone, and those of an earlier build would be tested.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -59,7 +60,7 @@ fn run(name: &str, arguments: &[&str]) -> String {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo test -p procession`, which builds it", program.display()));
     let deadline = Instant::now() + Duration::from_secs(60);
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {

@@ -81,7 +81,7 @@ struct Shared {
     /// Jobs that futures await.
     awaited: AtomicUsize,
     /// Of finished jobs, on their way out of the locks under which these were finished.
-    wakers: Mutex<Vec<Waker>>,
+    wakers: Mutex<Vec<Vec<Waker>>>,
     readers: Mutex<Vec<Reader>>,
     spin: Spin,
     turn: Mutex<Turn>,

@@ -5,7 +5,7 @@
 //! So the usual round trip, one thread that waits for its own result, has one wake each way and no hop between threads.
 //! Results that nobody waits for are drained by the pool's thread at its tick; those that a future awaits, as they come.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -146,29 +146,38 @@ impl Shared {
 
     /// Has `waker` woken when the job is finished; `true` if it is already.
     pub(super) fn awaken(&self, job: &Job, waker: &Waker) -> bool {
+        // Counted before the look at the job; who finishes it looks at the count after. One of the two sees the other.
+        self.awaited.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         match job.awaken(waker) {
-            Awaits::Finished => return true,
             // Nobody sleeps for these results but the pool's thread, which is to know.
-            Awaits::First => {
-                self.awaited.fetch_add(1, Ordering::SeqCst);
-                self.poke();
+            Awaits::First => self.poke(),
+            known => {
+                self.awaited.fetch_sub(1, Ordering::SeqCst);
+                return known == Awaits::Finished;
             }
-            Awaits::Further => {}
         }
         false
     }
 
     /// Wakes the futures of jobs that have been finished. They are a runtime's code: under no lock of the pool's.
     pub(super) fn wake_futures(&self) {
-        let wakers = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
-        wakers.into_iter().for_each(Waker::wake);
+        if self.awaited.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let jobs = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
+        self.awaited.fetch_sub(jobs.len(), Ordering::SeqCst);
+        jobs.into_iter().flatten().for_each(Waker::wake);
     }
 
     fn release_wakers(&self, job: &Job) {
+        fence(Ordering::SeqCst);
+        if self.awaited.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         let wakers = job.take_wakers();
         if !wakers.is_empty() {
-            self.awaited.fetch_sub(1, Ordering::SeqCst);
-            self.wakers.lock().unwrap_or_else(PoisonError::into_inner).extend(wakers);
+            self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(wakers);
         }
     }
 
