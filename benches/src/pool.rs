@@ -21,12 +21,13 @@ pub(crate) fn in_flight(pairs: usize) -> Row {
     Row::new("no-op tasks, 100 in flight", "tasks/s", "procspawn::Pool", Must::AtLeast(50.0), pairs.collect())
 }
 
-/// All of them submitted before the first is waited for.
+/// All of ours are submitted before the first is waited for. The rival opens descriptors for each task that is outstanding,
+/// and cannot hold as many: it has its 100 in flight here too.
 pub(crate) fn burst(pairs: usize) -> Row {
     const TASKS: usize = 20_000;
     let (ours, theirs) = (our_pool(), their_pool());
-    let pairs = (0..pairs).map(|_| (our_rate(&ours, TASKS, TASKS), their_rate(&theirs, TASKS, TASKS)));
-    Row::new("no-op tasks, 20,000 at once", "tasks/s", "procspawn::Pool", Must::AtLeast(50.0), pairs.collect())
+    let pairs = (0..pairs).map(|_| (our_rate(&ours, TASKS, TASKS), their_rate(&theirs, 5_000, WINDOW)));
+    Row::new("no-op tasks, 20,000 at once", "tasks/s", "procspawn, 100 only", Must::AtLeast(50.0), pairs.collect())
 }
 
 pub(crate) fn round_trip(pairs: usize) -> Row {

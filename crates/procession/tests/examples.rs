@@ -55,12 +55,10 @@ fn crash() {
 fn run(name: &str, arguments: &[&str]) -> String {
     let test = std::env::current_exe().unwrap();
     let program: PathBuf = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
-    let mut child = Command::new(&program)
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo test -p procession`, which builds it", program.display()));
+    let mut child =
+        Command::new(&program).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(
+            |error| panic!("{}: {error}; run `cargo test -p procession`, which builds it", program.display()),
+        );
     let deadline = Instant::now() + Duration::from_secs(60);
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
