@@ -101,7 +101,8 @@ fn engine_thread_is_not_counted() {
 fn child_of_an_engine_thread_counts_afresh() {
     let (tell, told) = mpsc::channel();
     let engine = thread::spawn_engine_thread("engine", move || {
-        let here = thread::other_threads().unwrap();
+        // Its maker counts it after making it, and the engine thread of the check before may not be gone for the kernel.
+        eventually("the first thread is the only other", || thread::other_threads().unwrap() == 1);
         // SAFETY: the first thread waits on a channel that the child does not touch.
         let allowed = unsafe { ThreadsAtFork::assume_safe() };
         let child = fork(Some(allowed), || {
@@ -115,11 +116,10 @@ fn child_of_an_engine_thread_counts_afresh() {
             drop(done);
             (alone * 10 + two) as i32
         });
-        tell.send((here, child.unwrap())).unwrap();
+        tell.send(child.unwrap()).unwrap();
     });
-    let (here, child) = told.recv().unwrap();
+    let child = told.recv().unwrap();
     assert_eq!(end_of(&child).code(), 1, "alone at first, then one user thread beside an engine thread");
-    assert_eq!(here, 1, "the first thread");
     engine.unwrap().join().unwrap();
 }
 

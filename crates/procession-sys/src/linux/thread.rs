@@ -47,7 +47,7 @@ pub fn spawn_engine_thread(name: &str, body: impl FnOnce() + Send + 'static) -> 
 }
 
 /// How many threads this process has besides the caller and the engine's own. A thread that was just joined may still
-/// be counted for an instant.
+/// be counted for an instant, and so may an engine thread that was just made.
 ///
 /// # Errors
 ///
