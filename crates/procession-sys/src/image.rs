@@ -84,7 +84,7 @@ impl Entry {
             return Entry::ELSEWHERE;
         }
         match u32::try_from(address - image.base) {
-            Ok(offset) => Entry(u64::from(checksum(offset, &image.build_id)) << 32 | u64::from(offset)),
+            Ok(offset) => Entry(u64::from(checksum(offset, image.seed)) << 32 | u64::from(offset)),
             Err(_) => Entry::ELSEWHERE,
         }
     }
@@ -111,7 +111,7 @@ impl Entry {
         let image = Image::running();
         let (check, offset) = ((self.0 >> 32) as u32, self.0 as u32);
         let address = image.base.checked_add(offset as usize)?;
-        if check != checksum(offset, &image.build_id) || !image.code.contains(&address) {
+        if check != checksum(offset, image.seed) || !image.code.contains(&address) {
             return None;
         }
         // SAFETY: the proof says that whoever made the entry ran this image. The checksum says that `Entry::of` made
@@ -123,12 +123,14 @@ impl Entry {
     }
 }
 
-/// FNV-1a over the build id and the offset, folded to 32 bits with the lowest set.
-fn checksum(offset: u32, build_id: &BuildId) -> u32 {
-    let bytes = build_id.0.iter().copied().chain(offset.to_le_bytes());
-    let hash =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+/// FNV-1a over what `seed` was made of and the offset, folded to 32 bits with the lowest set.
+fn checksum(offset: u32, seed: u64) -> u32 {
+    let hash = fnv_1a(seed, &offset.to_le_bytes());
     (hash >> 32) as u32 ^ hash as u32 | 1
+}
+
+fn fnv_1a(seed: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A function value that is nothing but its type: a `fn` item, or a closure that captures nothing.
@@ -195,6 +197,8 @@ struct Image {
     base: usize,
     code: Range<usize>,
     build_id: BuildId,
+    /// Of the build id, once: an entry is named for every task.
+    seed: u64,
 }
 
 impl Image {
@@ -206,10 +210,12 @@ impl Image {
 
     fn find() -> Image {
         let here = Image::find as fn() -> Image as usize;
-        match object::containing(here) {
-            Some(object) => Image { base: object.base, code: object.code, build_id: BuildId(object.build_id) },
-            None => Image { base: 0, code: 0..0, build_id: BuildId(Vec::new()) },
-        }
+        let (base, code, build_id) = match object::containing(here) {
+            Some(object) => (object.base, object.code, object.build_id),
+            None => (0, 0..0, Vec::new()),
+        };
+        let seed = fnv_1a(0xcbf2_9ce4_8422_2325, &build_id);
+        Image { base, code, build_id: BuildId(build_id), seed }
     }
 }
 
