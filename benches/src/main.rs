@@ -3,7 +3,7 @@
 //! What counts is the ratio.
 //!
 //! `cargo xtask bench [--pairs N] [ROW...]`; each row's `must` is what the project promises. A ratio near its bound wants
-//! more pairs: rayon against itself, 20 pairs on a machine with other work, came out between 0.95 and 1.06.
+//! more pairs: rayon against itself, by medians of 20 on a machine with other work, came out between 0.95 and 1.06.
 
 mod pool;
 mod report;

@@ -66,6 +66,8 @@
 //!   ([`Pool::timeout`], [`Pool::retries`], [`AsyncResult::cancel`]).
 //! - A pool that is dropped is terminated.
 
+#![deny(missing_docs)]
+
 mod context;
 mod current;
 mod error;
