@@ -35,6 +35,8 @@ pub enum Step {
     ClaimLaid,
     /// Ring claim: the head is advanced.
     ClaimCommitted,
+    /// Inbox trimming: the pages are given back.
+    TrimPunched,
     /// Hands: a frame is begun.
     HandsBegun,
     /// Running: the word says which task runs.
@@ -59,7 +61,7 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 25] = [
+    pub const ALL: [Step; 26] = [
         Step::Locked,
         Step::RecoveryVoided,
         Step::PushCopied,
@@ -75,6 +77,7 @@ impl Step {
         Step::ClaimLeased,
         Step::ClaimLaid,
         Step::ClaimCommitted,
+        Step::TrimPunched,
         Step::HandsBegun,
         Step::RunningBegun,
         Step::RunningFinished,

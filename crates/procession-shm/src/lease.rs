@@ -2,6 +2,7 @@
 //! ring, so that at any moment a task is in the ring or in one slot. The worker writes its slot; the parent reads it, cuts
 //! off what the worker has not begun, and resets it for a replacement.
 
+use crate::fault::{Step, point};
 use crate::hands::Hands;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::running::Running;
@@ -10,7 +11,7 @@ use crate::segment::{Bytes, Placed, Words};
 /// The most frames of one claim.
 pub(crate) const MOST_FRAMES: usize = 64;
 
-/// An inbox that a claim has filled further than this is given back when the claim is done.
+/// An inbox that has been filled further than this is given back when a claim is done.
 const INBOX_KEPT: usize = 1 << 20;
 
 /// The worker is on its way.
@@ -32,8 +33,9 @@ pub(crate) struct SlotWords {
     running: Running,
     /// The ring's head at the claim: while the head is still this, the claim is not committed.
     pub(crate) from: AtomicU64,
-    /// How much of the inbox the claim takes.
-    used: AtomicU64,
+    /// How far the inbox has been filled since its memory was given back last, by this worker or by a dead one before
+    /// it: raised before bytes are written, set back after they are gone, so that no death keeps memory.
+    filled: AtomicU64,
     /// Where each frame of the claim lies in the inbox.
     pub(crate) offsets: [AtomicU64; MOST_FRAMES],
 }
@@ -84,7 +86,7 @@ impl Slot {
 
     /// Worker, when its claim is done: whether the inbox holds so much memory that it is worth giving back.
     pub fn is_bulky(&self) -> bool {
-        self.words.used.load(Ordering::Relaxed) as usize > INBOX_KEPT
+        self.words.filled.load(Ordering::Relaxed) as usize > INBOX_KEPT
     }
 
     /// Parent, when the worker is dead: the frame it began last, whether or not it finished it.
@@ -102,18 +104,25 @@ impl Slot {
     /// Copies a frame into the inbox behind `used`; gives what is used then.
     pub(crate) fn put(&self, index: usize, used: usize, parts: [&[u8]; 2]) -> usize {
         let len = parts[0].len() + parts[1].len();
+        let end = used + 8 + len.next_multiple_of(8);
+        if end as u64 > self.words.filled.load(Ordering::Relaxed) {
+            self.words.filled.store(end as u64, Ordering::Relaxed);
+        }
         self.inbox.write(used, &(len as u64).to_le_bytes());
         self.inbox.write(used + 8, parts[0]);
         self.inbox.write(used + 8 + parts[0].len(), parts[1]);
         self.words.offsets[index].store(used as u64, Ordering::Relaxed);
-        let used = used + 8 + len.next_multiple_of(8);
-        self.words.used.store(used as u64, Ordering::Relaxed);
-        used
+        end
     }
 
     pub(crate) fn trim(&self) -> std::io::Result<()> {
-        let used = self.words.used.swap(0, Ordering::Relaxed) as usize;
-        self.inbox.punch(0, used.next_multiple_of(4096).min(self.inbox.len()))
+        // The claim is done. What the hands say was begun last would read as zeros.
+        self.words.hands.lay(0);
+        let filled = self.words.filled.load(Ordering::Relaxed) as usize;
+        self.inbox.punch(0, filled.next_multiple_of(4096).min(self.inbox.len()))?;
+        point(Step::TrimPunched);
+        self.words.filled.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(crate) fn cut(&self) -> Vec<Vec<u8>> {

@@ -109,9 +109,6 @@ impl Queue {
     /// [`NotPut`]; the queue is as before.
     pub fn put(&self, frame: &[u8], deadline: Option<Instant>) -> Result<(), NotPut> {
         loop {
-            if self.is_closed() {
-                return Err(NotPut::Closed);
-            }
             if self.put_now(frame)? {
                 self.header.frames.wake(1);
                 return Ok(());
@@ -132,9 +129,9 @@ impl Queue {
     /// If shared memory is beyond use.
     pub fn get(&self, out: &mut Vec<u8>, deadline: Option<Instant>) -> io::Result<bool> {
         loop {
-            // Read first: what was put before the close is there to be taken after it.
+            // Read first. Then the lock decides, empty or not: who had it before has put, who has it after sees the close.
             let is_closed = self.is_closed();
-            if !self.ring.is_empty() && self.ring.lock(0)?.take(out)? {
+            if (is_closed || !self.ring.is_empty()) && self.ring.lock(0)?.take(out)? {
                 if self.bound() > 0 {
                     self.header.room.wake(1);
                 }
@@ -176,6 +173,10 @@ impl Queue {
 
     fn put_now(&self, frame: &[u8]) -> Result<bool, NotPut> {
         let mut ring = self.ring.lock(0).map_err(NotPut::Broken)?;
+        // Under the lock, so that nothing is put behind a consumer that has found the queue closed and empty.
+        if self.is_closed() {
+            return Err(NotPut::Closed);
+        }
         if self.bound() > 0 && ring.len() >= self.bound() {
             return Ok(false);
         }

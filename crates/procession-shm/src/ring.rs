@@ -10,7 +10,7 @@
 //! | **push** 1. lock | nothing; the next locker is told that the owner died |
 //! | 2. copy the frame behind `tail` | bytes that nobody sees |
 //! | 3. `tail` := behind it, **commit** | the frame |
-//! | **growth** 1. copy what a ring of twice the capacity expects elsewhere | bytes that nobody sees: the upper half is unused |
+//! | **growth** 1. copy what a ring of twice the capacity expects elsewhere | bytes that nobody sees: the upper half is unused, and shrinking gives it back too |
 //! | 2. capacity := twice, **commit** | the larger ring |
 //! | **shrinking**, when empty 1. give the pages back | an empty ring all the same |
 //! | 2. capacity := initial, **commit** | the smaller ring |
@@ -22,6 +22,8 @@
 //! | 3. `from` := `head` | the same |
 //! | 4. hands on the frames | frames still there, and hands on their copies: **void** while `from` = `head` |
 //! | 5. `head` := behind them, **commit** | the frames are the dead claimer's, and all of them are in its inbox |
+//! | **trimming** a large inbox, when its claim is done 1. hands off, give the pages back | an inbox that still counts as large: the next worker in the slot trims it again |
+//! | 2. filled := 0 | an empty inbox |
 //!
 //! Recovery, by the next to lock: if the dead holder was a claimer with `from` = `head`, take its hands off; mark the lock
 //! consistent. A death in the middle of that is found by the next, who does the same.
@@ -30,6 +32,7 @@
 
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use procession_sys::mutex::{Acquired, RobustMutex};
@@ -156,7 +159,7 @@ impl Ring {
             self.recover()?;
         }
         self.words.holder.store(holder, Ordering::Relaxed);
-        let guard = RingGuard { ring: self, initial: self.initial() };
+        let guard = RingGuard { ring: self, initial: self.initial(), _owner: PhantomData };
         point(Step::Locked);
         Ok(guard)
     }
@@ -193,6 +196,8 @@ impl Ring {
 pub struct RingGuard<'a> {
     ring: &'a Ring,
     initial: u64,
+    /// Only the thread that has locked a robust mutex may unlock it: the guard is not `Send`.
+    _owner: PhantomData<*const ()>,
 }
 
 impl RingGuard<'_> {
@@ -368,7 +373,8 @@ impl RingGuard<'_> {
         if capacity <= KEPT || !self.is_empty() {
             return Ok(());
         }
-        self.ring.bytes.punch(0, capacity as usize)?;
+        // Twice the capacity: a growth that died before its commit has written there.
+        self.ring.bytes.punch(0, (capacity as usize * 2).min(self.ring.bytes.len()))?;
         point(Step::ShrinkPunched);
         self.ring.words.capacity.store(self.initial, Ordering::Release);
         point(Step::ShrinkCommitted);

@@ -34,6 +34,8 @@ fn main() {
         println!("died at {step:?} and went on");
     }
     println!("{} steps visited", Step::ALL.len());
+    *RUNNING.lock().unwrap() = Some(("the memory of a growth".into(), Instant::now()));
+    memory_of_a_growth();
 }
 
 fn scenario(step: Step, nth: u32) {
@@ -44,6 +46,7 @@ fn scenario(step: Step, nth: u32) {
         TakeCopied | TakeCommitted => taking(step, nth),
         ShrinkPunched | ShrinkCommitted => shrinking(step, nth),
         ClaimCleared | ClaimCopied | ClaimLeased | ClaimLaid | ClaimCommitted => claiming(step, nth),
+        TrimPunched => trimming(nth),
         HandsBegun => beginning(nth),
         RunningBegun | RunningFinished => running(step, nth),
         Voided => voiding(nth),
@@ -130,6 +133,18 @@ fn growing(step: Step, nth: u32) {
     assert_sound(&control);
 }
 
+/// What a growth had copied when its process died is given back with the rest.
+fn memory_of_a_growth() {
+    let control = Control::create(2).unwrap();
+    // The oldest frame lies in the middle of 8 MiB, so that the growth to 16 moves about half of them.
+    push(&control, 0..4000);
+    drop(rest(&control));
+    die_at(Step::GrowCopied, 2, || push(&control, 0..20_000));
+    assert!(rest(&control).len() > 8000, "8 MiB were queued");
+    let kept = rustix::fs::fstat(control.as_fd()).unwrap().st_blocks * 512;
+    assert!(kept < 1 << 20, "{kept} bytes are kept by an empty ring");
+}
+
 fn taking(step: Step, nth: u32) {
     let control = Control::create(2).unwrap();
     push(&control, 0..10);
@@ -173,6 +188,26 @@ fn claiming(step: Step, nth: u32) {
     numbers.extend(rest(&control));
     assert_eq!(numbers, (done..20).collect::<Vec<_>>());
     slot.reset();
+    assert_sound(&control);
+}
+
+fn trimming(nth: u32) {
+    let control = Control::create(2).unwrap();
+    let slot = control.slot(0);
+    let large = vec![7; 8 << 20];
+    let run_large = || {
+        control.tasks().lock(0).unwrap().push(&[&large]).unwrap();
+        control.tasks().lock(1).unwrap().claim(slot, ClaimLimit { max_frames: 1, max_bytes: 1 << 20 }).unwrap();
+        assert!(slot.begin_next() == Some(&large[..]) && slot.begin_next().is_none() && slot.is_bulky());
+        control.tasks().lock(1).unwrap().trim(slot).unwrap();
+    };
+    die_at(Step::TrimPunched, nth, || (0..nth).for_each(|_| run_large()));
+    assert_eq!(control.tasks().lock(0).unwrap().take_back(slot).len(), 0);
+    assert_eq!(slot.last_begun(), None, "what is given back is not read");
+    slot.reset();
+    assert!(slot.is_bulky(), "the replacement trims again");
+    run_large();
+    assert!(!slot.is_bulky());
     assert_sound(&control);
 }
 

@@ -1,0 +1,31 @@
+//! Deaths must not keep memory: what a dead process had touched is given back by those who go on.
+#![cfg(not(loom))]
+
+use procession_shm::{ClaimLimit, Control};
+
+const ONE: ClaimLimit = ClaimLimit { max_frames: 1, max_bytes: 1 << 30 };
+
+#[test]
+fn a_dead_workers_inbox_is_given_back_by_its_replacement() {
+    let control = Control::create(1).unwrap();
+    let (ring, slot) = (control.tasks(), control.slot(0));
+    ring.lock(0).unwrap().push(&[&vec![7; 64 << 20]]).unwrap();
+    // Claims, begins, and is killed before it is done with the claim.
+    assert_eq!(ring.lock(1).unwrap().claim(slot, ONE).unwrap(), 1);
+    assert!(slot.begin_next().is_some());
+    assert!(ring.lock(0).unwrap().take_back(slot).is_empty());
+    slot.reset();
+    // The replacement runs something small.
+    ring.lock(0).unwrap().push(&[b"small"]).unwrap();
+    assert_eq!(ring.lock(1).unwrap().claim(slot, ONE).unwrap(), 1);
+    assert_eq!(slot.begin_next(), Some(&b"small"[..]));
+    assert!(slot.is_bulky(), "64 MiB are still in the inbox");
+    ring.lock(1).unwrap().trim(slot).unwrap();
+    assert!(!slot.is_bulky());
+    assert!(resident(&control) < 8 << 20, "{} bytes are resident", resident(&control));
+}
+
+/// Bytes of the segment that take memory.
+fn resident(control: &Control) -> u64 {
+    rustix::fs::fstat(control.as_fd()).unwrap().st_blocks as u64 * 512
+}
