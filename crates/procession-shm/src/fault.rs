@@ -57,11 +57,53 @@ pub enum Step {
     GateWoken,
     /// Gate: the word has changed, nobody is woken yet.
     GateBumped,
+    /// Lock: it is held, nothing is done.
+    LockHeld,
+    /// Lock: the word says that its owner died, the mutex does not know that all is well.
+    LockNoted,
+    /// RwLock: the writer has the turnstile and no lane.
+    RwTurned,
+    /// RwLock: the writer has half of the lanes.
+    RwLanes,
+    /// RwLock: the word says that somebody writes.
+    RwWriting,
+    /// RwLock: the word says that nobody writes any more, all lanes are still held.
+    RwWritten,
+    /// RwLock: the reader has its lane.
+    RwReading,
+    /// Semaphore: a permit is taken.
+    SemaphoreTaken,
+    /// Semaphore: the permit is back, nobody is woken yet.
+    SemaphoreReleased,
+    /// Binary semaphore: the word names its new owner.
+    BinaryTaken,
+    /// Binary semaphore: it has no owner, nobody is woken yet.
+    BinaryReleased,
+    /// Event: it is set, nobody is woken yet.
+    EventSet,
+    /// Condition: the waiter sits, and still holds its lock.
+    SeatTaken,
+    /// Condition: the waiter's sleep has ended, and it still sits.
+    SeatSlept,
+    /// Condition: the seat says that its waiter is notified, who is not woken yet.
+    SeatNotified,
+    /// Condition: a dead waiter's notification is passed on, and its seat is not free yet.
+    SeatPassed,
+    /// Barrier: the process is registered, and has not arrived.
+    BarrierJoined,
+    /// Barrier: the party sits and waits.
+    BarrierArrived,
+    /// Barrier: one of the others may pass, who is not woken yet.
+    BarrierPassed,
+    /// Barrier: the party's wait is over, and it still sits.
+    BarrierLeft,
+    /// Barrier: it is broken, and nobody is told.
+    BarrierBroken,
 }
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 26] = [
+    pub const ALL: [Step; 47] = [
         Step::Locked,
         Step::RecoveryVoided,
         Step::PushCopied,
@@ -88,6 +130,27 @@ impl Step {
         Step::GateFlagged,
         Step::GateWoken,
         Step::GateBumped,
+        Step::LockHeld,
+        Step::LockNoted,
+        Step::RwTurned,
+        Step::RwLanes,
+        Step::RwWriting,
+        Step::RwWritten,
+        Step::RwReading,
+        Step::SemaphoreTaken,
+        Step::SemaphoreReleased,
+        Step::BinaryTaken,
+        Step::BinaryReleased,
+        Step::EventSet,
+        Step::SeatTaken,
+        Step::SeatSlept,
+        Step::SeatNotified,
+        Step::SeatPassed,
+        Step::BarrierJoined,
+        Step::BarrierArrived,
+        Step::BarrierPassed,
+        Step::BarrierLeft,
+        Step::BarrierBroken,
     ];
 }
 

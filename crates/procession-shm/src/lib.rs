@@ -13,6 +13,7 @@
 //! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
 //! | [`Running`] | what it runs, and the word by which the parent may stop it |
 //! | [`Stream`] | records from one worker to the parent, without a lock |
+//! | [`sync`] | locks, semaphores, conditions, events, barriers: 64 bytes and more in an arena of many |
 //! | [`Gate`] | sleep and wake between processes |
 //! | [`Spin`] | what a waiter does before it sleeps |
 
@@ -37,6 +38,8 @@ mod segment;
 mod spin;
 #[cfg(not(loom))]
 mod stream;
+#[cfg(not(loom))]
+pub mod sync;
 
 #[cfg(not(loom))]
 pub use control::Control;

@@ -11,8 +11,9 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use bytemuck::Pod;
 use procession_sys::memfd;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
@@ -91,7 +92,39 @@ impl Segment {
         assert!(offset.is_multiple_of(align_of::<T>()), "words at {offset} are not aligned");
         // SAFETY: `check` has shown that the offset is inside the mapping.
         let at = unsafe { self.0.base.add(offset) }.cast();
-        Placed { _segment: self.clone(), at }
+        Placed { segment: self.clone(), at }
+    }
+
+    /// The `count` words of one type at `offset`.
+    ///
+    /// # Panics
+    ///
+    /// As [`words`](Segment::words).
+    pub(crate) fn array<T: Words>(&self, offset: usize, count: usize) -> PlacedArray<T> {
+        let len = size_of::<T>().checked_mul(count).expect("layouts are small");
+        self.check(offset, len);
+        assert!(offset.is_multiple_of(align_of::<T>()), "words at {offset} are not aligned");
+        // SAFETY: `check` has shown that the offset is inside the mapping.
+        let at = unsafe { self.0.base.add(offset) }.cast();
+        PlacedArray { _segment: self.clone(), at, count }
+    }
+
+    /// The plain value at `offset`, for who holds the lock that guards it.
+    ///
+    /// # Panics
+    ///
+    /// As [`words`](Segment::words).
+    pub(crate) fn guarded<T: Pod>(&self, offset: usize) -> Guarded<T> {
+        self.check(offset, size_of::<T>());
+        assert!(offset.is_multiple_of(align_of::<T>()), "a value at {offset} is not aligned");
+        // SAFETY: `check` has shown that the offset is inside the mapping.
+        let at = unsafe { self.0.base.add(offset) }.cast();
+        Guarded { _segment: self.clone(), at }
+    }
+
+    /// Itself, for who does not keep it mapped.
+    pub(crate) fn downgrade(&self) -> WeakSegment {
+        WeakSegment(Arc::downgrade(&self.0))
     }
 
     /// The `len` plain bytes at `offset`.
@@ -122,10 +155,21 @@ impl Drop for Mapping {
 /// memory shared between processes.
 pub(crate) unsafe trait Words {}
 
+/// A segment that is mapped as long as others need it.
+#[derive(Debug)]
+pub(crate) struct WeakSegment(Weak<Mapping>);
+
+impl WeakSegment {
+    /// The segment, if it is still mapped.
+    pub(crate) fn upgrade(&self) -> Option<Segment> {
+        self.0.upgrade().map(Segment)
+    }
+}
+
 /// Words in a segment, which it keeps mapped.
 #[derive(Debug)]
 pub(crate) struct Placed<T: Words> {
-    _segment: Segment,
+    segment: Segment,
     at: NonNull<T>,
 }
 
@@ -134,6 +178,18 @@ unsafe impl<T: Words> Send for Placed<T> {}
 // SAFETY: as above; only `&T` is given out.
 unsafe impl<T: Words> Sync for Placed<T> {}
 
+impl<T: Words> Placed<T> {
+    /// Where they are.
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Where they are in it.
+    pub(crate) fn offset(&self) -> usize {
+        self.at.addr().get() - self.segment.0.base.addr().get()
+    }
+}
+
 impl<T: Words> Deref for Placed<T> {
     type Target = T;
 
@@ -141,6 +197,66 @@ impl<T: Words> Deref for Placed<T> {
         // SAFETY: `Segment::words` checked bounds and alignment; the mapping lives as long as the segment held beside;
         // it began as zeros, for which `Words` promises validity, and changes through atomics only.
         unsafe { self.at.as_ref() }
+    }
+}
+
+/// Words of one type in a segment, which it keeps mapped.
+#[derive(Debug)]
+pub(crate) struct PlacedArray<T: Words> {
+    _segment: Segment,
+    at: NonNull<T>,
+    count: usize,
+}
+
+// SAFETY: as for `Placed`.
+unsafe impl<T: Words> Send for PlacedArray<T> {}
+// SAFETY: as for `Placed`.
+unsafe impl<T: Words> Sync for PlacedArray<T> {}
+
+impl<T: Words> Deref for PlacedArray<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: as for `Placed`, of which `Segment::array` checked the same for all `count` of them.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.count) }
+    }
+}
+
+/// A plain value in a segment, which it keeps mapped. A lock beside it says whose turn it is.
+#[derive(Debug)]
+pub(crate) struct Guarded<T: Pod> {
+    _segment: Segment,
+    at: NonNull<T>,
+}
+
+// SAFETY: a `T` is reached by who holds the lock only, in whatever thread; `Pod` values are plain bytes, which any thread may
+// read and write.
+unsafe impl<T: Pod> Send for Guarded<T> {}
+// SAFETY: as above.
+unsafe impl<T: Pod> Sync for Guarded<T> {}
+
+impl<T: Pod> Guarded<T> {
+    /// The value.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread holds the lock for reading or writing, for as long as the reference lives.
+    pub(crate) unsafe fn get(&self) -> &T {
+        // SAFETY: `Segment::guarded` checked bounds and alignment, and the segment beside keeps the mapping. `Pod` is valid
+        // for whatever bytes are there, a half-written value included. By the caller's lock nobody writes it.
+        unsafe { self.at.as_ref() }
+    }
+
+    /// The value, to be changed.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread alone holds the lock, for as long as the reference lives, and makes no other reference.
+    #[allow(clippy::mut_from_ref, reason = "the lock is what makes it unique")]
+    pub(crate) unsafe fn get_mut(&self) -> &mut T {
+        let mut at = self.at;
+        // SAFETY: as in `get`; by the caller's lock nobody else reads or writes it.
+        unsafe { at.as_mut() }
     }
 }
 

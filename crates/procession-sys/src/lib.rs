@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | [`pidfd`] | [`PidFd`](pidfd::PidFd) | a process one can wait for and signal, never confused with a reused pid |
 //! | | [`current_pid`](pidfd::current_pid) | the caller's pid |
+//! | [`identity`] | [`Identity`](identity::Identity) | a process in one word of shared memory, and whether it lives |
 //! | [`fork`](mod@fork) | [`fork`](fork::fork) | a child that is a copy of this process |
 //! | | [`clone_as_sibling`](fork::clone_as_sibling) | the same, but a child of this process's parent |
 //! | [`spawn`] | [`Spawn`](spawn::Spawn) | executes a program without copying this one; passes chosen fds and no others |
@@ -64,4 +65,4 @@ mod imp;
 mod imp;
 
 pub use exit_status::{ExitStatus, Signal};
-pub use imp::{exit, fork, futex, link, memfd, mutex, pidfd, poller, spawn, thread};
+pub use imp::{exit, fork, futex, identity, link, memfd, mutex, pidfd, poller, spawn, thread};

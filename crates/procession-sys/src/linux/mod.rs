@@ -3,6 +3,7 @@
 pub mod exit;
 pub mod fork;
 pub mod futex;
+pub mod identity;
 pub mod link;
 pub mod memfd;
 pub mod mutex;

@@ -1,5 +1,6 @@
 //! A lock in shared memory that survives its owner's death: glibc's robust process-shared mutex. When its owner dies the
-//! kernel says so to the next who locks it. Used under the ring, in any process and thread that maps it.
+//! kernel says so to the next who locks it. Used under the ring and under every lock that has an owner, in any process and
+//! thread that maps it.
 
 #![allow(unsafe_code)] // pthread_mutex_*: there is no other way to the kernel's robust list, which glibc owns.
 
@@ -8,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How a lock was had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,10 +20,21 @@ pub enum Acquired {
     OwnerDied,
 }
 
+/// What a thread meets that locks what it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Relock {
+    /// It waits for itself, for ever: only for who never does it.
+    Waits,
+    /// An error of kind `Deadlock`.
+    Refused,
+    /// It holds it once more, and unlocks it as often.
+    Counts,
+}
+
 /// See the module. It is made in place, in shared memory that begins as zeros, by [`init`](RobustMutex::init).
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct RobustMutex {
-    /// 0 until the mutex has been made, then 1.
+    /// One of the states below.
     made: AtomicU32,
     mutex: UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>,
 }
@@ -30,50 +43,137 @@ pub struct RobustMutex {
 unsafe impl Sync for RobustMutex {}
 
 impl RobustMutex {
+    /// In `made`: not begun; a death in between leaves one that nobody can use; done.
+    const UNMADE: u32 = 0;
+    const IN_MAKING: u32 = 2;
+    const MADE: u32 = 1;
+
     // A hold is some 100 ns, a sleep 50 us: look again before sleeping.
     const PAUSES: u32 = 32;
     const YIELDS: u32 = 8;
 
-    /// Makes it, once.
+    /// Makes it, once. A thread that locks it twice waits for ever.
     ///
     /// # Errors
     ///
     /// `AlreadyExists` if it has been made.
     pub fn init(&self) -> io::Result<()> {
-        if self.made.swap(1, Ordering::AcqRel) != 0 {
+        self.init_as(Relock::Waits)
+    }
+
+    /// As [`init`](RobustMutex::init); `relock` says what a thread meets that locks it twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`init`](RobustMutex::init).
+    pub fn init_as(&self, relock: Relock) -> io::Result<()> {
+        let kind = match relock {
+            Relock::Waits => libc::PTHREAD_MUTEX_NORMAL,
+            Relock::Refused => libc::PTHREAD_MUTEX_ERRORCHECK,
+            Relock::Counts => libc::PTHREAD_MUTEX_RECURSIVE,
+        };
+        let begun = self.made.compare_exchange(Self::UNMADE, Self::IN_MAKING, Ordering::AcqRel, Ordering::Relaxed);
+        if begun.is_err() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the lock has been made before"));
         }
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
-        // SAFETY: the attributes are made by the first call before the others read them. The mutex is written by
-        // nobody else: `made` was 0, so this is its only maker, and who locks checks `made` too, which the maker of
-        // the segment publishes to others only after this.
+        // SAFETY: the attributes are made by the first call before the others read them. The mutex is touched by
+        // nobody else: `made` was UNMADE, so this is its only maker, and who locks waits for MADE.
         unsafe {
             check(libc::pthread_mutexattr_init(attributes.as_mut_ptr()))?;
             check(libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED))?;
             check(libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST))?;
-            check(libc::pthread_mutex_init(self.raw(), attributes.as_ptr()))
+            check(libc::pthread_mutexattr_settype(attributes.as_mut_ptr(), kind))?;
+            check(libc::pthread_mutex_init(self.raw(), attributes.as_ptr()))?;
         }
+        self.made.store(Self::MADE, Ordering::Release);
+        Ok(())
     }
 
     /// Locks it; waits for who holds it.
     ///
     /// # Errors
     ///
-    /// `NotFound` if it was never made; `ENOTRECOVERABLE` if an owner found it inconsistent and unlocked it so.
+    /// `NotFound` if it was never made; `Deadlock` as [`Relock::Refused`] says; `ENOTRECOVERABLE` if an owner found it
+    /// inconsistent and unlocked it so.
     pub fn lock(&self) -> io::Result<Acquired> {
-        if self.made.load(Ordering::Acquire) != 1 {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the lock was never made"));
+        if let Some(acquired) = self.spin()? {
+            return Ok(acquired);
         }
-        for attempt in 0..Self::PAUSES + Self::YIELDS {
-            // SAFETY: `made` says that `init` has made the mutex.
-            match unsafe { libc::pthread_mutex_trylock(self.raw()) } {
-                libc::EBUSY if attempt < Self::PAUSES => std::hint::spin_loop(),
-                libc::EBUSY => std::thread::yield_now(),
-                locked => return acquired(locked),
+        // SAFETY: `spin` has found it made.
+        acquired(unsafe { libc::pthread_mutex_lock(self.raw()) })
+    }
+
+    /// Locks it if nobody holds it.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](RobustMutex::lock).
+    #[inline]
+    pub fn try_lock(&self) -> io::Result<Option<Acquired>> {
+        self.check_made()?;
+        // SAFETY: `check_made` says that `init` has made the mutex.
+        match unsafe { libc::pthread_mutex_trylock(self.raw()) } {
+            0 => Ok(Some(Acquired::Clean)),
+            libc::EBUSY => Ok(None),
+            locked => acquired(locked).map(Some),
+        }
+    }
+
+    /// Locks it; `None` if the deadline comes first. `None` for a deadline is for ever.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](RobustMutex::lock).
+    pub fn lock_until(&self, deadline: Option<Instant>) -> io::Result<Option<Acquired>> {
+        // glibc measures by the wall clock, which may be set: so in pieces, and the whole by one that is not.
+        const PIECE: Duration = Duration::from_secs(1);
+        let Some(deadline) = deadline else { return self.lock().map(Some) };
+        if let Some(acquired) = self.try_lock()? {
+            return Ok(Some(acquired));
+        }
+        let mut left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        if let Some(acquired) = self.spin()? {
+            return Ok(Some(acquired));
+        }
+        loop {
+            let until = SystemTime::now() + left.min(PIECE);
+            let until = until.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+            let until = libc::timespec {
+                tv_sec: libc::time_t::try_from(until.as_secs()).unwrap_or(libc::time_t::MAX),
+                tv_nsec: until.subsec_nanos().into(),
+            };
+            // SAFETY: `spin` has found it made; the time is a live local.
+            match unsafe { libc::pthread_mutex_timedlock(self.raw(), &raw const until) } {
+                libc::ETIMEDOUT => left = deadline.saturating_duration_since(Instant::now()),
+                locked => return acquired(locked).map(Some),
+            }
+            if left.is_zero() {
+                return Ok(None);
             }
         }
-        // SAFETY: as above.
-        acquired(unsafe { libc::pthread_mutex_lock(self.raw()) })
+    }
+
+    /// Looks again for as long as a hold may last.
+    fn spin(&self) -> io::Result<Option<Acquired>> {
+        for attempt in 0..Self::PAUSES + Self::YIELDS {
+            if let Some(acquired) = self.try_lock()? {
+                return Ok(Some(acquired));
+            }
+            if attempt < Self::PAUSES { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn check_made(&self) -> io::Result<()> {
+        if self.made.load(Ordering::Acquire) == Self::MADE {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "the lock was never made"))
     }
 
     /// After [`Acquired::OwnerDied`]: what it guards is whole again.
@@ -95,6 +195,36 @@ impl RobustMutex {
         // SAFETY: glibc checks that the caller owns a robust mutex, and refuses otherwise.
         let unlocked = unsafe { libc::pthread_mutex_unlock(self.raw()) };
         assert_eq!(unlocked, 0, "only who holds a lock unlocks it");
+    }
+
+    /// Unlocks it, if the calling thread holds it: a forked child has copies of its parent's guards and none of its locks.
+    /// `false`: it does not.
+    #[inline]
+    pub fn unlock_if_held(&self) -> bool {
+        // SAFETY: as in `unlock`; who has a guard has found it made.
+        unsafe { libc::pthread_mutex_unlock(self.raw()) == 0 }
+    }
+
+    /// Whether some thread of some process holds it, or died holding it. By now it may be otherwise.
+    #[inline]
+    pub fn is_held(&self) -> bool {
+        self.word() != 0
+    }
+
+    /// Whether it is held by a thread of this process, as far as can be told: then its memory must stay mapped, which the
+    /// kernel and glibc reach through that thread's list of locks.
+    pub fn may_be_held_here(&self) -> bool {
+        const TID: u32 = libc::FUTEX_TID_MASK;
+        let tid = self.word() & TID;
+        tid != 0 && std::fs::exists(format!("/proc/self/task/{tid}")).unwrap_or(true)
+    }
+
+    fn word(&self) -> u32 {
+        // SAFETY: glibc's mutex begins with the futex word that the kernel's robust list finds by a fixed offset, which makes
+        // it part of the ABI: the owner's tid, or 0. It lies in this struct, is aligned, valid as zeros before `init`, and
+        // changed by atomic operations alone once others know of it.
+        let word = unsafe { AtomicU32::from_ptr(self.mutex.get().cast()) };
+        word.load(Ordering::Acquire)
     }
 
     fn raw(&self) -> *mut libc::pthread_mutex_t {
@@ -124,10 +254,51 @@ mod tests {
     use super::*;
 
     fn made() -> &'static RobustMutex {
+        made_as(Relock::Waits)
+    }
+
+    fn made_as(relock: Relock) -> &'static RobustMutex {
         let mutex =
             Box::leak(Box::new(RobustMutex { made: AtomicU32::new(0), mutex: UnsafeCell::new(MaybeUninit::zeroed()) }));
-        mutex.init().unwrap();
+        mutex.init_as(relock).unwrap();
         mutex
+    }
+
+    #[test]
+    fn a_deadline_ends_a_wait() {
+        let mutex = made();
+        mutex.lock().unwrap();
+        assert!(mutex.is_held());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                assert_eq!(mutex.try_lock().unwrap(), None);
+                let begun = Instant::now();
+                let deadline = begun + Duration::from_millis(30);
+                assert_eq!(mutex.lock_until(Some(deadline)).unwrap(), None);
+                assert!(begun.elapsed() >= Duration::from_millis(30));
+                assert!(!mutex.unlock_if_held(), "it is not this thread's");
+            });
+        });
+        assert!(mutex.unlock_if_held() && !mutex.is_held());
+        let deadline = Some(Instant::now() + Duration::from_secs(30));
+        assert_eq!(mutex.lock_until(deadline).unwrap(), Some(Acquired::Clean));
+        mutex.unlock();
+    }
+
+    #[test]
+    fn a_second_lock_of_the_same_thread_is_refused_or_counted() {
+        let refused = made_as(Relock::Refused);
+        refused.lock().unwrap();
+        assert_eq!(refused.lock().unwrap_err().kind(), io::ErrorKind::Deadlock);
+        assert_eq!(refused.try_lock().unwrap_err().kind(), io::ErrorKind::Deadlock);
+        refused.unlock();
+        let counts = made_as(Relock::Counts);
+        (0..3).for_each(|_| assert_eq!(counts.lock().unwrap(), Acquired::Clean));
+        (0..3).for_each(|_| {
+            assert!(counts.is_held());
+            counts.unlock();
+        });
+        assert!(!counts.is_held());
     }
 
     #[test]

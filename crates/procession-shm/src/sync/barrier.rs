@@ -1,0 +1,411 @@
+//! A barrier: a number of parties that wait for each other, again and again. A party that is killed breaks it, so that the
+//! others do not wait for ever; so does one whose time is out, and whoever aborts it.
+//!
+//! A party that waits sits in a [`Seat`]; that it lives the kernel tells. A process that has waited once is a party also
+//! while it does not wait: it is registered, with its start time, until it drops its last handle or leaves in an orderly way.
+//! Everything is changed under a robust mutex. Who has arrived is counted anew each time from the seats, so that no death
+//! leaves a count wrong; and who waits looks now and then whether a party has died.
+//!
+//! | step | a death after it leaves |
+//! |---|---|
+//! | **wait** 1. lock | a dead owner: the next to lock breaks the barrier |
+//! | 2. register the process | the same |
+//! | 3. sit down: waiting | the same; with the lock given back, a registered process, and an abandoned seat |
+//! | 4. sleep while the seat says waiting | an abandoned seat: whoever looks, or arrives, breaks the barrier |
+//! | 5. get up | a registered process, which those who wait next find dead: they break it |
+//! | **the last to arrive** 3. each seat := passed, **commit** for its sitter | passed, or broken, for each |
+//! | 4. wake the sitter | a sitter that looks by itself |
+//! | **breaking** 1. the word := broken, **commit** | the same; whoever looks goes on |
+//! | 2. each seat := broken, and wake | the same |
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use procession_sys::identity::Identity;
+use procession_sys::mutex::{Acquired, Relock, RobustMutex};
+use procession_sys::per_process::{PerProcess, fork_generation};
+
+use super::arena::{self, Cell, Handle, Head};
+use super::seat::{FREE, Seat};
+use super::{Refused, spin};
+use crate::fault::{Step, point};
+use crate::gate::Gate;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::segment::{Placed, PlacedArray, Words};
+
+/// Of a seat, besides those that every seat has: all have arrived.
+const PASSED: u32 = 2;
+/// Not all will arrive.
+const BROKEN: u32 = 3;
+
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct BarrierCell {
+    /// Its measure is the number of parties. As many seats follow, then as many members.
+    head: Head,
+    /// 1 while it is broken.
+    broken: AtomicU32,
+    mutex: RobustMutex,
+    /// More come than there are seats: they wait for one here.
+    seats: Gate,
+}
+
+// SAFETY: repr(C); atomics and a process-shared mutex. Zero is a cell that `find` refuses.
+#[allow(unsafe_code, reason = "says that the type is made for sharing")]
+unsafe impl Words for BarrierCell {}
+
+/// A process that has waited.
+#[derive(Debug)]
+#[repr(C)]
+struct Member {
+    /// [`Identity`]; 0 is no member.
+    process: AtomicU64,
+    /// Of it, how many have waited that are not dropped.
+    handles: AtomicU32,
+}
+
+// SAFETY: repr(C), nothing but atomics; zero is no member.
+#[allow(unsafe_code, reason = "says that the type is made for sharing")]
+unsafe impl Words for Member {}
+
+impl Cell for BarrierCell {
+    const KIND: u32 = 9;
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn len(parties: u32) -> Option<usize> {
+        (1..=Barrier::MOST)
+            .contains(&parties)
+            .then(|| members_at(parties as usize) + parties as usize * size_of::<Member>())
+    }
+}
+
+fn members_at(parties: usize) -> usize {
+    size_of::<BarrierCell>() + parties * size_of::<Seat>()
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Barrier(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    cell: Placed<BarrierCell>,
+    seats: PlacedArray<Seat>,
+    members: PlacedArray<Member>,
+    /// The fork generation plus one in which this handle's process became a member by it; 0 if it has not.
+    joined: AtomicU64,
+}
+
+/// Takes this process out of all barriers that it is a member of. Called when it leaves in an orderly way, and no more
+/// waits are to come: without, they would break.
+pub fn leave_barriers() {
+    joined().drain(..).filter_map(|parts| parts.upgrade()).for_each(|parts| parts.resign());
+}
+
+fn joined() -> MutexGuard<'static, Vec<Weak<Parts>>> {
+    static JOINED: PerProcess<Mutex<Vec<Weak<Parts>>>> = PerProcess::new(Mutex::default);
+    JOINED.get().lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Barrier {
+    /// The most parties.
+    pub const MOST: u32 = 65_536;
+
+    /// A new one for this many parties.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses; `InvalidInput` for no party, or more than [`MOST`](Self::MOST).
+    pub fn create(parties: u32) -> io::Result<Barrier> {
+        if !(1..=Self::MOST).contains(&parties) {
+            let text = format!("a barrier of {parties} parties: it has 1 to {}", Self::MOST);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        Barrier::at(arena::make::<BarrierCell>(parties, |cell| cell.mutex.init_as(Relock::Refused))?)
+    }
+
+    /// Waits until all parties do; says which of them this one was, the first being 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Broken`]: a party was killed, or its time was out, or somebody aborted or reset it.
+    /// [`Refused::TimedOut`]: this one's time was out, and it has broken the barrier.
+    pub fn wait(&self, deadline: Option<Instant>) -> Result<u32, Refused> {
+        let parts = &*self.0;
+        let seat = loop {
+            let locked = parts.lock()?;
+            if parts.is_broken() {
+                return Err(Refused::Broken);
+            }
+            self.join(&locked);
+            point(Step::BarrierJoined);
+            if locked.is_anyone_dead() {
+                locked.break_all();
+                return Err(Refused::Broken);
+            }
+            let arrived = parts.waiting();
+            if arrived + 1 == parts.parties() {
+                locked.pass_all();
+                return Ok(arrived);
+            }
+            if let Some(seat) = locked.sit(arrived)? {
+                break seat;
+            }
+            drop(locked);
+            let has_room = || parts.is_broken() || parts.seats.iter().any(|seat| seat.state() == FREE);
+            if !parts.cell.seats.wait_until(deadline, spin(), has_room) {
+                return Err(parts.give_up());
+            }
+        };
+        point(Step::BarrierArrived);
+        let slept = seat.sleep(deadline, || parts.look());
+        let told = match slept {
+            Ok(()) if seat.is_waiting() => parts.lock().map(|locked| {
+                // Under the lock nobody is told what is not seen here.
+                let is_late = seat.is_waiting();
+                if is_late {
+                    seat.tell(BROKEN);
+                    locked.break_all();
+                }
+                if is_late { None } else { Some(seat.state()) }
+            }),
+            Ok(()) => Ok(Some(seat.state())),
+            Err(refused) => Err(refused),
+        };
+        point(Step::BarrierLeft);
+        let arrived = seat.ticket();
+        seat.leave();
+        parts.cell.seats.wake(1);
+        match told? {
+            Some(PASSED) => Ok(arrived),
+            Some(_) => Err(Refused::Broken),
+            None => Err(Refused::TimedOut),
+        }
+    }
+
+    /// Makes it whole and empty; who waits finds it broken.
+    ///
+    /// # Errors
+    ///
+    /// If shared memory is beyond use.
+    pub fn reset(&self) -> Result<(), Refused> {
+        let locked = self.0.lock()?;
+        locked.break_all();
+        self.0.cell.broken.store(0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Breaks it.
+    ///
+    /// # Errors
+    ///
+    /// If shared memory is beyond use.
+    pub fn abort(&self) -> Result<(), Refused> {
+        self.0.lock()?.break_all();
+        Ok(())
+    }
+
+    /// Whether it is broken.
+    pub fn is_broken(&self) -> bool {
+        self.0.is_broken()
+    }
+
+    /// How many it is for.
+    pub fn parties(&self) -> u32 {
+        self.0.parties()
+    }
+
+    /// How many wait now.
+    pub fn waiting(&self) -> u32 {
+        self.0.waiting()
+    }
+
+    /// Registers the process, the first time that it waits by this handle.
+    fn join(&self, _: &Locked<'_>) {
+        let generation = fork_generation() + 1;
+        if self.0.joined.load(Ordering::Relaxed) == generation {
+            return;
+        }
+        let own = Identity::of_self().to_word();
+        let members = &self.0.members;
+        let place = members.iter().find(|member| member.process.load(Ordering::Relaxed) == own);
+        let place = place.or_else(|| members.iter().find(|member| member.process.load(Ordering::Relaxed) == 0));
+        // More processes than parties take turns: those without a place are known while they wait only.
+        let Some(member) = place else { return };
+        let is_new = member.process.load(Ordering::Relaxed) == 0;
+        let handles = if is_new { 0 } else { member.handles.load(Ordering::Relaxed) };
+        member.handles.store(handles + 1, Ordering::Relaxed);
+        member.process.store(own, Ordering::Release);
+        self.0.joined.store(generation, Ordering::Relaxed);
+        register_exit();
+        let mut joined = joined();
+        joined.retain(|parts| parts.strong_count() > 0);
+        joined.push(Arc::downgrade(&self.0));
+    }
+}
+
+/// A process that returns from `main` leaves in an orderly way.
+fn register_exit() {
+    static REGISTERED: AtomicU32 = AtomicU32::new(0);
+    if REGISTERED.swap(1, Ordering::Relaxed) == 0 {
+        // Without it the exit counts as a death: the others are told too much, and not too little.
+        let _ = procession_sys::exit::at_exit(leave_barriers);
+    }
+}
+
+impl Parts {
+    fn lock(&self) -> Result<Locked<'_>, Refused> {
+        let acquired = self.cell.mutex.lock()?;
+        let locked = Locked(self);
+        if acquired == Acquired::OwnerDied {
+            locked.break_all();
+            self.cell.mutex.mark_consistent()?;
+        }
+        Ok(locked)
+    }
+
+    /// A sleeper, now and then: whether a party has died.
+    fn look(&self) -> Result<(), Refused> {
+        // Without the lock: it asks the kernel about each.
+        let own = Identity::of_self();
+        let dead = self.members.iter().filter_map(|member| {
+            let process = Identity::from_word(member.process.load(Ordering::Acquire))?;
+            (process != own && process.has_ended()).then_some((member, process))
+        });
+        let dead: Vec<_> = dead.collect();
+        let locked = self.lock()?;
+        let mut is_broken = locked.is_anyone_dead() || self.is_broken();
+        for (member, process) in dead {
+            is_broken |= member.process.load(Ordering::Relaxed) == process.to_word();
+        }
+        if is_broken {
+            locked.break_all();
+        }
+        Ok(())
+    }
+
+    fn give_up(&self) -> Refused {
+        match self.lock() {
+            Ok(_) if self.is_broken() => Refused::Broken,
+            Ok(locked) => {
+                locked.break_all();
+                Refused::TimedOut
+            }
+            Err(refused) => refused,
+        }
+    }
+
+    /// Takes this process's registration by this handle back.
+    fn resign(&self) {
+        if self.joined.swap(0, Ordering::Relaxed) != fork_generation() + 1 {
+            return;
+        }
+        // Memory that is beyond use has no members.
+        let Ok(_locked) = self.lock() else { return };
+        let own = Identity::of_self().to_word();
+        let Some(member) = self.members.iter().find(|member| member.process.load(Ordering::Relaxed) == own) else {
+            return;
+        };
+        if member.handles.fetch_sub(1, Ordering::Relaxed) == 1 {
+            member.process.store(0, Ordering::Release);
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.cell.broken.load(Ordering::Acquire) != 0
+    }
+
+    fn parties(&self) -> u32 {
+        self.cell.head.measure.load(Ordering::Relaxed)
+    }
+
+    fn waiting(&self) -> u32 {
+        self.seats.iter().filter(|seat| seat.is_waiting()).count() as u32
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.resign();
+        if self.cell.mutex.may_be_held_here() || self.seats.iter().any(Seat::is_taken_here) {
+            std::mem::forget(self.cell.segment().clone());
+        }
+    }
+}
+
+/// The barrier's mutex is held.
+struct Locked<'a>(&'a Parts);
+
+impl<'a> Locked<'a> {
+    fn sit(&self, ticket: u32) -> io::Result<Option<&'a Seat>> {
+        for seat in self.0.seats.iter() {
+            if seat.take(ticket)? {
+                return Ok(Some(seat));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a seat is abandoned by one who waited. One who died on its way out is out.
+    fn is_anyone_dead(&self) -> bool {
+        let mut is_dead = false;
+        for seat in self.0.seats.iter().filter(|seat| seat.take_from_dead()) {
+            is_dead |= seat.is_waiting();
+            seat.leave();
+        }
+        is_dead
+    }
+
+    fn pass_all(&self) {
+        for seat in self.0.seats.iter().filter(|seat| seat.is_waiting()) {
+            seat.tell(PASSED);
+            point(Step::BarrierPassed);
+            seat.wake();
+        }
+    }
+
+    /// Also what an earlier break, whose process died, did not come to.
+    fn break_all(&self) {
+        self.0.cell.broken.store(1, Ordering::Release);
+        point(Step::BarrierBroken);
+        for seat in self.0.seats.iter().filter(|seat| seat.is_waiting()) {
+            seat.tell(BROKEN);
+            seat.wake();
+        }
+        // It is known of these that they died. Once it is reset it does without them.
+        for member in self.0.members.iter() {
+            let process = Identity::from_word(member.process.load(Ordering::Relaxed));
+            if process.is_some_and(Identity::has_ended) {
+                member.process.store(0, Ordering::Release);
+                member.handles.store(0, Ordering::Relaxed);
+            }
+        }
+        self.0.cell.seats.wake(u32::MAX >> 1);
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.cell.mutex.unlock_if_held();
+    }
+}
+
+impl Handle for Barrier {
+    type Cell = BarrierCell;
+
+    fn cell(&self) -> &Placed<BarrierCell> {
+        &self.0.cell
+    }
+
+    fn at(cell: Placed<BarrierCell>) -> io::Result<Self> {
+        let parties = cell.head.measure.load(Ordering::Relaxed) as usize;
+        let (segment, offset) = (cell.segment().clone(), cell.offset());
+        let seats = segment.array(offset + size_of::<BarrierCell>(), parties);
+        let members = segment.array(offset + members_at(parties), parties);
+        Ok(Barrier(Arc::new(Parts { cell, seats, members, joined: AtomicU64::new(0) })))
+    }
+}

@@ -1,0 +1,151 @@
+//! One permit, bound to the process that has it, and given back by anybody: the lock of Python's `multiprocessing`, which
+//! another process or thread may release. That rules out a robust mutex, so the word names the owner, and who waits looks
+//! now and then whether it lives.
+//!
+//! | step | a death after it leaves |
+//! |---|---|
+//! | **acquire** 1. the word: 0 := this process, **commit** | the name of a dead process, which the next to look takes over |
+//! | **release** 1. the word := 0, **commit** | who sleeps looks by itself |
+//! | 2. wake one | nothing |
+//! | **taking over** 1. the word: the dead one := this process, **commit** | as after acquire |
+//!
+//! Taking over is one compare-and-swap from the very process that was found dead, start time and all; it acquires nothing
+//! any more, so its name is there only if nobody else has released or taken it meanwhile.
+
+use std::cell::Cell as Local;
+use std::io;
+use std::time::{Duration, Instant};
+
+use procession_sys::identity::Identity;
+use procession_sys::mutex::Acquired;
+
+use super::arena::{self, Cell, Handle, Head};
+use super::{Refused, spin};
+use crate::fault::{Step, point};
+use crate::gate::Gate;
+use crate::primitive::{AtomicU64, Ordering};
+use crate::segment::{Placed, Words};
+
+/// How long a wait lasts before the owner is looked at, and until it is again. The gate wakes a sleeper for it.
+const LOOK: Duration = Duration::from_millis(150);
+
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct BinaryCell {
+    head: Head,
+    /// [`Identity`] of the process that has it; 0 if none has.
+    owner: AtomicU64,
+    takers: Gate,
+}
+
+// SAFETY: repr(C), nothing but atomics; zero is a cell that `find` refuses.
+#[allow(unsafe_code, reason = "says that the type is made for sharing")]
+unsafe impl Words for BinaryCell {}
+
+impl Cell for BinaryCell {
+    const KIND: u32 = 6;
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn len(_: u32) -> Option<usize> {
+        Some(size_of::<Self>())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct BinarySemaphore {
+    cell: Placed<BinaryCell>,
+}
+
+impl BinarySemaphore {
+    /// A new one, which nobody has.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn create() -> io::Result<BinarySemaphore> {
+        Ok(BinarySemaphore { cell: arena::make::<BinaryCell>(0, |_| Ok(()))? })
+    }
+
+    /// Takes it; waits for who has it until the deadline, or until that process is found dead, which is told once.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::TimedOut`]. It is the answer of a living owner only: it has been looked at.
+    pub fn acquire(&self, deadline: Option<Instant>) -> Result<Acquired, Refused> {
+        if self.replace(0) {
+            return Ok(Acquired::Clean);
+        }
+        let (looked, took_over) = (Local::new(Instant::now()), Local::new(false));
+        let is_had = || {
+            if self.replace(0) {
+                return true;
+            }
+            if looked.get().elapsed() >= LOOK {
+                took_over.set(self.take_over());
+                looked.set(Instant::now());
+            }
+            took_over.get()
+        };
+        if self.cell.takers.wait_until(deadline, spin(), is_had) {
+            return Ok(if took_over.get() { Acquired::OwnerDied } else { Acquired::Clean });
+        }
+        self.try_acquire().ok_or(Refused::TimedOut)
+    }
+
+    /// Takes it if nobody living has it. A failure costs a look at the owner, some microseconds.
+    pub fn try_acquire(&self) -> Option<Acquired> {
+        if self.replace(0) {
+            return Some(Acquired::Clean);
+        }
+        self.take_over().then_some(Acquired::OwnerDied)
+    }
+
+    /// Gives it back, whoever took it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Overflow`] if nobody has it.
+    pub fn release(&self) -> Result<(), Refused> {
+        if self.cell.owner.swap(0, Ordering::AcqRel) == 0 {
+            return Err(Refused::Overflow);
+        }
+        point(Step::BinaryReleased);
+        self.cell.takers.wake(1);
+        Ok(())
+    }
+
+    /// The process that has it.
+    pub fn owner(&self) -> Option<Identity> {
+        Identity::from_word(self.cell.owner.load(Ordering::Acquire))
+    }
+
+    fn take_over(&self) -> bool {
+        let dead = self.owner().filter(|owner| *owner != Identity::of_self() && owner.has_ended());
+        dead.is_some_and(|dead| self.replace(dead.to_word()))
+    }
+
+    fn replace(&self, owner: u64) -> bool {
+        let own = Identity::of_self().to_word();
+        let taken = self.cell.owner.compare_exchange(owner, own, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if taken {
+            point(Step::BinaryTaken);
+        }
+        taken
+    }
+}
+
+impl Handle for BinarySemaphore {
+    type Cell = BinaryCell;
+
+    fn cell(&self) -> &Placed<BinaryCell> {
+        &self.cell
+    }
+
+    fn at(cell: Placed<BinaryCell>) -> io::Result<Self> {
+        Ok(BinarySemaphore { cell })
+    }
+}

@@ -1,0 +1,330 @@
+//! A condition: waiters that are notified, the first that came first, exactly as many as are asked for and wait. It goes
+//! with whatever lock its user has: that is unlocked once the waiter sits, and locked again by the user.
+//!
+//! A waiter sits in a [`Seat`]. What is in the seats is changed under the condition's own robust mutex, which is held for
+//! an instant and never while sleeping; each step is one store, so a death under it leaves nothing to repair.
+//!
+//! | step | a death after it leaves |
+//! |---|---|
+//! | **wait** 1. sit down: waiting, with the next ticket | an abandoned seat, which who notifies or sits down next frees |
+//! | 2. unlock the user's lock | the same |
+//! | 3. sleep while the seat says waiting | the same |
+//! | 4. get up | nothing |
+//! | **notify** 1. the oldest living waiter's seat := notified, **commit** | the notification; the waiter looks by itself |
+//! | 2. wake it | nothing |
+//! | **mending** a seat that is notified and abandoned 1. notify another in its place | both: the next to mend notifies one more |
+//! | 2. free the seat | nothing |
+//!
+//! **No notification is lost.** A waiter sits before it unlocks the user's lock, so whoever changes what is waited for
+//! under that lock finds it seated. Between 1 and 3 a notification changes the word it is about to sleep on, and the sleep
+//! does not begin. One that was given to a waiter that was killed before it took it goes to the next: who notifies
+//! mends, and so does every sleeper that wakes by itself, after 200 ms and then ever more rarely, at the latest after 1.6 s.
+//!
+//! **None is made up.** A waiter gets up notified or when its time is out, which it finds out under the mutex. A signal, or a
+//! sleep that ends for any other reason, is not a notification. (Once, where a process is killed between mending 1 and 2.)
+
+use std::io;
+use std::time::Instant;
+
+use procession_sys::mutex::{Acquired, Relock, RobustMutex};
+
+use super::Refused;
+use super::arena::{self, Cell, Handle, Head};
+use super::seat::Seat;
+use crate::fault::{Step, point};
+use crate::primitive::{AtomicU32, Ordering};
+use crate::segment::{Placed, PlacedArray, Words};
+
+/// How many can wait at once.
+const SEATS: usize = 255;
+
+/// Of a seat, besides those that every seat has: its sitter is notified.
+const NOTIFIED: u32 = 2;
+
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct ConditionCell {
+    head: Head,
+    /// The ticket of the next to sit down.
+    next: AtomicU32,
+    /// No seat from here on was ever taken.
+    used: AtomicU32,
+    mutex: RobustMutex,
+}
+
+// SAFETY: repr(C); atomics and a process-shared mutex. Zero is a cell that `find` refuses.
+#[allow(unsafe_code, reason = "says that the type is made for sharing")]
+unsafe impl Words for ConditionCell {}
+
+impl Cell for ConditionCell {
+    const KIND: u32 = 8;
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn len(_: u32) -> Option<usize> {
+        Some(size_of::<Self>() + SEATS * size_of::<Seat>())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Condition {
+    cell: Placed<ConditionCell>,
+    seats: PlacedArray<Seat>,
+}
+
+impl Condition {
+    /// A new one, at which nobody waits.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn create() -> io::Result<Condition> {
+        Condition::at(arena::make::<ConditionCell>(0, |cell| cell.mutex.init_as(Relock::Refused))?)
+    }
+
+    /// Sits down, has the caller's lock unlocked, and waits to be notified; `false` when the deadline came first. The caller
+    /// locks again, whatever is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Full`], with nothing unlocked; if shared memory is beyond use.
+    pub fn wait(&self, deadline: Option<Instant>, unlock: impl FnOnce()) -> Result<bool, Refused> {
+        let sitting = self.sit()?;
+        point(Step::SeatTaken);
+        unlock();
+        sitting.seat.sleep(deadline, || self.lock()?.mend())?;
+        point(Step::SeatSlept);
+        // Nobody notifies now who is not seen to be.
+        let _locked = self.lock()?;
+        let notified = sitting.seat.state() == NOTIFIED;
+        drop(sitting);
+        Ok(notified)
+    }
+
+    /// Notifies up to `count` of those who wait, in the order in which they came; says how many.
+    ///
+    /// # Errors
+    ///
+    /// If shared memory is beyond use.
+    pub fn notify(&self, count: usize) -> Result<usize, Refused> {
+        let locked = self.lock()?;
+        locked.mend()?;
+        Ok(locked.notify(count))
+    }
+
+    fn sit(&self) -> Result<Sitting<'_>, Refused> {
+        let locked = self.lock()?;
+        let ticket = self.cell.next.fetch_add(1, Ordering::Relaxed);
+        if let Some(sitting) = locked.take_seat(ticket)? {
+            return Ok(sitting);
+        }
+        // Perhaps some are of the dead.
+        locked.mend()?;
+        locked.take_seat(ticket)?.ok_or(Refused::Full { most: SEATS })
+    }
+
+    fn lock(&self) -> Result<Locked<'_>, Refused> {
+        if self.cell.mutex.lock()? == Acquired::OwnerDied {
+            self.cell.mutex.mark_consistent()?;
+        }
+        Ok(Locked(self))
+    }
+}
+
+/// The condition's mutex is held.
+struct Locked<'a>(&'a Condition);
+
+impl<'a> Locked<'a> {
+    fn take_seat(&self, ticket: u32) -> io::Result<Option<Sitting<'a>>> {
+        for (index, seat) in self.0.seats.iter().enumerate() {
+            // Before it is taken, so that a seat is never beyond.
+            self.0.cell.used.fetch_max(index as u32 + 1, Ordering::Relaxed);
+            if seat.take(ticket)? {
+                return Ok(Some(Sitting { seat }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Frees the seats of the dead, and passes on what they had been told.
+    fn mend(&self) -> Result<(), Refused> {
+        for seat in self.used().iter().filter(|seat| seat.take_from_dead()) {
+            if seat.state() == NOTIFIED {
+                self.notify(1);
+                point(Step::SeatPassed);
+            }
+            seat.leave();
+        }
+        Ok(())
+    }
+
+    fn notify(&self, count: usize) -> usize {
+        let next = self.0.cell.next.load(Ordering::Relaxed);
+        let mut waiting: Vec<&Seat> = self.used().iter().filter(|seat| seat.is_waiting()).collect();
+        waiting.sort_by_key(|seat| std::cmp::Reverse(next.wrapping_sub(seat.ticket())));
+        let living = waiting.into_iter().filter(|seat| {
+            let is_dead = seat.take_from_dead();
+            if is_dead {
+                seat.leave();
+            }
+            !is_dead
+        });
+        let notify = |seat: &Seat| {
+            seat.tell(NOTIFIED);
+            point(Step::SeatNotified);
+            seat.wake();
+        };
+        living.take(count).map(notify).count()
+    }
+
+    fn used(&self) -> &[Seat] {
+        let used = self.0.cell.used.load(Ordering::Relaxed) as usize;
+        &self.0.seats[..used.min(SEATS)]
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.cell.mutex.unlock_if_held();
+    }
+}
+
+/// A seat that the calling thread has; it gets up when this is dropped, however that comes.
+struct Sitting<'a> {
+    seat: &'a Seat,
+}
+
+impl Drop for Sitting<'_> {
+    fn drop(&mut self) {
+        self.seat.leave();
+    }
+}
+
+impl Handle for Condition {
+    type Cell = ConditionCell;
+
+    fn cell(&self) -> &Placed<ConditionCell> {
+        &self.cell
+    }
+
+    fn at(cell: Placed<ConditionCell>) -> io::Result<Self> {
+        let seats = cell.segment().array(cell.offset() + size_of::<ConditionCell>(), SEATS);
+        Ok(Condition { cell, seats })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn waiting(condition: &Condition) -> usize {
+        condition.seats.iter().filter(|seat| seat.is_waiting()).count()
+    }
+
+    #[test]
+    fn as_many_are_notified_as_are_asked_for() {
+        let (condition, woken) = (Condition::create().unwrap(), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    assert!(condition.wait(None, || ()).unwrap());
+                    woken.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            while waiting(&condition) < 6 {
+                thread::yield_now();
+            }
+            for count in [1, 2, 3] {
+                let before = woken.load(Ordering::SeqCst);
+                assert_eq!(condition.notify(count).unwrap(), count);
+                while woken.load(Ordering::SeqCst) < before + count {
+                    thread::yield_now();
+                }
+                assert_eq!(waiting(&condition), 6 - woken.load(Ordering::SeqCst));
+            }
+            assert_eq!(condition.notify(1).unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_notification_before_or_without_a_wait_wakes_nobody() {
+        let condition = Condition::create().unwrap();
+        assert_eq!(condition.notify(usize::MAX).unwrap(), 0);
+        let deadline = Instant::now() + Duration::from_millis(10);
+        assert!(!condition.wait(Some(deadline), || ()).unwrap());
+    }
+
+    #[test]
+    fn one_that_comes_between_the_seat_and_the_sleep_is_not_lost() {
+        let condition = Condition::create().unwrap();
+        assert!(condition.wait(None, || assert_eq!(condition.notify(1).unwrap(), 1)).unwrap());
+    }
+
+    #[test]
+    fn no_item_is_left_behind() {
+        const EACH: usize = 2000;
+        let (condition, items) = (Condition::create().unwrap(), Mutex::new(0usize));
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..EACH {
+                        let mut guard = Some(items.lock().unwrap());
+                        while **guard.as_ref().unwrap() == 0 {
+                            assert!(condition.wait(None, || drop(guard.take())).unwrap());
+                            guard = Some(items.lock().unwrap());
+                        }
+                        *guard.unwrap() -= 1;
+                    }
+                });
+                scope.spawn(|| {
+                    for _ in 0..EACH {
+                        *items.lock().unwrap() += 1;
+                        condition.notify(1).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(*items.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn what_a_dead_waiter_was_told_goes_to_the_next() {
+        let condition = Condition::create().unwrap();
+        // A thread that ends in its seat, as one that is killed.
+        let die = |state: u32| {
+            thread::scope(|scope| {
+                let sit = || {
+                    let sitting = condition.sit().unwrap();
+                    sitting.seat.tell(state);
+                    std::mem::forget(sitting);
+                };
+                scope.spawn(sit).join().unwrap();
+            });
+        };
+        die(super::super::seat::WAITING);
+        die(NOTIFIED);
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| condition.wait(None, || ()).unwrap());
+            assert!(waiter.join().unwrap(), "it looks by itself");
+        });
+        assert_eq!(condition.notify(5).unwrap(), 0, "the dead take nothing");
+    }
+
+    #[test]
+    fn there_is_a_place_for_as_many_as_it_says() {
+        let condition = Condition::create().unwrap();
+        let seats: Vec<_> = (0..SEATS).map(|_| condition.sit().unwrap()).collect();
+        let full = condition.wait(None, || panic!("nothing is unlocked"));
+        assert!(matches!(full, Err(Refused::Full { most: SEATS })));
+        drop(seats);
+        assert!(condition.sit().is_ok());
+    }
+}
