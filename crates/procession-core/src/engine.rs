@@ -123,6 +123,8 @@ impl Engine {
 /// Runs in the thread that exits; in forked children the bootstrap calls it, since they leave by `_exit`.
 pub(crate) fn leave() {
     const PATIENCE: Duration = Duration::from_millis(500);
+    // Who leaves in an orderly way breaks no barrier.
+    crate::sync::leave_barriers();
     // Whoever starts processes in another thread, such as a pool that misses its workers, is to stop.
     engine().leaving.store(true, Ordering::SeqCst);
     drop(engine().starting());

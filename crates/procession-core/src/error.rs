@@ -132,6 +132,21 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// Who held it died, and what it guards may be half-changed.
+    #[error(
+        "the owner of this {what} died holding it, and what it guards may be half-changed: make that whole, then \
+         recover() the {what} from this error"
+    )]
+    OwnerDied {
+        /// Which kind of lock.
+        what: &'static str,
+    },
+    /// A barrier that not all parties will reach.
+    #[error(
+        "the barrier is broken: a party was killed, ran out of its time, or had it aborted or reset; reset() makes it \
+         whole once nobody waits for the others any more"
+    )]
+    BarrierBroken,
 }
 
 impl Error {

@@ -14,6 +14,7 @@
 //! | [`engine`] | what one process has of its own: identity, children, fork server, exit |
 //! | [`handle`] | fds that travel inside of arguments |
 //! | [`queue`] | frames from any process to any process |
+//! | [`sync`] | locks, semaphores, conditions, events and barriers between processes |
 //! | [`supervisor`] | the one thread that waits for deaths |
 //! | [`pool`] | workers over one shared segment |
 
@@ -28,6 +29,7 @@ pub mod preparation;
 pub mod queue;
 pub mod start;
 pub mod supervisor;
+pub mod sync;
 mod wire;
 
 pub use error::{Error, Result};

@@ -144,6 +144,16 @@ impl Error {
         matches!(*self.0, Kind::Unencodable { .. })
     }
 
+    /// Who held the lock died holding it: see [`LockError`](crate::sync::LockError), which can recover it.
+    pub fn is_owner_died(&self) -> bool {
+        matches!(self.engine(), Some(Engine::OwnerDied { .. }))
+    }
+
+    /// The [`Barrier`](crate::sync::Barrier) is broken, and was not made whole by a reset.
+    pub fn is_barrier_broken(&self) -> bool {
+        matches!(self.engine(), Some(Engine::BarrierBroken))
+    }
+
     /// The process that failed, or the worker that was lost.
     pub fn pid(&self) -> Option<u32> {
         match &*self.0 {

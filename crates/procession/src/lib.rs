@@ -48,7 +48,8 @@
 //!
 //! # Between processes
 //!
-//! A [`Queue`] carries items from any process to any other. It travels to a child as (part of) its argument.
+//! A [`Queue`] carries items from any process to any other. The locks, semaphores, conditions, events and barriers of [`sync`]
+//! are those of threads, between processes. All travel to a child as (part of) its argument.
 //!
 //! # When something dies
 //!
@@ -75,6 +76,7 @@ mod message;
 pub mod pool;
 pub mod process;
 pub mod queue;
+pub mod sync;
 mod task;
 
 pub use context::{Context, StartMethod, set_executable, set_start_method, start_method};

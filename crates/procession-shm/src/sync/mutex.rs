@@ -61,6 +61,11 @@ impl<T: Pod> Mutex<T> {
         Ok(self.lock.try_lock()?.map(|acquired| (self.guard(), acquired)))
     }
 
+    /// Whether somebody holds it. By now it may be otherwise.
+    pub fn is_held(&self) -> bool {
+        self.lock.is_held()
+    }
+
     fn guard(&self) -> MutexGuard<'_, T> {
         MutexGuard { mutex: self, generation: fork_generation(), not_send: PhantomData }
     }
