@@ -3,6 +3,8 @@
 //! Each step has a scenario: what is there before, what the child does until it dies at the step, and what must be true
 //! then. A step that the child does not reach fails its scenario, and so does a step without one.
 
+mod sync_faults;
+
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -55,6 +57,7 @@ fn scenario(step: Step, nth: u32) {
         StreamPiece => streaming_in_pieces(nth),
         GateFlagged | GateWoken => sleeping(step, nth),
         GateBumped => waking(nth),
+        of_sync => sync_faults::scenario(of_sync, nth),
     }
 }
 
