@@ -49,7 +49,7 @@ impl RobustMutex {
     const MADE: u32 = 1;
 
     // A hold is some 100 ns, a sleep 50 us: look again before sleeping.
-    const PAUSES: u32 = 32;
+    const LOOKS: u32 = 6;
     const YIELDS: u32 = 8;
 
     /// Makes it, once. A thread that locks it twice waits for ever.
@@ -157,13 +157,24 @@ impl RobustMutex {
         }
     }
 
-    /// Looks again for as long as a hold may last.
+    /// Looks again for as long as a hold may last. It looks at the word, as each attempt would take its cache line away from
+    /// the holder.
     fn spin(&self) -> io::Result<Option<Acquired>> {
-        for attempt in 0..Self::PAUSES + Self::YIELDS {
-            if let Some(acquired) = self.try_lock()? {
+        if let Some(acquired) = self.try_lock()? {
+            return Ok(Some(acquired));
+        }
+        for attempt in 0..Self::LOOKS + Self::YIELDS {
+            if self.word() & libc::FUTEX_TID_MASK == 0
+                && let Some(acquired) = self.try_lock()?
+            {
                 return Ok(Some(acquired));
             }
-            if attempt < Self::PAUSES { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if attempt < Self::LOOKS {
+                // Ever longer, so that who is in possession gets on: a lock that changes hands each time is slow.
+                (0..1 << attempt).for_each(|_| std::hint::spin_loop());
+            } else {
+                std::thread::yield_now();
+            }
         }
         Ok(None)
     }
@@ -214,8 +225,7 @@ impl RobustMutex {
     /// Whether it is held by a thread of this process, as far as can be told: then its memory must stay mapped, which the
     /// kernel and glibc reach through that thread's list of locks.
     pub fn may_be_held_here(&self) -> bool {
-        const TID: u32 = libc::FUTEX_TID_MASK;
-        let tid = self.word() & TID;
+        let tid = self.word() & libc::FUTEX_TID_MASK;
         tid != 0 && std::fs::exists(format!("/proc/self/task/{tid}")).unwrap_or(true)
     }
 

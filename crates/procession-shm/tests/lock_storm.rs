@@ -1,0 +1,173 @@
+//! Random SIGKILLs over processes that hold and wait for locks: nobody is ever in with another, what the dead leave half
+//! done is told, and nobody hangs.
+//!
+//! `KILL_STORM_SEED` replays a run's choices (the instants are the machine's), `KILL_STORM_SECONDS` lengthens it.
+
+use std::time::{Duration, Instant};
+
+use procession_shm::sync::{Acquired, BinarySemaphore, Condition, Event, Mutex, RwLock};
+use procession_sys::Signal;
+use procession_sys::fork::fork;
+use procession_sys::pidfd::PidFd;
+use procession_sys::thread::spawn_engine_thread;
+
+const PROCESSES: usize = 5;
+const DONE: i32 = 7;
+
+fn main() {
+    let seconds = number_from("KILL_STORM_SECONDS").unwrap_or(2);
+    let seed = number_from("KILL_STORM_SEED").unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        now.as_nanos() as u64
+    });
+    println!("seed {seed}, {seconds} s");
+    let limit = Duration::from_secs(seconds + 30);
+    spawn_engine_thread("watchdog", move || {
+        std::thread::sleep(limit);
+        eprintln!("lock_storm hangs: seed {seed}");
+        std::process::exit(101);
+    })
+    .unwrap();
+    storm(seed | 1, Duration::from_secs(seconds));
+}
+
+fn number_from(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+fn storm(mut random: u64, length: Duration) {
+    let mut choose = |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    let shared = Shared::new();
+    let mut processes: Vec<PidFd> = (0..PROCESSES).map(|_| shared.start()).collect();
+    let (end, mut kills) = (Instant::now() + length, 0);
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_micros(choose(3000)));
+        let victim = choose(PROCESSES as u64) as usize;
+        processes[victim].signal(Signal::KILL).unwrap();
+        let status = processes[victim].reap().unwrap();
+        assert_eq!(status.signal(), Some(9), "it was killed, and had not failed: {status}");
+        kills += 1;
+        processes[victim] = shared.start();
+    }
+    shared.stop.set();
+    for process in processes {
+        assert_eq!(process.reap().unwrap().code(), DONE, "it comes to its end");
+    }
+    let [rounds, same, _] = shared.lock_mutex();
+    assert_eq!(rounds, same);
+    let deaths = *shared.deaths.lock(None).unwrap_or_else(|error| panic!("{error}")).0;
+    println!("{kills} kills, {deaths} of them of owners, {rounds} rounds");
+    assert!(
+        kills > 50 && deaths > 5 && rounds > 500,
+        "{kills} kills, {deaths} of owners, {rounds} rounds: too few to tell"
+    );
+}
+
+struct Shared {
+    /// Twice the same number, and whether somebody is in.
+    mutex: Mutex<[u64; 3]>,
+    rwlock: RwLock<[u64; 2]>,
+    binary: BinarySemaphore,
+    /// Locked by who has the binary semaphore, and so never found locked.
+    inside: Mutex<u8>,
+    condition: Condition,
+    deaths: Mutex<u64>,
+    stop: Event,
+}
+
+impl Shared {
+    fn new() -> Shared {
+        Shared {
+            mutex: Mutex::create([0; 3]).unwrap(),
+            rwlock: RwLock::create([0; 2]).unwrap(),
+            binary: BinarySemaphore::create().unwrap(),
+            inside: Mutex::create(0).unwrap(),
+            condition: Condition::create().unwrap(),
+            deaths: Mutex::create(0).unwrap(),
+            stop: Event::create().unwrap(),
+        }
+    }
+
+    fn start(&self) -> PidFd {
+        fork(None, || {
+            for round in 0u64.. {
+                if self.stop.is_set() {
+                    break;
+                }
+                self.lock_mutex();
+                self.read_or_write(round);
+                self.take_binary();
+                self.wait_or_notify(round);
+            }
+            DONE
+        })
+        .unwrap()
+    }
+
+    fn lock_mutex(&self) -> [u64; 3] {
+        let (mut all, acquired) = self.mutex.lock(None).unwrap();
+        if acquired == Acquired::OwnerDied {
+            *all = [all[0]; 3];
+            all[2] = 0;
+            all.recover();
+            let (mut deaths, acquired) = self.deaths.lock(None).unwrap();
+            if acquired == Acquired::OwnerDied {
+                deaths.recover();
+            }
+            *deaths += 1;
+        }
+        assert!(all[0] == all[1] && all[2] == 0, "somebody else is in: {all:?}");
+        all[2] = 1;
+        all[0] += 1;
+        linger();
+        all[1] += 1;
+        all[2] = 0;
+        *all
+    }
+
+    fn read_or_write(&self, round: u64) {
+        if round % 4 != 0 {
+            let (pair, acquired) = self.rwlock.read(None).unwrap();
+            assert!(acquired == Acquired::OwnerDied || pair[0] == pair[1], "a writer is in");
+            return;
+        }
+        let (mut pair, acquired) = self.rwlock.write(None).unwrap();
+        if acquired == Acquired::OwnerDied {
+            pair[1] = pair[0];
+            pair.recover();
+        }
+        assert_eq!(pair[0], pair[1], "another writer is in");
+        pair[0] += 1;
+        linger();
+        pair[1] += 1;
+    }
+
+    fn take_binary(&self) {
+        let acquired = self.binary.acquire(None).unwrap();
+        let (guard, was_dead) = self.inside.try_lock().unwrap().expect("nobody else is in");
+        assert!(was_dead == Acquired::Clean || acquired == Acquired::OwnerDied, "a death inside is told outside");
+        guard.recover();
+        linger();
+        drop(guard);
+        self.binary.release().unwrap();
+    }
+
+    fn wait_or_notify(&self, round: u64) {
+        if round % 16 == 0 {
+            let soon = Some(Instant::now() + Duration::from_millis(1));
+            self.condition.wait(soon, || ()).unwrap();
+        } else if round % 4 == 1 {
+            self.condition.notify(2).unwrap();
+        }
+    }
+}
+
+/// A hold long enough to be killed in.
+fn linger() {
+    (0..200).for_each(|turn| drop(std::hint::black_box(turn.to_string())));
+}
