@@ -11,7 +11,10 @@ use procession_sys::fork::fork;
 use procession_sys::pidfd::PidFd;
 use procession_sys::thread::spawn_engine_thread;
 
-const PROCESSES: usize = 5;
+/// The first of them take turns at the locks, the others at the binary semaphore, whose dead owner is found after a while: they
+/// are killed less often, or nobody would live to find it.
+const LOCKERS: usize = 4;
+const PROCESSES: usize = LOCKERS + 2;
 const DONE: i32 = 7;
 
 fn main() {
@@ -43,16 +46,18 @@ fn storm(mut random: u64, length: Duration) {
         random % below
     };
     let shared = Shared::new();
-    let mut processes: Vec<PidFd> = (0..PROCESSES).map(|_| shared.start()).collect();
+    let mut processes: Vec<PidFd> = (0..PROCESSES).map(|index| shared.start(index)).collect();
     let (end, mut kills) = (Instant::now() + length, 0);
     while Instant::now() < end {
         std::thread::sleep(Duration::from_micros(choose(3000)));
-        let victim = choose(PROCESSES as u64) as usize;
+        let is_locker = choose(128) != 0;
+        let (from, number) = if is_locker { (0, LOCKERS) } else { (LOCKERS, PROCESSES - LOCKERS) };
+        let victim = from + choose(number as u64) as usize;
         processes[victim].signal(Signal::KILL).unwrap();
         let status = processes[victim].reap().unwrap();
         assert_eq!(status.signal(), Some(9), "it was killed, and had not failed: {status}");
         kills += 1;
-        processes[victim] = shared.start();
+        processes[victim] = shared.start(victim);
     }
     shared.stop.set();
     for process in processes {
@@ -93,15 +98,18 @@ impl Shared {
         }
     }
 
-    fn start(&self) -> PidFd {
+    fn start(&self, index: usize) -> PidFd {
         fork(None, || {
             for round in 0u64.. {
                 if self.stop.is_set() {
                     break;
                 }
+                if index >= LOCKERS {
+                    self.take_binary();
+                    continue;
+                }
                 self.lock_mutex();
                 self.read_or_write(round);
-                self.take_binary();
                 self.wait_or_notify(round);
             }
             DONE
@@ -131,7 +139,7 @@ impl Shared {
     }
 
     fn read_or_write(&self, round: u64) {
-        if round % 4 != 0 {
+        if !round.is_multiple_of(4) {
             let (pair, acquired) = self.rwlock.read(None).unwrap();
             assert!(acquired == Acquired::OwnerDied || pair[0] == pair[1], "a writer is in");
             return;
@@ -158,7 +166,7 @@ impl Shared {
     }
 
     fn wait_or_notify(&self, round: u64) {
-        if round % 16 == 0 {
+        if round.is_multiple_of(16) {
             let soon = Some(Instant::now() + Duration::from_millis(1));
             self.condition.wait(soon, || ()).unwrap();
         } else if round % 4 == 1 {

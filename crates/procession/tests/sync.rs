@@ -220,7 +220,7 @@ fn main() {
         assert!(after - before <= 2, "{} fds more", after - before);
         let guards: Vec<_> = locks.iter().step_by(1000).map(|lock| lock.lock().unwrap()).collect();
         assert_eq!(guards.len(), 100);
-        let mut child = Process::fork(|| locks.iter().filter(|lock| lock.try_lock().unwrap().is_some()).count() as u64);
+        let child = Process::fork(|| locks.iter().filter(|lock| lock.try_lock().unwrap().is_some()).count() as u64);
         assert_eq!(child.start().unwrap().join().unwrap(), 100_000 - 100);
     }));
     trials.push(trial("a_thread_does_not_wait_for_itself", || {

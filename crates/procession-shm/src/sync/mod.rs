@@ -1,5 +1,5 @@
 //! Synchronisation between processes: what every process that has a handle may lock, take, set or wait for. Used through
-//! the faces, in any process and any thread of it; each is a cell of an [arena](arena), which many share.
+//! the faces, in any process and any thread of it; each is a cell of an [`arena`], which many share.
 //!
 //! | room | what it is | when its owner, or who waits, is killed |
 //! |---|---|---|
