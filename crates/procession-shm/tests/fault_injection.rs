@@ -55,6 +55,7 @@ fn scenario(step: Step, nth: u32) {
         StreamPiece => streaming_in_pieces(nth),
         GateFlagged | GateWoken => sleeping(step, nth),
         GateBumped => waking(nth),
+        step => unreachable!("{step:?} is no step of a structure"),
     }
 }
 

@@ -49,6 +49,8 @@
 //! # Between processes
 //!
 //! A [`Queue`] carries items from any process to any other. It travels to a child as (part of) its argument.
+//! [`SharedMemory`] is bytes that processes have in common, with a name if other programs are to find it;
+//! [`SharedArray`] and [`SharedValue`] give them a type. [`share`] puts a value there once, for any number of processes.
 //!
 //! # When something dies
 //!
@@ -75,6 +77,10 @@ mod message;
 pub mod pool;
 pub mod process;
 pub mod queue;
+mod shared;
+mod shared_array;
+mod shared_memory;
+mod shared_value;
 mod task;
 
 pub use context::{Context, StartMethod, set_executable, set_start_method, start_method};
@@ -82,8 +88,12 @@ pub use current::{ActiveChild, CurrentProcess, ParentProcess, active_children, c
 pub use error::{Error, Result};
 pub use pool::{AsyncResult, Pool};
 pub use process::Process;
-pub use procession_core::{ThreadsAtFork, available_parallelism};
+pub use procession_core::{Atomic, RawMemory, ThreadsAtFork, available_parallelism};
 pub use queue::Queue;
+pub use shared::{Shared, share};
+pub use shared_array::SharedArray;
+pub use shared_memory::SharedMemory;
+pub use shared_value::{Integer, SharedValue};
 
 /// Makes this program able to start processes of itself: call it first in `main`.
 ///
