@@ -38,7 +38,7 @@
 //!
 //! | killed at | what is lost |
 //! |---|---|
-//! | its start, before it says that it is ready | nothing: it is started again |
+//! | its start, before it says that it is ready (`TrackerBegun`) | nothing: it is started again |
 //! | any moment later | nothing, if a process of the program uses a name again: that finds the link broken, starts another, and tells it the names that it has made itself |
 //! | the same, and everybody dies before that | the names stay, to be unlinked by hand |
 //! | after the program's end (`TrackerHeard`, `TrackerAlone`, `TrackerUnlinked`) | the names not dealt with stay |
@@ -63,7 +63,7 @@ use crate::{Error, Result};
 
 const TRIES: usize = 3;
 
-/// How often names that are still in use are looked at, once the program is gone.
+/// How often names that other programs use are looked at, once this one is gone.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 const REGISTER: u8 = 1;
@@ -215,8 +215,7 @@ impl Name {
 
 /// The tracker's life, in the tracker. Returns its exit code.
 pub(crate) fn serve(names: Link) -> i32 {
-    let ready = session::leave().and_then(|()| names.send(&[IoSlice::new(b"ready")], &[]));
-    let left = ready.and_then(|()| listen(&names));
+    let left = session::leave().and_then(|()| listen(&names));
     drop(names);
     match left {
         Ok(left) => {
@@ -235,6 +234,8 @@ pub(crate) fn serve(names: Link) -> i32 {
 
 /// Listens until the last process of the program is gone. Gives the names that are left.
 fn listen(names: &Link) -> io::Result<HashMap<Identity, String>> {
+    point(Step::TrackerBegun);
+    names.send(&[IoSlice::new(b"ready")], &[])?;
     let mut known = HashMap::new();
     while let Some(message) = names.recv(None)? {
         point(Step::TrackerHeard);
@@ -248,14 +249,19 @@ fn listen(names: &Link) -> io::Result<HashMap<Identity, String>> {
 }
 
 fn unlink_all(mut left: HashMap<Identity, String>) {
+    // The program's last process may still be closing its files.
+    let mut pause = Duration::from_millis(1);
     loop {
         left.retain(|identity, name| is_in_use(name, *identity));
         if left.is_empty() {
             return;
         }
-        // From here on it waits for other programs, and nobody is to wait for the end of what it could write.
-        session::leave_stderr();
-        std::thread::sleep(INTERVAL);
+        if pause == INTERVAL {
+            // It waits for other programs, and nobody is to wait for the end of what it could write.
+            session::leave_stderr();
+        }
+        std::thread::sleep(pause);
+        pause = INTERVAL.min(pause * 2);
     }
 }
 

@@ -67,6 +67,8 @@ pub enum Step {
     NameUnlinked,
     /// Name: the tracker has been told of that.
     NameForgotten,
+    /// Tracker: it is there, and nobody knows yet.
+    TrackerBegun,
     /// Tracker: a message is taken off its link, nothing is done.
     TrackerHeard,
     /// Tracker: the last process of the program is gone.
@@ -77,12 +79,13 @@ pub enum Step {
 
 impl Step {
     /// The steps of a name and its tracker, which are the engine's to die at.
-    pub const OF_NAMES: [Step; 8] = [
+    pub const OF_NAMES: [Step; 9] = [
         Step::NameMade,
         Step::NameRegistered,
         Step::NameLinked,
         Step::NameUnlinked,
         Step::NameForgotten,
+        Step::TrackerBegun,
         Step::TrackerHeard,
         Step::TrackerAlone,
         Step::TrackerUnlinked,
