@@ -83,8 +83,9 @@ impl Elements {
     #[inline]
     pub fn load(&self, index: usize, out: &mut [u8]) {
         let at = self.place(index, out.len());
-        if out.len() == self.size && self.size <= 8 && self.size.is_power_of_two() {
-            return by_unit!(self.size, load_one(self, at, out));
+        // The callers know this length when they are compiled, and with it the unit.
+        if matches!(out.len(), 1 | 2 | 4 | 8) && out.len() == self.size {
+            return by_unit!(out.len(), load_one(self, at, out));
         }
         by_unit!(self.size, load_all(self, at, out));
     }
@@ -97,8 +98,8 @@ impl Elements {
     #[inline]
     pub fn store(&self, index: usize, bytes: &[u8]) {
         let at = self.place(index, bytes.len());
-        if bytes.len() == self.size && self.size <= 8 && self.size.is_power_of_two() {
-            return by_unit!(self.size, store_one(self, at, bytes));
+        if matches!(bytes.len(), 1 | 2 | 4 | 8) && bytes.len() == self.size {
+            return by_unit!(bytes.len(), store_one(self, at, bytes));
         }
         by_unit!(self.size, store_all(self, at, bytes));
     }
@@ -111,7 +112,7 @@ impl Elements {
     #[inline]
     pub fn compare_exchange(&self, index: usize, expected: &mut [u8], new: &[u8]) -> bool {
         let at = self.single(index, new.len());
-        by_unit!(self.size, exchange(self, at, expected, new))
+        by_unit!(new.len(), exchange(self, at, expected, new))
     }
 
     /// Adds to the element, a whole number that wraps around, and gives what it was.
@@ -122,7 +123,7 @@ impl Elements {
     #[inline]
     pub fn fetch_add(&self, index: usize, value: &mut [u8]) {
         let at = self.single(index, value.len());
-        by_unit!(self.size, add(self, at, value));
+        by_unit!(value.len(), add(self, at, value));
     }
 
     /// Where elements lie that have so many bytes together.
@@ -141,7 +142,7 @@ impl Elements {
     #[inline]
     fn single(&self, index: usize, bytes: usize) -> usize {
         assert!(
-            bytes == self.size && bytes <= 8 && bytes.is_power_of_two(),
+            bytes == self.size && matches!(bytes, 1 | 2 | 4 | 8),
             "one element of 1, 2, 4 or 8 bytes can be exchanged, and not {bytes} bytes of elements of {}",
             self.size
         );

@@ -76,8 +76,14 @@ impl Memory {
         {
             first.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[skip..][..first.len()]);
         }
-        for (bytes, word) in rest.chunks_mut(WORD).zip(words) {
-            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[..bytes.len()]);
+        let (whole, last) = rest.as_chunks_mut::<WORD>();
+        for (bytes, word) in whole.iter_mut().zip(words.by_ref()) {
+            *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        if !last.is_empty()
+            && let Some(word) = words.next()
+        {
+            last.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[..last.len()]);
         }
         fence(Ordering::Acquire);
     }
@@ -98,11 +104,14 @@ impl Memory {
         {
             replace(word, skip, first);
         }
-        for (bytes, word) in rest.chunks(WORD).zip(words) {
-            match bytes.try_into() {
-                Ok(whole) => word.store(u64::from_ne_bytes(whole), Ordering::Relaxed),
-                Err(_) => replace(word, 0, bytes),
-            }
+        let (whole, last) = rest.as_chunks::<WORD>();
+        for (bytes, word) in whole.iter().zip(words.by_ref()) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        if !last.is_empty()
+            && let Some(word) = words.next()
+        {
+            replace(word, 0, last);
         }
     }
 

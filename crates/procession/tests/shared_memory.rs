@@ -163,10 +163,9 @@ fn main() {
         assert_eq!((signed.fetch_sub(0, 5), signed.get(0), signed.update(2, |x| x * 9)), (-1, -6, 1));
         assert_eq!(signed.to_vec(), [-6, 0, 9]);
         assert!(SharedArray::<u8>::new(0).unwrap_err().is_invalid());
-        for outside in
-            [|array: &SharedArray<i16>| drop(array.get(3)), |array: &SharedArray<i16>| array.write(2, &[1, 2])]
-        {
-            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| outside(&signed))).is_err());
+        let outside: [fn(&SharedArray<i16>); 2] = [|array| array.set(3, 0), |array| array.write(2, &[1, 2])];
+        for act in outside {
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| act(&signed))).is_err());
         }
         let odd = SharedArray::<[u8; 7]>::from_slice(&[[9; 7]; 3]).unwrap();
         let sum = |odd: SharedArray<[u8; 7]>| odd.to_vec().into_iter().flatten().map(u32::from).sum::<u32>();

@@ -22,7 +22,7 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [_, "makes", method] => makes(Context::new(method.parse().unwrap())),
         [_, "attaches", name] => attaches(name),
-        [_, "returns"] => drop(print(&[SharedMemory::create_named(100).unwrap().name().unwrap()])),
+        [_, "returns"] => print(&[SharedMemory::create_named(100).unwrap().name().unwrap()]),
         _ => test(),
     }
 }
