@@ -81,6 +81,7 @@ impl Elements {
     ///
     /// If they are not there, or `out` is not of whole elements.
     #[inline]
+    #[track_caller]
     pub fn load(&self, index: usize, out: &mut [u8]) {
         let at = self.place(index, out.len());
         // The callers know this length when they are compiled, and with it the unit.
@@ -96,6 +97,7 @@ impl Elements {
     ///
     /// As [`load`](Elements::load).
     #[inline]
+    #[track_caller]
     pub fn store(&self, index: usize, bytes: &[u8]) {
         let at = self.place(index, bytes.len());
         if matches!(bytes.len(), 1 | 2 | 4 | 8) && bytes.len() == self.size {
@@ -110,6 +112,7 @@ impl Elements {
     ///
     /// If it is not there, or elements are not of 1, 2, 4 or 8 bytes.
     #[inline]
+    #[track_caller]
     pub fn compare_exchange(&self, index: usize, expected: &mut [u8], new: &[u8]) -> bool {
         let at = self.single(index, new.len());
         by_unit!(new.len(), exchange(self, at, expected, new))
@@ -121,6 +124,7 @@ impl Elements {
     ///
     /// As [`compare_exchange`](Elements::compare_exchange).
     #[inline]
+    #[track_caller]
     pub fn fetch_add(&self, index: usize, value: &mut [u8]) {
         let at = self.single(index, value.len());
         by_unit!(value.len(), add(self, at, value));
@@ -128,6 +132,7 @@ impl Elements {
 
     /// Where elements lie that have so many bytes together.
     #[inline]
+    #[track_caller]
     fn place(&self, index: usize, bytes: usize) -> usize {
         let mut count = 1;
         if bytes != self.size {
@@ -140,6 +145,7 @@ impl Elements {
     }
 
     #[inline]
+    #[track_caller]
     fn single(&self, index: usize, bytes: usize) -> usize {
         assert!(
             bytes == self.size && matches!(bytes, 1 | 2 | 4 | 8),

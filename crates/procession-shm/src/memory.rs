@@ -4,7 +4,7 @@
 //! What others change at any moment is no `&[u8]`, which promises that nobody does. So every safe access is atomic: the
 //! memory is seen as words of 8 bytes, and a part of a word is read out of the whole, and written by exchanging the
 //! whole. All of them are of one size at one place, since the language has no meaning for atomics of different sizes that
-//! race. Bytes cost no more so than copying words does; a word is never seen torn.
+//! race. Copying is as quick that way as any other; a word is never seen torn.
 //!
 //! [`RawMemory`] has the rest: pointers and slices for who can vouch for the others.
 

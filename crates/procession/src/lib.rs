@@ -83,6 +83,8 @@ mod shared_memory;
 mod shared_value;
 mod task;
 
+#[doc(no_inline)]
+pub use bytemuck::Pod;
 pub use context::{Context, StartMethod, set_executable, set_start_method, start_method};
 pub use current::{ActiveChild, CurrentProcess, ParentProcess, active_children, current_process, parent_process};
 pub use error::{Error, Result};

@@ -77,6 +77,7 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// If there is none, as a slice does.
     #[inline]
+    #[track_caller]
     pub fn get(&self, index: usize) -> T {
         let mut value = T::zeroed();
         self.elements.load(index, bytes_of_mut(&mut value));
@@ -89,6 +90,7 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// As [`get`](SharedArray::get).
     #[inline]
+    #[track_caller]
     pub fn set(&self, index: usize, value: T) {
         self.elements.store(index, bytes_of(&value));
     }
@@ -108,6 +110,7 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// As [`get`](SharedArray::get).
     #[inline]
+    #[track_caller]
     pub fn update(&self, index: usize, mut change: impl FnMut(T) -> T) -> T {
         const { assert!(matches!(size_of::<T>(), 1 | 2 | 4 | 8), "only 1, 2, 4 or 8 bytes are changed in one") };
         let mut value = self.get(index);
@@ -124,6 +127,7 @@ impl<T: Pod> SharedArray<T> {
     /// # Panics
     ///
     /// If there are not as many.
+    #[track_caller]
     pub fn read(&self, start: usize, out: &mut [T]) {
         self.elements.load(start, cast_slice_mut(out));
     }
@@ -133,6 +137,7 @@ impl<T: Pod> SharedArray<T> {
     /// # Panics
     ///
     /// As [`read`](SharedArray::read).
+    #[track_caller]
     pub fn write(&self, start: usize, elements: &[T]) {
         self.elements.store(start, cast_slice(elements));
     }
@@ -142,6 +147,7 @@ impl<T: Pod> SharedArray<T> {
     /// # Panics
     ///
     /// If `elements` are not as many, as a slice does.
+    #[track_caller]
     pub fn copy_from_slice(&self, elements: &[T]) {
         assert_eq!(elements.len(), self.len(), "the elements and the array are of one length");
         self.write(0, elements);
@@ -171,6 +177,7 @@ impl<T: Integer> SharedArray<T> {
     ///
     /// As [`get`](SharedArray::get).
     #[inline]
+    #[track_caller]
     pub fn fetch_add(&self, index: usize, value: T) -> T {
         let mut value = value;
         self.elements.fetch_add(index, bytes_of_mut(&mut value));
@@ -183,6 +190,7 @@ impl<T: Integer> SharedArray<T> {
     ///
     /// As [`get`](SharedArray::get).
     #[inline]
+    #[track_caller]
     pub fn fetch_sub(&self, index: usize, value: T) -> T {
         self.fetch_add(index, value.negated())
     }

@@ -35,6 +35,8 @@ fn test() -> ! {
             program.told.iter().cloned().partition(|word| word.parse::<u32>().is_err());
         assert!(names.len() == 5 && names.iter().all(|name| path(name).exists()), "{:?}", program.told);
         let tracker = program.tracker();
+        let others = pids.iter().map(|pid| pid.parse().unwrap()).filter(|pid| *pid != program.process.id());
+        assert!(others.flat_map(|pid| children_of_named(pid, "tracker")).next().is_none(), "all share the one");
         for pid in pids {
             // The first death takes others along.
             let _ = PidFd::open(pid.parse().unwrap()).map(|process| process.signal(Signal::KILL));
