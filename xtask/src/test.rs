@@ -20,7 +20,7 @@ const fn step(name: &'static str, arguments: &'static [&'static str]) -> Step {
     Step { name, arguments, flags: None, docs: "" }
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     step("formatting", &["fmt", "--all", "--check"]),
     step("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     Step { docs: "-D warnings", ..step("docs", &["doc", "--workspace", "--no-deps"]) },
@@ -32,6 +32,10 @@ const STEPS: [Step; 7] = [
     step(
         "death at every step",
         &["test", "--package", "procession-shm", "--features", "fault-injection", "--test", "fault_injection"],
+    ),
+    step(
+        "death at every step of a name",
+        &["test", "--package", "procession", "--features", "fault-injection", "--test", "tracker_faults"],
     ),
     Step {
         flags: Some(("--cfg loom", "loom")),

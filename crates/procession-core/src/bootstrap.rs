@@ -3,6 +3,7 @@
 //! ```text
 //! spawn       exec ──▶ init() ─▶ hello ─▶ preparation data ─┐
 //! server      exec ──▶ init() ─▶ hello ─▶ preparation data ─┤
+//! tracker     exec ──▶ init() ─▶ hello ─▶ preparation data ─┤
 //! forkserver  clone ─▶ served() ─▶ hello ─▶ preparation data┤
 //! fork        fork ─────────────────────────────────────────┴▶ run(): identity, lifeline, target, outcome, leave
 //! ```
@@ -23,6 +24,7 @@ use crate::outcome;
 use crate::pool::worker;
 use crate::preparation::{self, Refusal, Target};
 use crate::start::forkserver;
+use crate::tracker;
 
 /// What the `argv[0]` of an executed child ends with. It shows in `ps`, and a process cannot inherit it by accident as
 /// it could an environment variable.
@@ -97,6 +99,9 @@ fn prepared(link: Link) -> Result<i32, String> {
         Err(Refusal::Malformed(why)) => return Err(why.into()),
         Err(Refusal::Os(error)) => return Err(format!("cannot take what its parent sent ({error})")),
     };
+    if let Some(link) = received.tracker {
+        tracker::inherit(Arc::new(link));
+    }
     let preparation = received.preparation;
     let identity =
         Identity { name: preparation.name, daemon: preparation.daemon, parent: Some(Arc::new(received.parent)) };
@@ -108,7 +113,8 @@ pub(crate) fn run(identity: Identity, target: Target<'_>, link: Link) -> i32 {
     thread::unblock_all_signals();
     thread::set_process_name(&identity.name);
     engine().set_identity(identity);
-    if let Err(error) = link.kill_me_when_peer_closes() {
+    let outlives_parent = matches!(target, Target::Tracker { .. });
+    if !outlives_parent && let Err(error) = link.kill_me_when_peer_closes() {
         eprintln!("procession: cannot tie this process to its parent's life: {error}");
         return CANNOT_BEGIN;
     }
@@ -126,6 +132,7 @@ pub(crate) fn run(identity: Identity, target: Target<'_>, link: Link) -> i32 {
         Target::Closure(closure) => report(&link, closure),
         Target::Worker { control, slot, service } => worker::run(&control, slot, &service, &link),
         Target::Server { requests } => return forkserver::serve(requests, Some(link)),
+        Target::Tracker { names } => return tracker::serve(names),
     };
     // Before the code: what this process started ends with it, or is waited for.
     engine::leave();

@@ -11,6 +11,7 @@ use procession_sys::pidfd::PidFd;
 
 use crate::child::Child;
 use crate::start::forkserver::Server;
+use crate::tracker::Tracker;
 use crate::{Error, Result};
 
 /// This process's engine.
@@ -27,6 +28,7 @@ pub struct Engine {
     children: Mutex<Vec<Arc<Child>>>,
     starting: Mutex<()>,
     pub(crate) server: Mutex<Option<Server>>,
+    pub(crate) tracker: Mutex<Tracker>,
     started: AtomicU64,
     /// What must happen at exit is registered.
     hooked: AtomicBool,

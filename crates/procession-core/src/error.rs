@@ -147,6 +147,38 @@ pub enum Error {
          whole once nobody waits for the others any more"
     )]
     BarrierBroken,
+    /// The tracker ended while it was started.
+    #[error("the tracker of shared memory (process {pid}) ended while it started ({status}); tried {tries} times")]
+    TrackerLost {
+        /// The tracker.
+        pid: u32,
+        /// How it ended.
+        status: ExitStatus,
+        /// Attempts made.
+        tries: usize,
+    },
+    /// `init()` has not run, so a tracker would not know that it is one.
+    #[error(
+        "procession::init() was not called: shared memory with a name needs a tracker, a process that executes this \
+         program again and would run its `main` from the top. Make `procession::init();` the first line of `main`, or use \
+         memory without a name (SharedMemory::new)"
+    )]
+    NoTracker,
+    /// Other memory has this name.
+    #[error(
+        "shared memory {name:?} exists already: attach to it with SharedMemory::attach(), choose another name, or let \
+         SharedMemory::create_named() choose one"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// No memory has this name.
+    #[error("there is no shared memory {name:?}: it was never created, or is unlinked, or its program has ended")]
+    NameAbsent {
+        /// The name.
+        name: String,
+    },
 }
 
 impl Error {

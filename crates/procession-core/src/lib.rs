@@ -15,6 +15,8 @@
 //! | [`handle`] | fds that travel inside of arguments |
 //! | [`queue`] | frames from any process to any process |
 //! | [`sync`] | locks, semaphores, conditions, events and barriers between processes |
+//! | [`shared_memory`] | memory that processes share, by a handle or by a name |
+//! | `tracker` | the process that unlinks names left behind |
 //! | [`supervisor`] | the one thread that waits for deaths |
 //! | [`pool`] | workers over one shared segment |
 
@@ -27,14 +29,21 @@ pub mod outcome;
 pub mod pool;
 pub mod preparation;
 pub mod queue;
+pub mod shared_memory;
 pub mod start;
 pub mod supervisor;
 pub mod sync;
+mod tracker;
 mod wire;
 
 pub use error::{Error, Result};
+#[cfg(feature = "fault-injection")]
+pub use procession_shm::fault;
+pub use procession_shm::{Atomic, Elements, RawMemory};
 pub use procession_sys::fork::ThreadsAtFork;
 pub use procession_sys::image::{Entry, EntryFn, Stateless};
+pub use procession_sys::named::Identity;
+pub use procession_sys::per_process::PerProcess;
 pub use procession_sys::pidfd::{self, current_pid};
 pub use procession_sys::{ExitStatus, Signal};
 

@@ -15,6 +15,7 @@ use procession_sys::pidfd::PidFd;
 
 use crate::outcome::INLINE_LIMIT;
 use crate::pool::{Initializer, Service};
+use crate::tracker;
 use crate::wire::{Reader, Writer};
 
 /// What a child is to become.
@@ -58,6 +59,11 @@ pub enum Target<'a> {
         /// Where its requests come from.
         requests: Link,
     },
+    /// The tracker of shared memory.
+    Tracker {
+        /// Where it is told of names.
+        names: Link,
+    },
 }
 
 impl fmt::Debug for Target<'_> {
@@ -67,6 +73,7 @@ impl fmt::Debug for Target<'_> {
             Target::Closure(_) => f.write_str("Closure"),
             Target::Worker { slot, .. } => write!(f, "Worker({slot})"),
             Target::Server { .. } => f.write_str("Server"),
+            Target::Tracker { .. } => f.write_str("Tracker"),
         }
     }
 }
@@ -76,6 +83,8 @@ impl fmt::Debug for Target<'_> {
 pub(crate) struct Received {
     pub(crate) preparation: Preparation<'static>,
     pub(crate) parent: PidFd,
+    /// The link to the tracker, where the parent has one.
+    pub(crate) tracker: Option<Link>,
 }
 
 /// Why a child cannot use what it received.
@@ -100,6 +109,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"prcn");
 const TASK: u8 = 0;
 const WORKER: u8 = 1;
 const SERVER: u8 = 2;
+const TRACKER: u8 = 3;
 
 /// Writes the preparation data of a child to the parent's end of its link.
 ///
@@ -113,12 +123,17 @@ pub(crate) fn send(link: &Link, preparation: &Preparation<'_>, me: &PidFd) -> io
         .u32(me.pid())
         .u8(preparation.daemon.into())
         .bytes(preparation.name.as_bytes());
+    // The tracker and the server, which makes nobody but siblings of itself, are no owners of names.
+    let owns_names = !matches!(preparation.target, Target::Server { .. } | Target::Tracker { .. });
+    let tracker = if owns_names { tracker::to_inherit() } else { None };
+    let head = head.u8(tracker.is_some().into());
+    let mut fds = vec![me.as_fd()];
+    fds.extend(tracker.as_ref().map(|link| link.as_fd()));
     let beside;
     match &preparation.target {
         Target::Task { entry, argument, handles } => {
             let is_beside = argument.len() > INLINE_LIMIT;
             let head = head.u8(TASK).u64(entry.to_raw()).u8(is_beside.into()).0;
-            let mut fds = vec![me.as_fd()];
             let mut parts = vec![IoSlice::new(&head)];
             if is_beside {
                 beside = memfd::from_bytes("procession-argument", argument)?;
@@ -132,19 +147,26 @@ pub(crate) fn send(link: &Link, preparation: &Preparation<'_>, me: &PidFd) -> io
         Target::Worker { control, slot, service } => {
             let max_tasks = service.max_tasks.map_or(0, NonZeroU32::get);
             let head = head.u8(WORKER).u32(*slot).u32(max_tasks).u8(service.initializer.is_some().into());
+            fds.push(control.as_fd());
             let Some(Initializer { entry, argument, handles }) = &service.initializer else {
-                return link.send_now(&[IoSlice::new(&head.0)], &[me.as_fd(), control.as_fd()]);
+                return link.send_now(&[IoSlice::new(&head.0)], &fds);
             };
             // Beside the message, whatever its length: each worker reads it once.
             beside = memfd::from_bytes("procession-argument", argument)?;
             let head = head.u64(entry.to_raw()).0;
-            let mut fds = vec![me.as_fd(), control.as_fd(), beside.as_fd()];
+            fds.push(beside.as_fd());
             fds.extend(handles.iter().map(AsFd::as_fd));
             link.send_now(&[IoSlice::new(&head)], &fds)
         }
         Target::Server { requests } => {
             let head = head.u8(SERVER).0;
-            link.send_now(&[IoSlice::new(&head)], &[me.as_fd(), requests.as_fd()])
+            fds.push(requests.as_fd());
+            link.send_now(&[IoSlice::new(&head)], &fds)
+        }
+        Target::Tracker { names } => {
+            let head = head.u8(TRACKER).0;
+            fds.push(names.as_fd());
+            link.send_now(&[IoSlice::new(&head)], &fds)
         }
         Target::Closure(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "a closure cannot cross an exec")),
     }
@@ -164,8 +186,10 @@ pub(crate) fn parse(message: Message) -> Result<Received, Refusal> {
     let parent = reader.u32().ok_or_else(short)?;
     let daemon = reader.u8().ok_or_else(short)? != 0;
     let name = String::from_utf8_lossy(reader.bytes().ok_or_else(short)?).into_owned();
+    let has_tracker = reader.u8().ok_or_else(short)? != 0;
     let mut fds = message.fds.into_iter();
     let parent = PidFd::from_parts(fds.next().ok_or_else(short)?, parent);
+    let tracker = if has_tracker { Some(Link::from(fds.next().ok_or_else(short)?)) } else { None };
     let target = match reader.u8().ok_or_else(short)? {
         TASK => {
             let entry = Entry::from_raw(reader.u64().ok_or_else(short)?);
@@ -192,9 +216,10 @@ pub(crate) fn parse(message: Message) -> Result<Received, Refusal> {
             let requests: OwnedFd = fds.next().ok_or_else(short)?;
             Target::Server { requests: Link::from(requests) }
         }
+        TRACKER => Target::Tracker { names: Link::from(fds.next().ok_or_else(short)?) },
         _ => return Err(Refusal::Malformed("the kind of target is unknown")),
     };
-    Ok(Received { preparation: Preparation { name, daemon, target }, parent })
+    Ok(Received { preparation: Preparation { name, daemon, target }, parent, tracker })
 }
 
 #[cfg(test)]

@@ -99,10 +99,41 @@ pub enum Step {
     BarrierLeft,
     /// Barrier: it is broken, and nobody is told.
     BarrierBroken,
+    /// Name: the memory is made and has no name yet.
+    NameMade,
+    /// Name: the tracker has been told of it.
+    NameRegistered,
+    /// Name: the memory has it.
+    NameLinked,
+    /// Name: it is taken from the memory.
+    NameUnlinked,
+    /// Name: the tracker has been told of that.
+    NameForgotten,
+    /// Tracker: it is there, and nobody knows yet.
+    TrackerBegun,
+    /// Tracker: a message is taken off its link, nothing is done.
+    TrackerHeard,
+    /// Tracker: the last process of the program is gone.
+    TrackerAlone,
+    /// Tracker: one name is dealt with.
+    TrackerUnlinked,
 }
 
 impl Step {
-    /// Every step.
+    /// The steps of a name and its tracker, which are the engine's to die at.
+    pub const OF_NAMES: [Step; 9] = [
+        Step::NameMade,
+        Step::NameRegistered,
+        Step::NameLinked,
+        Step::NameUnlinked,
+        Step::NameForgotten,
+        Step::TrackerBegun,
+        Step::TrackerHeard,
+        Step::TrackerAlone,
+        Step::TrackerUnlinked,
+    ];
+
+    /// Every step of this crate's own protocols.
     pub const ALL: [Step; 47] = [
         Step::Locked,
         Step::RecoveryVoided,
@@ -154,14 +185,13 @@ impl Step {
     ];
 }
 
+/// A step is done.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
-pub(crate) fn point(_: Step) {}
+pub fn point(_: Step) {}
 
 #[cfg(feature = "fault-injection")]
-pub use armed::arm;
-#[cfg(feature = "fault-injection")]
-pub(crate) use armed::point;
+pub use armed::{arm, point};
 
 #[cfg(feature = "fault-injection")]
 mod armed {
@@ -181,7 +211,8 @@ mod armed {
         STEP.store(step as u32, Ordering::SeqCst);
     }
 
-    pub(crate) fn point(step: Step) {
+    /// A step is done.
+    pub fn point(step: Step) {
         if STEP.load(Ordering::SeqCst) != step as u32 || PASSES.fetch_sub(1, Ordering::SeqCst) != 1 {
             return;
         }

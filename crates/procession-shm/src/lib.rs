@@ -9,6 +9,8 @@
 //! | [`Control`] | the layout of a pool's segment |
 //! | [`Queue`] | a queue's segment |
 //! | [`Segment`] | a memfd mapped shared |
+//! | [`Memory`] | bytes of the users' own, with or without a name |
+//! | [`Elements`] | values of one size of the users' own |
 //! | [`Ring`] | frames from many producers to many consumers, under a robust lock |
 //! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
 //! | [`Running`] | what it runs, and the word by which the parent may stop it |
@@ -22,11 +24,15 @@
 #[cfg(not(loom))]
 mod control;
 mod cursors;
+#[cfg(not(loom))]
+mod elements;
 pub mod fault;
 mod gate;
 mod hands;
 #[cfg(not(loom))]
 mod lease;
+#[cfg(not(loom))]
+mod memory;
 mod primitive;
 #[cfg(not(loom))]
 mod queue;
@@ -44,10 +50,14 @@ pub mod sync;
 #[cfg(not(loom))]
 pub use control::Control;
 pub use cursors::Cursors;
+#[cfg(not(loom))]
+pub use elements::Elements;
 pub use gate::Gate;
 pub use hands::Hands;
 #[cfg(not(loom))]
 pub use lease::Slot;
+#[cfg(not(loom))]
+pub use memory::{Atomic, Memory, RawMemory};
 #[cfg(not(loom))]
 pub use queue::{NotPut, Queue};
 #[cfg(not(loom))]

@@ -24,8 +24,9 @@ pub(crate) const MOST_HALVINGS: u32 = 7;
 #[derive(Clone, Debug)]
 pub struct Segment(Arc<Mapping>);
 
+/// A file's bytes in this process's memory, shared with all who map it.
 #[derive(Debug)]
-struct Mapping {
+pub(crate) struct Mapping {
     fd: OwnedFd,
     base: NonNull<u8>,
     len: usize,
@@ -58,17 +59,10 @@ impl Segment {
     /// Maps a segment that another process made. Its length is sealed, so that no access can miss it.
     pub fn attach(fd: OwnedFd) -> io::Result<Segment> {
         let len = usize::try_from(memfd::sealed_len(fd.as_fd())?).map_err(io::Error::other)?;
-        if len == 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the segment is empty"));
-        }
-        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing. The length is the file's, which is
-        // sealed against shrinking, so no access inside it can raise SIGBUS for want of a page.
-        let base = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, &fd, 0)? };
-        let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at zero"))?;
+        let mapping = Mapping::of(fd, len)?;
         // SAFETY: exactly the mapping made above. Only what a core dump contains changes; refusal changes nothing.
-        let _ = unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontDump) };
-        Ok(Segment(Arc::new(Mapping { fd, base, len })))
+        let _ = unsafe { madvise(mapping.base.as_ptr().cast(), len, Advice::LinuxDontDump) };
+        Ok(Segment(Arc::new(mapping)))
     }
 
     /// The memfd, to hand to another process.
@@ -139,9 +133,36 @@ impl Segment {
     }
 }
 
+impl Mapping {
+    /// Maps the file's first `len` bytes. Accesses beyond its end raise SIGBUS: the caller knows that it has as many.
+    pub(crate) fn of(fd: OwnedFd, len: usize) -> io::Result<Mapping> {
+        if len == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the segment is empty"));
+        }
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of this program's.
+        let base = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, &fd, 0)? };
+        let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at zero"))?;
+        Ok(Mapping { fd, base, len })
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Its first byte, at the start of a page. The last page is there whole, whatever the length.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: exactly what `attach` mapped; every `Placed` and `Bytes` holds the segment, so no reference is left.
+        // SAFETY: exactly what `of` mapped; whoever gives references into it holds it for as long as they live.
         let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
         debug_assert!(unmapped.is_ok(), "a mapping can be unmapped");
     }

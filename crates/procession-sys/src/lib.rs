@@ -24,6 +24,8 @@
 //! | [`poller`] | [`Poller`](poller::Poller), [`Waker`](poller::Waker), [`wait_readable`](poller::wait_readable) | waiting for many fds |
 //! | [`exit`](mod@exit) | [`exit_now`](exit::exit_now), [`exit`](exit::exit), [`flush_stdio`](exit::flush_stdio), [`at_exit`](exit::at_exit) | leaving |
 //! | [`memfd`] | anonymous files | memory and large messages that need no name on disk |
+//! | [`named`] | named files | memory that other programs find by its name |
+//! | [`session`] | leaving it | a process that outlives the others |
 //! | [`futex`] | wait and wake | sleeping on a word of shared memory |
 //! | [`mutex`] | a robust mutex | a lock in shared memory that survives its owner's death |
 //! | `object` | which ELF object holds an address | where [`image`] finds the running image and its build id |
@@ -41,6 +43,7 @@
 #![deny(unsafe_code)]
 
 mod exit_status;
+mod file_identity;
 mod fork_terms;
 pub mod image;
 mod message;
@@ -65,4 +68,4 @@ mod imp;
 mod imp;
 
 pub use exit_status::{ExitStatus, Signal};
-pub use imp::{exit, fork, futex, identity, link, memfd, mutex, pidfd, poller, spawn, thread};
+pub use imp::{exit, fork, futex, identity, link, memfd, mutex, named, pidfd, poller, session, spawn, thread};

@@ -111,7 +111,7 @@ impl Error {
 
     /// `init()` was not called, here or in the program that was executed.
     pub fn is_not_initialized(&self) -> bool {
-        matches!(self.engine(), Some(Engine::NotInitialized { .. } | Engine::NotReached { .. }))
+        matches!(self.engine(), Some(Engine::NotInitialized { .. } | Engine::NotReached { .. } | Engine::NoTracker))
     }
 
     /// The child is another build of this program.
@@ -154,6 +154,16 @@ impl Error {
         matches!(self.engine(), Some(Engine::BarrierBroken))
     }
 
+    /// Other [`SharedMemory`](crate::SharedMemory) has this name already.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self.engine(), Some(Engine::NameTaken { .. }))
+    }
+
+    /// No [`SharedMemory`](crate::SharedMemory) has this name, or not this one any more.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.engine(), Some(Engine::NameAbsent { .. }))
+    }
+
     /// The process that failed, or the worker that was lost.
     pub fn pid(&self) -> Option<u32> {
         match &*self.0 {
@@ -168,7 +178,8 @@ impl Error {
                 Engine::NotReached { pid, .. }
                 | Engine::OtherBuild { pid, .. }
                 | Engine::StatusLost { pid }
-                | Engine::ForkServerLost { pid, .. } => Some(*pid),
+                | Engine::ForkServerLost { pid, .. }
+                | Engine::TrackerLost { pid, .. } => Some(*pid),
                 _ => None,
             },
         }

@@ -49,7 +49,9 @@
 //! # Between processes
 //!
 //! A [`Queue`] carries items from any process to any other. The locks, semaphores, conditions, events and barriers of [`sync`]
-//! are those of threads, between processes. All travel to a child as (part of) its argument.
+//! are those of threads, between processes. [`SharedMemory`] is bytes that processes have in common, with a name if other
+//! programs are to find it; [`SharedArray`] and [`SharedValue`] give them a type. [`share`] puts a value there once, for any
+//! number of processes. All travel to a child as (part of) its argument.
 //!
 //! # When something dies
 //!
@@ -76,16 +78,26 @@ mod message;
 pub mod pool;
 pub mod process;
 pub mod queue;
+mod shared;
+mod shared_array;
+mod shared_memory;
+mod shared_value;
 pub mod sync;
 mod task;
 
+#[doc(no_inline)]
+pub use bytemuck::Pod;
 pub use context::{Context, StartMethod, set_executable, set_start_method, start_method};
 pub use current::{ActiveChild, CurrentProcess, ParentProcess, active_children, current_process, parent_process};
 pub use error::{Error, Result};
 pub use pool::{AsyncResult, Pool};
 pub use process::Process;
-pub use procession_core::{ThreadsAtFork, available_parallelism};
+pub use procession_core::{Atomic, RawMemory, ThreadsAtFork, available_parallelism};
 pub use queue::Queue;
+pub use shared::{Shared, share};
+pub use shared_array::SharedArray;
+pub use shared_memory::SharedMemory;
+pub use shared_value::{Integer, SharedValue};
 
 /// Makes this program able to start processes of itself: call it first in `main`.
 ///

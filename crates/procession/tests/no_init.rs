@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::{run, trial};
-use procession::{Context, Pool, Process};
+use procession::{Context, Pool, Process, SharedMemory};
 
 fn main() {
     run(vec![
@@ -18,6 +18,11 @@ fn main() {
             }
             assert!(Pool::new(1).unwrap_err().is_not_initialized());
             assert!(procession::active_children().is_empty());
+        }),
+        trial("memory_with_a_name_needs_it_and_says_so", || {
+            let error = SharedMemory::create_named(10).unwrap_err();
+            assert!(error.is_not_initialized() && error.to_string().contains("procession::init();"), "{error}");
+            assert_eq!(SharedMemory::new(10).unwrap().size(), 10);
         }),
         trial("fork_can_do_without", || {
             assert_eq!(Process::fork(|| 5u8).start().unwrap().join().unwrap(), 5);

@@ -8,7 +8,7 @@ use super::{Method, Popen, Start};
 use crate::bootstrap;
 use crate::engine::{Identity, engine};
 use crate::preparation::Preparation;
-use crate::{Error, Result};
+use crate::{Error, Result, tracker};
 
 /// Starts by `fork`.
 #[derive(Clone, Copy, Debug)]
@@ -26,19 +26,23 @@ impl Start for Fork {
         let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to a new process"))?;
         let engine = engine();
         let parent = engine.me()?;
+        let tracker = tracker::to_inherit();
         // Held across the fork, so that the child finds the list whole. Its copy is never unlocked.
         let children = engine.children();
         // The child takes these; in the parent, which never runs the closure, they stay.
-        let (mut ours, mut rest) = (Some(ours), Some((preparation, theirs, parent)));
+        let (mut ours, mut rest) = (Some(ours), Some((preparation, theirs, parent, tracker)));
         let pidfd = fork(self.threads, || {
             ours = None;
             children.iter().for_each(|child| child.disown());
             if let Ok(mut server) = engine.server.try_lock() {
                 *server = None;
             }
-            let Some((preparation, theirs, parent)) = rest.take() else { return 1 };
+            let Some((preparation, theirs, parent, tracker)) = rest.take() else { return 1 };
             let Preparation { name, daemon, target } = preparation;
             let identity = Identity { name, daemon, parent: Some(parent) };
+            if let Some(link) = tracker {
+                tracker::inherit(link);
+            }
             bootstrap::run(identity, target, theirs)
         })?;
         let ours = ours.ok_or_else(|| Error::Invalid("the link was taken in the parent".into()))?;

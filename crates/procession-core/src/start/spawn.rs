@@ -39,7 +39,7 @@ pub fn set_executable(program: impl Into<PathBuf>) {
 }
 
 /// Executes this program as a child that reads its preparation data from a fresh link.
-pub(super) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<Popen> {
+pub(crate) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<Popen> {
     if !engine::is_initialized() {
         return Err(Error::NotInitialized { method: method.as_str() });
     }

@@ -73,6 +73,11 @@ pub fn unblock_all_signals() {
     set_signal_mask(&empty_set());
 }
 
+/// Blocks all signals but those of its own faults in the calling thread. For a process of the engine's own.
+pub(super) fn block_all_signals() {
+    set_signal_mask(&all_but_faults());
+}
+
 /// All threads of this process, the caller included.
 pub(super) fn count() -> io::Result<usize> {
     let tasks = "/proc/self/task";

@@ -7,9 +7,11 @@ pub mod identity;
 pub mod link;
 pub mod memfd;
 pub mod mutex;
+pub mod named;
 pub(crate) mod object;
 pub mod pidfd;
 pub mod poller;
+pub mod session;
 pub mod spawn;
 pub mod thread;
 

@@ -95,14 +95,18 @@ fn state_of(pid: u32) -> Option<char> {
 
 /// The direct children of this process whose command name is `name`.
 pub fn children_named(name: &str) -> Vec<u32> {
-    let me = std::process::id();
+    children_of_named(std::process::id(), name)
+}
+
+/// The direct children of a process whose command name is `name`.
+pub fn children_of_named(parent: u32, name: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc is there");
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
         let Some((head, tail)) = stat.rsplit_once(") ") else { return false };
-        let parent = tail.split(' ').nth(1).and_then(|ppid| ppid.parse().ok());
-        parent == Some(me) && head.ends_with(&format!("({name}"))
+        let its = tail.split(' ').nth(1).and_then(|ppid| ppid.parse().ok());
+        its == Some(parent) && head.ends_with(&format!("({name}"))
     })
     .collect()
 }

@@ -1,0 +1,291 @@
+//! The tracker: a small process that unlinks the names of shared memory which a program leaves behind, however it ends.
+//! It exists only where a name does. This file has both sides: the processes of the program, which tell it of names
+//! from any thread, and [`serve`], the tracker's only thread.
+//!
+//! # Whose a name is
+//!
+//! Its owners are the processes of the program that made it, and whoever else has it attached. Neither is a number that a
+//! death could leave wrong: the kernel keeps both, as open files.
+//!
+//! | owner | holds | and loses it |
+//! |---|---|---|
+//! | a process of the program | the tracker's link, the sending end | when it has ended, however |
+//! | who has it attached, in any program | a shared `flock` on the file | when it drops it, or has ended, however |
+//!
+//! The tracker reads the end of file once the last process of the program is gone; then it unlinks each name as soon as nobody
+//! has its file locked. A reader's exit is no event at all. `multiprocessing` counts nothing: there the first tracker to end
+//! unlinks, that of a mere reader's program too.
+//!
+//! # A name's life, and a death at each step
+//!
+//! | step | done | a death here leaves |
+//! |---|---|---|
+//! | `NameMade` | the file is there without a name, locked, its memory reserved | nothing: it goes with its last fd |
+//! | `NameRegistered` | the tracker knows name and inode | a name that is not there, or is another file's: not touched |
+//! | `NameLinked` | the file has the name | the name: the tracker unlinks it |
+//! | `NameUnlinked` | the name is gone | nothing; the tracker finds that out by itself |
+//! | `NameForgotten` | the tracker has forgotten it | nothing |
+//!
+//! Messages need no answer: what is in the tracker's queue is read by it even if the sender is gone. A name is told apart by its
+//! inode, so that no other file that got the same name is ever unlinked.
+//!
+//! # Its own life
+//!
+//! It is started, by executing this program, with the first name in a process that has no link to one, and outlives who
+//! started it: it has no lifeline, a session of its own (Ctrl-C and a signal to the whole process group miss it) and all
+//! signals blocked. A child gets the link with its preparation data, or its copy under fork, and so shares its parent's
+//! tracker; one that was started before there was any starts its own with its first name, whose owner the parent is then not.
+//!
+//! | killed at | what is lost |
+//! |---|---|
+//! | its start, before it says that it is ready (`TrackerBegun`) | nothing: it is started again |
+//! | any moment later | nothing, if a process of the program uses a name again: that finds the link broken, starts another, and tells it the names that it has made itself |
+//! | the same, and everybody dies before that | the names stay, to be unlinked by hand |
+//! | after the program's end (`TrackerHeard`, `TrackerAlone`, `TrackerUnlinked`) | the names not dealt with stay |
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use procession_shm::fault::{Step, point};
+use procession_sys::ExitStatus;
+use procession_sys::link::{Link, Message};
+use procession_sys::named::{self, Identity, Removal};
+use procession_sys::session;
+
+use crate::child::Child;
+use crate::engine::{self, engine};
+use crate::preparation::{Preparation, Target};
+use crate::start::{Method, spawn};
+use crate::wire::{Reader, Writer};
+use crate::{Error, Result};
+
+const TRIES: usize = 3;
+
+/// How often names that other programs use are looked at, once this one is gone.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+const REGISTER: u8 = 1;
+const FORGET: u8 = 2;
+
+/// A process's side of its tracker.
+#[derive(Debug, Default)]
+pub(crate) struct Tracker {
+    /// The sending end, which every process of the program holds.
+    link: Option<Arc<Link>>,
+    /// The tracker, in the process that started it.
+    process: Option<Child>,
+    /// What this process has told, for another tracker if this one is killed.
+    names: Vec<Name>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Name {
+    name: String,
+    identity: Identity,
+}
+
+/// Tells the tracker of a name, before the name is there.
+///
+/// # Errors
+///
+/// If no tracker can be started.
+pub(crate) fn register(name: &str, identity: Identity) -> Result<()> {
+    let name = Name { name: name.to_owned(), identity };
+    for _ in 0..TRIES {
+        let mut tracker = tracker();
+        if tracker.tell(REGISTER, &name)? {
+            tracker.names.push(name);
+            return Ok(());
+        }
+        drop(tracker);
+        start()?;
+    }
+    Err(Error::Invalid(format!("the tracker of shared memory was killed {TRIES} times before it was told of a name")))
+}
+
+/// Tells the tracker, if there is one, that a name is gone.
+///
+/// # Errors
+///
+/// If a tracker was killed, and no other can be started for the names that are left.
+pub(crate) fn forget(name: &str, identity: Identity) -> Result<()> {
+    let name = Name { name: name.to_owned(), identity };
+    let mut tracker = tracker();
+    tracker.names.retain(|known| *known != name);
+    if tracker.tell(FORGET, &name)? || tracker.names.is_empty() {
+        return Ok(());
+    }
+    drop(tracker);
+    start()
+}
+
+/// What a child is to [inherit].
+pub(crate) fn to_inherit() -> Option<Arc<Link>> {
+    tracker().link.clone()
+}
+
+/// In a new process: shares its parent's tracker.
+pub(crate) fn inherit(link: Arc<Link>) {
+    tracker().link = Some(link);
+}
+
+fn tracker() -> MutexGuard<'static, Tracker> {
+    engine().tracker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Tracker {
+    /// `false` if there is none, or none any more.
+    fn tell(&mut self, what: u8, name: &Name) -> Result<bool> {
+        let Some(link) = &self.link else { return Ok(false) };
+        let told = send(link, what, name)?;
+        if !told {
+            self.link = None;
+            if let Some(process) = self.process.take() {
+                process.wait(None)?;
+            }
+        }
+        Ok(told)
+    }
+}
+
+/// `false` if the tracker is gone.
+fn send(link: &Link, what: u8, name: &Name) -> Result<bool> {
+    match link.send(&[IoSlice::new(&name.message(what))], &[]) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::os("cannot tell the tracker of shared memory of a name")(error)),
+    }
+}
+
+/// Starts one, unless another thread has, and tells it all that this process has made.
+fn start() -> Result<()> {
+    if !engine::is_initialized() {
+        return Err(Error::NoTracker);
+    }
+    // Before the tracker's lock, as every start of a process has it.
+    let _starting = engine().starting()?;
+    let mut tracker = tracker();
+    if tracker.link.is_some() {
+        return Ok(());
+    }
+    let mut lost = None;
+    for _ in 0..TRIES {
+        let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to the tracker"))?;
+        let name = "tracker".to_owned();
+        let preparation = Preparation { name: name.clone(), daemon: true, target: Target::Tracker { names: theirs } };
+        let popen = spawn::execute(&preparation, Method::Spawn)?;
+        // Now the tracker is the only holder of its end.
+        drop(preparation);
+        let process = Child::new(name, true, popen);
+        let mut serves = ours.recv(None).map_err(Error::os("cannot hear from the tracker"))?.is_some();
+        for name in &tracker.names {
+            serves = serves && send(&ours, REGISTER, name)?;
+        }
+        if !serves {
+            let end = process.wait(None)?;
+            end.returned(process.pid())?;
+            lost = Some((process.pid(), end.status.unwrap_or(ExitStatus::exited(0))));
+            continue;
+        }
+        // It is reaped when it is missed; its life hangs on no link of a child's.
+        process.disown();
+        (tracker.link, tracker.process) = (Some(Arc::new(ours)), Some(process));
+        return Ok(());
+    }
+    let (pid, status) = lost.unwrap_or((0, ExitStatus::exited(0)));
+    Err(Error::TrackerLost { pid, status, tries: TRIES })
+}
+
+impl Name {
+    fn message(&self, what: u8) -> Vec<u8> {
+        let Identity { device, inode } = self.identity;
+        Writer::default().u8(what).u64(device).u64(inode).bytes(self.name.as_bytes()).0
+    }
+
+    fn parse(message: &Message) -> Option<(u8, Name)> {
+        let mut reader = Reader(&message.bytes);
+        let what = reader.u8()?;
+        let identity = Identity { device: reader.u64()?, inode: reader.u64()? };
+        let name = String::from_utf8(reader.bytes()?.to_vec()).ok()?;
+        Some((what, Name { name, identity }))
+    }
+}
+
+/// The tracker's life, in the tracker. Returns its exit code.
+pub(crate) fn serve(names: Link) -> i32 {
+    let left = session::leave().and_then(|()| listen(&names));
+    drop(names);
+    match left {
+        Ok(left) => {
+            point(Step::TrackerAlone);
+            unlink_all(left);
+            0
+        }
+        // Who started it is gone already.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            eprintln!("procession: the tracker of shared memory cannot serve: {error}");
+            1
+        }
+    }
+}
+
+/// Listens until the last process of the program is gone. Gives the names that are left.
+fn listen(names: &Link) -> io::Result<HashMap<Identity, String>> {
+    point(Step::TrackerBegun);
+    names.send(&[IoSlice::new(b"ready")], &[])?;
+    let mut known = HashMap::new();
+    while let Some(message) = names.recv(None)? {
+        point(Step::TrackerHeard);
+        match Name::parse(&message) {
+            Some((REGISTER, Name { name, identity })) => drop(known.insert(identity, name)),
+            Some((FORGET, Name { identity, .. })) => drop(known.remove(&identity)),
+            _ => return Err(io::Error::new(ErrorKind::InvalidData, "what came is no name")),
+        }
+    }
+    Ok(known)
+}
+
+fn unlink_all(mut left: HashMap<Identity, String>) {
+    // The program's last process may still be closing its files.
+    let mut pause = Duration::from_millis(1);
+    loop {
+        left.retain(|identity, name| is_in_use(name, *identity));
+        if left.is_empty() {
+            return;
+        }
+        if pause == INTERVAL {
+            // It waits for other programs, and nobody is to wait for the end of what it could write.
+            session::leave_stderr();
+        }
+        std::thread::sleep(pause);
+        pause = INTERVAL.min(pause * 2);
+    }
+}
+
+fn is_in_use(name: &str, identity: Identity) -> bool {
+    let removal = named::unlink_unused(name, identity);
+    point(Step::TrackerUnlinked);
+    removal.map(|removal| removal == Removal::InUse).unwrap_or_else(|error| {
+        let directory = named::DIRECTORY;
+        eprintln!("procession: the tracker cannot unlink {directory}/{name}, unlink it by hand: {error}");
+        false
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_comes_back_and_every_cut_is_refused() {
+        let name = Name { name: "psm_12".into(), identity: Identity { device: 7, inode: u64::MAX } };
+        let bytes = name.message(FORGET);
+        for cut in 0..bytes.len() {
+            assert_eq!(Name::parse(&Message { bytes: bytes[..cut].to_vec(), fds: Vec::new() }), None, "cut at {cut}");
+        }
+        assert_eq!(Name::parse(&Message { bytes, fds: Vec::new() }), Some((FORGET, name)));
+    }
+}

@@ -1,0 +1,39 @@
+//! Leaving the session of the program that started this process: for a process that must outlive all the others, such
+//! as the tracker. Called in that process, in its only thread.
+
+use std::io;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{chdir, setsid};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+use super::thread::block_all_signals;
+
+/// Makes this process one that no terminal, shell or signal of the program's reaches: it has a session and a process
+/// group of its own, all signals are blocked (SIGKILL cannot be), it keeps no folder busy, and nobody waits for the end of
+/// a pipe that was its standard input or output. Its standard error stays.
+///
+/// # Errors
+///
+/// If this process leads a process group, as one that was just made does not.
+pub fn leave() -> io::Result<()> {
+    block_all_signals();
+    setsid()?;
+    chdir("/")?;
+    // Without a /dev/null they stay as they are, which harms only whoever waits for their end.
+    if let Ok(null) = null() {
+        dup2_stdin(&null)?;
+        dup2_stdout(&null)?;
+    }
+    Ok(())
+}
+
+/// Lets go of standard error too: nobody listens any more.
+pub fn leave_stderr() {
+    // As above.
+    let _ = null().and_then(|null| Ok(dup2_stderr(&null)?));
+}
+
+fn null() -> io::Result<std::os::fd::OwnedFd> {
+    Ok(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+}
