@@ -14,11 +14,13 @@
 //! | [`engine`] | what one process has of its own: identity, children, fork server, exit |
 //! | [`handle`] | fds that travel inside of arguments |
 //! | [`queue`] | frames from any process to any process |
+//! | [`connection`] | frames between two processes, and where connections come from |
 //! | [`supervisor`] | the one thread that waits for deaths |
 //! | [`pool`] | workers over one shared segment |
 
 pub mod bootstrap;
 pub mod child;
+pub mod connection;
 pub mod engine;
 mod error;
 pub mod handle;
