@@ -50,6 +50,10 @@
 //!
 //! A [`Queue`] carries items from any process to any other. It travels to a child as (part of) its argument.
 //!
+//! A [`Connection`] carries values back and forth between two; it comes from [`pipe`], or by address from a [`Listener`] and
+//! a [`Client`], who may be a Python program's. [`wait`] waits for the first of several. Files and sockets travel as
+//! [`Handle`]s.
+//!
 //! # When something dies
 //!
 //! A worker that is killed, aborts, exits or segfaults fails the task it ran ([`Error::is_worker_lost`]), and nothing
@@ -68,18 +72,22 @@
 
 #![deny(missing_docs)]
 
+pub mod connection;
 mod context;
 mod current;
 mod error;
+mod handle;
 mod message;
 pub mod pool;
 pub mod process;
 pub mod queue;
 mod task;
 
+pub use connection::{Address, Client, Connection, Listener, Waitable, pipe, wait};
 pub use context::{Context, StartMethod, set_executable, set_start_method, start_method};
 pub use current::{ActiveChild, CurrentProcess, ParentProcess, active_children, current_process, parent_process};
 pub use error::{Error, Result};
+pub use handle::Handle;
 pub use pool::{AsyncResult, Pool};
 pub use process::Process;
 pub use procession_core::{ThreadsAtFork, available_parallelism};

@@ -53,7 +53,9 @@ impl Key {
     /// [`Error::Invalid`] for none: that is no secret.
     pub fn new(bytes: &[u8]) -> Result<Key> {
         if bytes.is_empty() {
-            return Err(Error::Invalid("an authentication key needs at least one byte; 32 random ones are good".into()));
+            return Err(Error::Invalid(
+                "an authentication key needs at least one byte; 32 random ones are good".into(),
+            ));
         }
         Ok(Key(bytes.to_vec()))
     }
@@ -143,7 +145,8 @@ fn deliver_challenge(connection: &Connection, key: &Key, deadline: Instant) -> R
 
 fn answer_challenge(connection: &Connection, key: &Key, deadline: Instant) -> Result<()> {
     let challenge = recv(connection, deadline)?;
-    let answer = key.answer(&challenge).map_err(|why| failed(&format!("the other end is no authenticating one: {why}")))?;
+    let answer =
+        key.answer(&challenge).map_err(|why| failed(&format!("the other end is no authenticating one: {why}")))?;
     send(connection, &answer, deadline)?;
     match &*recv(connection, deadline)? {
         WELCOME => Ok(()),

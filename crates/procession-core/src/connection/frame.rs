@@ -125,7 +125,10 @@ mod tests {
         assert_eq!(parse(&frame[..5], 9), Ok(Parsed::Needs(6)));
         assert_eq!(parse(&frame, 9), Ok(Parsed::Whole { begin: 4, end: 6 }));
         assert_eq!(parse(&[255, 255, 255, 255, 0, 0, 0], 9), Ok(Parsed::Needs(12)));
-        assert_eq!(parse(&[255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 1, 7], 9), Ok(Parsed::Whole { begin: 12, end: 13 }));
+        assert_eq!(
+            parse(&[255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 1, 7], 9),
+            Ok(Parsed::Whole { begin: 12, end: 13 })
+        );
     }
 
     #[test]

@@ -189,7 +189,8 @@ impl Listener {
         if !self.own_user_only {
             return Ok(());
         }
-        let peer = sockopt::socket_peercred(stream).map_err(|error| Error::os("cannot tell who connects")(error.into()))?;
+        let peer =
+            sockopt::socket_peercred(stream).map_err(|error| Error::os("cannot tell who connects")(error.into()))?;
         if peer.uid == geteuid() {
             return Ok(());
         }

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use procession_sys::poller::wait_readable;
+use procession_sys::poller;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair, sockopt};
 
 use self::frame::Header;
@@ -131,7 +131,9 @@ impl Connection {
             *half_sent = sent > 0;
             match error.kind() {
                 io::ErrorKind::BrokenPipe => Error::ConnectionClosed,
-                io::ErrorKind::TimedOut if deadline.is_some() => Error::Timeout { what: "the other end of a connection received" },
+                io::ErrorKind::TimedOut if deadline.is_some() => {
+                    Error::Timeout { what: "the other end of a connection received" }
+                }
                 _ => Error::os("cannot send over a connection")(error),
             }
         })
@@ -177,8 +179,7 @@ impl Connection {
         if self.is_ready() {
             return Ok(true);
         }
-        let readable = wait_readable(&[self.socket.as_fd()], deadline).map_err(Error::os("cannot wait for a connection"))?;
-        Ok(readable[0])
+        Ok(wait_readable(&[self.socket.as_fd()], deadline)?[0])
     }
 
     /// Whether the next `recv` has an answer whatever the socket says. A thread that waits in `recv` has none yet.
@@ -208,17 +209,16 @@ impl Connection {
     ///
     /// [`Error::Invalid`] while another thread receives, or when handles were received and not taken.
     pub fn state(&self) -> Result<Vec<u8>> {
-        let busy = || Error::Invalid("this connection cannot be sent away while another thread receives from it".into());
+        let busy =
+            || Error::Invalid("this connection cannot be sent away while another thread receives from it".into());
         let inbox = self.inbox.try_take().ok_or_else(busy)?;
         let ways = match self.ways {
             Ways::Both => 0,
             Ways::In => 1,
             Ways::Out => 2,
         };
-        let Writer(mut bytes) = Writer::default()
-            .u8(ways)
-            .u8(u8::from(self.read_ahead.load(Ordering::Relaxed)))
-            .u64(self.max_frame());
+        let Writer(mut bytes) =
+            Writer::default().u8(ways).u8(u8::from(self.read_ahead.load(Ordering::Relaxed))).u64(self.max_frame());
         bytes.extend_from_slice(inbox.unread()?);
         Ok(bytes)
     }
@@ -267,4 +267,13 @@ impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Waits until one of the fds is readable, or closed at its other end, and says which are. All `false`: the deadline passed.
+///
+/// # Errors
+///
+/// If there are more fds than this process may open, or the system is out of memory.
+pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<Vec<bool>> {
+    poller::wait_readable(fds, deadline).map_err(Error::os("cannot wait for what was given to wait for"))
 }
