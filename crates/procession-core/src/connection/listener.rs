@@ -72,13 +72,14 @@ pub fn connect(address: &Address, key: Option<&Key>) -> Result<Connection> {
 /// One that waits for connections.
 #[derive(Debug)]
 pub struct Listener {
+    /// Before the socket: while that is open no other file can have its identity.
+    _file: Option<SocketFile>,
     socket: Socket,
     address: Address,
     own_user_only: bool,
     key: Option<Key>,
     authentication_time: Duration,
     last_accepted: Mutex<Option<Address>>,
-    _file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -205,13 +206,13 @@ impl Listener {
 
     fn over(socket: Socket, address: Address, file: Option<SocketFile>) -> Listener {
         Listener {
+            _file: file,
             socket,
             address,
             own_user_only: false,
             key: None,
             authentication_time: AUTHENTICATION_TIME,
             last_accepted: Mutex::new(None),
-            _file: file,
         }
     }
 }

@@ -50,7 +50,8 @@ pub fn pipe<Tx, Rx>(duplex: bool) -> Result<(Connection<Tx, Rx>, Connection<Rx, 
 ///
 /// It comes from [`pipe`], from a [`Listener`] or from a [`Client`]; it travels to a child as (part of) an argument, and over
 /// another connection. What this process received and did not take goes along. Send it away to hand it over, and drop it
-/// here: while a copy is open anywhere, the other end does not see its end.
+/// here: while a copy is open anywhere, the other end does not see its end. (A child that was started by fork has copies of
+/// all that was open.)
 ///
 /// Any number of threads may send and receive at once; frames never interleave. Of *processes* one at a time may send at an
 /// end and one receive, as in `multiprocessing`; several that take turns to receive need
