@@ -237,7 +237,11 @@ fn main() {
         let drips = Client::connect::<u8, u8>(&listener.address()).unwrap();
         let mut socket = UnixStream::from(drips.as_fd().try_clone_to_owned().unwrap());
         thread::scope(|scope| {
-            scope.spawn(move || while socket.write_all(&[0]).is_ok() && !thread::sleep(MOMENT).eq(&()) {});
+            scope.spawn(move || {
+                while socket.write_all(&[0]).is_ok() {
+                    thread::sleep(MOMENT);
+                }
+            });
             assert!(listener.accept::<u8, u8>().unwrap_err().is_authentication());
         });
         // Nor is one that sends more than a challenge can have.
