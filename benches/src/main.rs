@@ -5,6 +5,7 @@
 //! `cargo xtask bench [--pairs N] [ROW...]`; each row's `must` is what the project promises. A ratio near its bound wants
 //! more pairs: rayon against itself, by medians of 20 on a machine with other work, came out between 0.95 and 1.06.
 
+mod connection;
 mod lock;
 mod pool;
 mod report;
@@ -18,11 +19,12 @@ use report::{Report, Row};
 type Bench = (&'static str, usize, fn(usize) -> Row);
 
 // Fork wants no other threads, and rivals start some: rows of processes come first.
-const ROWS: [Bench; 12] = [
+const ROWS: [Bench; 13] = [
     ("forkserver", 15, start::forkserver),
     ("fork", 15, start::fork),
     ("large-parent", 9, start::large_parent),
     ("spawn", 15, start::spawn),
+    ("connection", 15, connection::round_trip),
     ("lock-uncontended", 15, lock::uncontended),
     ("lock-contended", 15, lock::contended),
     ("in-flight", 9, pool::in_flight),

@@ -161,7 +161,7 @@ fn turns_per_second() -> f64 {
     })
 }
 
-fn median_micros(times: usize, mut once: impl FnMut()) -> f64 {
+pub(crate) fn median_micros(times: usize, mut once: impl FnMut()) -> f64 {
     let mut trips: Vec<Duration> = (0..times)
         .map(|_| {
             let begun = Instant::now();

@@ -179,6 +179,15 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The other end of a connection is gone, and all it sent has been received.
+    #[error("the connection is closed: its other end was closed or its process ended, and nothing it sent is left")]
+    ConnectionClosed,
+    /// What came over a connection is not what a connection sends, or was cut off.
+    #[error("{0}. This connection cannot be used any more: close it, and make a new one")]
+    Malformed(String),
+    /// The two ends of a connection do not know the same key.
+    #[error("a connection's authentication failed: {0}. Give both ends the same key")]
+    Authentication(String),
 }
 
 impl Error {

@@ -14,6 +14,7 @@
 //! | [`engine`] | what one process has of its own: identity, children, fork server, exit |
 //! | [`handle`] | fds that travel inside of arguments |
 //! | [`queue`] | frames from any process to any process |
+//! | [`connection`] | frames between two processes, and where connections come from |
 //! | [`sync`] | locks, semaphores, conditions, events and barriers between processes |
 //! | [`shared_memory`] | memory that processes share, by a handle or by a name |
 //! | `tracker` | the process that unlinks names left behind |
@@ -22,6 +23,7 @@
 
 pub mod bootstrap;
 pub mod child;
+pub mod connection;
 pub mod engine;
 mod error;
 pub mod handle;

@@ -21,7 +21,7 @@
 //! | [`thread`] | [`spawn_engine_thread`](thread::spawn_engine_thread) | a thread that no signal reaches and no fork minds |
 //! | | [`other_threads`](thread::other_threads) | how many threads stand in the way of a fork |
 //! | | [`set_process_name`](thread::set_process_name), [`unblock_all_signals`](thread::unblock_all_signals) | what a new child sets up |
-//! | [`poller`] | [`Poller`](poller::Poller), [`Waker`](poller::Waker), [`wait_readable`](poller::wait_readable) | waiting for many fds |
+//! | [`poller`] | [`Poller`](poller::Poller), [`Waker`](poller::Waker), [`wait_readable`](poller::wait_readable), [`wait_writable`](poller::wait_writable) | waiting for many fds |
 //! | [`exit`](mod@exit) | [`exit_now`](exit::exit_now), [`exit`](exit::exit), [`flush_stdio`](exit::flush_stdio), [`at_exit`](exit::at_exit) | leaving |
 //! | [`memfd`] | anonymous files | memory and large messages that need no name on disk |
 //! | [`named`] | named files | memory that other programs find by its name |

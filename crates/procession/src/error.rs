@@ -93,9 +93,13 @@ impl Error {
         matches!(*self.0, Kind::Panic { .. })
     }
 
-    /// The pool is closed, or was terminated before the task was done; or the queue is closed.
+    /// The pool is closed, or was terminated before the task was done; or the queue is closed; or the other end of the
+    /// connection is, or its process ended.
     pub fn is_closed(&self) -> bool {
-        matches!(self.engine(), Some(Engine::Closed { .. } | Engine::Terminated | Engine::QueueClosed))
+        matches!(
+            self.engine(),
+            Some(Engine::Closed { .. } | Engine::Terminated | Engine::QueueClosed | Engine::ConnectionClosed)
+        )
     }
 
     /// The pool has no worker left and could start no other. The error's text says why, as do the other predicates.
@@ -162,6 +166,16 @@ impl Error {
     /// No [`SharedMemory`](crate::SharedMemory) has this name, or not this one any more.
     pub fn is_not_found(&self) -> bool {
         matches!(self.engine(), Some(Engine::NameAbsent { .. }))
+    }
+
+    /// What came over a connection was cut off, longer than its limit, or no frame. The connection is of no use any more.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self.engine(), Some(Engine::Malformed(_)))
+    }
+
+    /// The two ends of a connection did not prove to each other that they know the same key.
+    pub fn is_authentication(&self) -> bool {
+        matches!(self.engine(), Some(Engine::Authentication(_)))
     }
 
     /// The process that failed, or the worker that was lost.

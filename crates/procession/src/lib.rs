@@ -53,6 +53,10 @@
 //! programs are to find it; [`SharedArray`] and [`SharedValue`] give them a type. [`share`] puts a value there once, for any
 //! number of processes. All travel to a child as (part of) its argument.
 //!
+//! A [`Connection`] carries values back and forth between two; it comes from [`pipe`], or by address from a [`Listener`] and
+//! a [`Client`], who may be a Python program's. [`wait`] waits for the first of several. Files and sockets travel as
+//! [`Handle`]s.
+//!
 //! # When something dies
 //!
 //! A worker that is killed, aborts, exits or segfaults fails the task it ran ([`Error::is_worker_lost`]), and nothing
@@ -71,9 +75,11 @@
 
 #![deny(missing_docs)]
 
+pub mod connection;
 mod context;
 mod current;
 mod error;
+mod handle;
 mod message;
 pub mod pool;
 pub mod process;
@@ -87,9 +93,11 @@ mod task;
 
 #[doc(no_inline)]
 pub use bytemuck::Pod;
+pub use connection::{Address, Client, Connection, Listener, Waitable, pipe, wait};
 pub use context::{Context, StartMethod, set_executable, set_start_method, start_method};
 pub use current::{ActiveChild, CurrentProcess, ParentProcess, active_children, current_process, parent_process};
 pub use error::{Error, Result};
+pub use handle::Handle;
 pub use pool::{AsyncResult, Pool};
 pub use process::Process;
 pub use procession_core::{Atomic, RawMemory, ThreadsAtFork, available_parallelism};

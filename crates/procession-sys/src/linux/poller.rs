@@ -130,6 +130,15 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::R
     Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
 }
 
+/// Waits until the fd takes bytes, or fails to; `false`: the deadline passed. No deadline: for ever.
+///
+/// # Errors
+///
+/// If the system is out of memory.
+pub fn wait_writable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    Ok(poll_until(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], deadline)? > 0)
+}
+
 /// Polls until something happens or the deadline passes (then 0); a signal costs no more than the time it took.
 pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<usize> {
     loop {
@@ -195,6 +204,16 @@ mod tests {
         wakers[1].wake().unwrap();
         assert_eq!(wait_readable(&fds, in_time()).unwrap(), [false, true, false]);
         assert_eq!(wait_readable(&fds, None).unwrap(), [false, true, false]);
+    }
+
+    #[test]
+    fn a_full_pipe_is_not_writable() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        assert!(wait_writable(writer.as_fd(), in_time()).unwrap());
+        rustix::io::write(&writer, &[0; 65536]).unwrap();
+        assert!(!wait_writable(writer.as_fd(), soon()).unwrap());
+        drop(reader);
+        assert!(wait_writable(writer.as_fd(), None).unwrap(), "to fail there");
     }
 
     #[test]

@@ -69,3 +69,12 @@ impl AsFd for Waker {
 pub fn wait_readable(_fds: &[BorrowedFd<'_>], _deadline: Option<Instant>) -> io::Result<Vec<bool>> {
     unsupported()
 }
+
+/// Refuses.
+///
+/// # Errors
+///
+/// Always `Unsupported`.
+pub fn wait_writable(_fd: BorrowedFd<'_>, _deadline: Option<Instant>) -> io::Result<bool> {
+    unsupported()
+}

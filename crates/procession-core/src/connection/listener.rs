@@ -1,0 +1,270 @@
+//! Where connections come from: a listener has an address, and who knows it connects. Used in any process, from any thread.
+//!
+//! A listener that nobody gave an address listens at an abstract one of 128 random bits, which has no file: a process that
+//! is killed leaves nothing behind. Such a name has no permissions either, so other users are turned away by the kernel's
+//! word on who they are.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use procession_sys::pidfd::current_pid;
+use rustix::net::{listen, sockopt};
+use rustix::process::geteuid;
+
+use super::authentication::{self, Key};
+use super::{Connection, Ways};
+use crate::{Error, Result};
+
+/// How long an authentication may take unless told otherwise.
+pub const AUTHENTICATION_TIME: Duration = Duration::from_secs(10);
+
+/// Where a listener is found.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Address {
+    /// A socket file.
+    Unix(PathBuf),
+    /// A name that has no file.
+    Abstract(Vec<u8>),
+    /// A host and a port.
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Unix(path) => path.display().fmt(f),
+            Address::Abstract(name) => write!(f, "@{}", OsStr::from_bytes(name).display()),
+            Address::Tcp(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Connects to a listener; with a key the two ends authenticate.
+///
+/// # Errors
+///
+/// If nobody listens there; [`Error::Authentication`].
+pub fn connect(address: &Address, key: Option<&Key>) -> Result<Connection> {
+    let refused = || Error::os(format!("cannot connect to {address}: is a listener there?"));
+    let connection = match address {
+        Address::Unix(path) => over_unix(UnixStream::connect(path).map_err(refused())?),
+        Address::Abstract(name) => {
+            let name = UnixAddr::from_abstract_name(name).map_err(refused())?;
+            over_unix(UnixStream::connect_addr(&name).map_err(refused())?)
+        }
+        Address::Tcp(address) => over_tcp(TcpStream::connect(address).map_err(refused())?)?,
+    };
+    if let Some(key) = key {
+        authentication::connect(&connection, key, Instant::now() + AUTHENTICATION_TIME)?;
+    }
+    Ok(connection)
+}
+
+/// One that waits for connections.
+#[derive(Debug)]
+pub struct Listener {
+    /// Before the socket: while that is open no other file can have its identity.
+    _file: Option<SocketFile>,
+    socket: Socket,
+    address: Address,
+    own_user_only: bool,
+    key: Option<Key>,
+    authentication_time: Duration,
+    last_accepted: Mutex<Option<Address>>,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    /// Listens at an address. Port 0 is any that is free.
+    ///
+    /// # Errors
+    ///
+    /// If the address is in use, or the system refuses it.
+    pub fn bind(address: &Address) -> Result<Listener> {
+        let refused = || Error::os(format!("cannot listen at {address}"));
+        match address {
+            Address::Unix(path) => {
+                let socket = UnixListener::bind(path).map_err(Error::os(format!(
+                    "cannot listen at {address} (if a listener that was killed left the file there, remove it)"
+                )))?;
+                let file = SocketFile::made(path).map_err(refused())?;
+                Ok(Listener::over(Socket::Unix(socket), address.clone(), Some(file)))
+            }
+            Address::Abstract(name) => {
+                let name = UnixAddr::from_abstract_name(name).map_err(refused())?;
+                let socket = UnixListener::bind_addr(&name).map_err(refused())?;
+                Ok(Listener::over(Socket::Unix(socket), address.clone(), None))
+            }
+            Address::Tcp(asked) => {
+                let socket = TcpListener::bind(asked).map_err(refused())?;
+                let given = Address::Tcp(socket.local_addr().map_err(refused())?);
+                Ok(Listener::over(Socket::Tcp(socket), given, None))
+            }
+        }
+    }
+
+    /// Listens where only this user's processes are let in, and nobody else finds it.
+    ///
+    /// # Errors
+    ///
+    /// If no fd is left.
+    pub fn private() -> Result<Listener> {
+        let mut random = [0; 16];
+        authentication::fill_random(&mut random)?;
+        let name = format!("procession-{:032x}", u128::from_ne_bytes(random));
+        let mut listener = Listener::bind(&Address::Abstract(name.into_bytes()))?;
+        listener.own_user_only = true;
+        Ok(listener)
+    }
+
+    /// Wants every peer to know this key.
+    pub fn set_key(&mut self, key: Key) {
+        self.key = Some(key);
+    }
+
+    /// How long a peer's authentication may take.
+    pub fn set_authentication_time(&mut self, time: Duration) {
+        self.authentication_time = time;
+    }
+
+    /// How many connections may wait to be accepted.
+    ///
+    /// # Errors
+    ///
+    /// None for a listener that listens.
+    pub fn set_backlog(&self, connections: u32) -> Result<()> {
+        let connections = i32::try_from(connections).unwrap_or(i32::MAX);
+        listen(self, connections).map_err(|error| Error::os("cannot change a listener's backlog")(error.into()))
+    }
+
+    /// Waits for a peer and authenticates it. Whatever is wrong with one peer, the next may be accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Authentication`]; if no fd is left.
+    pub fn accept(&self) -> Result<Connection> {
+        let refused = || Error::os(format!("cannot accept a connection at {}", self.address));
+        let (connection, peer) = match &self.socket {
+            Socket::Unix(socket) => {
+                let (stream, peer) = socket.accept().map_err(refused())?;
+                self.check_user(&stream)?;
+                (over_unix(stream), unix_address(&peer))
+            }
+            Socket::Tcp(socket) => {
+                let (stream, peer) = socket.accept().map_err(refused())?;
+                (over_tcp(stream)?, Some(Address::Tcp(peer)))
+            }
+        };
+        if let Some(key) = &self.key {
+            authentication::accept(&connection, key, Instant::now() + self.authentication_time)?;
+        }
+        *self.last_accepted.lock().unwrap_or_else(PoisonError::into_inner) = peer;
+        Ok(connection)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Where the peer that was accepted last connected from; unix sockets are as a rule from nowhere.
+    pub fn last_accepted(&self) -> Option<Address> {
+        self.last_accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn check_user(&self, stream: &UnixStream) -> Result<()> {
+        if !self.own_user_only {
+            return Ok(());
+        }
+        let peer =
+            sockopt::socket_peercred(stream).map_err(|error| Error::os("cannot tell who connects")(error.into()))?;
+        if peer.uid == geteuid() {
+            return Ok(());
+        }
+        let text = format!(
+            "process {} of user {} connected to a private listener of user {}",
+            peer.pid.as_raw_nonzero(),
+            peer.uid.as_raw(),
+            geteuid().as_raw()
+        );
+        Err(Error::Authentication(text))
+    }
+
+    fn over(socket: Socket, address: Address, file: Option<SocketFile>) -> Listener {
+        Listener {
+            _file: file,
+            socket,
+            address,
+            own_user_only: false,
+            key: None,
+            authentication_time: AUTHENTICATION_TIME,
+            last_accepted: Mutex::new(None),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Unix(socket) => socket.as_fd(),
+            Socket::Tcp(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// The file of a unix socket; removed when its listener is dropped where it was made, unless it is another's by then.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+    maker: u32,
+}
+
+impl SocketFile {
+    fn made(path: &Path) -> std::io::Result<SocketFile> {
+        let path = std::path::absolute(path)?;
+        Ok(SocketFile { identity: identity(&path)?, path, maker: current_pid() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if current_pid() == self.maker && identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // If it cannot be removed, the next to listen there is told what to do.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+fn unix_address(address: &UnixAddr) -> Option<Address> {
+    let path = address.as_pathname().map(|path| Address::Unix(path.to_owned()));
+    path.or_else(|| address.as_abstract_name().map(|name| Address::Abstract(name.to_owned())))
+}
+
+fn over_unix(stream: UnixStream) -> Connection {
+    Connection::over(OwnedFd::from(stream), true, Ways::Both)
+}
+
+/// A small frame is not kept back to be joined with the next.
+fn over_tcp(stream: TcpStream) -> Result<Connection> {
+    stream.set_nodelay(true).map_err(Error::os("cannot set up a TCP connection"))?;
+    Ok(Connection::over(OwnedFd::from(stream), false, Ways::Both))
+}
