@@ -8,6 +8,7 @@
 mod connection;
 mod lock;
 mod pool;
+mod queue;
 mod report;
 mod start;
 
@@ -19,7 +20,7 @@ use report::{Report, Row};
 type Bench = (&'static str, usize, fn(usize) -> Row);
 
 // Fork wants no other threads, and rivals start some: rows of processes come first.
-const ROWS: [Bench; 13] = [
+const ROWS: [Bench; 16] = [
     ("forkserver", 15, start::forkserver),
     ("fork", 15, start::fork),
     ("large-parent", 9, start::large_parent),
@@ -27,6 +28,9 @@ const ROWS: [Bench; 13] = [
     ("connection", 15, connection::round_trip),
     ("lock-uncontended", 15, lock::uncontended),
     ("lock-contended", 15, lock::contended),
+    ("queue-64", 9, queue::of_64_bytes),
+    ("queue-1k", 9, queue::of_1_kib),
+    ("queue-socket", 9, queue::beside_a_socket),
     ("in-flight", 9, pool::in_flight),
     ("burst", 9, pool::burst),
     ("round-trip", 9, pool::round_trip),

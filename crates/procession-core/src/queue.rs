@@ -44,15 +44,14 @@ impl Queue {
         })
     }
 
-    /// Takes the oldest payload; waits for one until the deadline.
+    /// Takes the oldest payload, appended to `payload`; waits for one until the deadline.
     ///
     /// # Errors
     ///
     /// [`Error::Timeout`], and [`Error::QueueClosed`] once it is closed and empty.
-    pub fn get(&self, deadline: Option<Instant>) -> Result<Vec<u8>> {
-        let mut payload = Vec::new();
-        if self.0.get(&mut payload, deadline).map_err(Error::os("cannot take from a queue"))? {
-            return Ok(payload);
+    pub fn get(&self, payload: &mut Vec<u8>, deadline: Option<Instant>) -> Result<()> {
+        if self.0.get(payload, deadline).map_err(Error::os("cannot take from a queue"))? {
+            return Ok(());
         }
         if self.0.is_closed() && self.0.is_empty() {
             return Err(Error::QueueClosed);
@@ -61,12 +60,8 @@ impl Queue {
     }
 
     /// Payloads in it.
-    ///
-    /// # Errors
-    ///
-    /// If its shared memory cannot be used.
-    pub fn len(&self) -> Result<u64> {
-        self.0.len().map_err(Error::os("cannot look into a queue"))
+    pub fn len(&self) -> u64 {
+        self.0.len()
     }
 
     /// Whether it holds none.

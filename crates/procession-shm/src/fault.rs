@@ -5,8 +5,10 @@
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
 pub enum Step {
-    /// Ring: the lock is held, nothing is done.
-    Locked = 1,
+    /// Ring: the tail is locked, nothing is done.
+    TailLocked = 1,
+    /// Ring: the head is locked, nothing is done.
+    HeadLocked,
     /// Ring: half of the recovery from a dead holder is done.
     RecoveryVoided,
     /// Ring push: the frame is written behind the tail.
@@ -134,8 +136,9 @@ impl Step {
     ];
 
     /// Every step of this crate's own protocols.
-    pub const ALL: [Step; 47] = [
-        Step::Locked,
+    pub const ALL: [Step; 48] = [
+        Step::TailLocked,
+        Step::HeadLocked,
         Step::RecoveryVoided,
         Step::PushCopied,
         Step::PushCommitted,

@@ -61,7 +61,7 @@ pub use memory::{Atomic, Memory, RawMemory};
 #[cfg(not(loom))]
 pub use queue::{NotPut, Queue};
 #[cfg(not(loom))]
-pub use ring::{ClaimLimit, Ring, RingFull, RingGuard};
+pub use ring::{ClaimLimit, HeadGuard, Ring, RingFull, TailGuard};
 pub use running::{Running, Sight, Verdict};
 #[cfg(not(loom))]
 pub use segment::Segment;

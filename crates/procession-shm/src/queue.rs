@@ -16,7 +16,7 @@ use crate::spin::Spin;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"queu");
 /// Raised with every change of the layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How far the ring may grow.
 const RESERVATION: usize = 8 << 30;
 
@@ -129,9 +129,9 @@ impl Queue {
     /// If shared memory is beyond use.
     pub fn get(&self, out: &mut Vec<u8>, deadline: Option<Instant>) -> io::Result<bool> {
         loop {
-            // Read first. Then the lock decides, empty or not: who had it before has put, who has it after sees the close.
+            // Read first: what was put before the close is there to be taken after it.
             let is_closed = self.is_closed();
-            if (is_closed || !self.ring.is_empty()) && self.ring.lock(0)?.take(out)? {
+            if !self.ring.is_empty() && self.ring.lock_head(0)?.take(out)? {
                 if self.bound() > 0 {
                     self.header.room.wake(1);
                 }
@@ -146,12 +146,8 @@ impl Queue {
     }
 
     /// Frames in it.
-    ///
-    /// # Errors
-    ///
-    /// If shared memory is beyond use.
-    pub fn len(&self) -> io::Result<u64> {
-        Ok(self.ring.lock(0)?.len())
+    pub fn len(&self) -> u64 {
+        self.ring.len()
     }
 
     /// Whether it holds no frame.
@@ -161,7 +157,12 @@ impl Queue {
 
     /// Lets nothing more be put, by anybody; what is there can be taken. Wakes all who wait.
     pub fn close(&self) {
-        self.header.closed.store(1, Ordering::Release);
+        {
+            // Whoever is putting has put: nothing comes behind a consumer that finds the queue closed and empty. A lock that is
+            // beyond use lets nobody put.
+            let _tail = self.ring.lock_tail();
+            self.header.closed.store(1, Ordering::Release);
+        }
         self.header.frames.wake(u32::MAX >> 1);
         self.header.room.wake(u32::MAX >> 1);
     }
@@ -172,8 +173,8 @@ impl Queue {
     }
 
     fn put_now(&self, frame: &[u8]) -> Result<bool, NotPut> {
-        let mut ring = self.ring.lock(0).map_err(NotPut::Broken)?;
-        // Under the lock, so that nothing is put behind a consumer that has found the queue closed and empty.
+        let mut ring = self.ring.lock_tail().map_err(NotPut::Broken)?;
+        // Under the lock, as `close` changes it.
         if self.is_closed() {
             return Err(NotPut::Closed);
         }
@@ -185,8 +186,7 @@ impl Queue {
     }
 
     fn has_room(&self) -> bool {
-        // A lock that is beyond use is reported by the put that follows.
-        self.len().map_or(true, |len| len < self.bound())
+        self.len() < self.bound()
     }
 
     fn bound(&self) -> u64 {

@@ -43,9 +43,9 @@ fn main() {
 fn scenario(step: Step, nth: u32) {
     use Step::*;
     match step {
-        Locked | PushCopied | PushCommitted => pushing(step, nth),
+        TailLocked | PushCopied | PushCommitted => pushing(step, nth),
         GrowCopied | GrowCommitted => growing(step, nth),
-        TakeCopied | TakeCommitted => taking(step, nth),
+        HeadLocked | TakeCopied | TakeCommitted => taking(step, nth),
         ShrinkPunched | ShrinkCommitted => shrinking(step, nth),
         ClaimCleared | ClaimCopied | ClaimLeased | ClaimLaid | ClaimCommitted => claiming(step, nth),
         TrimPunched => trimming(nth),
@@ -88,14 +88,14 @@ fn number(frame: &[u8]) -> u32 {
 
 fn push(control: &Control, numbers: std::ops::Range<u32>) {
     for number in numbers {
-        control.tasks().lock(0).unwrap().push(&[&frame(number)]).unwrap();
+        control.tasks().lock_tail().unwrap().push(&[&frame(number)]).unwrap();
     }
 }
 
 fn rest(control: &Control) -> Vec<u32> {
     let mut numbers = Vec::new();
     let mut out = Vec::new();
-    while control.tasks().lock(0).unwrap().take(&mut out).unwrap() {
+    while control.tasks().lock_head(0).unwrap().take(&mut out).unwrap() {
         numbers.push(number(&out));
         out.clear();
     }
@@ -107,7 +107,7 @@ fn assert_sound(control: &Control) {
     push(control, 0..200);
     let slot = control.slot(1);
     let claimed =
-        control.tasks().lock(2).unwrap().claim(slot, ClaimLimit { max_frames: 5, max_bytes: 1 << 20 }).unwrap();
+        control.tasks().lock_head(2).unwrap().claim(slot, ClaimLimit { max_frames: 5, max_bytes: 1 << 20 }).unwrap();
     let mut numbers: Vec<u32> = std::iter::from_fn(|| slot.begin_next().map(number)).collect();
     assert_eq!(numbers.len(), claimed);
     numbers.extend(rest(control));
@@ -127,7 +127,7 @@ fn growing(step: Step, nth: u32) {
     // The oldest frame lies in the middle, so that growth has frames to move.
     push(&control, 0..40);
     for _ in 0..30 {
-        control.tasks().lock(0).unwrap().take(&mut Vec::new()).unwrap();
+        control.tasks().lock_head(0).unwrap().take(&mut Vec::new()).unwrap();
     }
     die_at(step, nth, || push(&control, 40..1000));
     let numbers = rest(&control);
@@ -175,14 +175,19 @@ fn claiming(step: Step, nth: u32) {
     let slot = control.slot(0);
     die_at(step, nth, || {
         for _ in 0..nth {
-            control.tasks().lock(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
+            control
+                .tasks()
+                .lock_head(1)
+                .unwrap()
+                .claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 })
+                .unwrap();
             while slot.begin_next().is_some() {}
         }
     });
     // What it had begun in the claims before is done. The rest is in the ring or in its slot, each frame once.
     let done = (nth - 1) * 4;
     let mut numbers: Vec<u32> =
-        control.tasks().lock(0).unwrap().take_back(slot).iter().map(|frame| number(frame)).collect();
+        control.tasks().lock_head(0).unwrap().take_back(slot).iter().map(|frame| number(frame)).collect();
     if step == Step::ClaimCommitted {
         assert_eq!(numbers, (done..done + 4).collect::<Vec<_>>(), "a committed claim is in the slot");
     } else {
@@ -199,13 +204,13 @@ fn trimming(nth: u32) {
     let slot = control.slot(0);
     let large = vec![7; 8 << 20];
     let run_large = || {
-        control.tasks().lock(0).unwrap().push(&[&large]).unwrap();
-        control.tasks().lock(1).unwrap().claim(slot, ClaimLimit { max_frames: 1, max_bytes: 1 << 20 }).unwrap();
+        control.tasks().lock_tail().unwrap().push(&[&large]).unwrap();
+        control.tasks().lock_head(1).unwrap().claim(slot, ClaimLimit { max_frames: 1, max_bytes: 1 << 20 }).unwrap();
         assert!(slot.begin_next() == Some(&large[..]) && slot.begin_next().is_none() && slot.is_bulky());
-        control.tasks().lock(1).unwrap().trim(slot).unwrap();
+        control.tasks().lock_head(1).unwrap().trim(slot).unwrap();
     };
     die_at(Step::TrimPunched, nth, || (0..nth).for_each(|_| run_large()));
-    assert_eq!(control.tasks().lock(0).unwrap().take_back(slot).len(), 0);
+    assert_eq!(control.tasks().lock_head(0).unwrap().take_back(slot).len(), 0);
     assert_eq!(slot.last_begun(), None, "what is given back is not read");
     slot.reset();
     assert!(slot.is_bulky(), "the replacement trims again");
@@ -219,10 +224,10 @@ fn beginning(nth: u32) {
     push(&control, 0..4);
     let slot = control.slot(0);
     die_at(Step::HandsBegun, nth, || {
-        control.tasks().lock(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
+        control.tasks().lock_head(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
         while slot.begin_next().is_some() {}
     });
-    let back = control.tasks().lock(0).unwrap().take_back(slot);
+    let back = control.tasks().lock_head(0).unwrap().take_back(slot);
     assert_eq!(back.iter().map(|frame| number(frame)).collect::<Vec<_>>(), (nth..4).collect::<Vec<_>>());
     assert_eq!(number(&slot.last_begun().unwrap()), nth - 1, "the frame that was running");
     assert!(slot.begin_next().is_none());
@@ -251,15 +256,15 @@ fn voiding(nth: u32) {
     // Frames of five kinds, by their beginnings; each but the fifth is to go.
     let kind = |number: u32| u64::from(number % 5).to_le_bytes();
     for number in 0..20 {
-        control.tasks().lock(0).unwrap().push(&[&kind(number), &frame(number)]).unwrap();
+        control.tasks().lock_tail().unwrap().push(&[&kind(number), &frame(number)]).unwrap();
     }
-    die_at(Step::Voided, nth, || control.tasks().lock(0).unwrap().void(kind(0)).unwrap());
+    die_at(Step::Voided, nth, || control.tasks().lock_head(0).unwrap().void(kind(0)).unwrap());
     for number in 1..4 {
-        control.tasks().lock(0).unwrap().void(kind(number)).unwrap();
+        control.tasks().lock_head(0).unwrap().void(kind(number)).unwrap();
     }
     let mut left = Vec::new();
     let mut out = Vec::new();
-    while control.tasks().lock(0).unwrap().take(&mut out).unwrap() {
+    while control.tasks().lock_head(0).unwrap().take(&mut out).unwrap() {
         left.push(number(&out[8..]));
         out.clear();
     }
@@ -274,14 +279,14 @@ fn recovering(nth: u32) {
     push(&control, 0..10);
     let slot = control.slot(0);
     let claim = || {
-        control.tasks().lock(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
+        control.tasks().lock_head(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
     };
     die_at(Step::ClaimLaid, 1, claim);
     // Each of these finds the one before dead with the lock, and dies in the midst of mending it.
     for _ in 0..nth {
-        die_at(Step::RecoveryVoided, 1, || drop(control.tasks().lock(2)));
+        die_at(Step::RecoveryVoided, 1, || drop(control.tasks().lock_head(2)));
     }
-    assert_eq!(control.tasks().lock(0).unwrap().take_back(slot).len(), 0);
+    assert_eq!(control.tasks().lock_head(0).unwrap().take_back(slot).len(), 0);
     assert_eq!(rest(&control), (0..10).collect::<Vec<_>>());
     assert_sound(&control);
 }

@@ -9,18 +9,18 @@ const ONE: ClaimLimit = ClaimLimit { max_frames: 1, max_bytes: 1 << 30 };
 fn a_dead_workers_inbox_is_given_back_by_its_replacement() {
     let control = Control::create(1).unwrap();
     let (ring, slot) = (control.tasks(), control.slot(0));
-    ring.lock(0).unwrap().push(&[&vec![7; 64 << 20]]).unwrap();
+    ring.lock_tail().unwrap().push(&[&vec![7; 64 << 20]]).unwrap();
     // Claims, begins, and is killed before it is done with the claim.
-    assert_eq!(ring.lock(1).unwrap().claim(slot, ONE).unwrap(), 1);
+    assert_eq!(ring.lock_head(1).unwrap().claim(slot, ONE).unwrap(), 1);
     assert!(slot.begin_next().is_some());
-    assert!(ring.lock(0).unwrap().take_back(slot).is_empty());
+    assert!(ring.lock_head(0).unwrap().take_back(slot).is_empty());
     slot.reset();
     // The replacement runs something small.
-    ring.lock(0).unwrap().push(&[b"small"]).unwrap();
-    assert_eq!(ring.lock(1).unwrap().claim(slot, ONE).unwrap(), 1);
+    ring.lock_tail().unwrap().push(&[b"small"]).unwrap();
+    assert_eq!(ring.lock_head(1).unwrap().claim(slot, ONE).unwrap(), 1);
     assert_eq!(slot.begin_next(), Some(&b"small"[..]));
     assert!(slot.is_bulky(), "64 MiB are still in the inbox");
-    ring.lock(1).unwrap().trim(slot).unwrap();
+    ring.lock_head(1).unwrap().trim(slot).unwrap();
     assert!(!slot.is_bulky());
     assert!(resident(&control) < 8 << 20, "{} bytes are resident", resident(&control));
 }

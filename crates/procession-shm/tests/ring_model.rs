@@ -40,28 +40,28 @@ proptest! {
                 Act::Push(len) => {
                     let bytes = frame(seed, len);
                     let (left, right) = bytes.split_at(len / 3);
-                    ring.lock(0).unwrap().push(&[left, right]).unwrap();
+                    ring.lock_tail().unwrap().push(&[left, right]).unwrap();
                     model.push_back(bytes);
                 }
                 Act::Take => {
                     let mut out = Vec::new();
-                    let taken = ring.lock(0).unwrap().take(&mut out).unwrap();
+                    let taken = ring.lock_head(0).unwrap().take(&mut out).unwrap();
                     prop_assert_eq!(taken.then_some(out), model.pop_front());
                 }
                 Act::Claim(max_frames) => {
                     let limit = ClaimLimit { max_frames, max_bytes: 1 << 20 };
-                    let claimed = ring.lock(1).unwrap().claim(slot, limit).unwrap();
+                    let claimed = ring.lock_head(1).unwrap().claim(slot, limit).unwrap();
                     prop_assert!(claimed <= max_frames && (claimed > 0 || model.is_empty()));
                     for _ in 0..claimed {
                         prop_assert_eq!(slot.begin_next().map(<[u8]>::to_vec), model.pop_front());
                     }
                     prop_assert!(slot.begin_next().is_none());
                     if slot.is_bulky() {
-                        ring.lock(1).unwrap().trim(slot).unwrap();
+                        ring.lock_head(1).unwrap().trim(slot).unwrap();
                     }
                 }
             }
-            prop_assert_eq!(ring.lock(0).unwrap().len() as usize, model.len());
+            prop_assert_eq!(ring.len() as usize, model.len());
             prop_assert_eq!(ring.is_empty(), model.is_empty());
         }
     }
@@ -73,11 +73,11 @@ fn a_drained_backlog_gives_its_memory_back() {
     let before = resident();
     let block = vec![7; 1 << 20];
     for _ in 0..200 {
-        control.tasks().lock(0).unwrap().push(&[&block]).unwrap();
+        control.tasks().lock_tail().unwrap().push(&[&block]).unwrap();
     }
     assert!(resident() > before + 150, "200 MiB are queued");
     let mut out = Vec::new();
-    while control.tasks().lock(0).unwrap().take(&mut out).unwrap() {
+    while control.tasks().lock_head(0).unwrap().take(&mut out).unwrap() {
         assert!(out == block);
         out.clear();
     }

@@ -1,6 +1,8 @@
 //! The codec of the Rust face: serde values in postcard's compact form. Used in the caller, which encodes arguments and
 //! decodes results, and in the process that runs the function, which does the reverse.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
 use postcard::ser_flavors::Flavor;
@@ -26,6 +28,45 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
         Err(error) => Err(reason(&error)),
+    }
+}
+
+/// What an item of a queue is on its way. A `Vec<u8>` is its own bytes; anything else is encoded.
+pub(crate) fn with_item_bytes<T: Serialize + 'static, R>(item: &T, send: impl FnOnce(&[u8]) -> R) -> Result<R, String> {
+    if let Some(bytes) = (item as &dyn Any).downcast_ref::<Vec<u8>>() {
+        return Ok(send(bytes));
+    }
+    let mut bytes = SCRATCH.take();
+    let sent = encode(item, &mut bytes).map(|()| send(&bytes));
+    keep_scratch(bytes);
+    sent
+}
+
+/// The item whose bytes `receive` appends, if it says that it did.
+pub(crate) fn item_of<T: DeserializeOwned + 'static, E>(
+    receive: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Result<T, String>, E> {
+    let mut item: Option<T> = None;
+    let Some(bytes) = (&mut item as &mut dyn Any).downcast_mut::<Option<Vec<u8>>>() else {
+        let mut bytes = SCRATCH.take();
+        let received = receive(&mut bytes).map(|()| decode(&bytes));
+        keep_scratch(bytes);
+        return received;
+    };
+    receive(bytes.insert(Vec::new()))?;
+    Ok(Ok(item.expect("it is the vector just received")))
+}
+
+thread_local! {
+    /// Room to encode and decode in, kept from item to item.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn keep_scratch(mut bytes: Vec<u8>) {
+    const MOST_KEPT: usize = 64 * 1024;
+    if bytes.capacity() <= MOST_KEPT {
+        bytes.clear();
+        SCRATCH.set(bytes);
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{Error, Result, message};
 /// # let ctx = Context::fork();
 /// let mut producer = ctx.process(squares, queue.clone()).start()?;
 /// assert!(producer.join()?);
-/// assert_eq!((queue.get()?, queue.get()?, queue.len()?), (0, 1, 2));
+/// assert_eq!((queue.get()?, queue.get()?, queue.len()), (0, 1, 2));
 /// # Ok(()) }
 /// ```
 ///
@@ -44,7 +44,7 @@ pub struct Queue<T> {
     item: PhantomData<fn(T) -> T>,
 }
 
-impl<T: Serialize + DeserializeOwned> Queue<T> {
+impl<T: Serialize + DeserializeOwned + 'static> Queue<T> {
     /// A queue without a bound.
     ///
     /// # Errors
@@ -130,28 +130,25 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     fn put_until(&self, item: T, deadline: Option<Instant>) -> Result<(), PutError<T>> {
-        let mut payload = Vec::new();
-        if let Err(why) = message::encode(&item, &mut payload) {
-            return Err(PutError { item, error: Error::unencodable("item", "Queue::put", why) });
-        }
-        self.engine.put(&payload, deadline).map_err(|error| PutError { item, error: error.into() })
+        let put = message::with_item_bytes(&item, |payload| self.engine.put(payload, deadline));
+        let error = match put {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.into(),
+            Err(why) => Error::unencodable("item", "Queue::put", why),
+        };
+        Err(PutError { item, error })
     }
 
     fn get_until(&self, deadline: Option<Instant>) -> Result<T> {
-        let payload = self.engine.get(deadline)?;
-        message::decode(&payload).map_err(|why| Error::undecodable(Whose::Call("Queue::get"), "item", why))
+        let decoded = message::item_of(|payload| self.engine.get(payload, deadline))?;
+        decoded.map_err(|why| Error::undecodable(Whose::Call("Queue::get"), "item", why))
     }
 }
 
 impl<T> Queue<T> {
     /// How many items it holds now.
-    ///
-    /// # Errors
-    ///
-    /// If its shared memory has been overwritten.
-    #[allow(clippy::len_without_is_empty, reason = "it is there, below")]
-    pub fn len(&self) -> Result<u64> {
-        Ok(self.engine.len()?)
+    pub fn len(&self) -> usize {
+        self.engine.len() as usize
     }
 
     /// Whether it holds no item now.

@@ -81,7 +81,7 @@ fn main() {
             assert_eq!(near.recv_timeout(LONG).unwrap(), turn + 1);
             assert_eq!((ours.recv().unwrap(), ours.recv().unwrap()), (2, 2));
         }
-        assert_eq!(queue.len().unwrap(), 100);
+        assert_eq!(queue.len(), 100);
         let mut text = String::new();
         file.rewind().unwrap();
         file.read_to_string(&mut text).unwrap();

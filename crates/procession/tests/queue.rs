@@ -18,7 +18,7 @@ fn main() {
             (0..count).for_each(|x| queue.put(format!("item {x}")).unwrap());
         };
         context.process(produce, (queue.clone(), 1000)).start().unwrap().join().unwrap();
-        assert_eq!(queue.len().unwrap(), 1000);
+        assert_eq!(queue.len(), 1000);
         for x in 0..1000 {
             assert_eq!(queue.try_get().unwrap(), Some(format!("item {x}")));
         }
@@ -60,7 +60,7 @@ fn main() {
         let mut seen = HashMap::<u32, u64>::new();
         for id in 0..10 {
             let mut producer = context.process(produce, (queue.clone(), id)).start().unwrap();
-            eventually("it produces", || queue.len().unwrap() > 200);
+            eventually("it produces", || queue.len() > 200);
             producer.kill().unwrap();
             assert_eq!(producer.join().unwrap_err().signal(), Some(9));
             // Of one producer, and only one consumer: in order and without gaps.

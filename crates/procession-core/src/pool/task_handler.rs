@@ -57,7 +57,7 @@ impl Shared {
         if frames.is_empty() {
             return Ok(());
         }
-        let mut ring = self.control.tasks().lock(0).map_err(Error::os("cannot lock the task ring"))?;
+        let mut ring = self.control.tasks().lock_tail().map_err(Error::os("cannot lock the task ring"))?;
         for frame in frames {
             ring.push(&[frame]).map_err(ring_full)?;
         }
@@ -75,7 +75,7 @@ impl Shared {
         self.retire(job);
         let mut frames = Vec::new();
         {
-            let mut ring = self.control.tasks().lock(0).map_err(Error::os("cannot lock the task ring"))?;
+            let mut ring = self.control.tasks().lock_head(0).map_err(Error::os("cannot lock the task ring"))?;
             ring.void(job.id.to_le_bytes()).map_err(Error::os("cannot read the task ring"))?;
             for slot in 0..self.control.slots() {
                 frames.extend(ring.take_back(self.control.slot(slot)));
@@ -93,7 +93,7 @@ impl Shared {
         while chunk < sizes.len() {
             let from = chunk;
             let mut pushed = 0;
-            let mut ring = self.control.tasks().lock(0).map_err(Error::os("cannot lock the task ring"))?;
+            let mut ring = self.control.tasks().lock_tail().map_err(Error::os("cannot lock the task ring"))?;
             while chunk < sizes.len() && pushed < PUSH_BYTES {
                 let count = sizes[chunk];
                 let header = Header { job: job.id, entry: entry.to_raw(), chunk: chunk as u32, first, count };

@@ -155,7 +155,7 @@ impl<'a> Worker<'a> {
         if ring.is_empty() {
             return Ok(false);
         }
-        let mut ring = ring.lock(self.index + 1)?;
+        let mut ring = ring.lock_head(self.index + 1)?;
         let mut limit = self.pace.share(ring.len() as usize, self.control.slots());
         if let Some(left) = self.left {
             limit.max_frames = limit.max_frames.min(left as usize);
@@ -173,7 +173,7 @@ impl<'a> Worker<'a> {
         self.pace.learn(frames, begun.elapsed());
         self.left = self.left.map(|left| left.saturating_sub(frames));
         if self.slot.is_bulky() {
-            self.control.tasks().lock(self.index + 1)?.trim(self.slot)?;
+            self.control.tasks().lock_head(self.index + 1)?.trim(self.slot)?;
         }
         self.control.result_gate().wake(1);
         Ok(())

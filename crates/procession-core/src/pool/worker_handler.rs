@@ -239,7 +239,7 @@ impl Shared {
     }
 
     fn take_back(&self, slot: usize) -> Result<Vec<Vec<u8>>> {
-        let mut ring = self.control.tasks().lock(0).map_err(Error::os("cannot lock the task ring"))?;
+        let mut ring = self.control.tasks().lock_head(0).map_err(Error::os("cannot lock the task ring"))?;
         Ok(ring.take_back(self.control.slot(slot)))
     }
 

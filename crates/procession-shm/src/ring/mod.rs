@@ -1,0 +1,238 @@
+//! The ring: a queue of frames from many producers to many consumers, in shared memory, under two robust locks: one for
+//! those who append at the tail, one for those who take at the head. A producer and a consumer do not wait for each other.
+//!
+//! Positions only grow; a frame at position *p* lies at *p* modulo the capacity, in two parts where it meets the end. One
+//! word holds a position and the number of frames before it, so that one store commits both. A frame exists from the
+//! store that advances `tail` and is gone from the store that advances `head`; nothing else says so, and so there is
+//! nothing to repair: the next to lock after a death finds one of two valid states.
+//!
+//! | step | a death after it leaves |
+//! |---|---|
+//! | **push** 1. lock the tail | nothing; the next locker is told that the owner died |
+//! | 2. copy the frame behind `tail` | bytes that nobody sees |
+//! | 3. `tail` := behind it, **commit** | the frame |
+//! | **growth**, with the tail locked: 1. lock the head too | nothing |
+//! | 2. copy what a ring of twice the capacity expects elsewhere | bytes that nobody sees: the upper half is unused, and shrinking gives it back too |
+//! | 3. capacity := twice, **commit** | the larger ring |
+//! | **shrinking**, when empty, with the head locked: 1. lock the tail too, or leave it | nothing |
+//! | 2. give the pages back | an empty ring all the same |
+//! | 3. capacity := initial, **commit** | the smaller ring |
+//! | **take** 1. lock the head; copy out | the frame, still there |
+//! | 2. `head` := behind it, **commit** | the frame is the dead consumer's: lost with it |
+//! | **voiding** a frame, with the head locked: its header's mark := void, **commit** | a frame that every consumer skips |
+//! | **claim**, with the head locked: 1. hands off the last claim | frames still there; the claimer has nothing (it had finished) |
+//! | 2. copy the frames into the inbox | the same |
+//! | 3. `from` := `head` | the same |
+//! | 4. hands on the frames | frames still there, and hands on their copies: **void** while `from` = `head` |
+//! | 5. `head` := behind them, **commit** | the frames are the dead claimer's, and all of them are in its inbox |
+//! | **trimming** a large inbox, when its claim is done 1. hands off, give the pages back | an inbox that still counts as large: the next worker in the slot trims it again |
+//! | 2. filled := 0 | an empty inbox |
+//!
+//! Recovery, by the next to lock the head: if the dead holder was a claimer with `from` = `head`, take its hands off; mark
+//! the lock consistent. A death in the middle of that is found by the next, who does the same. At the tail there is nothing
+//! to do.
+//!
+//! **No deadlock.** Who holds the tail may wait for the head; who holds the head only tries the tail.
+//!
+//! **The capacity** is a power of two, changed with both locks held, and so fixed for who holds either. A reservation says
+//! how far it may grow; memory is used only where frames have been.
+//!
+//! **The other end is looked at rarely**: each side keeps what it saw of the other's cursor last (`head_seen`, `tail_seen`)
+//! and looks again only when that does not suffice, so that a cache line does not cross for each frame. What was seen is
+//! never too much: cursors only grow.
+
+mod cursor;
+mod head;
+mod tail;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use procession_sys::mutex::RobustMutex;
+
+use crate::lease::Slot;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::segment::{Bytes, Placed, Segment, Words};
+use cursor::{Cursor, UNIT};
+pub use head::HeadGuard;
+pub use tail::TailGuard;
+
+/// The capacity a ring begins with and returns to.
+const INITIAL: u64 = 64 * 1024;
+const HEADER: usize = 8;
+
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct RingWords {
+    tail_lock: RobustMutex,
+    tail: TailWords,
+    head_lock: RobustMutex,
+    head: HeadWords,
+    /// Bytes; 0 stands for the initial one. Changed under both locks, with one store.
+    capacity: AtomicU64,
+}
+
+/// Changed under the tail's lock.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct TailWords {
+    /// [`Cursor`] behind the newest frame.
+    tail: AtomicU64,
+    /// The head as a producer saw it last.
+    head_seen: AtomicU64,
+}
+
+/// Changed under the head's lock.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct HeadWords {
+    /// [`Cursor`] of the oldest frame.
+    head: AtomicU64,
+    /// The tail as a consumer saw it last.
+    tail_seen: AtomicU64,
+    /// Slot + 1 of the worker that holds the lock; 0 if it is not a worker.
+    holder: AtomicU32,
+}
+
+// SAFETY: repr(C); atomics and process-shared mutexes. Zero is an empty ring once `create` has made the mutexes.
+#[allow(unsafe_code, reason = "says that the type is made for sharing")]
+unsafe impl Words for RingWords {}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ring {
+    words: Placed<RingWords>,
+    bytes: Bytes,
+    slots: Arc<[Slot]>,
+    initial: u64,
+}
+
+/// How much one claim may take. It takes at least one frame if there is any.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimLimit {
+    /// At most so many frames; more than 64 are never taken at once.
+    pub max_frames: usize,
+    /// No further frame once so many bytes are taken.
+    pub max_bytes: usize,
+}
+
+/// The ring cannot take the frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RingFull {
+    /// The frame is longer than a consumer can claim.
+    TooLong {
+        /// Its bytes.
+        len: usize,
+        /// What they may be.
+        most: usize,
+    },
+    /// The ring has grown to its reservation; its bytes.
+    Reservation(u64),
+    /// A lock is beyond use, which takes a process that overwrites it.
+    Unusable,
+}
+
+impl fmt::Display for RingFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RingFull::TooLong { len, most } => write!(f, "it takes {len} bytes, and one frame may take {most}"),
+            RingFull::Reservation(bytes) => write!(f, "{bytes} bytes are queued already"),
+            RingFull::Unusable => f.write_str("its shared memory has been overwritten"),
+        }
+    }
+}
+
+impl std::error::Error for RingFull {}
+
+impl Ring {
+    /// Makes the locks of a ring at `words`, once, before any other process has the segment.
+    pub(crate) fn create(words: &Placed<RingWords>) -> io::Result<()> {
+        words.tail_lock.init()?;
+        words.head_lock.init()
+    }
+
+    /// The ring at `words` with its frames in `reservation`, claimed from by `slots`.
+    pub(crate) fn at(segment: &Segment, words: usize, reservation: Bytes, slots: Arc<[Slot]>) -> Ring {
+        let initial = INITIAL.min(reservation.len() as u64);
+        Ring { words: segment.words(words), bytes: reservation, slots, initial }
+    }
+
+    /// Locks the end where frames are appended.
+    ///
+    /// # Errors
+    ///
+    /// If the lock is beyond use, which takes a process that overwrites it.
+    pub fn lock_tail(&self) -> io::Result<TailGuard<'_>> {
+        TailGuard::lock(self)
+    }
+
+    /// Locks the end where frames are taken. `holder` is 0, or 1 more than the caller's slot.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_tail`](Ring::lock_tail).
+    pub fn lock_head(&self, holder: u32) -> io::Result<HeadGuard<'_>> {
+        HeadGuard::lock(self, holder)
+    }
+
+    /// Whether it holds no frame. A look from outside the locks: for a gate's condition.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.words.head.head.load(Ordering::Acquire) == self.words.tail.tail.load(Ordering::Acquire)
+    }
+
+    /// How many frames it holds, at one moment.
+    pub fn len(&self) -> u64 {
+        loop {
+            let head = self.head(Ordering::Acquire);
+            let tail = self.tail(Ordering::Acquire);
+            // The head has not moved meanwhile: both were so when the tail was read.
+            if head == self.head(Ordering::Relaxed) {
+                return tail.since(head).1;
+            }
+        }
+    }
+
+    /// The longest frame, in bytes: one that fits any inbox.
+    fn longest(&self) -> usize {
+        self.slots.first().map_or(self.bytes.len(), |slot| slot.inbox.len()) - UNIT as usize
+    }
+
+    fn parts(&self, position: u64, len: usize) -> [&[u8]; 2] {
+        let capacity = self.capacity() as usize;
+        let at = position as usize & (capacity - 1);
+        let first = len.min(capacity - at);
+        [self.bytes.slice(at, first), self.bytes.slice(0, len - first)]
+    }
+
+    fn write(&self, position: u64, source: &[u8]) {
+        let capacity = self.capacity() as usize;
+        let at = position as usize & (capacity - 1);
+        let (first, second) = source.split_at(source.len().min(capacity - at));
+        self.bytes.write(at, first);
+        if !second.is_empty() {
+            self.bytes.write(0, second);
+        }
+    }
+
+    fn capacity(&self) -> u64 {
+        match self.words.capacity.load(Ordering::Relaxed) {
+            0 => self.initial,
+            capacity => capacity,
+        }
+    }
+
+    fn head(&self, order: Ordering) -> Cursor {
+        Cursor(self.words.head.head.load(order))
+    }
+
+    fn tail(&self, order: Ordering) -> Cursor {
+        Cursor(self.words.tail.tail.load(order))
+    }
+}
+
+/// The bytes that a frame takes.
+fn footprint(len: usize) -> u64 {
+    (HEADER + len).next_multiple_of(UNIT as usize) as u64
+}
