@@ -17,7 +17,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Res
 
 /// As [`encode`], where handles may travel too; gives their fds.
 pub(crate) fn encode_with_handles<T: Serialize>(value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>), String> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(128);
     let (encoded, handles) = handle::sending(|| encode(value, &mut bytes));
     encoded.map(|()| (bytes, handles))
 }
