@@ -11,6 +11,8 @@ pub enum Step {
     HeadLocked,
     /// Ring: half of the recovery from a dead holder is done.
     RecoveryVoided,
+    /// Joinable queue: the item is its taker's, and still in the ring.
+    TakeCounted,
     /// Ring push: the frame is written behind the tail.
     PushCopied,
     /// Ring push: the tail is advanced.
@@ -136,9 +138,10 @@ impl Step {
     ];
 
     /// Every step of this crate's own protocols.
-    pub const ALL: [Step; 48] = [
+    pub const ALL: [Step; 49] = [
         Step::TailLocked,
         Step::HeadLocked,
+        Step::TakeCounted,
         Step::RecoveryVoided,
         Step::PushCopied,
         Step::PushCommitted,

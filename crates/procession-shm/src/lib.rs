@@ -11,7 +11,8 @@
 //! | [`Segment`] | a memfd mapped shared |
 //! | [`Memory`] | bytes of the users' own, with or without a name |
 //! | [`Elements`] | values of one size of the users' own |
-//! | [`Ring`] | frames from many producers to many consumers, under a robust lock |
+//! | [`Ring`] | frames from many producers to many consumers, under a robust lock at each end |
+//! | `takers` | who has items of a joinable queue and is not done with them |
 //! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
 //! | [`Running`] | what it runs, and the word by which the parent may stop it |
 //! | [`Stream`] | records from one worker to the parent, without a lock |
@@ -46,6 +47,8 @@ mod spin;
 mod stream;
 #[cfg(not(loom))]
 pub mod sync;
+#[cfg(not(loom))]
+mod takers;
 
 #[cfg(not(loom))]
 pub use control::Control;

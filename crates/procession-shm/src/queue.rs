@@ -1,24 +1,29 @@
 //! A queue's segment: a ring, and gates to wait for items and for room. Used in any process that has the memfd.
 //!
 //! A `put` is over when the frame is committed: nobody needs to read before the producer may exit, and no thread feeds.
-//! What a death leaves is the ring's; a wake that dies with its waker is made up for by the gates.
+//! What a death leaves is the ring's and, where a queue can be joined, its takers'; a wake that dies with its waker is made
+//! up for by the gates.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::{Ring, RingFull, RingWords};
 use crate::segment::{Placed, Segment, Words};
 use crate::spin::Spin;
+use crate::takers::TakersWords;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"queu");
 /// Raised with every change of the layout.
 const VERSION: u32 = 2;
 /// How far the ring may grow.
 const RESERVATION: usize = 8 << 30;
+/// How often who joins looks whether somebody died with items in hand.
+const BURIAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -30,10 +35,14 @@ struct Header {
     closed: AtomicU32,
     /// The most frames; 0 is no bound.
     bound: AtomicU64,
+    /// 1 if it counts who has items and is not done with them.
+    joinable: AtomicU32,
     /// Consumers sleep here for frames.
     frames: Gate,
     /// Producers sleep here for room.
     room: Gate,
+    /// Those who join sleep here for the last item to be done.
+    finished: Gate,
 }
 
 // SAFETY: repr(C), nothing but atomics; zero is a header that `attach` refuses.
@@ -46,6 +55,7 @@ pub struct Queue {
     segment: Segment,
     header: Placed<Header>,
     ring: Ring,
+    takers: Placed<TakersWords>,
     spin: Spin,
 }
 
@@ -63,18 +73,19 @@ pub enum NotPut {
 }
 
 impl Queue {
-    /// A new one of at most `bound` frames; 0 is no bound.
+    /// A new one of at most `bound` frames; 0 is no bound. One that is joinable counts the items that are not done.
     ///
     /// # Errors
     ///
     /// If the system refuses.
-    pub fn create(bound: u64) -> io::Result<Queue> {
+    pub fn create(bound: u64, is_joinable: bool) -> io::Result<Queue> {
         let (segment, _) =
             Segment::create_within("procession-queue", |halvings| frames_at() + (RESERVATION >> halvings))?;
         Ring::create(&segment.words::<RingWords>(size_of::<Header>()))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.bound.store(bound, Ordering::Relaxed);
+        header.joinable.store(is_joinable.into(), Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
         Ok(Queue::map(segment, header))
     }
@@ -131,7 +142,7 @@ impl Queue {
         loop {
             // Read first: what was put before the close is there to be taken after it.
             let is_closed = self.is_closed();
-            if !self.ring.is_empty() && self.ring.lock_head(0)?.take(out)? {
+            if self.take(out)? {
                 if self.bound() > 0 {
                     self.header.room.wake(1);
                 }
@@ -143,6 +154,60 @@ impl Queue {
             let news = || !self.ring.is_empty() || self.is_closed();
             self.header.frames.wait_until(deadline, &self.spin, news);
         }
+    }
+
+    /// Says that an item which was taken is done. `false`: none is unfinished.
+    ///
+    /// # Errors
+    ///
+    /// If shared memory is beyond use, or more processes use the queue than it has room for.
+    pub fn done(&self) -> io::Result<bool> {
+        let is_last = {
+            let _head = self.ring.lock_head(0)?;
+            if self.takers.unfinished() == 0 {
+                return Ok(false);
+            }
+            self.takers.count(-1)?;
+            self.is_finished()
+        };
+        if is_last {
+            self.header.finished.wake(u32::MAX >> 1);
+        }
+        Ok(true)
+    }
+
+    /// Waits until every item that was put has been taken and is done, or died with its taker; `false` when the deadline came
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// If shared memory is beyond use.
+    pub fn join(&self, deadline: Option<Instant>) -> io::Result<bool> {
+        loop {
+            let look = Instant::now() + BURIAL;
+            let until = deadline.map_or(look, |deadline| deadline.min(look));
+            if self.header.finished.wait_until(Some(until), &self.spin, || self.is_finished()) {
+                return Ok(true);
+            }
+            {
+                let _head = self.ring.lock_head(0)?;
+                self.takers.bury();
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(self.is_finished());
+            }
+        }
+    }
+
+    /// Waits until there are frames, or it is closed, or `is_over`, without taking any.
+    pub fn watch(&self, is_over: impl Fn() -> bool) {
+        let news = || !self.ring.is_empty() || self.is_closed() || is_over();
+        self.header.frames.wait_until(None, &Spin::none(), news);
+    }
+
+    /// Wakes so many who wait for frames, or watch.
+    pub fn wake(&self, count: u32) {
+        self.header.frames.wake(count);
     }
 
     /// Frames in it.
@@ -172,6 +237,26 @@ impl Queue {
         self.header.closed.load(Ordering::Acquire) != 0
     }
 
+    fn take(&self, out: &mut Vec<u8>) -> io::Result<bool> {
+        if self.ring.is_empty() {
+            return Ok(false);
+        }
+        let mut head = self.ring.lock_head(0)?;
+        if self.header.joinable.load(Ordering::Relaxed) != 0 {
+            if head.is_empty() {
+                return Ok(false);
+            }
+            self.takers.count(1)?;
+            point(Step::TakeCounted);
+        }
+        head.take(out)
+    }
+
+    /// Nothing is queued, and nobody has what was. The ring first: an item is its taker's before it is gone from there.
+    fn is_finished(&self) -> bool {
+        self.ring.is_empty() && self.takers.unfinished() == 0
+    }
+
     fn put_now(&self, frame: &[u8]) -> Result<bool, NotPut> {
         let mut ring = self.ring.lock_tail().map_err(NotPut::Broken)?;
         // Under the lock, as `close` changes it.
@@ -196,11 +281,16 @@ impl Queue {
     fn map(segment: Segment, header: Placed<Header>) -> Queue {
         let frames = segment.bytes(frames_at(), segment.len() - frames_at());
         let ring = Ring::at(&segment, size_of::<Header>(), frames, Arc::new([]));
+        let takers = segment.words(takers_at());
         // One producer and one consumer are the least that it serves.
-        Queue { segment, header, ring, spin: Spin::new(2) }
+        Queue { segment, header, ring, takers, spin: Spin::new(2) }
     }
 }
 
-const fn frames_at() -> usize {
+const fn takers_at() -> usize {
     (size_of::<Header>() + size_of::<RingWords>()).next_multiple_of(4096)
+}
+
+const fn frames_at() -> usize {
+    (takers_at() + size_of::<TakersWords>()).next_multiple_of(4096)
 }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use procession_shm::fault::{Step, arm};
-use procession_shm::{ClaimLimit, Control, Spin, StreamReader, Verdict};
+use procession_shm::{ClaimLimit, Control, Queue, Spin, StreamReader, Verdict};
 use procession_sys::fork::fork;
 use procession_sys::thread::spawn_engine_thread;
 
@@ -45,6 +45,7 @@ fn scenario(step: Step, nth: u32) {
     match step {
         TailLocked | PushCopied | PushCommitted => pushing(step, nth),
         GrowCopied | GrowCommitted => growing(step, nth),
+        TakeCounted => taking_to_be_done(nth),
         HeadLocked | TakeCopied | TakeCommitted => taking(step, nth),
         ShrinkPunched | ShrinkCommitted => shrinking(step, nth),
         ClaimCleared | ClaimCopied | ClaimLeased | ClaimLaid | ClaimCommitted => claiming(step, nth),
@@ -134,6 +135,25 @@ fn growing(step: Step, nth: u32) {
     assert!(numbers.len() > 30, "there was growth");
     assert_eq!(numbers, (30..30 + numbers.len() as u32).collect::<Vec<_>>());
     assert_sound(&control);
+}
+
+fn taking_to_be_done(nth: u32) {
+    let queue = Queue::create(0, true).unwrap();
+    (0..5).for_each(|number| queue.put(&frame(number), None).unwrap());
+    let take = || {
+        let mut out = Vec::new();
+        assert!(queue.get(&mut out, None).unwrap());
+        number(&out)
+    };
+    die_at(Step::TakeCounted, nth, || (0..nth).for_each(|_| drop(take())));
+    // The last is still queued; those before died with who had taken them.
+    for left in nth - 1..5 {
+        assert!(!queue.join(Some(Instant::now())).unwrap(), "some are unfinished");
+        assert_eq!(take(), left);
+        assert!(queue.done().unwrap());
+    }
+    assert!(queue.join(sync_faults::patience()).unwrap());
+    assert!(!queue.done().unwrap(), "nothing is unfinished");
 }
 
 /// What a growth had copied when its process died is given back with the rest.

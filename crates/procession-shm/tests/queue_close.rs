@@ -10,7 +10,7 @@ const ROUNDS: u32 = 1000;
 #[test]
 fn nothing_is_put_behind_a_consumer_that_has_ended() {
     for round in 0..ROUNDS {
-        let queue = Queue::create(0).unwrap();
+        let queue = Queue::create(0, false).unwrap();
         let (put, got) = thread::scope(|scope| {
             let producer = scope.spawn(|| put_until_closed(&queue));
             let consumer = scope.spawn(|| get_until_closed(&queue));

@@ -101,7 +101,7 @@ pub use handle::Handle;
 pub use pool::{AsyncResult, Pool};
 pub use process::Process;
 pub use procession_core::{Atomic, RawMemory, ThreadsAtFork, available_parallelism};
-pub use queue::Queue;
+pub use queue::{JoinableQueue, Queue, SimpleQueue};
 pub use shared::{Shared, share};
 pub use shared_array::SharedArray;
 pub use shared_memory::SharedMemory;

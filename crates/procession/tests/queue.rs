@@ -3,11 +3,12 @@
 mod harness;
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use harness::one_way::OneWay;
 use harness::{eventually, for_each_context, run, trial};
-use procession::{Context, Process, Queue};
+use procession::{Context, JoinableQueue, Process, Queue, SimpleQueue, pipe, wait};
 
 fn main() {
     procession::init();
@@ -95,6 +96,105 @@ fn main() {
         for x in 0..40 {
             assert!(queue.get().unwrap() == vec![x; 1_000_000]);
         }
+    }));
+    trials.extend(for_each_context("all_that_was_put_is_done_when_a_join_returns", |context| {
+        let (tasks, done) = (JoinableQueue::new().unwrap(), SimpleQueue::new().unwrap());
+        let work = |(tasks, done): (JoinableQueue<u32>, SimpleQueue<u32>)| {
+            while let Ok(task) = tasks.get() {
+                done.put(task).unwrap();
+                tasks.task_done().unwrap();
+            }
+        };
+        let mut workers: Vec<_> =
+            (0..2).map(|_| context.process(work, (tasks.clone(), done.clone())).start().unwrap()).collect();
+        for round in 0..20 {
+            (0..50).for_each(|task| tasks.put(round * 50 + task).unwrap());
+            tasks.join().unwrap();
+            let mut finished: Vec<u32> = (0..50).map(|_| done.get().unwrap()).collect();
+            finished.sort_unstable();
+            assert_eq!(finished, (round * 50..round * 50 + 50).collect::<Vec<_>>());
+            assert!(done.is_empty() && tasks.is_empty());
+        }
+        tasks.close();
+        workers.iter_mut().for_each(|worker| worker.join().unwrap());
+        assert!(tasks.task_done().unwrap_err().is_invalid(), "nothing is unfinished");
+    }));
+    trials.extend(for_each_context("nobody_joins_for_what_a_killed_process_had", |context| {
+        let (tasks, taken) = (JoinableQueue::new().unwrap(), Queue::new().unwrap());
+        let hold = |(tasks, taken): (JoinableQueue<u8>, Queue<u8>)| {
+            (0..3).for_each(|_| taken.put(tasks.get().unwrap()).unwrap());
+            std::thread::park();
+        };
+        let mut holder = context.process(hold, (tasks.clone(), taken.clone())).start().unwrap();
+        (0..4).for_each(|task| tasks.put(task).unwrap());
+        (0..3).for_each(|task| assert_eq!(taken.get().unwrap(), task));
+        assert!(tasks.join_timeout(Duration::from_millis(150)).unwrap_err().is_timeout(), "four are unfinished");
+        assert_eq!(tasks.get().unwrap(), 3);
+        tasks.task_done().unwrap();
+        // Of one that the holder took: whose it was does not matter.
+        tasks.task_done().unwrap();
+        assert!(tasks.join_timeout(Duration::from_millis(20)).unwrap_err().is_timeout(), "two are unfinished");
+        holder.kill().unwrap();
+        tasks.join().unwrap();
+        assert!(holder.join().unwrap_err().is_process_lost());
+    }));
+    trials.extend(for_each_context("a_poll_loop_sees_items_the_end_and_nothing_else", |context| {
+        let (items, (ours, theirs)) = (Queue::<u32>::new().unwrap(), pipe::<(), ()>(true).unwrap());
+        let produce = |(items, pace): (Queue<u32>, procession::Connection<(), ()>)| {
+            for item in 0..30 {
+                pace.recv().unwrap();
+                items.put(item).unwrap();
+            }
+        };
+        let mut producer = context.process(produce, (items.clone(), theirs)).start().unwrap();
+        let readable = items.readable().unwrap();
+        for item in 0..30 {
+            assert_eq!(wait(&[&readable.as_fd(), &items], Some(Duration::from_millis(1))).unwrap(), []);
+            ours.send(&()).unwrap();
+            assert_eq!(wait(&[&readable.as_fd()], None).unwrap(), [0]);
+            assert_eq!(wait(&[&items, &ours], None).unwrap()[0], 0);
+            assert_eq!(items.try_get().unwrap(), Some(item));
+        }
+        assert_eq!(wait(&[&items, &producer], None).unwrap(), [1], "the sentinel");
+        producer.join().unwrap();
+        items.close();
+        assert_eq!(wait(&[&items], None).unwrap(), [0]);
+        assert_eq!(wait(&[&readable.as_fd()], None).unwrap(), [0]);
+        assert!(items.try_get().unwrap_err().is_closed());
+    }));
+    trials.push(trial("who_polls_takes_no_wake_from_who_waits", || {
+        let (items, taken) = (Queue::<u32>::new().unwrap(), Queue::new().unwrap());
+        let readable = items.readable().unwrap();
+        let take = || {
+            while let Ok(item) = items.get() {
+                taken.put(item).unwrap()
+            }
+        };
+        let mut taker = Process::fork(take).start().unwrap();
+        for item in 0..200 {
+            items.put(item).unwrap();
+            assert_eq!(taken.get().unwrap(), item);
+        }
+        assert_eq!(wait(&[&readable.as_fd()], None).unwrap(), [0], "lit by items that another process took");
+        assert_eq!(items.try_get().unwrap(), None);
+        assert_eq!(wait(&[&readable.as_fd()], Some(Duration::from_millis(1))).unwrap(), []);
+        items.close();
+        taker.join().unwrap();
+    }));
+    trials.push(trial("a_forked_child_polls_with_an_fd_of_its_own", || {
+        let items = Queue::<u32>::new().unwrap();
+        let ours = items.readable().unwrap();
+        let child = || {
+            let theirs = items.readable().unwrap();
+            wait(&[&theirs.as_fd()], None).unwrap();
+            items.get().unwrap()
+        };
+        let mut child = Process::fork(child).start().unwrap();
+        items.put(7).unwrap();
+        assert_eq!(child.join().unwrap(), 7);
+        items.put(8).unwrap();
+        assert_eq!(wait(&[&ours.as_fd()], None).unwrap(), [0]);
+        assert_eq!(items.get().unwrap(), 8);
     }));
     trials.push(trial("a_bounded_queue_waits_for_room", || {
         let queue = Queue::bounded(2).unwrap();

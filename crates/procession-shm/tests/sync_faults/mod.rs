@@ -13,7 +13,7 @@ use procession_sys::pidfd::PidFd;
 use crate::die_at;
 
 /// Longer than any wait may last because of a death: the longest sleep without a look, and some.
-fn patience() -> Option<Instant> {
+pub(crate) fn patience() -> Option<Instant> {
     Some(Instant::now() + Duration::from_secs(10))
 }
 

@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 use procession_core::connection::wait_readable;
 
 use super::{Connection, Listener};
-use crate::{Process, Result};
+use crate::{JoinableQueue, Process, Queue, Result, SimpleQueue};
 
 /// What [`wait`] can wait for. Anything with a file descriptor can be: pass its `as_fd()`.
 pub trait Waitable {
     /// What becomes readable when it is ready.
-    fn waited_fd(&self) -> BorrowedFd<'_>;
+    ///
+    /// # Errors
+    ///
+    /// If it has to be made, and the system refuses.
+    fn waited_fd(&self) -> Result<Box<dyn AsFd + '_>>;
 
     /// Whether it is ready now, whatever its file descriptor says.
     fn is_ready(&self) -> bool {
@@ -23,7 +27,8 @@ pub trait Waitable {
 /// are. None at the timeout.
 ///
 /// A [`Connection`] is ready when there is something to receive, a [`Listener`] when there is a client to accept, a
-/// [`Process`] when it has ended.
+/// [`Process`] when it has ended, a [`Queue`] when it holds an item or is closed (another process may take the item first:
+/// follow with [`try_get`](Queue::try_get)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,14 +54,15 @@ pub fn wait(things: &[&dyn Waitable], timeout: Option<Duration>) -> Result<Vec<u
     let ready: Vec<bool> = things.iter().map(|thing| thing.is_ready()).collect();
     let timeout = if ready.contains(&true) { Some(Duration::ZERO) } else { timeout };
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let fds: Vec<BorrowedFd<'_>> = things.iter().map(|thing| thing.waited_fd()).collect();
+    let fds = things.iter().map(|thing| thing.waited_fd()).collect::<Result<Vec<_>>>()?;
+    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(|fd| fd.as_fd()).collect();
     let readable = wait_readable(&fds, deadline)?;
     Ok((0..things.len()).filter(|thing| ready[*thing] || readable[*thing]).collect())
 }
 
 impl<Tx, Rx> Waitable for Connection<Tx, Rx> {
-    fn waited_fd(&self) -> BorrowedFd<'_> {
-        self.as_fd()
+    fn waited_fd(&self) -> Result<Box<dyn AsFd + '_>> {
+        Ok(Box::new(self.as_fd()))
     }
 
     fn is_ready(&self) -> bool {
@@ -65,25 +71,55 @@ impl<Tx, Rx> Waitable for Connection<Tx, Rx> {
 }
 
 impl Waitable for Listener {
-    fn waited_fd(&self) -> BorrowedFd<'_> {
-        self.as_fd()
+    fn waited_fd(&self) -> Result<Box<dyn AsFd + '_>> {
+        Ok(Box::new(self.as_fd()))
     }
 }
 
 impl<R> Waitable for Process<R> {
-    fn waited_fd(&self) -> BorrowedFd<'_> {
-        self.sentinel()
+    fn waited_fd(&self) -> Result<Box<dyn AsFd + '_>> {
+        Ok(Box::new(self.sentinel()))
+    }
+}
+
+impl<T> Waitable for Queue<T> {
+    fn waited_fd(&self) -> Result<Box<dyn AsFd + '_>> {
+        Ok(Box::new(self.readable()?))
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.is_empty() || self.is_closed()
+    }
+}
+
+impl<T> Waitable for JoinableQueue<T> {
+    fn waited_fd(&self) -> Result<Box<dyn AsFd + '_>> {
+        (**self).waited_fd()
+    }
+
+    fn is_ready(&self) -> bool {
+        (**self).is_ready()
+    }
+}
+
+impl<T> Waitable for SimpleQueue<T> {
+    fn waited_fd(&self) -> Result<Box<dyn AsFd + '_>> {
+        self.0.waited_fd()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.is_ready()
     }
 }
 
 impl Waitable for BorrowedFd<'_> {
-    fn waited_fd(&self) -> BorrowedFd<'_> {
-        *self
+    fn waited_fd(&self) -> Result<Box<dyn AsFd + '_>> {
+        Ok(Box::new(*self))
     }
 }
 
 impl Waitable for OwnedFd {
-    fn waited_fd(&self) -> BorrowedFd<'_> {
-        self.as_fd()
+    fn waited_fd(&self) -> Result<Box<dyn AsFd + '_>> {
+        Ok(Box::new(self.as_fd()))
     }
 }

@@ -1,8 +1,11 @@
 //! Queues between processes. Used in any process that has one, from any thread.
 
+mod joinable;
+mod simple;
+
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +13,9 @@ use procession_core::{handle, queue as engine};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use joinable::JoinableQueue;
+pub use simple::SimpleQueue;
 
 use crate::error::Whose;
 use crate::{Error, Result, message};
@@ -51,7 +57,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Queue<T> {
     ///
     /// If the system refuses: no file descriptor is left.
     pub fn new() -> Result<Queue<T>> {
-        Queue::make(0)
+        Ok(Queue::of(engine::Queue::new(0)?))
     }
 
     /// A queue of at most `maxsize` items; a `put` into a full one waits.
@@ -60,10 +66,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Queue<T> {
     ///
     /// For a `maxsize` of 0 ([`Error::is_invalid`]); if the system refuses.
     pub fn bounded(maxsize: usize) -> Result<Queue<T>> {
-        if maxsize == 0 {
-            return Err(Error::invalid("a queue needs room for at least one item, not 0: Queue::new() has no bound"));
-        }
-        Queue::make(maxsize as u64)
+        Ok(Queue::of(engine::Queue::new(bound_of(maxsize)?)?))
     }
 
     /// Appends an item; waits while the queue is full.
@@ -125,10 +128,6 @@ impl<T: Serialize + DeserializeOwned + 'static> Queue<T> {
         }
     }
 
-    fn make(bound: u64) -> Result<Queue<T>> {
-        Ok(Queue { engine: Arc::new(engine::Queue::new(bound)?), item: PhantomData })
-    }
-
     fn put_until(&self, item: T, deadline: Option<Instant>) -> Result<(), PutError<T>> {
         let put = message::with_item_bytes(&item, |payload| self.engine.put(payload, deadline));
         let error = match put {
@@ -146,6 +145,10 @@ impl<T: Serialize + DeserializeOwned + 'static> Queue<T> {
 }
 
 impl<T> Queue<T> {
+    fn of(engine: engine::Queue) -> Queue<T> {
+        Queue { engine: Arc::new(engine), item: PhantomData }
+    }
+
     /// How many items it holds now.
     pub fn len(&self) -> usize {
         self.engine.len() as usize
@@ -154,6 +157,35 @@ impl<T> Queue<T> {
     /// Whether it holds no item now.
     pub fn is_empty(&self) -> bool {
         self.engine.is_empty()
+    }
+
+    /// A file descriptor that is readable while there are items, or the queue is closed: for a poll loop, or an async
+    /// runtime. Made when it is first asked for, with a thread of the engine behind it; it is this process's own.
+    ///
+    /// When another process takes the items first, it stays readable until a [`try_get`](Queue::try_get) of this process has
+    /// found none: do not wait in `get`. To wait for several queues, connections and processes there is [`wait`](crate::wait()).
+    ///
+    /// ```
+    /// use std::os::fd::AsFd;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// let readable = queue.readable()?;
+    /// // ... add readable.as_fd() to a poll set ...
+    /// # let ctx = procession::Context::fork();
+    /// # let put = |queue: procession::Queue<u8>| queue.put(7).is_ok();
+    /// # let mut other = ctx.process(put, queue.clone()).start()?;
+    /// procession::wait(&[&readable.as_fd()], None)?;
+    /// assert_eq!(queue.try_get()?, Some(7));
+    /// # other.join()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses a file descriptor or a thread.
+    pub fn readable(&self) -> Result<Readable> {
+        Ok(Readable(self.engine.readable()?))
     }
 
     /// Lets nothing more be put, by any process. Items that are there can be taken; whoever waits for more is told.
@@ -196,7 +228,24 @@ impl<'de, T> Deserialize<'de> for Queue<T> {
             handle::refuse(&error.to_string());
             D::Error::custom(error)
         })?;
-        Ok(Queue { engine: Arc::new(engine), item: PhantomData })
+        Ok(Queue::of(engine))
+    }
+}
+
+fn bound_of(maxsize: usize) -> Result<u64> {
+    match maxsize {
+        0 => Err(Error::invalid("a queue needs room for at least one item, not 0: new() makes one without a bound")),
+        _ => Ok(maxsize as u64),
+    }
+}
+
+/// See [`Queue::readable`].
+#[derive(Clone, Debug)]
+pub struct Readable(Arc<engine::Readable>);
+
+impl AsFd for Readable {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
