@@ -31,7 +31,9 @@
 
 pub mod frame;
 mod job;
+mod memory;
 mod result_handler;
+mod stats;
 mod stop;
 mod task_handler;
 pub mod worker;
@@ -53,13 +55,20 @@ use crate::{Error, Result};
 use frame::Items;
 pub use job::Terms;
 use job::{Job, Jobs};
+use memory::Memory;
 use result_handler::{Reader, Turn};
+use stats::Sights;
+pub use stats::{RunningTask, Stats, WorkerStats};
 pub use worker::{Initializer, Service};
 use worker_handler::Events;
 use workers::Workers;
 
 /// The most workers a pool can have.
 pub const MAX_WORKERS: usize = 1024;
+
+/// How often its first size a pool may grow to, and how far a small one may in any case. The room is addresses only.
+const ROOM: usize = 4;
+const LEAST_ROOM: usize = 64;
 
 /// A pool of worker processes.
 ///
@@ -87,6 +96,12 @@ struct Shared {
     turn: Mutex<Turn>,
     turned: Condvar,
     workers: Mutex<Workers>,
+    /// How many workers are to be kept: those of the first slots. Changed under the lock of `workers`.
+    size: AtomicUsize,
+    sights: Mutex<Sights>,
+    /// Jobs that have ended though tasks of theirs are queued.
+    abandoned: Mutex<Vec<u64>>,
+    has_abandoned: AtomicBool,
     /// Some slot has no worker: the next thread that may start processes is to look.
     vacant: AtomicBool,
     events: Mutex<Events>,
@@ -116,7 +131,13 @@ impl Pool {
                 "a pool needs 1 to {MAX_WORKERS} workers, not {workers}: try available_parallelism()"
             )));
         }
-        let control = Control::create(workers).map_err(Error::os("cannot make the pool's shared memory"))?;
+        if service.max_memory.is_some() {
+            Memory::of_self()
+                .map_err(Error::os("cannot keep workers to their memory: /proc does not say what they have"))?;
+        }
+        let control = Control::with_room(workers, (workers * ROOM).max(LEAST_ROOM));
+        let control = control.map_err(Error::os("cannot make the pool's shared memory"))?;
+        let room = control.room();
         let shared = Arc::new(Shared {
             control: Arc::new(control),
             starter,
@@ -127,11 +148,15 @@ impl Pool {
             outstanding: AtomicUsize::new(0),
             awaited: AtomicUsize::new(0),
             wakers: Mutex::default(),
-            readers: Mutex::new((0..workers).map(|_| Reader::default()).collect()),
+            readers: Mutex::new((0..room).map(|_| Reader::default()).collect()),
             spin: Spin::new(workers + 1),
             turn: Mutex::default(),
             turned: Condvar::new(),
-            workers: Mutex::new(Workers::new(workers)),
+            workers: Mutex::new(Workers::new(room)),
+            size: AtomicUsize::new(workers),
+            sights: Mutex::default(),
+            abandoned: Mutex::default(),
+            has_abandoned: AtomicBool::new(false),
             vacant: AtomicBool::new(false),
             events: Mutex::default(),
             happened: Condvar::new(),
@@ -149,7 +174,30 @@ impl Pool {
 
     /// How many workers it keeps.
     pub fn size(&self) -> usize {
-        self.shared.control.slots()
+        self.shared.size()
+    }
+
+    /// Keeps so many workers from now on. More are started at once; of fewer, those that are too many end after the task
+    /// that they run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for no worker, or more than there is room for; what the start method says, and then the pool keeps
+    /// as many as before. [`Error::Closed`], [`Error::Broken`], [`Error::Inherited`].
+    pub fn resize(&self, workers: usize) -> Result<()> {
+        self.shared.check_owner("Pool")?;
+        self.shared.resize(workers)
+    }
+
+    /// What it is doing now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn stats(&self) -> Result<Stats> {
+        self.shared.check_owner("Pool")?;
+        self.shared.refill_if_mine();
+        Ok(self.shared.stats())
     }
 
     /// The pids of the workers that are alive now; none in a forked child, which has no workers.
@@ -237,6 +285,11 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// The job's id: no other job of the pool has it.
+    pub fn id(&self) -> u64 {
+        self.job.id
+    }
+
     /// Waits until every task has a result; `false` when the deadline came first.
     ///
     /// # Errors
@@ -306,6 +359,10 @@ impl fmt::Debug for Handle {
 }
 
 impl Shared {
+    fn size(&self) -> usize {
+        self.size.load(Ordering::SeqCst)
+    }
+
     fn state(&self) -> u8 {
         self.state.load(Ordering::SeqCst)
     }

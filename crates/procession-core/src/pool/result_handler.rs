@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use procession_shm::{Spin, StreamReader};
 
 use super::frame::Identity;
-use super::job::{Awaits, Job, Jobs};
+use super::job::{Awaits, Delivery, Job, Jobs};
+use super::stats::Tally;
 use super::{Shared, worker};
 use crate::Error;
+use crate::outcome::tag;
 
 /// How soon a thread that waits tries again to start a worker.
 const RETRY: Duration = Duration::from_millis(10);
@@ -25,6 +27,15 @@ const RETRY: Duration = Duration::from_millis(10);
 pub(super) struct Reader {
     stream: StreamReader,
     current: Option<Current>,
+    /// Of this worker and of those that had the slot before it.
+    pub(super) tally: Tally,
+}
+
+impl Reader {
+    /// For the next worker in the slot.
+    pub(super) fn renew(&mut self) {
+        *self = Reader { tally: self.tally, ..Reader::default() };
+    }
 }
 
 /// The chunk whose results are arriving.
@@ -84,7 +95,7 @@ impl Shared {
         let mut any = false;
         let mut senseless = None;
         let mut readers = self.readers();
-        for (slot, reader) in readers.iter_mut().enumerate() {
+        for (slot, reader) in readers.iter_mut().enumerate().take(self.control.slots()) {
             match self.drain_slot(slot, reader) {
                 Ok(some) => any |= some,
                 Err(Senseless) => senseless = Some(slot),
@@ -95,6 +106,7 @@ impl Shared {
             // Only a worker whose memory is overwritten writes such a stream. Its death accounts for its tasks.
             self.kill_worker(slot);
         }
+        self.withdraw_abandoned();
         self.wake_futures();
         any
     }
@@ -104,16 +116,16 @@ impl Shared {
         if stream.is_empty() {
             return Ok(false);
         }
-        let Reader { stream: pending, current } = reader;
+        let Reader { stream: pending, current, tally } = reader;
         let mut understood = true;
         let drained = pending.drain(stream, |tag, payload| {
-            understood = understood && self.receive(current, tag, payload).is_some();
+            understood = understood && self.receive(current, tally, tag, payload).is_some();
         });
         if drained.is_err() || !understood { Err(Senseless) } else { Ok(true) }
     }
 
     /// Enters one record; `None` if it makes no sense.
-    fn receive(&self, current: &mut Option<Current>, tag: u32, mut payload: &[u8]) -> Option<()> {
+    fn receive(&self, current: &mut Option<Current>, tally: &mut Tally, tag: u32, mut payload: &[u8]) -> Option<()> {
         if tag & worker::FIRST != 0 {
             let (identity, rest) = Identity::parse(payload)?;
             payload = rest;
@@ -124,13 +136,30 @@ impl Shared {
             *current = Some(Current { job, chunk: identity.chunk, next: identity.index });
         }
         let Current { job, chunk, next } = current.as_mut()?;
-        if let Some(job) = job
-            && job.deliver(*chunk, *next, tag & !worker::FIRST, payload)
-        {
-            self.retire(job);
+        if let Some(job) = job {
+            let tag = tag & !worker::FIRST;
+            let delivery = job.deliver(*chunk, *next, tag, payload);
+            match tag {
+                _ if delivery == Delivery::Stale => {}
+                tag::VALUE => tally.done += 1,
+                _ => tally.failed += 1,
+            }
+            self.conclude(job, delivery);
         }
         *next += 1;
         Some(())
+    }
+
+    /// Does what a result's arrival asks for.
+    pub(super) fn conclude(&self, job: &Job, delivery: Delivery) {
+        match delivery {
+            Delivery::Stale | Delivery::Entered => {}
+            Delivery::Finished => self.retire(job),
+            Delivery::Failed => {
+                self.retire(job);
+                self.abandon(job.id);
+            }
+        }
     }
 
     /// Takes a finished job off the table and tells who waits.

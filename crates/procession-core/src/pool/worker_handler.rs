@@ -22,7 +22,8 @@ use procession_sys::Signal;
 use procession_sys::thread::spawn_engine_thread;
 
 use super::frame::{Header, span};
-use super::result_handler::Reader;
+use super::job::Delivery;
+use super::stats::Tally;
 use super::stop::Cause;
 use super::workers::failure_of;
 use super::{CLOSED, OPEN, Shared, TERMINATED};
@@ -81,17 +82,17 @@ impl Shared {
     fn handle_workers(self: Arc<Self>) {
         let _gone = Gone(&self);
         let mut busy_until = Instant::now() + DOZE_AFTER;
-        let mut seen = vec![None; self.control.slots()];
         loop {
             let deaths = self.next_deaths(busy_until);
             for (slot, child) in deaths {
                 self.bury(slot, &child);
             }
+            self.withdraw_abandoned();
             if self.outstanding.load(Ordering::SeqCst) > 0 {
                 busy_until = Instant::now() + DOZE_AFTER;
                 self.drain();
                 self.relieve();
-                self.enforce_timeouts(&mut seen);
+                self.enforce_timeouts();
             } else if self.state() == CLOSED {
                 self.control.close();
                 self.control.task_gate().wake(self.control.slots() as u32);
@@ -180,11 +181,11 @@ impl Shared {
         }
         let loss = Loss { pid: child.pid(), code: end.code() };
         let cause = workers.condemned[slot].take();
-        if let Err(error) = self.account(slot, loss, cause) {
+        if let Err(error) = self.account(slot, loss, cause, &mut workers.tally) {
             self.break_down(&mut workers, error);
         }
         workers.by_slot[slot] = None;
-        if !self.control.is_closed() && self.state() != TERMINATED {
+        if slot < self.size() && !self.control.is_closed() && self.state() != TERMINATED {
             self.vacant.store(true, Ordering::SeqCst);
             // Under fork whoever waits for results is to refill.
             self.announce();
@@ -192,7 +193,7 @@ impl Shared {
         self.break_if_hopeless(&mut workers);
     }
 
-    fn account(&self, slot: usize, loss: Loss, cause: Option<Cause>) -> Result<()> {
+    fn account(&self, slot: usize, loss: Loss, cause: Option<Cause>, tally: &mut Tally) -> Result<()> {
         let words = self.control.slot(slot);
         // Locking forces the recovery of a claim that its death cut short.
         let mut frames = self.take_back(slot)?;
@@ -201,7 +202,7 @@ impl Shared {
             let mut readers = self.readers();
             // What makes no sense was not committed by a sound worker: the tasks behind it are accounted for below.
             let _ = self.drain_slot(slot, &mut readers[slot]);
-            readers[slot] = Reader::default();
+            readers[slot].renew();
         }
         if let Some(frame) = begun
             && let Some((header, items)) = Header::parse(&frame)
@@ -209,7 +210,8 @@ impl Shared {
             && let Some(lost) = job.next_of(header.chunk)
             && (header.first..header.first + header.count).contains(&lost)
         {
-            let again = cause.is_none() && job.retry(lost);
+            // One that left by itself was between two tasks.
+            let again = words.is_finished() || cause.is_none() && job.retry(lost);
             let first = if again { lost } else { lost + 1 };
             let count = header.first + header.count - first;
             if count > 0
@@ -219,8 +221,11 @@ impl Shared {
                 frames.insert(0, [&rest.encode(), &items[skipped..]].concat());
             }
             let tag = if cause == Some(Cause::Timeout) { tag::TIMED_OUT } else { tag::LOST };
-            if !again && job.deliver(header.chunk, lost, tag, &loss.encode()) {
-                self.retire(&job);
+            if !again {
+                let delivery = job.deliver(header.chunk, lost, tag, &loss.encode());
+                let count = if tag == tag::LOST { &mut tally.lost } else { &mut tally.failed };
+                *count += u64::from(delivery != Delivery::Stale);
+                self.conclude(&job, delivery);
             }
         }
         self.requeue(&frames)

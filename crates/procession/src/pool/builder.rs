@@ -1,7 +1,7 @@
 //! A pool before its start. Used in the parent.
 
 use std::any::type_name;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use procession_core::pool::{self as engine, Initializer, Service};
 use serde::Serialize;
@@ -50,6 +50,25 @@ impl Builder {
     pub fn max_tasks_per_worker(mut self, chunks: u32) -> Builder {
         if let Ok(service) = &mut self.service {
             service.max_tasks = NonZeroU32::new(chunks);
+        }
+        self
+    }
+
+    /// Has a worker make way for a fresh one when it has more than so many bytes of memory of its own after a task: against
+    /// code that leaks. No task is lost; what it had taken and not begun runs elsewhere. 0 stands for without.
+    ///
+    /// Counted is what is resident and would be gone with the worker; memory that it shares, such as the pool's, is not. A
+    /// worker looks every few milliseconds at most, so that small tasks cost no more; one that begins with more than the limit
+    /// runs tasks for as long.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Context::fork().pool_builder(2).max_memory_per_worker(512 << 20).start()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn max_memory_per_worker(mut self, bytes: u64) -> Builder {
+        if let Ok(service) = &mut self.service {
+            service.max_memory = NonZeroU64::new(bytes);
         }
         self
     }

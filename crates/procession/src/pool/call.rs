@@ -1,4 +1,4 @@
-//! Calls with terms of their own: chunk size, time limit, retries. Used in the parent, from any thread.
+//! Calls with terms of their own: chunk size, time limit, retries, an end at the first error. Used in the parent, from any thread.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use super::{AsyncResult, Imap, ImapUnordered, Pool};
 use crate::Result;
 
-/// A [`Pool`] with terms for what is called through it; made by [`Pool::chunk_size`], [`Pool::timeout`] and
-/// [`Pool::retries`], which also go together.
+/// A [`Pool`] with terms for what is called through it; made by [`Pool::chunk_size`], [`Pool::timeout`],
+/// [`Pool::retries`] and [`Pool::fail_fast`], which also go together.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -43,6 +43,12 @@ impl<'a> Call<'a> {
     /// See [`Pool::retries`].
     pub fn retries(mut self, retries: u32) -> Call<'a> {
         self.terms.retries = retries;
+        self
+    }
+
+    /// See [`Pool::fail_fast`].
+    pub fn fail_fast(mut self) -> Call<'a> {
+        self.terms.fail_fast = true;
         self
     }
 

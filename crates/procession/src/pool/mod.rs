@@ -18,9 +18,10 @@ use crate::{Error, Result, message, task};
 pub use builder::Builder;
 pub use call::Call;
 pub use imap::{Imap, ImapUnordered};
+pub use procession_core::pool::{RunningTask, Stats, WorkerStats};
 pub use result::AsyncResult;
 
-/// A fixed number of worker processes that run tasks.
+/// Worker processes that run tasks.
 ///
 /// A task is a function (a `fn`, or a closure that captures nothing) over one argument. Any number of threads may use a
 /// pool at once. Dropping it terminates it; [`close`](Pool::close) and [`join`](Pool::join) let it finish first.
@@ -208,6 +209,61 @@ impl Pool {
     /// have done half of its work. For tasks that may be run twice.
     pub fn retries(&self, retries: u32) -> Call<'_> {
         self.call().retries(retries)
+    }
+
+    /// This pool with an end of a call at its first error, the first in time: [`get`](AsyncResult::get) gives it at once,
+    /// and tasks that have not begun never do. Those that run already are let finish, and their results dropped.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let checked = |x: u64| assert!(x != 3, "three");
+    /// let error = pool.fail_fast().map(checked, 0..1_000_000).unwrap_err();
+    /// assert_eq!(error.panic_message(), Some("three"));
+    /// # Ok(()) }
+    /// ```
+    pub fn fail_fast(&self) -> Call<'_> {
+        self.call().fail_fast()
+    }
+
+    /// Keeps so many workers from now on, whatever they are doing: of more, the new ones start now; of fewer, those that are
+    /// too many end after the task that they run, and what they had taken and not begun runs elsewhere.
+    ///
+    /// A pool can grow to four times its first size, or to 64 workers if that is more; where address space is limited
+    /// (`ulimit -v`) not as far.
+    ///
+    /// # Errors
+    ///
+    /// For 0 workers or more than there is room for ([`Error::is_invalid`]); what [`new`](Pool::new) says, and then the pool
+    /// keeps as many as before; a pool that is closed or broken.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Context::fork().pool(1)?;
+    /// pool.resize(3)?;
+    /// assert_eq!((pool.workers(), pool.worker_pids().len()), (3, 3));
+    /// # Ok(()) }
+    /// ```
+    pub fn resize(&self, workers: usize) -> Result<()> {
+        Ok(self.engine.resize(workers)?)
+    }
+
+    /// What it is doing now: its workers and what each runs, and how its tasks fared. Workers do nothing for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_inherited`] in a process forked from the pool's.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Context::fork().pool(2)?;
+    /// pool.map(|x: u64| x, 0..100)?;
+    /// let stats = pool.stats()?;
+    /// assert_eq!((stats.workers.len(), stats.done, stats.queued), (2, 100, 0));
+    /// # Ok(()) }
+    /// ```
+    pub fn stats(&self) -> Result<Stats> {
+        Ok(self.engine.stats()?)
     }
 
     /// Takes no more tasks. The workers end once those that were taken are finished.

@@ -85,6 +85,11 @@ impl<T> AsyncResult<T> {
         Ok(self.handle.cancel()?)
     }
 
+    /// The id of its job, as [`Pool::stats`](crate::Pool::stats) names what runs. No other job of the pool has it.
+    pub fn id(&self) -> u64 {
+        self.handle.id()
+    }
+
     /// Whether the result is there.
     pub fn ready(&self) -> bool {
         self.handle.is_finished()
