@@ -51,6 +51,8 @@ pub(crate) enum Whose {
     Task(String),
     /// A pool's initializer.
     Initializer,
+    /// A callback on a result of a pool's.
+    Callback,
     /// Before there was either.
     Call(&'static str),
 }
@@ -88,7 +90,7 @@ impl Error {
         matches!(self.engine(), Some(Engine::Cancelled))
     }
 
-    /// The function panicked.
+    /// The function panicked, or a [callback](crate::AsyncResult::on_complete) on its result; the text says which.
     pub fn is_panic(&self) -> bool {
         matches!(*self.0, Kind::Panic { .. })
     }
@@ -185,7 +187,7 @@ impl Error {
             Kind::Panic { whose, .. } | Kind::Undecodable { whose, .. } | Kind::Unencodable { whose, .. } => {
                 match whose {
                     Whose::Process { pid, .. } => Some(*pid),
-                    Whose::Task(_) | Whose::Initializer | Whose::Call(_) => None,
+                    Whose::Task(_) | Whose::Initializer | Whose::Callback | Whose::Call(_) => None,
                 }
             }
             Kind::Engine(_) => match self.engine()? {
@@ -221,7 +223,7 @@ impl Error {
             | Kind::Undecodable { whose, .. }
             | Kind::Unencodable { whose, .. } => match whose {
                 Whose::Task(task) => Some(task),
-                Whose::Process { .. } | Whose::Initializer | Whose::Call(_) => None,
+                Whose::Process { .. } | Whose::Initializer | Whose::Callback | Whose::Call(_) => None,
             },
             Kind::Engine(_) => None,
         }
@@ -362,6 +364,9 @@ impl From<Engine> for Error {
 
 impl From<Arc<Engine>> for Error {
     fn from(error: Arc<Engine>) -> Self {
+        if let Engine::Callback { payload } = &*error {
+            return Error::from_outcome(Whose::Callback, tag::PANIC, payload);
+        }
         if let Engine::Broken(cause) = &*error
             && let Engine::Initializer { tag, payload } = &**cause
         {
@@ -377,6 +382,7 @@ impl fmt::Display for Whose {
             Whose::Process { name, pid } => write!(f, "process {pid} ({name})"),
             Whose::Task(task) => f.write_str(task),
             Whose::Initializer => f.write_str("the pool's initializer"),
+            Whose::Callback => f.write_str("a callback on the result"),
             Whose::Call(function) => write!(f, "a call of {function}"),
         }
     }

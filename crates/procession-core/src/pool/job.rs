@@ -1,12 +1,15 @@
 //! A job: all tasks of one call, and what has come back of them. Lives in the parent; filled by whichever thread drains
 //! results, read by the thread that asks for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::mem;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use super::callback::Callback;
 use crate::outcome::tag;
 use crate::wire::Reader;
 use crate::{Error, Result};
@@ -14,7 +17,6 @@ use crate::{Error, Result};
 /// What came back of a job's tasks, or why nothing will.
 type Finished = Result<Vec<Chunk>, Arc<Error>>;
 
-#[derive(Debug)]
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) terms: Terms,
@@ -22,6 +24,12 @@ pub(super) struct Job {
     finished: OnceLock<Finished>,
     /// Of tasks, in the sense of async Rust, that await it.
     wakers: Mutex<Vec<Waker>>,
+    /// What is to be run when it is finished.
+    pub(super) callbacks: Mutex<VecDeque<Callback>>,
+    /// Callbacks that have not come to their end.
+    pub(super) uncalled: AtomicUsize,
+    /// What the first callback that panicked made of the job.
+    spoiled: OnceLock<Arc<Error>>,
 }
 
 /// What became of a wish to be woken.
@@ -96,7 +104,16 @@ impl Job {
             })
             .collect();
         let progress = Mutex::new(Progress { chunks, remaining: next as usize, retried: HashMap::new() });
-        Job { id, terms, progress, finished: OnceLock::new(), wakers: Mutex::default() }
+        Job {
+            id,
+            terms,
+            progress,
+            finished: OnceLock::new(),
+            wakers: Mutex::default(),
+            callbacks: Mutex::default(),
+            uncalled: AtomicUsize::new(0),
+            spoiled: OnceLock::new(),
+        }
     }
 
     /// A job of no tasks.
@@ -168,10 +185,15 @@ impl Job {
         self.finished.get().is_some()
     }
 
-    /// Has `waker` woken when the job is finished.
+    /// Has an error stand for the results, unless one does.
+    pub(super) fn spoil(&self, error: Error) {
+        let _ = self.spoiled.set(Arc::new(error));
+    }
+
+    /// Has `waker` woken when the job is settled.
     pub(super) fn awaken(&self, waker: &Waker) -> Awaits {
         let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_finished() {
+        if self.is_settled() {
             return Awaits::Finished;
         }
         let is_first = wakers.is_empty();
@@ -181,7 +203,7 @@ impl Job {
         if is_first { Awaits::First } else { Awaits::Further }
     }
 
-    /// The wakers to be woken, once the job is finished.
+    /// The wakers to be woken, once the job is settled.
     pub(super) fn take_wakers(&self) -> Vec<Waker> {
         mem::take(&mut self.wakers.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -190,8 +212,11 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// The error that ended the job early; `None` while it is not finished.
+    /// The error that ended the job early, or that a callback made of it; `None` while it is not finished.
     pub(super) fn visit(&self, mut visitor: impl FnMut(usize, u32, &[u8])) -> Option<Result<(), Arc<Error>>> {
+        if let Some(error) = self.spoiled.get() {
+            return Some(Err(error.clone()));
+        }
         let chunks = match self.finished.get()? {
             Ok(chunks) => chunks,
             Err(error) => return Some(Err(error.clone())),
@@ -209,6 +234,12 @@ impl Job {
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("id", &self.id).field("finished", &self.is_finished()).finish_non_exhaustive()
     }
 }
 

@@ -22,6 +22,9 @@
 //! | worker handler | `worker_handler.rs` | the pool's thread |
 //! | | `workers.rs`: starting and replacing them | the pool's thread; under fork the program's |
 //! | | `stop.rs`: time limits and cancelling | the pool's thread; the thread that cancels |
+//! | | `callback.rs`: what is to be done with results | the pool's thread |
+//! | | `feeder.rs`: who submits bit by bit | the thread that submits |
+//! | | `stats.rs`: what it is doing | the thread that asks |
 //! | worker | `worker.rs` | the worker process |
 //!
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
@@ -29,6 +32,8 @@
 //! committed counts, the task it ran is lost, what it had only claimed goes back to the ring.
 //! Lock order: `workers`, then `readers`, then `jobs`; the ring's lock is taken alone.
 
+mod callback;
+mod feeder;
 pub mod frame;
 mod job;
 mod memory;
@@ -44,6 +49,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::task::Waker;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use procession_shm::{Control, Spin};
@@ -52,6 +58,8 @@ use procession_sys::per_process::fork_generation;
 
 use crate::start::Start;
 use crate::{Error, Result};
+pub use callback::Callback;
+pub use feeder::Feeder;
 use frame::Items;
 pub use job::Terms;
 use job::{Job, Jobs};
@@ -108,6 +116,12 @@ struct Shared {
     happened: Condvar,
     /// The pool's thread sleeps without a tick, and whoever gives it work must wake it.
     dozing: AtomicBool,
+    /// The pool's thread, once it runs.
+    thread: OnceLock<ThreadId>,
+    /// A callback runs.
+    calling_back: AtomicBool,
+    /// Who may submit though the pool is closed.
+    feeders: AtomicUsize,
     /// Why no worker can be kept, once that is so.
     broken: OnceLock<Arc<Error>>,
 }
@@ -161,6 +175,9 @@ impl Pool {
             events: Mutex::default(),
             happened: Condvar::new(),
             dozing: AtomicBool::new(false),
+            thread: OnceLock::new(),
+            calling_back: AtomicBool::new(false),
+            feeders: AtomicUsize::new(0),
             broken: OnceLock::new(),
         });
         // From here on the drop of `pool` ends what was started.
@@ -217,7 +234,7 @@ impl Pool {
     pub fn submit(&self, entry: Entry, items: &Items, terms: Terms) -> Result<Handle> {
         self.shared.check_owner("Pool")?;
         self.shared.refill_if_mine();
-        let job = self.shared.submit(entry, items, terms)?;
+        let job = self.shared.submit(entry, items, terms, false)?;
         Ok(Handle { shared: self.shared.clone(), job })
     }
 
@@ -229,13 +246,24 @@ impl Pool {
         }
     }
 
+    /// Whether it takes no more tasks, from anybody but feeders.
+    pub fn is_closed(&self) -> bool {
+        self.shared.state() != OPEN
+    }
+
     /// Kills the workers and gives up what is not finished. Returns when they are gone.
     pub fn terminate(&self) {
         // D state aside, a killed process is gone in no time; a bound all the same, so that no drop blocks for ever.
         const PATIENCE: Duration = Duration::from_secs(5);
         if self.shared.check_owner("Pool").is_ok() {
             self.shared.terminate();
-            self.shared.wait_gone(Some(Instant::now() + PATIENCE));
+            let deadline = Instant::now() + PATIENCE;
+            if self.shared.is_own_thread() {
+                // In a callback: the thread that would say so waits here. It goes when the callback has returned.
+                self.shared.wait_for_workers(deadline);
+            } else {
+                self.shared.wait_gone(Some(deadline));
+            }
         }
     }
 
@@ -253,7 +281,14 @@ impl Pool {
                     .into(),
             ));
         }
-        self.shared.wait_until(|| self.shared.outstanding.load(Ordering::SeqCst) == 0, None);
+        if self.shared.is_own_thread() {
+            return Err(Error::Invalid(
+                "join() in a callback would wait for the pool's thread, which runs the callback: join from another"
+                    .into(),
+            ));
+        }
+        let is_done = || !self.shared.is_fed() && self.shared.outstanding.load(Ordering::SeqCst) == 0;
+        self.shared.wait_until(is_done, None);
         self.shared.poke();
         self.shared.wait_gone(None);
         Ok(())
@@ -290,14 +325,15 @@ impl Handle {
         self.job.id
     }
 
-    /// Waits until every task has a result; `false` when the deadline came first.
+    /// Waits until every task has a result and every callback has run; `false` when the deadline came first. In a callback:
+    /// until every task has a result.
     ///
     /// # Errors
     ///
     /// [`Error::Inherited`] in a forked child.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         self.shared.check_owner("AsyncResult")?;
-        Ok(self.shared.wait_until(|| self.job.is_finished(), deadline))
+        Ok(self.shared.wait_until(|| self.shared.is_ready(&self.job), deadline))
     }
 
     /// Has `waker` woken when every task has a result; `true` if they all have.
@@ -310,12 +346,23 @@ impl Handle {
         Ok(self.shared.awaken(&self.job, waker))
     }
 
-    /// Whether every task has a result now.
+    /// Whether every task has a result and every callback has run.
     pub fn is_finished(&self) -> bool {
         if !self.job.is_finished() && self.shared.check_owner("AsyncResult").is_ok() {
             self.shared.drain();
         }
-        self.job.is_finished()
+        self.shared.is_ready(&self.job)
+    }
+
+    /// Has `callback` run in the pool's thread once every task has a result; a panic of it becomes the job's error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn on_complete(&self, callback: Callback) -> Result<()> {
+        self.shared.check_owner("AsyncResult")?;
+        self.shared.call_back(&self.job, callback);
+        Ok(())
     }
 
     /// Ends the job without the results that are missing: what is queued does not begin, what runs is ended with its
@@ -339,7 +386,7 @@ impl Handle {
     pub fn wait_any(handles: &[&Handle], deadline: Option<Instant>) -> Result<bool> {
         let Some(first) = handles.first() else { return Ok(true) };
         first.shared.check_owner("AsyncResult")?;
-        Ok(first.shared.wait_until(|| handles.iter().any(|handle| handle.job.is_finished()), deadline))
+        Ok(first.shared.wait_until(|| handles.iter().any(|handle| first.shared.is_ready(&handle.job)), deadline))
     }
 
     /// Visits every task's result in order: index, tag (see [`crate::outcome::tag`]), payload.

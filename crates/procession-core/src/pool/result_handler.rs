@@ -62,6 +62,9 @@ pub(super) struct Senseless;
 impl Shared {
     /// Waits until `done`, handling results meanwhile; `false` when the deadline came first.
     pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
+        if self.is_own_thread() {
+            return self.wait_tending(done, deadline);
+        }
         let mut spin = self.spin;
         while !done() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -151,7 +154,7 @@ impl Shared {
     }
 
     /// Does what a result's arrival asks for.
-    pub(super) fn conclude(&self, job: &Job, delivery: Delivery) {
+    pub(super) fn conclude(&self, job: &Arc<Job>, delivery: Delivery) {
         match delivery {
             Delivery::Stale | Delivery::Entered => {}
             Delivery::Finished => self.retire(job),
@@ -163,12 +166,13 @@ impl Shared {
     }
 
     /// Takes a finished job off the table and tells who waits.
-    pub(super) fn retire(&self, job: &Job) {
+    pub(super) fn retire(&self, job: &Arc<Job>) {
         {
             let mut jobs = self.jobs();
             jobs.remove(job.id);
             self.outstanding.store(jobs.live(), Ordering::SeqCst);
         }
+        self.release_callbacks(job);
         self.release_wakers(job);
         self.announce();
     }
@@ -199,7 +203,10 @@ impl Shared {
         jobs.into_iter().flatten().for_each(Waker::wake);
     }
 
-    fn release_wakers(&self, job: &Job) {
+    pub(super) fn release_wakers(&self, job: &Job) {
+        if !job.is_settled() {
+            return;
+        }
         fence(Ordering::SeqCst);
         if self.awaited.load(Ordering::SeqCst) == 0 {
             return;
@@ -220,6 +227,7 @@ impl Shared {
         };
         for job in &jobs {
             job.fail(error);
+            self.release_callbacks(job);
             self.release_wakers(job);
         }
         self.announce();

@@ -14,7 +14,8 @@ use crate::{Error, Result};
 const PUSH_BYTES: usize = 256 * 1024;
 
 impl Shared {
-    pub(super) fn submit(&self, entry: Entry, items: &Items, terms: Terms) -> Result<Arc<Job>> {
+    /// `is_admitted`: the pool may be closed.
+    pub(super) fn submit(&self, entry: Entry, items: &Items, terms: Terms, is_admitted: bool) -> Result<Arc<Job>> {
         let several;
         let sizes = match terms.chunk {
             Some(0) => return Err(Error::Invalid("a chunk needs at least one task, not 0".into())),
@@ -29,7 +30,7 @@ impl Shared {
                 &several
             }
         };
-        self.check_open()?;
+        if is_admitted { self.check_serving() } else { self.check_open() }?;
         if items.is_empty() {
             return Ok(Arc::new(Job::finished()));
         }

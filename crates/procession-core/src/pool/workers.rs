@@ -140,7 +140,8 @@ impl Shared {
 
     /// What the pool's thread does not do under fork, and so every thread does that comes by.
     pub(super) fn refill_if_mine(self: &Arc<Self>) {
-        if self.vacancy_is_mine() {
+        // Beside a callback a fork is refused; the vacancy waits for its end.
+        if self.vacancy_is_mine() && !self.calling_back.load(Ordering::SeqCst) {
             self.refill();
             self.wake_futures();
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Pool;
+use super::imap::Feeds;
 use crate::context::StartMethod;
 use crate::{Error, Result, message, task};
 
@@ -79,6 +80,7 @@ impl Builder {
     ///
     /// As [`Pool::new`], and for an initializer's argument that does not encode ([`Error::is_encode`]).
     pub fn start(self) -> Result<Pool> {
-        Ok(Pool { engine: engine::Pool::new(self.workers, self.method.engine().starter(), self.service?)? })
+        let engine = engine::Pool::new(self.workers, self.method.engine().starter(), self.service?)?;
+        Ok(Pool { engine, feeds: Feeds::default() })
     }
 }
