@@ -214,6 +214,15 @@ impl Error {
         self.exit_code().filter(|code| *code < 0).map(|code| -code)
     }
 
+    /// Whether the kernel's OOM killer ended the worker that was lost, for want of memory. `None`: no worker was lost, or it
+    /// cannot be known, where no control group of this process counts such deaths.
+    pub fn is_oom_kill(&self) -> Option<bool> {
+        match &*self.0 {
+            Kind::Lost { loss, .. } => loss.by_oom_killer,
+            _ => None,
+        }
+    }
+
     /// Which task failed: its index in the call and its function.
     pub fn task(&self) -> Option<&str> {
         match &*self.0 {
@@ -269,7 +278,7 @@ impl Error {
 
     pub(crate) fn process_lost(name: &str, pid: u32, code: Option<i32>) -> Error {
         let whose = Whose::Process { name: name.to_owned(), pid };
-        Error::from_kind(Kind::Lost { whose, loss: Loss { pid, code } })
+        Error::from_kind(Kind::Lost { whose, loss: Loss { pid, code, by_oom_killer: None } })
     }
 
     pub(crate) fn undecodable(whose: Whose, what: &'static str, why: String) -> Error {
@@ -319,7 +328,14 @@ impl fmt::Display for Error {
                 if panic.location.is_empty() { Ok(()) } else { write!(f, " (at {})", panic.location) }
             }
             Kind::Lost { whose: Whose::Task(task), loss } => {
-                write!(f, "{task} was lost: its worker, process {}, ended with {}", loss.pid, Ending(loss.code))
+                write!(f, "{task} was lost: its worker, process {}, ended with {}", loss.pid, Ending(loss.code))?;
+                match loss.by_oom_killer {
+                    Some(true) => f.write_str(
+                        " by the kernel's OOM killer: memory ran out. Run fewer workers, or less at once in each \
+                         (max_memory_per_worker() replaces those that grow)",
+                    ),
+                    _ => Ok(()),
+                }
             }
             Kind::Lost { whose, loss } => write!(f, "{whose} ended without a result, with {}", Ending(loss.code)),
             Kind::TimedOut { whose, loss } => {
@@ -397,5 +413,27 @@ impl fmt::Display for Ending {
             Some(code) => ExitStatus::exited(code).fmt(f),
             None => f.write_str("an unknown status (another wait in this program took it)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_for_want_of_memory_is_said_and_others_are_not() {
+        let lost = |by_oom_killer| {
+            let loss = Loss { pid: 7, code: Some(-9), by_oom_killer };
+            Error::from_kind(Kind::Lost { whose: Whose::task("work", 3), loss })
+        };
+        let killed = lost(Some(true));
+        assert!(killed.is_worker_lost() && killed.is_oom_kill() == Some(true));
+        assert!(killed.to_string().contains("OOM killer") && killed.to_string().contains("memory"), "{killed}");
+        for other in [Some(false), None] {
+            let error = lost(other);
+            assert_eq!(error.is_oom_kill(), other);
+            assert!(!error.to_string().contains("OOM"), "{error}");
+        }
+        assert_eq!(Error::invalid("no").is_oom_kill(), None);
     }
 }

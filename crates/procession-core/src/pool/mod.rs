@@ -25,6 +25,7 @@
 //! | | `callback.rs`: what is to be done with results | the pool's thread |
 //! | | `feeder.rs`: who submits bit by bit | the thread that submits |
 //! | | `stats.rs`: what it is doing | the thread that asks |
+//! | | `memory.rs`, `oom.rs`: memory of workers, and deaths for want of it | worker and parent |
 //! | worker | `worker.rs` | the worker process |
 //!
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
@@ -37,6 +38,7 @@ mod feeder;
 pub mod frame;
 mod job;
 mod memory;
+mod oom;
 mod result_handler;
 mod stats;
 mod stop;
@@ -64,6 +66,7 @@ use frame::Items;
 pub use job::Terms;
 use job::{Job, Jobs};
 use memory::Memory;
+use oom::OomWatch;
 use result_handler::{Reader, Turn};
 use stats::Sights;
 pub use stats::{RunningTask, Stats, WorkerStats};
@@ -107,6 +110,7 @@ struct Shared {
     /// How many workers are to be kept: those of the first slots. Changed under the lock of `workers`.
     size: AtomicUsize,
     sights: Mutex<Sights>,
+    oom: OomWatch,
     /// Jobs that have ended though tasks of theirs are queued.
     abandoned: Mutex<Vec<u64>>,
     has_abandoned: AtomicBool,
@@ -169,6 +173,7 @@ impl Pool {
             workers: Mutex::new(Workers::new(room)),
             size: AtomicUsize::new(workers),
             sights: Mutex::default(),
+            oom: OomWatch::begin(),
             abandoned: Mutex::default(),
             has_abandoned: AtomicBool::new(false),
             vacant: AtomicBool::new(false),

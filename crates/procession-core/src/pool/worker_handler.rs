@@ -202,8 +202,10 @@ impl Shared {
         } else {
             workers.note_failure(failure_of(child, end));
         }
-        let loss = Loss { pid: child.pid(), code: end.code() };
         let cause = workers.condemned[slot].take();
+        let is_killed = cause.is_none() && end.code() == Some(-Signal::KILL.as_raw());
+        let by_oom_killer = if is_killed { self.oom.blames() } else { Some(false) };
+        let loss = Loss { pid: child.pid(), code: end.code(), by_oom_killer };
         if let Err(error) = self.account(slot, loss, cause, &mut workers.tally) {
             self.break_down(&mut workers, error);
         }

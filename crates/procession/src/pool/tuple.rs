@@ -13,8 +13,7 @@
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a function of the {Arguments} that each item holds, one argument for each",
     label = "its arguments are not these",
-    note = "the types of a closure's arguments must be said: `|a: u32, b: String| ...`",
-    note = "a function of one argument, be it a tuple, goes to `map`"
+    note = "items are tuples of two to eight; a function of one argument, be it a tuple, goes to `map`"
 )]
 pub trait TupleFn<Arguments>: Copy + 'static {
     /// What it returns.
