@@ -10,6 +10,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::callback::Callback;
+use super::trace::JobSpan;
 use crate::outcome::tag;
 use crate::wire::Reader;
 use crate::{Error, Result};
@@ -30,6 +31,7 @@ pub(super) struct Job {
     pub(super) uncalled: AtomicUsize,
     /// What the first callback that panicked made of the job.
     spoiled: OnceLock<Arc<Error>>,
+    pub(super) span: JobSpan,
 }
 
 /// What became of a wish to be woken.
@@ -113,6 +115,7 @@ impl Job {
             callbacks: Mutex::default(),
             uncalled: AtomicUsize::new(0),
             spoiled: OnceLock::new(),
+            span: JobSpan::new(id, next as usize),
         }
     }
 
@@ -179,6 +182,12 @@ impl Job {
     /// Ends the job without the results that are missing; one that is finished stays as it is.
     pub(super) fn fail(&self, error: &Arc<Error>) -> bool {
         self.finished.set(Err(error.clone())).is_ok()
+    }
+
+    /// What ended it without all of its results.
+    #[cfg(feature = "tracing")]
+    pub(super) fn early_end(&self) -> Option<&Error> {
+        self.finished.get()?.as_ref().err().map(|error| &**error)
     }
 
     pub(super) fn is_finished(&self) -> bool {

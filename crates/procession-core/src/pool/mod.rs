@@ -43,6 +43,7 @@ mod result_handler;
 mod stats;
 mod stop;
 mod task_handler;
+mod trace;
 pub mod worker;
 mod worker_handler;
 mod workers;
@@ -70,6 +71,7 @@ use oom::OomWatch;
 use result_handler::{Reader, Turn};
 use stats::Sights;
 pub use stats::{RunningTask, Stats, WorkerStats};
+use trace::Notes;
 pub use worker::{Initializer, Service};
 use worker_handler::Events;
 use workers::Workers;
@@ -111,6 +113,7 @@ struct Shared {
     size: AtomicUsize,
     sights: Mutex<Sights>,
     oom: OomWatch,
+    notes: Notes,
     /// Jobs that have ended though tasks of theirs are queued.
     abandoned: Mutex<Vec<u64>>,
     has_abandoned: AtomicBool,
@@ -174,6 +177,7 @@ impl Pool {
             size: AtomicUsize::new(workers),
             sights: Mutex::default(),
             oom: OomWatch::begin(),
+            notes: Notes::default(),
             abandoned: Mutex::default(),
             has_abandoned: AtomicBool::new(false),
             vacant: AtomicBool::new(false),
@@ -191,6 +195,7 @@ impl Pool {
             pool.shared.hire(slot)?;
         }
         pool.shared.clone().begin_worker_handler()?;
+        pool.shared.notes.tell();
         Ok(pool)
     }
 

@@ -172,6 +172,7 @@ impl Shared {
             jobs.remove(job.id);
             self.outstanding.store(jobs.live(), Ordering::SeqCst);
         }
+        self.notes.finished(job);
         self.release_callbacks(job);
         self.release_wakers(job);
         self.announce();
@@ -193,8 +194,9 @@ impl Shared {
         false
     }
 
-    /// Wakes the futures of jobs that have been finished. They are a runtime's code: under no lock of the pool's.
+    /// Wakes the futures of jobs that have been finished, and tells what has been noted. They are a runtime's code: under no lock of the pool's.
     pub(super) fn wake_futures(&self) {
+        self.notes.tell();
         if self.awaited.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -227,6 +229,7 @@ impl Shared {
         };
         for job in &jobs {
             job.fail(error);
+            self.notes.finished(job);
             self.release_callbacks(job);
             self.release_wakers(job);
         }

@@ -7,7 +7,7 @@ use procession_sys::image::Entry;
 
 use super::frame::{Header, Items, span};
 use super::job::{Job, Terms};
-use super::{CLOSED, OPEN, Shared};
+use super::{CLOSED, OPEN, Shared, trace};
 use crate::{Error, Result};
 
 // How much is pushed before workers get a turn at the ring's lock.
@@ -45,6 +45,7 @@ impl Shared {
             self.retire(&job);
             return Err(error);
         }
+        trace::submitted(&job);
         self.stir();
         // A pool that was terminated or broke meanwhile may have missed this job.
         if let Err(error) = self.check_serving() {

@@ -16,6 +16,7 @@ use procession_sys::link::Link;
 
 use super::frame::{Header, Identity, next_item};
 use super::memory::Diet;
+use super::trace;
 use crate::handle;
 use crate::outcome::{self, tag};
 
@@ -131,6 +132,7 @@ impl<'a> Worker<'a> {
 
     fn serve(mut self) -> std::io::Result<()> {
         self.slot.set_ready();
+        trace::ready(self.index);
         loop {
             let is_to_leave = self.is_to_make_way();
             if !is_to_leave && self.claim()? {
@@ -204,7 +206,10 @@ impl<'a> Worker<'a> {
             }
             self.output.clear();
             let tag = match function {
-                Some(function) => function(item, &mut self.output),
+                Some(function) => {
+                    let _span = trace::task(header.job, index);
+                    function(item, &mut self.output)
+                }
                 None => {
                     self.output.extend_from_slice(b"the task's function is not in this program's code");
                     tag::UNDECODABLE

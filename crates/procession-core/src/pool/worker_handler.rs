@@ -206,6 +206,7 @@ impl Shared {
         let is_killed = cause.is_none() && end.code() == Some(-Signal::KILL.as_raw());
         let by_oom_killer = if is_killed { self.oom.blames() } else { Some(false) };
         let loss = Loss { pid: child.pid(), code: end.code(), by_oom_killer };
+        self.notes.ended(child.pid(), slot, end.code(), !words.is_finished());
         if let Err(error) = self.account(slot, loss, cause, &mut workers.tally) {
             self.break_down(&mut workers, error);
         }

@@ -72,10 +72,10 @@ impl Shared {
     /// Starts a worker in an empty slot.
     pub(super) fn hire(self: &Arc<Self>, slot: usize) -> Result<()> {
         let mut workers = self.workers();
-        self.hire_into(&mut workers, slot)
+        self.hire_into(&mut workers, slot, false)
     }
 
-    fn hire_into(self: &Arc<Self>, workers: &mut Workers, slot: usize) -> Result<()> {
+    fn hire_into(self: &Arc<Self>, workers: &mut Workers, slot: usize, is_replacement: bool) -> Result<()> {
         self.control.slot(slot).reset();
         self.control.stream(slot).reset();
         self.readers()[slot].renew();
@@ -104,6 +104,7 @@ impl Shared {
             let _ = child.signal(Signal::KILL);
             let _ = child.wait(None);
         })?;
+        self.notes.started(child.pid(), slot, is_replacement);
         workers.by_slot[slot] = Some(child);
         Ok(())
     }
@@ -125,7 +126,7 @@ impl Shared {
         }
         for slot in before..size {
             if workers.by_slot[slot].is_none()
-                && let Err(error) = self.hire_into(&mut workers, slot)
+                && let Err(error) = self.hire_into(&mut workers, slot, false)
             {
                 self.size.store(before, Ordering::SeqCst);
                 (before..size).for_each(|slot| self.control.slot(slot).dismiss(true));
@@ -135,6 +136,7 @@ impl Shared {
         }
         drop(workers);
         self.control.task_gate().wake(self.control.slots() as u32);
+        self.notes.tell();
         Ok(())
     }
 
@@ -166,7 +168,7 @@ impl Shared {
             if workers.by_slot[slot].is_some() {
                 continue;
             }
-            if let Err(error) = self.hire_into(&mut workers, slot) {
+            if let Err(error) = self.hire_into(&mut workers, slot, true) {
                 workers.note_failure(error);
                 self.break_if_hopeless(&mut workers);
                 return;
