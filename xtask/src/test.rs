@@ -20,7 +20,7 @@ const fn step(name: &'static str, arguments: &'static [&'static str]) -> Step {
     Step { name, arguments, flags: None, docs: "" }
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     step("formatting", &["fmt", "--all", "--check"]),
     step("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     Step { docs: "-D warnings", ..step("docs", &["doc", "--workspace", "--no-deps"]) },
@@ -29,6 +29,7 @@ const STEPS: [Step; 8] = [
         ..step("a platform without support", &["check", "--package", "procession-sys"])
     },
     step("tests", &["test", "--workspace"]),
+    step("spans and events", &["test", "--package", "procession", "--features", "tracing", "--test", "pool_tracing"]),
     step(
         "death at every step",
         &["test", "--package", "procession-shm", "--features", "fault-injection", "--test", "fault_injection"],

@@ -88,6 +88,12 @@ pub enum Error {
     /// The task was cancelled.
     #[error("the task was cancelled")]
     Cancelled,
+    /// A callback on a job's results panicked; a face reads the payload.
+    #[error("a callback on the result panicked")]
+    Callback {
+        /// In the codec of the face.
+        payload: Vec<u8>,
+    },
     /// A worker's initializer did not return; a face reads the tag and the payload.
     #[error("a worker's initializer failed")]
     Initializer {

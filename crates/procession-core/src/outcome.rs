@@ -61,12 +61,18 @@ pub struct Loss {
     pub pid: u32,
     /// Its exit code; negative: the signal that killed it; `None`: unknown, its status was taken by another wait.
     pub code: Option<i32>,
+    /// Whether the kernel's OOM killer ended it; `None`: that cannot be known here.
+    pub by_oom_killer: Option<bool>,
 }
+
+/// In a loss: what the OOM killer did is not known.
+const UNKNOWN: u8 = 2;
 
 impl Loss {
     pub(crate) fn encode(self) -> Vec<u8> {
         let message = Writer::default().u32(self.pid).u8(self.code.is_some().into());
-        message.u32(self.code.unwrap_or(0).cast_unsigned()).0
+        let killer = self.by_oom_killer.map_or(UNKNOWN, u8::from);
+        message.u32(self.code.unwrap_or(0).cast_unsigned()).u8(killer).0
     }
 
     /// Reads the payload of [`tag::LOST`].
@@ -74,7 +80,9 @@ impl Loss {
         let mut reader = Reader(payload);
         let (pid, known) = (reader.u32()?, reader.u8()? != 0);
         let code = reader.u32()?.cast_signed();
-        Some(Loss { pid, code: known.then_some(code) })
+        let killer = reader.u8()?;
+        let by_oom_killer = (killer != UNKNOWN).then_some(killer == 1);
+        Some(Loss { pid, code: known.then_some(code), by_oom_killer })
     }
 }
 
@@ -181,8 +189,9 @@ mod tests {
 
     #[test]
     fn a_loss_keeps_its_sign() {
-        for code in [None, Some(0), Some(3), Some(-9)] {
-            let loss = Loss { pid: 42, code };
+        let codes = [None, Some(0), Some(3), Some(-9)];
+        for (code, by_oom_killer) in codes.into_iter().zip([None, Some(true), Some(false), Some(true)]) {
+            let loss = Loss { pid: 42, code, by_oom_killer };
             assert_eq!(Loss::decode(&loss.encode()), Some(loss));
         }
         assert_eq!(Loss::decode(&[1, 2]), None);

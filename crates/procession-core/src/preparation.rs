@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -146,7 +146,9 @@ pub(crate) fn send(link: &Link, preparation: &Preparation<'_>, me: &PidFd) -> io
         }
         Target::Worker { control, slot, service } => {
             let max_tasks = service.max_tasks.map_or(0, NonZeroU32::get);
-            let head = head.u8(WORKER).u32(*slot).u32(max_tasks).u8(service.initializer.is_some().into());
+            let max_memory = service.max_memory.map_or(0, NonZeroU64::get);
+            let head = head.u8(WORKER).u32(*slot).u32(max_tasks).u64(max_memory);
+            let head = head.u8(service.initializer.is_some().into());
             fds.push(control.as_fd());
             let Some(Initializer { entry, argument, handles }) = &service.initializer else {
                 return link.send_now(&[IoSlice::new(&head.0)], &fds);
@@ -202,9 +204,10 @@ pub(crate) fn parse(message: Message) -> Result<Received, Refusal> {
         WORKER => {
             let slot = reader.u32().ok_or_else(short)?;
             let max_tasks = NonZeroU32::new(reader.u32().ok_or_else(short)?);
+            let max_memory = NonZeroU64::new(reader.u64().ok_or_else(short)?);
             let initialized = reader.u8().ok_or_else(short)? != 0;
             let control = Arc::new(Control::attach(fds.next().ok_or_else(short)?)?);
-            let mut service = Service { initializer: None, max_tasks };
+            let mut service = Service { initializer: None, max_tasks, max_memory };
             if initialized {
                 let entry = Entry::from_raw(reader.u64().ok_or_else(short)?);
                 let argument = memfd::read_all(fds.next().ok_or_else(short)?.as_fd())?;

@@ -1,7 +1,7 @@
 //! The layout of a pool's segment: one memfd for everything that the parent and its workers share.
 //!
 //! ```text
-//! 0            header: magic, version, slots, closed, the two gates
+//! 0            header: magic, version, room and slots, closed, the two gates
 //! RING         words of the task ring
 //! SLOTS        words of each slot
 //! STREAMS      words of each stream
@@ -9,6 +9,9 @@
 //!              inbox of each slot      sparse
 //!              frames of the ring      sparse
 //! ```
+//!
+//! There is room for more slots than are used, so that a pool can grow. Nobody looks at a slot that is not used: the room
+//! is addresses, not memory.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -38,6 +41,9 @@ struct Header {
     /// Written last by the maker, and never again.
     magic: AtomicU32,
     version: AtomicU32,
+    /// How many slots there is room for.
+    room: AtomicU32,
+    /// How many are used; the parent's. It only grows.
     slots: AtomicU32,
     /// How often the reservations were halved.
     halvings: AtomicU32,
@@ -70,16 +76,28 @@ impl Control {
     ///
     /// `InvalidInput` for another number; what the system refuses.
     pub fn create(slots: usize) -> io::Result<Control> {
+        Control::with_room(slots, slots)
+    }
+
+    /// A new one with this many slots and room to [`grow`](Control::grow) to `room`; to fewer where address space is
+    /// limited.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Control::create).
+    pub fn with_room(slots: usize, room: usize) -> io::Result<Control> {
         if !(1..=MOST_SLOTS).contains(&slots) {
             let text = format!("a segment has 1 to {MOST_SLOTS} slots, not {slots}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let within = |halvings| Layout::of(slots, halvings).len;
+        let room_within = |halvings| slots.max(room.min(MOST_SLOTS) >> halvings);
+        let within = |halvings| Layout::of(room_within(halvings), halvings).len;
         let (segment, halvings) = Segment::create_within("procession-pool", within)?;
-        let layout = Layout::of(slots, halvings);
+        let layout = Layout::of(room_within(halvings), halvings);
         Ring::create(&segment.words::<RingWords>(layout.ring))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
+        header.room.store(layout.count as u32, Ordering::Relaxed);
         header.slots.store(slots as u32, Ordering::Relaxed);
         header.halvings.store(halvings, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
@@ -101,12 +119,13 @@ impl Control {
         if header.magic.load(Ordering::Acquire) != MAGIC || header.version.load(Ordering::Relaxed) != VERSION {
             return Err(invalid("the segment is not a pool's, or one of another version"));
         }
+        let room = header.room.load(Ordering::Relaxed) as usize;
         let slots = header.slots.load(Ordering::Relaxed) as usize;
         let halvings = header.halvings.load(Ordering::Relaxed);
-        if !(1..=MOST_SLOTS).contains(&slots) || halvings > MOST_HALVINGS {
+        if !(1..=MOST_SLOTS).contains(&room) || !(1..=room).contains(&slots) || halvings > MOST_HALVINGS {
             return Err(invalid("the segment's numbers make no sense"));
         }
-        let layout = Layout::of(slots, halvings);
+        let layout = Layout::of(room, halvings);
         if layout.len != segment.len() {
             return Err(invalid("the segment's length does not fit its number of slots"));
         }
@@ -118,10 +137,25 @@ impl Control {
         self.segment.as_fd()
     }
 
-    /// How many workers it is for.
+    /// How many slots are used: workers have had them, or are to.
     #[inline]
     pub fn slots(&self) -> usize {
+        self.header.slots.load(Ordering::Acquire) as usize
+    }
+
+    /// How many slots it can have.
+    pub fn room(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Parent: uses so many slots, if it has not used more before.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for them.
+    pub fn grow(&self, slots: usize) {
+        assert!(slots <= self.room(), "there is room for {} slots, not for {slots}", self.room());
+        self.header.slots.fetch_max(slots as u32, Ordering::AcqRel);
     }
 
     /// Tasks on their way to workers.

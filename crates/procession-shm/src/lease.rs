@@ -27,6 +27,8 @@ const FINISHED: u32 = 2;
 pub(crate) struct SlotWords {
     /// One of the states above; the worker's, set back by the parent when the worker is dead.
     state: AtomicU32,
+    /// 1: the worker is to end once the task that it runs is done; the parent's.
+    dismissed: AtomicU32,
     /// Which frames of the claim are begun. Laid on a claim before it is committed, and void if it never is.
     pub(crate) hands: Hands,
     /// Which task runs.
@@ -72,6 +74,17 @@ impl Slot {
         self.words.state.load(Ordering::Acquire) != STARTING
     }
 
+    /// Parent: the worker is to end, or is not, once the task that it runs is done. Wake it at the task gate.
+    pub fn dismiss(&self, is_dismissed: bool) {
+        self.words.dismissed.store(is_dismissed.into(), Ordering::Release);
+    }
+
+    /// Worker: whether it is to end.
+    #[inline]
+    pub fn is_dismissed(&self) -> bool {
+        self.words.dismissed.load(Ordering::Relaxed) != 0
+    }
+
     /// Worker: begins the next claimed frame. From here on it is running, and nobody else's.
     pub fn begin_next(&self) -> Option<&[u8]> {
         let index = self.words.hands.begin()?;
@@ -94,8 +107,16 @@ impl Slot {
         self.words.hands.last_begun().map(|index| self.frame(index).to_vec())
     }
 
+    /// Parent, with the ring locked, so that no claim is being made: the first bytes of the frame that the worker began
+    /// last, whether or not it has finished it.
+    pub fn begins_with(&self) -> Option<[u8; 8]> {
+        let begun = self.words.hands.last_begun()?;
+        self.frame(begun).first_chunk().copied()
+    }
+
     /// Parent, when the worker is dead and accounted for: an empty slot.
     pub fn reset(&self) {
+        self.words.dismissed.store(0, Ordering::Release);
         self.words.hands.lay(0);
         self.words.running.reset();
         self.words.state.store(STARTING, Ordering::Release);

@@ -38,6 +38,8 @@ pub struct Running {
     used: AtomicU64,
     /// The job of the task that runs, or of the last that did.
     job: AtomicU64,
+    /// Its index in the job.
+    index: AtomicU64,
     /// The job that the parent wanted stopped last; the parent's.
     stop: AtomicU64,
 }
@@ -59,6 +61,8 @@ pub struct Sight {
     number: u64,
     /// Whose task it is.
     pub job: u64,
+    /// Which of the job's tasks.
+    pub index: u32,
 }
 
 impl Running {
@@ -66,7 +70,13 @@ impl Running {
     #[allow(clippy::new_without_default, reason = "only models and tests make one that is not in a segment")]
     pub fn new() -> Running {
         let zero = || AtomicU64::new(0);
-        Running { word: zero(), used: zero(), job: zero(), stop: zero() }
+        Running { word: zero(), used: zero(), job: zero(), index: zero(), stop: zero() }
+    }
+
+    /// Worker: says which task of its job it comes to, before it [`begin`](Running::begin)s it.
+    #[inline]
+    pub fn set_index(&self, index: u32) {
+        self.index.store(index.into(), Ordering::Relaxed);
     }
 
     /// Worker: comes to a task of `job`, which is not 0.
@@ -105,7 +115,13 @@ impl Running {
     pub fn look(&self) -> Option<Sight> {
         let number = self.word.load(Ordering::Acquire);
         let job = self.job.load(Ordering::Relaxed);
-        (number != NONE && number != CONDEMNED).then_some(Sight { number, job })
+        let index = self.index.load(Ordering::Relaxed) as u32;
+        (number != NONE && number != CONDEMNED).then_some(Sight { number, job, index })
+    }
+
+    /// Parent: how many tasks have been begun here, by this worker and by those that had the slot before it.
+    pub fn begun(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Parent: from now on the task that was seen is not to be finished. `false`: it has been, and nothing happens.
@@ -127,9 +143,10 @@ mod tests {
     fn a_task_is_finished_or_condemned() {
         let running = Running::new();
         assert_eq!(running.look(), None);
+        running.set_index(3);
         assert_eq!(running.begin(7), Verdict::Run);
         let seen = running.look().unwrap();
-        assert_eq!(seen.job, 7);
+        assert_eq!((seen.job, seen.index, running.begun()), (7, 3, 1));
         assert!(running.finish());
         assert!(!running.condemn(seen), "it is over");
         assert_eq!(running.begin(8), Verdict::Run);

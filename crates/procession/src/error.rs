@@ -51,6 +51,8 @@ pub(crate) enum Whose {
     Task(String),
     /// A pool's initializer.
     Initializer,
+    /// A callback on a result of a pool's.
+    Callback,
     /// Before there was either.
     Call(&'static str),
 }
@@ -88,7 +90,7 @@ impl Error {
         matches!(self.engine(), Some(Engine::Cancelled))
     }
 
-    /// The function panicked.
+    /// The function panicked, or a [callback](crate::AsyncResult::on_complete) on its result; the text says which.
     pub fn is_panic(&self) -> bool {
         matches!(*self.0, Kind::Panic { .. })
     }
@@ -185,7 +187,7 @@ impl Error {
             Kind::Panic { whose, .. } | Kind::Undecodable { whose, .. } | Kind::Unencodable { whose, .. } => {
                 match whose {
                     Whose::Process { pid, .. } => Some(*pid),
-                    Whose::Task(_) | Whose::Initializer | Whose::Call(_) => None,
+                    Whose::Task(_) | Whose::Initializer | Whose::Callback | Whose::Call(_) => None,
                 }
             }
             Kind::Engine(_) => match self.engine()? {
@@ -212,6 +214,15 @@ impl Error {
         self.exit_code().filter(|code| *code < 0).map(|code| -code)
     }
 
+    /// Whether the kernel's OOM killer ended the worker that was lost, for want of memory. `None`: no worker was lost, or it
+    /// cannot be known, where no control group of this process counts such deaths.
+    pub fn is_oom_kill(&self) -> Option<bool> {
+        match &*self.0 {
+            Kind::Lost { loss, .. } => loss.by_oom_killer,
+            _ => None,
+        }
+    }
+
     /// Which task failed: its index in the call and its function.
     pub fn task(&self) -> Option<&str> {
         match &*self.0 {
@@ -221,7 +232,7 @@ impl Error {
             | Kind::Undecodable { whose, .. }
             | Kind::Unencodable { whose, .. } => match whose {
                 Whose::Task(task) => Some(task),
-                Whose::Process { .. } | Whose::Initializer | Whose::Call(_) => None,
+                Whose::Process { .. } | Whose::Initializer | Whose::Callback | Whose::Call(_) => None,
             },
             Kind::Engine(_) => None,
         }
@@ -267,7 +278,7 @@ impl Error {
 
     pub(crate) fn process_lost(name: &str, pid: u32, code: Option<i32>) -> Error {
         let whose = Whose::Process { name: name.to_owned(), pid };
-        Error::from_kind(Kind::Lost { whose, loss: Loss { pid, code } })
+        Error::from_kind(Kind::Lost { whose, loss: Loss { pid, code, by_oom_killer: None } })
     }
 
     pub(crate) fn undecodable(whose: Whose, what: &'static str, why: String) -> Error {
@@ -317,7 +328,14 @@ impl fmt::Display for Error {
                 if panic.location.is_empty() { Ok(()) } else { write!(f, " (at {})", panic.location) }
             }
             Kind::Lost { whose: Whose::Task(task), loss } => {
-                write!(f, "{task} was lost: its worker, process {}, ended with {}", loss.pid, Ending(loss.code))
+                write!(f, "{task} was lost: its worker, process {}, ended with {}", loss.pid, Ending(loss.code))?;
+                match loss.by_oom_killer {
+                    Some(true) => f.write_str(
+                        " by the kernel's OOM killer: memory ran out. Run fewer workers, or less at once in each \
+                         (max_memory_per_worker() replaces those that grow)",
+                    ),
+                    _ => Ok(()),
+                }
             }
             Kind::Lost { whose, loss } => write!(f, "{whose} ended without a result, with {}", Ending(loss.code)),
             Kind::TimedOut { whose, loss } => {
@@ -362,6 +380,9 @@ impl From<Engine> for Error {
 
 impl From<Arc<Engine>> for Error {
     fn from(error: Arc<Engine>) -> Self {
+        if let Engine::Callback { payload } = &*error {
+            return Error::from_outcome(Whose::Callback, tag::PANIC, payload);
+        }
         if let Engine::Broken(cause) = &*error
             && let Engine::Initializer { tag, payload } = &**cause
         {
@@ -377,6 +398,7 @@ impl fmt::Display for Whose {
             Whose::Process { name, pid } => write!(f, "process {pid} ({name})"),
             Whose::Task(task) => f.write_str(task),
             Whose::Initializer => f.write_str("the pool's initializer"),
+            Whose::Callback => f.write_str("a callback on the result"),
             Whose::Call(function) => write!(f, "a call of {function}"),
         }
     }
@@ -391,5 +413,27 @@ impl fmt::Display for Ending {
             Some(code) => ExitStatus::exited(code).fmt(f),
             None => f.write_str("an unknown status (another wait in this program took it)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_for_want_of_memory_is_said_and_others_are_not() {
+        let lost = |by_oom_killer| {
+            let loss = Loss { pid: 7, code: Some(-9), by_oom_killer };
+            Error::from_kind(Kind::Lost { whose: Whose::task("work", 3), loss })
+        };
+        let killed = lost(Some(true));
+        assert!(killed.is_worker_lost() && killed.is_oom_kill() == Some(true));
+        assert!(killed.to_string().contains("OOM killer") && killed.to_string().contains("memory"), "{killed}");
+        for other in [Some(false), None] {
+            let error = lost(other);
+            assert_eq!(error.is_oom_kill(), other);
+            assert!(!error.to_string().contains("OOM"), "{error}");
+        }
+        assert_eq!(Error::invalid("no").is_oom_kill(), None);
     }
 }

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::message::{self, Panic};
+use crate::pool::TupleFn;
 
 /// Whether a panic is also reported where it happens, as a thread's is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +49,17 @@ where
     Entry::of(run::<F, A, R, true>)
 }
 
+/// The entry of a pool's task whose function takes the argument apart.
+pub(crate) fn tuple_entry<F, A>(function: F) -> Entry
+where
+    F: TupleFn<A>,
+    A: DeserializeOwned,
+    F::Output: Serialize,
+{
+    let _: Stateless<F> = Stateless::of(function);
+    Entry::of(run_tuple::<F, A>)
+}
+
 fn run<F, A, R, const HERE: bool>(input: &[u8], output: &mut Vec<u8>) -> u32
 where
     F: Fn(A) -> R + Copy + 'static,
@@ -55,6 +67,25 @@ where
     R: Serialize,
 {
     let report = if HERE { Report::Here } else { Report::ToCaller };
+    answer(report, Stateless::<F>::conjure(), input, output)
+}
+
+fn run_tuple<F, A>(input: &[u8], output: &mut Vec<u8>) -> u32
+where
+    F: TupleFn<A>,
+    A: DeserializeOwned,
+    F::Output: Serialize,
+{
+    let function = Stateless::<F>::conjure();
+    answer(Report::ToCaller, |arguments| function.call_with(arguments), input, output)
+}
+
+#[inline]
+fn answer<A, R>(report: Report, function: impl Fn(A) -> R, input: &[u8], output: &mut Vec<u8>) -> u32
+where
+    A: DeserializeOwned,
+    R: Serialize,
+{
     guarded(report, output, |output| {
         let argument = match message::decode(input) {
             Ok(argument) => argument,
@@ -63,8 +94,18 @@ where
                 return tag::UNDECODABLE;
             }
         };
-        give(Stateless::<F>::conjure()(argument), output)
+        give(function(argument), output)
     })
+}
+
+/// Calls a callback on a result; gives its panic, encoded.
+pub(crate) fn run_callback(callback: impl FnOnce()) -> Option<Vec<u8>> {
+    let mut output = Vec::new();
+    let tag = guarded(Report::ToCaller, &mut output, |_| {
+        callback();
+        tag::VALUE
+    });
+    (tag == tag::PANIC).then_some(output)
 }
 
 /// Calls a closure that exists in this process only, and leaves its value or its panic in `output`.

@@ -3,7 +3,7 @@
 mod harness;
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -115,13 +115,17 @@ fn main() {
     }));
     trials.extend(for_each_context("imap_is_lazy_and_in_order", |context| {
         let pool = context.pool(2).unwrap();
-        let pulled = Mutex::new(0u64);
-        let items = (0u64..).inspect(|x| *pulled.lock().unwrap() = *x);
+        let pulled = Arc::new(AtomicU64::new(0));
+        let items = {
+            let pulled = pulled.clone();
+            (0u64..).inspect(move |x| pulled.store(*x, Ordering::SeqCst))
+        };
         let mut results = pool.imap(|x: u64| x * 2, items);
         for x in 0..500 {
             assert_eq!(results.next().unwrap().unwrap(), x * 2);
         }
-        assert!(*pulled.lock().unwrap() < 520, "{} items were pulled for 500 results", *pulled.lock().unwrap());
+        let pulled = pulled.load(Ordering::SeqCst);
+        assert!(pulled < 520, "{pulled} items were pulled for 500 results");
         drop(results);
         let chunked: Result<Vec<u64>> = pool.chunk_size(7).imap(|x: u64| x, 0..100).collect();
         assert_eq!(chunked.unwrap(), (0..100).collect::<Vec<_>>());

@@ -26,6 +26,8 @@ fn main() {
                     assert!(error.is_worker_lost(), "{death}: {error}");
                     assert_eq!(error.exit_code(), Some(code), "{death}");
                     assert_eq!(error.signal(), (code < 0).then_some(-code), "{death}");
+                    assert_ne!(error.is_oom_kill(), Some(true), "{death}");
+                    assert!(code == -9 || error.is_oom_kill() == Some(false), "{death}");
                     assert!(error.pid().is_some() && error.task().unwrap().contains("task 0 of"), "{error}");
                 } else {
                     assert_eq!(result.get().unwrap(), x as u64, "{death}");

@@ -1,18 +1,23 @@
 //! A job: all tasks of one call, and what has come back of them. Lives in the parent; filled by whichever thread drains
 //! results, read by the thread that asks for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::mem;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use super::callback::Callback;
+use super::trace::JobSpan;
+use crate::outcome::tag;
 use crate::wire::Reader;
 use crate::{Error, Result};
 
 /// What came back of a job's tasks, or why nothing will.
 type Finished = Result<Vec<Chunk>, Arc<Error>>;
 
-#[derive(Debug)]
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) terms: Terms,
@@ -20,6 +25,13 @@ pub(super) struct Job {
     finished: OnceLock<Finished>,
     /// Of tasks, in the sense of async Rust, that await it.
     wakers: Mutex<Vec<Waker>>,
+    /// What is to be run when it is finished.
+    pub(super) callbacks: Mutex<VecDeque<Callback>>,
+    /// Callbacks that have not come to their end.
+    pub(super) uncalled: AtomicUsize,
+    /// What the first callback that panicked made of the job.
+    spoiled: OnceLock<Arc<Error>>,
+    pub(super) span: JobSpan,
 }
 
 /// What became of a wish to be woken.
@@ -42,6 +54,22 @@ pub struct Terms {
     pub timeout: Option<Duration>,
     /// How often a task is run again after its worker was lost.
     pub retries: u32,
+    /// Whether the first task that fails ends the job: its outcome is the only one, tasks that have not begun do not begin,
+    /// and what runs is let finish and its result dropped.
+    pub fail_fast: bool,
+}
+
+/// What the arrival of a result means for its job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Delivery {
+    /// Nothing: it is a copy of one that came before, or the job is over.
+    Stale,
+    /// It is entered, and more are to come.
+    Entered,
+    /// It was the last.
+    Finished,
+    /// It ends the job, though tasks of it are left.
+    Failed,
 }
 
 #[derive(Debug)]
@@ -53,8 +81,10 @@ struct Progress {
 }
 
 /// Consecutive tasks of a job. A chunk is run by one worker at a time, in order, so its results arrive in order.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct Chunk {
+    /// Index of the first task.
+    first: u32,
     /// Index of the first task not yet accounted for.
     next: u32,
     /// One past the last task.
@@ -70,13 +100,23 @@ impl Job {
         let chunks: Vec<_> = sizes
             .iter()
             .map(|size| {
-                let chunk = Chunk { next, end: next + size, records: Vec::new() };
+                let chunk = Chunk { first: next, next, end: next + size, records: Vec::new() };
                 next += size;
                 chunk
             })
             .collect();
         let progress = Mutex::new(Progress { chunks, remaining: next as usize, retried: HashMap::new() });
-        Job { id, terms, progress, finished: OnceLock::new(), wakers: Mutex::default() }
+        Job {
+            id,
+            terms,
+            progress,
+            finished: OnceLock::new(),
+            wakers: Mutex::default(),
+            callbacks: Mutex::default(),
+            uncalled: AtomicUsize::new(0),
+            spoiled: OnceLock::new(),
+            span: JobSpan::new(id, next as usize),
+        }
     }
 
     /// A job of no tasks.
@@ -88,12 +128,16 @@ impl Job {
     }
 
     /// Enters the result of task `index`. One that is not the next of its chunk is a copy of one entered before, and is
-    /// dropped. `true` when it was the job's last.
-    pub(super) fn deliver(&self, chunk: u32, index: u32, tag: u32, payload: &[u8]) -> bool {
+    /// dropped.
+    pub(super) fn deliver(&self, chunk: u32, index: u32, tag: u32, payload: &[u8]) -> Delivery {
         let mut progress = self.progress();
-        let Some(chunk) = progress.chunks.get_mut(chunk as usize) else { return false };
+        let Some(chunk) = progress.chunks.get_mut(chunk as usize) else { return Delivery::Stale };
         if index != chunk.next || index == chunk.end {
-            return false;
+            return Delivery::Stale;
+        }
+        let fails = self.terms.fail_fast && tag != tag::VALUE;
+        if fails {
+            *chunk = Chunk { first: index, next: index, end: chunk.end, records: Vec::new() };
         }
         chunk.next += 1;
         let len = u32::try_from(payload.len()).expect("a record's length is a u32");
@@ -101,12 +145,23 @@ impl Job {
         chunk.records.extend_from_slice(&tag.to_le_bytes());
         chunk.records.extend_from_slice(&len.to_le_bytes());
         chunk.records.extend_from_slice(payload);
+        let only = fails.then(|| mem::take(chunk));
         progress.remaining -= 1;
-        if progress.remaining > 0 {
-            return false;
+        let is_last = progress.remaining == 0;
+        if !is_last && only.is_none() {
+            return Delivery::Entered;
         }
-        let chunks = std::mem::take(&mut progress.chunks);
-        self.finished.set(Ok(chunks)).is_ok()
+        let chunks = mem::take(&mut progress.chunks);
+        match self.finished.set(Ok(only.map_or(chunks, |chunk| vec![chunk]))) {
+            Ok(()) if is_last => Delivery::Finished,
+            Ok(()) => Delivery::Failed,
+            Err(_) => Delivery::Stale,
+        }
+    }
+
+    /// Tasks without a result.
+    pub(super) fn remaining(&self) -> usize {
+        self.progress().remaining
     }
 
     /// The next task of a chunk that has not been accounted for, if the chunk has any left.
@@ -129,14 +184,25 @@ impl Job {
         self.finished.set(Err(error.clone())).is_ok()
     }
 
+    /// What ended it without all of its results.
+    #[cfg(feature = "tracing")]
+    pub(super) fn early_end(&self) -> Option<&Error> {
+        self.finished.get()?.as_ref().err().map(|error| &**error)
+    }
+
     pub(super) fn is_finished(&self) -> bool {
         self.finished.get().is_some()
     }
 
-    /// Has `waker` woken when the job is finished.
+    /// Has an error stand for the results, unless one does.
+    pub(super) fn spoil(&self, error: Error) {
+        let _ = self.spoiled.set(Arc::new(error));
+    }
+
+    /// Has `waker` woken when the job is settled.
     pub(super) fn awaken(&self, waker: &Waker) -> Awaits {
         let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_finished() {
+        if self.is_settled() {
             return Awaits::Finished;
         }
         let is_first = wakers.is_empty();
@@ -146,24 +212,27 @@ impl Job {
         if is_first { Awaits::First } else { Awaits::Further }
     }
 
-    /// The wakers to be woken, once the job is finished.
+    /// The wakers to be woken, once the job is settled.
     pub(super) fn take_wakers(&self) -> Vec<Waker> {
-        std::mem::take(&mut self.wakers.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut self.wakers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Visits every task's result in order: index, tag, payload.
+    /// Visits every task's result in order: index, tag, payload. Of a job that failed early there is only the one.
     ///
     /// # Errors
     ///
-    /// The error that ended the job early; `None` while it is not finished.
+    /// The error that ended the job early, or that a callback made of it; `None` while it is not finished.
     pub(super) fn visit(&self, mut visitor: impl FnMut(usize, u32, &[u8])) -> Option<Result<(), Arc<Error>>> {
+        if let Some(error) = self.spoiled.get() {
+            return Some(Err(error.clone()));
+        }
         let chunks = match self.finished.get()? {
             Ok(chunks) => chunks,
             Err(error) => return Some(Err(error.clone())),
         };
-        let mut index = 0;
         for chunk in chunks {
             let mut records = Reader(&chunk.records);
+            let mut index = chunk.first as usize;
             while let (Some(tag), Some(payload)) = (records.u32(), records.bytes()) {
                 visitor(index, tag, payload);
                 index += 1;
@@ -174,6 +243,12 @@ impl Job {
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("id", &self.id).field("finished", &self.is_finished()).finish_non_exhaustive()
     }
 }
 
@@ -219,6 +294,10 @@ impl Jobs {
         self.live
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.places.iter().filter_map(|(_, job)| job.as_ref())
+    }
+
     pub(super) fn drain(&mut self) -> Vec<Arc<Job>> {
         let jobs: Vec<_> = self.places.iter().filter_map(|(_, job)| job.clone()).collect();
         jobs.iter().for_each(|job| self.remove(job.id));
@@ -239,10 +318,10 @@ mod tests {
     #[test]
     fn results_are_in_order_whatever_order_chunks_finish_in() {
         let job = Job::new(1, &[2, 1], Terms::default());
-        assert!(!job.deliver(1, 2, 0, b"c"));
-        assert!(!job.deliver(0, 0, 0, b"a"));
+        assert_eq!(job.deliver(1, 2, 0, b"c"), Delivery::Entered);
+        assert_eq!(job.deliver(0, 0, 0, b"a"), Delivery::Entered);
         assert!(job.visit(|_, _, _| ()).is_none());
-        assert!(job.deliver(0, 1, 1, b"b"));
+        assert_eq!(job.deliver(0, 1, 1, b"b"), Delivery::Finished);
         assert_eq!(results(&job), [(0, 0, b"a".to_vec()), (1, 1, b"b".to_vec()), (2, 0, b"c".to_vec())]);
     }
 
@@ -251,11 +330,24 @@ mod tests {
         let job = Job::new(1, &[2], Terms::default());
         job.deliver(0, 0, 0, b"a");
         assert_eq!(job.next_of(0), Some(1));
-        job.deliver(0, 0, 0, b"again");
-        assert!(job.deliver(0, 1, 0, b"b"));
-        assert!(!job.deliver(0, 2, 0, b"beyond"));
+        assert_eq!(job.deliver(0, 0, 0, b"again"), Delivery::Stale);
+        assert_eq!(job.deliver(0, 1, 0, b"b"), Delivery::Finished);
+        assert_eq!(job.deliver(0, 2, 0, b"beyond"), Delivery::Stale);
         assert_eq!(results(&job).len(), 2);
         assert_eq!(job.next_of(0), None);
+    }
+
+    #[test]
+    fn a_job_that_fails_fast_has_its_first_error_alone() {
+        let terms = Terms { fail_fast: true, ..Terms::default() };
+        let job = Job::new(1, &[3, 2], terms);
+        assert_eq!(job.deliver(1, 3, tag::VALUE, b"d"), Delivery::Entered);
+        assert_eq!(job.deliver(0, 0, tag::VALUE, b"a"), Delivery::Entered);
+        assert_eq!(job.deliver(0, 1, tag::PANIC, b"b"), Delivery::Failed);
+        assert_eq!(job.deliver(1, 4, tag::PANIC, b"e"), Delivery::Stale);
+        assert_eq!(results(&job), [(1, tag::PANIC, b"b".to_vec())]);
+        let last = Job::new(1, &[1], terms);
+        assert_eq!(last.deliver(0, 0, tag::PANIC, b"a"), Delivery::Finished, "nothing is left to drop");
     }
 
     #[test]

@@ -22,6 +22,10 @@
 //! | worker handler | `worker_handler.rs` | the pool's thread |
 //! | | `workers.rs`: starting and replacing them | the pool's thread; under fork the program's |
 //! | | `stop.rs`: time limits and cancelling | the pool's thread; the thread that cancels |
+//! | | `callback.rs`: what is to be done with results | the pool's thread |
+//! | | `feeder.rs`: who submits bit by bit | the thread that submits |
+//! | | `stats.rs`: what it is doing | the thread that asks |
+//! | | `memory.rs`, `oom.rs`: memory of workers, and deaths for want of it | worker and parent |
 //! | worker | `worker.rs` | the worker process |
 //!
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
@@ -29,11 +33,17 @@
 //! committed counts, the task it ran is lost, what it had only claimed goes back to the ring.
 //! Lock order: `workers`, then `readers`, then `jobs`; the ring's lock is taken alone.
 
+mod callback;
+mod feeder;
 pub mod frame;
 mod job;
+mod memory;
+mod oom;
 mod result_handler;
+mod stats;
 mod stop;
 mod task_handler;
+mod trace;
 pub mod worker;
 mod worker_handler;
 mod workers;
@@ -42,6 +52,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::task::Waker;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use procession_shm::{Control, Spin};
@@ -50,16 +61,27 @@ use procession_sys::per_process::fork_generation;
 
 use crate::start::Start;
 use crate::{Error, Result};
+pub use callback::Callback;
+pub use feeder::Feeder;
 use frame::Items;
 pub use job::Terms;
 use job::{Job, Jobs};
+use memory::Memory;
+use oom::OomWatch;
 use result_handler::{Reader, Turn};
+use stats::Sights;
+pub use stats::{RunningTask, Stats, WorkerStats};
+use trace::Notes;
 pub use worker::{Initializer, Service};
 use worker_handler::Events;
 use workers::Workers;
 
 /// The most workers a pool can have.
 pub const MAX_WORKERS: usize = 1024;
+
+/// How often its first size a pool may grow to, and how far a small one may in any case. The room is addresses only.
+const ROOM: usize = 4;
+const LEAST_ROOM: usize = 64;
 
 /// A pool of worker processes.
 ///
@@ -87,12 +109,26 @@ struct Shared {
     turn: Mutex<Turn>,
     turned: Condvar,
     workers: Mutex<Workers>,
+    /// How many workers are to be kept: those of the first slots. Changed under the lock of `workers`.
+    size: AtomicUsize,
+    sights: Mutex<Sights>,
+    oom: OomWatch,
+    notes: Notes,
+    /// Jobs that have ended though tasks of theirs are queued.
+    abandoned: Mutex<Vec<u64>>,
+    has_abandoned: AtomicBool,
     /// Some slot has no worker: the next thread that may start processes is to look.
     vacant: AtomicBool,
     events: Mutex<Events>,
     happened: Condvar,
     /// The pool's thread sleeps without a tick, and whoever gives it work must wake it.
     dozing: AtomicBool,
+    /// The pool's thread, once it runs.
+    thread: OnceLock<ThreadId>,
+    /// A callback runs.
+    calling_back: AtomicBool,
+    /// Who may submit though the pool is closed.
+    feeders: AtomicUsize,
     /// Why no worker can be kept, once that is so.
     broken: OnceLock<Arc<Error>>,
 }
@@ -116,7 +152,13 @@ impl Pool {
                 "a pool needs 1 to {MAX_WORKERS} workers, not {workers}: try available_parallelism()"
             )));
         }
-        let control = Control::create(workers).map_err(Error::os("cannot make the pool's shared memory"))?;
+        if service.max_memory.is_some() {
+            Memory::of_self()
+                .map_err(Error::os("cannot keep workers to their memory: /proc does not say what they have"))?;
+        }
+        let control = Control::with_room(workers, (workers * ROOM).max(LEAST_ROOM));
+        let control = control.map_err(Error::os("cannot make the pool's shared memory"))?;
+        let room = control.room();
         let shared = Arc::new(Shared {
             control: Arc::new(control),
             starter,
@@ -127,15 +169,24 @@ impl Pool {
             outstanding: AtomicUsize::new(0),
             awaited: AtomicUsize::new(0),
             wakers: Mutex::default(),
-            readers: Mutex::new((0..workers).map(|_| Reader::default()).collect()),
+            readers: Mutex::new((0..room).map(|_| Reader::default()).collect()),
             spin: Spin::new(workers + 1),
             turn: Mutex::default(),
             turned: Condvar::new(),
-            workers: Mutex::new(Workers::new(workers)),
+            workers: Mutex::new(Workers::new(room)),
+            size: AtomicUsize::new(workers),
+            sights: Mutex::default(),
+            oom: OomWatch::begin(),
+            notes: Notes::default(),
+            abandoned: Mutex::default(),
+            has_abandoned: AtomicBool::new(false),
             vacant: AtomicBool::new(false),
             events: Mutex::default(),
             happened: Condvar::new(),
             dozing: AtomicBool::new(false),
+            thread: OnceLock::new(),
+            calling_back: AtomicBool::new(false),
+            feeders: AtomicUsize::new(0),
             broken: OnceLock::new(),
         });
         // From here on the drop of `pool` ends what was started.
@@ -144,12 +195,36 @@ impl Pool {
             pool.shared.hire(slot)?;
         }
         pool.shared.clone().begin_worker_handler()?;
+        pool.shared.notes.tell();
         Ok(pool)
     }
 
     /// How many workers it keeps.
     pub fn size(&self) -> usize {
-        self.shared.control.slots()
+        self.shared.size()
+    }
+
+    /// Keeps so many workers from now on. More are started at once; of fewer, those that are too many end after the task
+    /// that they run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for no worker, or more than there is room for; what the start method says, and then the pool keeps
+    /// as many as before. [`Error::Closed`], [`Error::Broken`], [`Error::Inherited`].
+    pub fn resize(&self, workers: usize) -> Result<()> {
+        self.shared.check_owner("Pool")?;
+        self.shared.resize(workers)
+    }
+
+    /// What it is doing now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn stats(&self) -> Result<Stats> {
+        self.shared.check_owner("Pool")?;
+        self.shared.refill_if_mine();
+        Ok(self.shared.stats())
     }
 
     /// The pids of the workers that are alive now; none in a forked child, which has no workers.
@@ -169,7 +244,7 @@ impl Pool {
     pub fn submit(&self, entry: Entry, items: &Items, terms: Terms) -> Result<Handle> {
         self.shared.check_owner("Pool")?;
         self.shared.refill_if_mine();
-        let job = self.shared.submit(entry, items, terms)?;
+        let job = self.shared.submit(entry, items, terms, false)?;
         Ok(Handle { shared: self.shared.clone(), job })
     }
 
@@ -181,13 +256,24 @@ impl Pool {
         }
     }
 
+    /// Whether it takes no more tasks, from anybody but feeders.
+    pub fn is_closed(&self) -> bool {
+        self.shared.state() != OPEN
+    }
+
     /// Kills the workers and gives up what is not finished. Returns when they are gone.
     pub fn terminate(&self) {
         // D state aside, a killed process is gone in no time; a bound all the same, so that no drop blocks for ever.
         const PATIENCE: Duration = Duration::from_secs(5);
         if self.shared.check_owner("Pool").is_ok() {
             self.shared.terminate();
-            self.shared.wait_gone(Some(Instant::now() + PATIENCE));
+            let deadline = Instant::now() + PATIENCE;
+            if self.shared.is_own_thread() {
+                // In a callback: the thread that would say so waits here. It goes when the callback has returned.
+                self.shared.wait_for_workers(deadline);
+            } else {
+                self.shared.wait_gone(Some(deadline));
+            }
         }
     }
 
@@ -205,7 +291,14 @@ impl Pool {
                     .into(),
             ));
         }
-        self.shared.wait_until(|| self.shared.outstanding.load(Ordering::SeqCst) == 0, None);
+        if self.shared.is_own_thread() {
+            return Err(Error::Invalid(
+                "join() in a callback would wait for the pool's thread, which runs the callback: join from another"
+                    .into(),
+            ));
+        }
+        let is_done = || !self.shared.is_fed() && self.shared.outstanding.load(Ordering::SeqCst) == 0;
+        self.shared.wait_until(is_done, None);
         self.shared.poke();
         self.shared.wait_gone(None);
         Ok(())
@@ -237,14 +330,20 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Waits until every task has a result; `false` when the deadline came first.
+    /// The job's id: no other job of the pool has it.
+    pub fn id(&self) -> u64 {
+        self.job.id
+    }
+
+    /// Waits until every task has a result and every callback has run; `false` when the deadline came first. In a callback:
+    /// until every task has a result.
     ///
     /// # Errors
     ///
     /// [`Error::Inherited`] in a forked child.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
         self.shared.check_owner("AsyncResult")?;
-        Ok(self.shared.wait_until(|| self.job.is_finished(), deadline))
+        Ok(self.shared.wait_until(|| self.shared.is_ready(&self.job), deadline))
     }
 
     /// Has `waker` woken when every task has a result; `true` if they all have.
@@ -257,12 +356,23 @@ impl Handle {
         Ok(self.shared.awaken(&self.job, waker))
     }
 
-    /// Whether every task has a result now.
+    /// Whether every task has a result and every callback has run.
     pub fn is_finished(&self) -> bool {
         if !self.job.is_finished() && self.shared.check_owner("AsyncResult").is_ok() {
             self.shared.drain();
         }
-        self.job.is_finished()
+        self.shared.is_ready(&self.job)
+    }
+
+    /// Has `callback` run in the pool's thread once every task has a result; a panic of it becomes the job's error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn on_complete(&self, callback: Callback) -> Result<()> {
+        self.shared.check_owner("AsyncResult")?;
+        self.shared.call_back(&self.job, callback);
+        Ok(())
     }
 
     /// Ends the job without the results that are missing: what is queued does not begin, what runs is ended with its
@@ -286,7 +396,7 @@ impl Handle {
     pub fn wait_any(handles: &[&Handle], deadline: Option<Instant>) -> Result<bool> {
         let Some(first) = handles.first() else { return Ok(true) };
         first.shared.check_owner("AsyncResult")?;
-        Ok(first.shared.wait_until(|| handles.iter().any(|handle| handle.job.is_finished()), deadline))
+        Ok(first.shared.wait_until(|| handles.iter().any(|handle| first.shared.is_ready(&handle.job)), deadline))
     }
 
     /// Visits every task's result in order: index, tag (see [`crate::outcome::tag`]), payload.
@@ -306,6 +416,10 @@ impl fmt::Debug for Handle {
 }
 
 impl Shared {
+    fn size(&self) -> usize {
+        self.size.load(Ordering::SeqCst)
+    }
+
     fn state(&self) -> u8 {
         self.state.load(Ordering::SeqCst)
     }

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use procession_shm::{Spin, StreamReader};
 
 use super::frame::Identity;
-use super::job::{Awaits, Job, Jobs};
+use super::job::{Awaits, Delivery, Job, Jobs};
+use super::stats::Tally;
 use super::{Shared, worker};
 use crate::Error;
+use crate::outcome::tag;
 
 /// How soon a thread that waits tries again to start a worker.
 const RETRY: Duration = Duration::from_millis(10);
@@ -25,6 +27,15 @@ const RETRY: Duration = Duration::from_millis(10);
 pub(super) struct Reader {
     stream: StreamReader,
     current: Option<Current>,
+    /// Of this worker and of those that had the slot before it.
+    pub(super) tally: Tally,
+}
+
+impl Reader {
+    /// For the next worker in the slot.
+    pub(super) fn renew(&mut self) {
+        *self = Reader { tally: self.tally, ..Reader::default() };
+    }
 }
 
 /// The chunk whose results are arriving.
@@ -51,6 +62,9 @@ pub(super) struct Senseless;
 impl Shared {
     /// Waits until `done`, handling results meanwhile; `false` when the deadline came first.
     pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
+        if self.is_own_thread() {
+            return self.wait_tending(done, deadline);
+        }
         let mut spin = self.spin;
         while !done() {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -84,7 +98,7 @@ impl Shared {
         let mut any = false;
         let mut senseless = None;
         let mut readers = self.readers();
-        for (slot, reader) in readers.iter_mut().enumerate() {
+        for (slot, reader) in readers.iter_mut().enumerate().take(self.control.slots()) {
             match self.drain_slot(slot, reader) {
                 Ok(some) => any |= some,
                 Err(Senseless) => senseless = Some(slot),
@@ -95,6 +109,7 @@ impl Shared {
             // Only a worker whose memory is overwritten writes such a stream. Its death accounts for its tasks.
             self.kill_worker(slot);
         }
+        self.withdraw_abandoned();
         self.wake_futures();
         any
     }
@@ -104,16 +119,16 @@ impl Shared {
         if stream.is_empty() {
             return Ok(false);
         }
-        let Reader { stream: pending, current } = reader;
+        let Reader { stream: pending, current, tally } = reader;
         let mut understood = true;
         let drained = pending.drain(stream, |tag, payload| {
-            understood = understood && self.receive(current, tag, payload).is_some();
+            understood = understood && self.receive(current, tally, tag, payload).is_some();
         });
         if drained.is_err() || !understood { Err(Senseless) } else { Ok(true) }
     }
 
     /// Enters one record; `None` if it makes no sense.
-    fn receive(&self, current: &mut Option<Current>, tag: u32, mut payload: &[u8]) -> Option<()> {
+    fn receive(&self, current: &mut Option<Current>, tally: &mut Tally, tag: u32, mut payload: &[u8]) -> Option<()> {
         if tag & worker::FIRST != 0 {
             let (identity, rest) = Identity::parse(payload)?;
             payload = rest;
@@ -124,22 +139,41 @@ impl Shared {
             *current = Some(Current { job, chunk: identity.chunk, next: identity.index });
         }
         let Current { job, chunk, next } = current.as_mut()?;
-        if let Some(job) = job
-            && job.deliver(*chunk, *next, tag & !worker::FIRST, payload)
-        {
-            self.retire(job);
+        if let Some(job) = job {
+            let tag = tag & !worker::FIRST;
+            let delivery = job.deliver(*chunk, *next, tag, payload);
+            match tag {
+                _ if delivery == Delivery::Stale => {}
+                tag::VALUE => tally.done += 1,
+                _ => tally.failed += 1,
+            }
+            self.conclude(job, delivery);
         }
         *next += 1;
         Some(())
     }
 
+    /// Does what a result's arrival asks for.
+    pub(super) fn conclude(&self, job: &Arc<Job>, delivery: Delivery) {
+        match delivery {
+            Delivery::Stale | Delivery::Entered => {}
+            Delivery::Finished => self.retire(job),
+            Delivery::Failed => {
+                self.retire(job);
+                self.abandon(job.id);
+            }
+        }
+    }
+
     /// Takes a finished job off the table and tells who waits.
-    pub(super) fn retire(&self, job: &Job) {
+    pub(super) fn retire(&self, job: &Arc<Job>) {
         {
             let mut jobs = self.jobs();
             jobs.remove(job.id);
             self.outstanding.store(jobs.live(), Ordering::SeqCst);
         }
+        self.notes.finished(job);
+        self.release_callbacks(job);
         self.release_wakers(job);
         self.announce();
     }
@@ -160,8 +194,9 @@ impl Shared {
         false
     }
 
-    /// Wakes the futures of jobs that have been finished. They are a runtime's code: under no lock of the pool's.
+    /// Wakes the futures of jobs that have been finished, and tells what has been noted. They are a runtime's code: under no lock of the pool's.
     pub(super) fn wake_futures(&self) {
+        self.notes.tell();
         if self.awaited.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -170,7 +205,10 @@ impl Shared {
         jobs.into_iter().flatten().for_each(Waker::wake);
     }
 
-    fn release_wakers(&self, job: &Job) {
+    pub(super) fn release_wakers(&self, job: &Job) {
+        if !job.is_settled() {
+            return;
+        }
         fence(Ordering::SeqCst);
         if self.awaited.load(Ordering::SeqCst) == 0 {
             return;
@@ -191,6 +229,8 @@ impl Shared {
         };
         for job in &jobs {
             job.fail(error);
+            self.notes.finished(job);
+            self.release_callbacks(job);
             self.release_wakers(job);
         }
         self.announce();

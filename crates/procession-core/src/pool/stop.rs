@@ -1,14 +1,19 @@
 //! Tasks that are to end before they are done: out of time, or cancelled. A task is condemned first, by the word that its
 //! worker would finish it with, and only then its worker is killed; so the kill hits that task or none.
 //!
-//! Time limits are looked after in the pool's thread, at its tick; a cancel runs in the thread that asks for it.
+//! Time limits are looked after in the pool's thread, at its tick; a cancel runs in the thread that asks for it. A job that
+//! fails fast is withdrawn by the thread that comes upon its first error, once that holds no lock.
 
-use std::time::Instant;
+use std::mem;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use procession_shm::Sight;
 use procession_sys::Signal;
 
 use super::Shared;
+use super::job::Job;
+use crate::{Error, Result};
 
 /// Why a worker is killed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,31 +25,74 @@ pub(super) enum Cause {
 }
 
 impl Shared {
-    /// Ends workers whose task runs longer than it was given. `seen`: what each ran at the last look, and since when.
-    pub(super) fn enforce_timeouts(&self, seen: &mut [Option<(Sight, Instant)>]) {
-        for (slot, seen) in seen.iter_mut().enumerate() {
-            let now = self.control.slot(slot).running().look();
-            match (&seen, now) {
-                (Some((before, since)), Some(sight)) if *before == sight => {
-                    let timeout = self.job(sight.job).and_then(|job| job.terms.timeout);
-                    if timeout.is_some_and(|timeout| since.elapsed() >= timeout) {
-                        self.condemn(slot, sight, Cause::Timeout);
-                    }
-                }
-                _ => *seen = now.map(|sight| (sight, Instant::now())),
+    /// Ends workers whose task runs longer than it was given.
+    pub(super) fn enforce_timeouts(&self) {
+        for (slot, seen) in self.look().into_iter().enumerate() {
+            let Some((sight, since)) = seen else { continue };
+            let timeout = self.job(sight.job).and_then(|job| job.terms.timeout);
+            if timeout.is_some_and(|timeout| since.elapsed() >= timeout) {
+                self.condemn(slot, sight, Cause::Timeout);
             }
         }
     }
 
-    /// Ends the workers that run a task of this job, and lets none begin another.
-    pub(super) fn stop(&self, job: u64) {
+    /// Ends a job without the results that are missing: what is queued does not begin, what runs is ended with its worker.
+    /// `false`: it was finished before.
+    pub(super) fn cancel(&self, job: &Arc<Job>) -> Result<bool> {
+        if !job.fail(&Arc::new(Error::Cancelled)) {
+            return Ok(false);
+        }
+        self.retire(job);
+        self.withdraw(job.id)?;
         for slot in 0..self.control.slots() {
-            let running = self.control.slot(slot).running();
-            running.stop(job);
-            if let Some(sight) = running.look().filter(|sight| sight.job == job) {
+            if let Some(sight) = self.control.slot(slot).running().look().filter(|sight| sight.job == job.id) {
                 self.condemn(slot, sight, Cause::Cancelled);
             }
         }
+        Ok(true)
+    }
+
+    /// Notes that a job has ended though tasks of it are queued. Under any lock.
+    pub(super) fn abandon(&self, job: u64) {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+        self.has_abandoned.store(true, Ordering::SeqCst);
+    }
+
+    /// Withdraws the jobs that were abandoned. Under no lock.
+    pub(super) fn withdraw_abandoned(&self) {
+        if !self.has_abandoned.load(Ordering::SeqCst) {
+            return;
+        }
+        self.has_abandoned.store(false, Ordering::SeqCst);
+        let jobs = mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner));
+        for job in jobs {
+            if let Err(error) = self.withdraw(job) {
+                self.break_down(&mut self.workers(), error);
+            }
+        }
+    }
+
+    /// Lets no task begin of a job that is off the table. One that runs goes on.
+    fn withdraw(&self, job: u64) -> Result<()> {
+        let beginning = job.to_le_bytes();
+        let mut frames = Vec::new();
+        // Slots in the middle of a frame of another job that was withdrawn: they are told that of one job at a time.
+        let mut keep = Vec::new();
+        {
+            let mut ring = self.control.tasks().lock_head(0).map_err(Error::os("cannot lock the task ring"))?;
+            ring.void(beginning).map_err(Error::os("cannot read the task ring"))?;
+            for slot in 0..self.control.slots() {
+                frames.extend(ring.take_back(self.control.slot(slot)));
+                keep.push(self.control.slot(slot).begins_with().filter(|begun| *begun != beginning));
+            }
+        }
+        self.requeue(&frames)?;
+        for (slot, begun) in keep.into_iter().enumerate() {
+            if begun.is_none_or(|begun| self.job(u64::from_le_bytes(begun)).is_some()) {
+                self.control.slot(slot).running().stop(job);
+            }
+        }
+        Ok(())
     }
 
     fn condemn(&self, slot: usize, sight: Sight, cause: Cause) {

@@ -7,14 +7,15 @@ use procession_sys::image::Entry;
 
 use super::frame::{Header, Items, span};
 use super::job::{Job, Terms};
-use super::{CLOSED, OPEN, Shared};
+use super::{CLOSED, OPEN, Shared, trace};
 use crate::{Error, Result};
 
 // How much is pushed before workers get a turn at the ring's lock.
 const PUSH_BYTES: usize = 256 * 1024;
 
 impl Shared {
-    pub(super) fn submit(&self, entry: Entry, items: &Items, terms: Terms) -> Result<Arc<Job>> {
+    /// `is_admitted`: the pool may be closed.
+    pub(super) fn submit(&self, entry: Entry, items: &Items, terms: Terms, is_admitted: bool) -> Result<Arc<Job>> {
         let several;
         let sizes = match terms.chunk {
             Some(0) => return Err(Error::Invalid("a chunk needs at least one task, not 0".into())),
@@ -25,11 +26,11 @@ impl Shared {
                 &several
             }
             None => {
-                several = guided_chunks(items.len(), self.control.slots());
+                several = guided_chunks(items.len(), self.size());
                 &several
             }
         };
-        self.check_open()?;
+        if is_admitted { self.check_serving() } else { self.check_open() }?;
         if items.is_empty() {
             return Ok(Arc::new(Job::finished()));
         }
@@ -44,6 +45,7 @@ impl Shared {
             self.retire(&job);
             return Err(error);
         }
+        trace::submitted(&job);
         self.stir();
         // A pool that was terminated or broke meanwhile may have missed this job.
         if let Err(error) = self.check_serving() {
@@ -52,39 +54,21 @@ impl Shared {
         Ok(job)
     }
 
-    /// Puts frames that were claimed and never begun back into the ring.
+    /// Puts frames that were claimed and never begun back into the ring; those of jobs that are over are dropped.
     pub(super) fn requeue(&self, frames: &[Vec<u8>]) -> Result<()> {
+        let is_wanted =
+            |frame: &&Vec<u8>| Header::parse(frame).is_some_and(|(header, _)| self.job(header.job).is_some());
+        let frames: Vec<_> = frames.iter().filter(is_wanted).collect();
         if frames.is_empty() {
             return Ok(());
         }
         let mut ring = self.control.tasks().lock_tail().map_err(Error::os("cannot lock the task ring"))?;
-        for frame in frames {
+        for frame in &frames {
             ring.push(&[frame]).map_err(ring_full)?;
         }
         drop(ring);
         self.wake_workers(frames.len());
         Ok(())
-    }
-
-    /// Ends a job without the results that are missing: what is queued does not begin, what runs is ended with its worker.
-    /// `false`: it was finished before.
-    pub(super) fn cancel(&self, job: &Job) -> Result<bool> {
-        if !job.fail(&Arc::new(Error::Cancelled)) {
-            return Ok(false);
-        }
-        self.retire(job);
-        let mut frames = Vec::new();
-        {
-            let mut ring = self.control.tasks().lock_head(0).map_err(Error::os("cannot lock the task ring"))?;
-            ring.void(job.id.to_le_bytes()).map_err(Error::os("cannot read the task ring"))?;
-            for slot in 0..self.control.slots() {
-                frames.extend(ring.take_back(self.control.slot(slot)));
-            }
-        }
-        frames.retain(|frame| Header::parse(frame).is_none_or(|(header, _)| header.job != job.id));
-        self.requeue(&frames)?;
-        self.stop(job.id);
-        Ok(true)
     }
 
     fn push_chunks(&self, job: &Job, entry: Entry, items: &Items, sizes: &[u32]) -> Result<()> {
@@ -112,7 +96,7 @@ impl Shared {
         self.control.task_gate().wake(frames.min(self.control.slots()) as u32);
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(super) fn check_open(&self) -> Result<()> {
         self.check_serving()?;
         match self.state() {
             OPEN => Ok(()),

@@ -4,7 +4,7 @@
 //! It claims no more at once than a fair share of what is queued, and no more than it will likely finish soon, so that
 //! little waits behind a task that takes long. What does wait too long the parent takes back.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::parent_id;
 use std::time::{Duration, Instant};
@@ -15,6 +15,8 @@ use procession_sys::image::{BuildId, Entry, EntryFn, SameImage};
 use procession_sys::link::Link;
 
 use super::frame::{Header, Identity, next_item};
+use super::memory::Diet;
+use super::trace;
 use crate::handle;
 use crate::outcome::{self, tag};
 
@@ -31,6 +33,8 @@ pub struct Service {
     pub initializer: Option<Initializer>,
     /// Chunks that a worker runs before it makes way for a fresh one.
     pub max_tasks: Option<NonZeroU32>,
+    /// Bytes of memory of its own that a worker may have after a task: with more it makes way for a fresh one.
+    pub max_memory: Option<NonZeroU64>,
 }
 
 /// A call that makes a worker ready.
@@ -51,7 +55,7 @@ pub(crate) fn run(control: &Control, slot: u32, service: &Service, link: &Link) 
     {
         return code;
     }
-    match Worker::new(control, slot, service.max_tasks).map(Worker::serve) {
+    match Worker::new(control, slot, service).map(Worker::serve) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             eprintln!("procession: worker {slot} cannot use the pool's shared memory: {error}");
@@ -99,6 +103,7 @@ struct Worker<'a> {
     pace: Pace,
     /// Chunks left to run.
     left: Option<u32>,
+    diet: Option<Diet>,
     proof: SameImage,
     /// The entry looked up last, since a job's frames all name the same.
     known: Option<(u64, EntryFn)>,
@@ -106,7 +111,7 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(control: &'a Control, index: u32, most: Option<NonZeroU32>) -> Result<Worker<'a>, &'static str> {
+    fn new(control: &'a Control, index: u32, service: &Service) -> Result<Worker<'a>, &'static str> {
         if index as usize >= control.slots() {
             return Err("the pool has no such slot");
         }
@@ -117,7 +122,8 @@ impl<'a> Worker<'a> {
             parent: parent_id(),
             spin: Spin::new(control.slots() + 1),
             pace: Pace::default(),
-            left: most.map(NonZeroU32::get),
+            left: service.max_tasks.map(NonZeroU32::get),
+            diet: service.max_memory.map(Diet::new),
             proof: BuildId::current().same_image().ok_or("this image has no identity")?,
             known: None,
             output: Vec::new(),
@@ -126,10 +132,12 @@ impl<'a> Worker<'a> {
 
     fn serve(mut self) -> std::io::Result<()> {
         self.slot.set_ready();
+        trace::ready(self.index);
         loop {
-            if self.left != Some(0) && self.claim()? {
+            let is_to_leave = self.is_to_make_way();
+            if !is_to_leave && self.claim()? {
                 self.run_claimed()?;
-            } else if self.left == Some(0) || self.control.is_closed() {
+            } else if is_to_leave || self.control.is_closed() {
                 self.slot.set_finished();
                 return Ok(());
             } else {
@@ -145,8 +153,8 @@ impl<'a> Worker<'a> {
     fn wait(&self) {
         // How long an orphan that the kernel has not ended may sit here.
         const LOOK_UP: Duration = Duration::from_secs(5);
-        let control = self.control;
-        let news = || !control.tasks().is_empty() || control.is_closed();
+        let (control, slot) = (self.control, self.slot);
+        let news = || !control.tasks().is_empty() || control.is_closed() || slot.is_dismissed();
         control.task_gate().wait_until(Some(Instant::now() + LOOK_UP), &self.spin, news);
     }
 
@@ -166,13 +174,16 @@ impl<'a> Worker<'a> {
     fn run_claimed(&mut self) -> std::io::Result<()> {
         let begun = Instant::now();
         let mut frames = 0;
-        while let Some(frame) = self.slot.begin_next() {
+        // What it leaves of a claim when it is to leave itself, the parent gives to others.
+        while !self.is_to_make_way()
+            && let Some(frame) = self.slot.begin_next()
+        {
             self.run_frame(frame)?;
             frames += 1;
         }
         self.pace.learn(frames, begun.elapsed());
         self.left = self.left.map(|left| left.saturating_sub(frames));
-        if self.slot.is_bulky() {
+        if self.left != Some(0) && self.slot.is_bulky() {
             self.control.tasks().lock_head(self.index + 1)?.trim(self.slot)?;
         }
         self.control.result_gate().wake(1);
@@ -186,6 +197,7 @@ impl<'a> Worker<'a> {
         let gate = self.control.result_gate();
         for index in header.first..header.first + header.count {
             let item = next_item(&mut items).ok_or_else(torn)?;
+            self.slot.running().set_index(index);
             match self.slot.running().begin(header.job) {
                 Verdict::Run => {}
                 // The rest of the chunk is of the same job.
@@ -194,7 +206,10 @@ impl<'a> Worker<'a> {
             }
             self.output.clear();
             let tag = match function {
-                Some(function) => function(item, &mut self.output),
+                Some(function) => {
+                    let _span = trace::task(header.job, index);
+                    function(item, &mut self.output)
+                }
                 None => {
                     self.output.extend_from_slice(b"the task's function is not in this program's code");
                     tag::UNDECODABLE
@@ -210,10 +225,22 @@ impl<'a> Worker<'a> {
             } else {
                 stream.write(tag, &[&self.output], gate);
             }
+            if self.is_to_make_way() {
+                break;
+            }
         }
         // A large result is not kept for the next one.
         self.output.shrink_to(1 << 20);
         Ok(())
+    }
+
+    /// Between two tasks: whether this worker runs no more. A worker that has once left a claim undone is not to claim
+    /// again, since that would void it, whatever the parent thinks by then.
+    fn is_to_make_way(&mut self) -> bool {
+        if self.slot.is_dismissed() || self.diet.as_mut().is_some_and(Diet::is_over) {
+            self.left = Some(0);
+        }
+        self.left == Some(0)
     }
 
     /// A result that no stream can take is an error of its task, like one that does not encode.

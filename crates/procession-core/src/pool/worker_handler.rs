@@ -22,7 +22,8 @@ use procession_sys::Signal;
 use procession_sys::thread::spawn_engine_thread;
 
 use super::frame::{Header, span};
-use super::result_handler::Reader;
+use super::job::{Delivery, Job};
+use super::stats::Tally;
 use super::stop::Cause;
 use super::workers::failure_of;
 use super::{CLOSED, OPEN, Shared, TERMINATED};
@@ -32,7 +33,7 @@ use crate::start::Method;
 use crate::{Error, Result};
 
 /// How often outstanding work is looked after: results nobody waits for, frames stuck behind a long task.
-const TICK: Duration = Duration::from_millis(10);
+pub(super) const TICK: Duration = Duration::from_millis(10);
 /// How long the tick goes on after the last task, so that a steady trickle of tasks need not wake the thread each time.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
 
@@ -40,6 +41,8 @@ const DOZE_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Events {
     pub(super) deaths: Vec<(usize, Arc<Child>)>,
+    /// Finished jobs whose callbacks have not run.
+    pub(super) completions: Vec<Arc<Job>>,
     poked: bool,
     /// Every worker is gone and so is the pool's thread.
     gone: bool,
@@ -48,7 +51,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    fn is_news(&self) -> bool {
+    pub(super) fn is_news(&self) -> bool {
         self.poked || !self.deaths.is_empty()
     }
 }
@@ -66,6 +69,8 @@ impl Drop for Gone<'_> {
         self.0.wake_futures();
         self.0.events().gone = true;
         self.0.happened.notify_all();
+        // Those that came since the last look; later ones run where they come from.
+        self.0.run_callbacks();
     }
 }
 
@@ -79,39 +84,54 @@ impl Shared {
     }
 
     fn handle_workers(self: Arc<Self>) {
+        let _ = self.thread.set(thread::current().id());
         let _gone = Gone(&self);
         let mut busy_until = Instant::now() + DOZE_AFTER;
-        let mut seen = vec![None; self.control.slots()];
         loop {
-            let deaths = self.next_deaths(busy_until);
-            for (slot, child) in deaths {
-                self.bury(slot, &child);
-            }
-            if self.outstanding.load(Ordering::SeqCst) > 0 {
+            self.await_news(busy_until);
+            if self.tend() {
                 busy_until = Instant::now() + DOZE_AFTER;
-                self.drain();
-                self.relieve();
-                self.enforce_timeouts(&mut seen);
-            } else if self.state() == CLOSED {
-                self.control.close();
-                self.control.task_gate().wake(self.control.slots() as u32);
             }
-            if self.starter.method() != Method::Fork {
-                self.refill();
-            }
-            self.wake_futures();
+            self.run_callbacks();
             if self.state() != OPEN && self.workers().alive().next().is_none() && self.is_done() {
+                // Also those of jobs that were given up since.
+                self.run_callbacks();
                 return;
             }
         }
     }
 
-    /// Nothing is left for a worker to do.
-    fn is_done(&self) -> bool {
-        self.state() == TERMINATED || self.outstanding.load(Ordering::SeqCst) == 0
+    /// What the pool's thread does each time it looks. Whether there are tasks.
+    pub(super) fn tend(self: &Arc<Self>) -> bool {
+        let deaths = mem::take(&mut self.events().deaths);
+        for (slot, child) in deaths {
+            self.bury(slot, &child);
+        }
+        self.withdraw_abandoned();
+        // In this order: who is not fed any more has no further tasks to come.
+        let is_fed = self.is_fed();
+        let is_busy = self.outstanding.load(Ordering::SeqCst) > 0;
+        if is_busy {
+            self.drain();
+            self.relieve();
+            self.enforce_timeouts();
+        } else if self.state() == CLOSED && !is_fed {
+            self.control.close();
+            self.control.task_gate().wake(self.control.slots() as u32);
+        }
+        if self.starter.method() != Method::Fork {
+            self.refill();
+        }
+        self.wake_futures();
+        is_busy
     }
 
-    fn next_deaths(&self, busy_until: Instant) -> Vec<(usize, Arc<Child>)> {
+    /// Nothing is left for a worker to do.
+    fn is_done(&self) -> bool {
+        self.state() == TERMINATED || !self.is_fed() && self.outstanding.load(Ordering::SeqCst) == 0
+    }
+
+    fn await_news(&self, busy_until: Instant) {
         let now = Instant::now();
         let pause = self.workers_pause(now);
         let mut events = self.events();
@@ -135,7 +155,11 @@ impl Shared {
             }
             events.poked = false;
         }
-        mem::take(&mut events.deaths)
+    }
+
+    /// Whether the pool's thread has ended.
+    pub(super) fn is_gone(&self) -> bool {
+        self.events().gone
     }
 
     /// How long until a vacancy that this thread is to fill may be tried again.
@@ -178,13 +202,16 @@ impl Shared {
         } else {
             workers.note_failure(failure_of(child, end));
         }
-        let loss = Loss { pid: child.pid(), code: end.code() };
         let cause = workers.condemned[slot].take();
-        if let Err(error) = self.account(slot, loss, cause) {
+        let is_killed = cause.is_none() && end.code() == Some(-Signal::KILL.as_raw());
+        let by_oom_killer = if is_killed { self.oom.blames() } else { Some(false) };
+        let loss = Loss { pid: child.pid(), code: end.code(), by_oom_killer };
+        self.notes.ended(child.pid(), slot, end.code(), !words.is_finished());
+        if let Err(error) = self.account(slot, loss, cause, &mut workers.tally) {
             self.break_down(&mut workers, error);
         }
         workers.by_slot[slot] = None;
-        if !self.control.is_closed() && self.state() != TERMINATED {
+        if slot < self.size() && !self.control.is_closed() && self.state() != TERMINATED {
             self.vacant.store(true, Ordering::SeqCst);
             // Under fork whoever waits for results is to refill.
             self.announce();
@@ -192,7 +219,7 @@ impl Shared {
         self.break_if_hopeless(&mut workers);
     }
 
-    fn account(&self, slot: usize, loss: Loss, cause: Option<Cause>) -> Result<()> {
+    fn account(&self, slot: usize, loss: Loss, cause: Option<Cause>, tally: &mut Tally) -> Result<()> {
         let words = self.control.slot(slot);
         // Locking forces the recovery of a claim that its death cut short.
         let mut frames = self.take_back(slot)?;
@@ -201,7 +228,7 @@ impl Shared {
             let mut readers = self.readers();
             // What makes no sense was not committed by a sound worker: the tasks behind it are accounted for below.
             let _ = self.drain_slot(slot, &mut readers[slot]);
-            readers[slot] = Reader::default();
+            readers[slot].renew();
         }
         if let Some(frame) = begun
             && let Some((header, items)) = Header::parse(&frame)
@@ -209,7 +236,8 @@ impl Shared {
             && let Some(lost) = job.next_of(header.chunk)
             && (header.first..header.first + header.count).contains(&lost)
         {
-            let again = cause.is_none() && job.retry(lost);
+            // One that left by itself was between two tasks.
+            let again = words.is_finished() || cause.is_none() && job.retry(lost);
             let first = if again { lost } else { lost + 1 };
             let count = header.first + header.count - first;
             if count > 0
@@ -219,8 +247,11 @@ impl Shared {
                 frames.insert(0, [&rest.encode(), &items[skipped..]].concat());
             }
             let tag = if cause == Some(Cause::Timeout) { tag::TIMED_OUT } else { tag::LOST };
-            if !again && job.deliver(header.chunk, lost, tag, &loss.encode()) {
-                self.retire(&job);
+            if !again {
+                let delivery = job.deliver(header.chunk, lost, tag, &loss.encode());
+                let count = if tag == tag::LOST { &mut tally.lost } else { &mut tally.failed };
+                *count += u64::from(delivery != Delivery::Stale);
+                self.conclude(&job, delivery);
             }
         }
         self.requeue(&frames)
@@ -276,6 +307,15 @@ impl Shared {
             };
         }
         true
+    }
+
+    /// Waits until the workers have ended, or the deadline is there.
+    pub(super) fn wait_for_workers(&self, deadline: Instant) {
+        let children: Vec<_> = self.workers().alive().map(|(_, child)| child.clone()).collect();
+        for child in children {
+            // Past the deadline or past waiting for: it has been killed all the same.
+            let _ = child.wait(Some(deadline));
+        }
     }
 
     pub(super) fn events(&self) -> MutexGuard<'_, Events> {

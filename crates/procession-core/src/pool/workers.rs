@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use procession_sys::Signal;
 
-use super::result_handler::Reader;
+use super::stats::Tally;
 use super::stop::Cause;
 use super::{Shared, TERMINATED};
 use crate::child::{Child, End};
@@ -29,6 +29,12 @@ pub(super) struct Workers {
     pub(super) by_slot: Vec<Option<Arc<Child>>>,
     /// Whose running task has been condemned, and why.
     pub(super) condemned: Vec<Option<Cause>>,
+    /// Tasks begun in each slot before its worker came.
+    pub(super) begun_before: Vec<u64>,
+    /// Of tasks that ended with their worker.
+    pub(super) tally: Tally,
+    /// Workers started in the place of others.
+    pub(super) respawns: u64,
     hired: u64,
     pub(super) failures: u32,
     pub(super) not_before: Option<Instant>,
@@ -38,8 +44,17 @@ pub(super) struct Workers {
 impl Workers {
     pub(super) fn new(slots: usize) -> Workers {
         let by_slot = (0..slots).map(|_| None).collect();
-        let condemned = vec![None; slots];
-        Workers { by_slot, condemned, hired: 0, failures: 0, not_before: None, last_failure: None }
+        Workers {
+            by_slot,
+            condemned: vec![None; slots],
+            begun_before: vec![0; slots],
+            tally: Tally::default(),
+            respawns: 0,
+            hired: 0,
+            failures: 0,
+            not_before: None,
+            last_failure: None,
+        }
     }
 
     pub(super) fn alive(&self) -> impl Iterator<Item = (usize, &Arc<Child>)> {
@@ -57,13 +72,14 @@ impl Shared {
     /// Starts a worker in an empty slot.
     pub(super) fn hire(self: &Arc<Self>, slot: usize) -> Result<()> {
         let mut workers = self.workers();
-        self.hire_into(&mut workers, slot)
+        self.hire_into(&mut workers, slot, false)
     }
 
-    fn hire_into(self: &Arc<Self>, workers: &mut Workers, slot: usize) -> Result<()> {
+    fn hire_into(self: &Arc<Self>, workers: &mut Workers, slot: usize, is_replacement: bool) -> Result<()> {
         self.control.slot(slot).reset();
         self.control.stream(slot).reset();
-        self.readers()[slot] = Reader::default();
+        self.readers()[slot].renew();
+        workers.begun_before[slot] = self.control.slot(slot).running().begun();
         workers.hired += 1;
         let prefix = match self.starter.method() {
             Method::Fork => "Fork",
@@ -88,13 +104,46 @@ impl Shared {
             let _ = child.signal(Signal::KILL);
             let _ = child.wait(None);
         })?;
+        self.notes.started(child.pid(), slot, is_replacement);
         workers.by_slot[slot] = Some(child);
+        Ok(())
+    }
+
+    /// Keeps the workers of the first so many slots: starts those that are missing, dismisses the others.
+    pub(super) fn resize(self: &Arc<Self>, size: usize) -> Result<()> {
+        let room = self.control.room();
+        if !(1..=room).contains(&size) {
+            return Err(Error::Invalid(format!(
+                "this pool can have 1 to {room} workers, not {size}: make a new Pool for more, or terminate() it for none"
+            )));
+        }
+        self.check_open()?;
+        let mut workers = self.workers();
+        let before = self.size.swap(size, Ordering::SeqCst);
+        self.control.grow(size);
+        for slot in 0..size.max(before) {
+            self.control.slot(slot).dismiss(slot >= size);
+        }
+        for slot in before..size {
+            if workers.by_slot[slot].is_none()
+                && let Err(error) = self.hire_into(&mut workers, slot, false)
+            {
+                self.size.store(before, Ordering::SeqCst);
+                (before..size).for_each(|slot| self.control.slot(slot).dismiss(true));
+                self.control.task_gate().wake(self.control.slots() as u32);
+                return Err(error);
+            }
+        }
+        drop(workers);
+        self.control.task_gate().wake(self.control.slots() as u32);
+        self.notes.tell();
         Ok(())
     }
 
     /// What the pool's thread does not do under fork, and so every thread does that comes by.
     pub(super) fn refill_if_mine(self: &Arc<Self>) {
-        if self.vacancy_is_mine() {
+        // Beside a callback a fork is refused; the vacancy waits for its end.
+        if self.vacancy_is_mine() && !self.calling_back.load(Ordering::SeqCst) {
             self.refill();
             self.wake_futures();
         }
@@ -115,15 +164,16 @@ impl Shared {
             self.vacant.store(false, Ordering::SeqCst);
             return;
         }
-        for slot in 0..workers.by_slot.len() {
+        for slot in 0..self.size() {
             if workers.by_slot[slot].is_some() {
                 continue;
             }
-            if let Err(error) = self.hire_into(&mut workers, slot) {
+            if let Err(error) = self.hire_into(&mut workers, slot, true) {
                 workers.note_failure(error);
                 self.break_if_hopeless(&mut workers);
                 return;
             }
+            workers.respawns += 1;
         }
         self.vacant.store(false, Ordering::SeqCst);
     }

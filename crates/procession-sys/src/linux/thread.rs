@@ -46,6 +46,27 @@ pub fn spawn_engine_thread(name: &str, body: impl FnOnce() + Send + 'static) -> 
     thread
 }
 
+/// Runs code of the program's in a thread of the engine's. Meanwhile the thread counts as one of the program's, beside
+/// which a fork is refused: it may hold any lock.
+pub fn as_program_thread<R>(body: impl FnOnce() -> R) -> R {
+    struct Engine(u64, &'static AtomicIsize);
+    impl Drop for Engine {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            ENGINE_IN.set(self.0);
+        }
+    }
+    let own = ENGINE_IN.get();
+    if own != fork_generation() {
+        return body();
+    }
+    let threads = ENGINE_THREADS.get();
+    ENGINE_IN.set(NOT_ENGINE);
+    threads.fetch_sub(1, Ordering::SeqCst);
+    let _engine = Engine(own, threads);
+    body()
+}
+
 /// How many threads this process has besides the caller and the engine's own. A thread that was just joined may still
 /// be counted for an instant, and so may an engine thread that was just made.
 ///
@@ -148,6 +169,20 @@ mod tests {
         let mine = set_signal_mask(&before);
         // SAFETY: reads an initialised set.
         assert_eq!(unsafe { libc::sigismember(&mine, libc::SIGINT) }, 0);
+    }
+
+    #[test]
+    fn a_programs_code_in_an_engine_thread_is_not_the_engines() {
+        // Other tests start and end threads of either kind: what this one sees of itself is its own.
+        let thread = spawn_engine_thread("engine", || {
+            assert_eq!(ENGINE_IN.get(), fork_generation());
+            as_program_thread(|| {
+                assert_eq!(ENGINE_IN.get(), NOT_ENGINE);
+                as_program_thread(|| assert_eq!(ENGINE_IN.get(), NOT_ENGINE));
+            });
+            assert_eq!(ENGINE_IN.get(), fork_generation());
+        });
+        thread.unwrap().join().unwrap();
     }
 
     #[test]

@@ -14,6 +14,11 @@ pub fn spawn_engine_thread(_name: &str, _body: impl FnOnce() + Send + 'static) -
     unsupported()
 }
 
+/// Runs it: there are no engine threads.
+pub fn as_program_thread<R>(body: impl FnOnce() -> R) -> R {
+    body()
+}
+
 /// Refuses.
 ///
 /// # Errors

@@ -1,13 +1,14 @@
 //! A pool before its start. Used in the parent.
 
 use std::any::type_name;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use procession_core::pool::{self as engine, Initializer, Service};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Pool;
+use super::imap::Feeds;
 use crate::context::StartMethod;
 use crate::{Error, Result, message, task};
 
@@ -54,12 +55,32 @@ impl Builder {
         self
     }
 
+    /// Has a worker make way for a fresh one when it has more than so many bytes of memory of its own after a task: against
+    /// code that leaks. No task is lost; what it had taken and not begun runs elsewhere. 0 stands for without.
+    ///
+    /// Counted is what is resident and would be gone with the worker; memory that it shares, such as the pool's, is not. A
+    /// worker looks every few milliseconds at most, so that small tasks cost no more; one that begins with more than the limit
+    /// runs tasks for as long.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Context::fork().pool_builder(2).max_memory_per_worker(512 << 20).start()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn max_memory_per_worker(mut self, bytes: u64) -> Builder {
+        if let Ok(service) = &mut self.service {
+            service.max_memory = NonZeroU64::new(bytes);
+        }
+        self
+    }
+
     /// Starts the pool.
     ///
     /// # Errors
     ///
     /// As [`Pool::new`], and for an initializer's argument that does not encode ([`Error::is_encode`]).
     pub fn start(self) -> Result<Pool> {
-        Ok(Pool { engine: engine::Pool::new(self.workers, self.method.engine().starter(), self.service?)? })
+        let engine = engine::Pool::new(self.workers, self.method.engine().starter(), self.service?)?;
+        Ok(Pool { engine, feeds: Feeds::default() })
     }
 }

@@ -1,4 +1,4 @@
-//! Calls with terms of their own: chunk size, time limit, retries. Used in the parent, from any thread.
+//! Calls with terms of their own: chunk size, time limit, retries, an end at the first error. Used in the parent, from any thread.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use procession_core::pool::Terms;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{AsyncResult, Imap, ImapUnordered, Pool};
-use crate::Result;
+use super::{AsyncResult, Imap, ImapUnordered, Pool, TupleFn};
+use crate::{Result, task};
 
-/// A [`Pool`] with terms for what is called through it; made by [`Pool::chunk_size`], [`Pool::timeout`] and
-/// [`Pool::retries`], which also go together.
+/// A [`Pool`] with terms for what is called through it; made by [`Pool::chunk_size`], [`Pool::timeout`],
+/// [`Pool::retries`] and [`Pool::fail_fast`], which also go together.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -43,6 +43,12 @@ impl<'a> Call<'a> {
     /// See [`Pool::retries`].
     pub fn retries(mut self, retries: u32) -> Call<'a> {
         self.terms.retries = retries;
+        self
+    }
+
+    /// See [`Pool::fail_fast`].
+    pub fn fail_fast(mut self) -> Call<'a> {
+        self.terms.fail_fast = true;
         self
     }
 
@@ -99,27 +105,59 @@ impl<'a> Call<'a> {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        self.pool.submit(function, items, self.terms)
+        self.pool.submit::<F, A, R>(task::pool_entry(function), items, self.terms)
+    }
+
+    /// As [`Pool::starmap`].
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Call::map).
+    pub fn starmap<F, A>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<F::Output>>
+    where
+        F: TupleFn<A>,
+        A: Serialize + DeserializeOwned,
+        F::Output: Serialize + DeserializeOwned,
+    {
+        self.starmap_async(function, items)?.get()
+    }
+
+    /// As [`Pool::starmap_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`map_async`](Call::map_async).
+    pub fn starmap_async<F, A>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<AsyncResult<Vec<F::Output>>>
+    where
+        F: TupleFn<A>,
+        A: Serialize + DeserializeOwned,
+        F::Output: Serialize + DeserializeOwned,
+    {
+        self.pool.submit::<F, A, F::Output>(task::tuple_entry(function), items, self.terms)
     }
 
     /// As [`Pool::imap`]; here the chunk size is 1 unless it is said.
-    pub fn imap<F, A, R, I>(&self, function: F, items: I) -> Imap<'a, F, A, R, I::IntoIter>
+    pub fn imap<F, A, R, I>(&self, function: F, items: I) -> Imap<R>
     where
         F: Fn(A) -> R + Copy + 'static,
         A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-        I: IntoIterator<Item = A>,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {
         Imap::new(*self, function, items.into_iter())
     }
 
     /// As [`Pool::imap_unordered`]; here the chunk size is 1 unless it is said.
-    pub fn imap_unordered<F, A, R, I>(&self, function: F, items: I) -> ImapUnordered<'a, F, A, R, I::IntoIter>
+    pub fn imap_unordered<F, A, R, I>(&self, function: F, items: I) -> ImapUnordered<R>
     where
         F: Fn(A) -> R + Copy + 'static,
         A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-        I: IntoIterator<Item = A>,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {
         ImapUnordered(self.imap(function, items))
     }

@@ -1,68 +1,119 @@
 //! Lazy maps: iterators that pull their items as their results are taken, so that an endless iterator runs in constant
-//! memory. Used in the parent, in the thread that iterates.
+//! memory. Used in the parent: items are pulled in the thread that iterates, and by `join` in the thread that joins.
+//!
+//! | | who pulls items | how far ahead |
+//! |---|---|---|
+//! | the pool is open | `next` | [`CHUNKS_AHEAD`] chunks for each worker |
+//! | the pool is closed | the following `next`, or `join` | to the end |
+//! | the iterator is dropped | nobody: what is not pulled is dropped too | |
+//!
+//! What both need, the *feed*, is shared by the iterator and, weakly, the pool. It holds a feeder of the engine's, so that
+//! the workers of a closed pool stay for what it still has. User code, the iterator of items, runs under the feed's own
+//! lock and no other.
 
+use std::any::type_name;
 use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::vec;
 
-use procession_core::pool::Handle;
+use procession_core::Entry;
+use procession_core::pool::frame::Items;
+use procession_core::pool::{Feeder, Handle, Terms};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{AsyncResult, Call};
-use crate::{Error, Result};
+use super::{AsyncResult, Call, push};
+use crate::{Error, Result, task};
 
 /// Chunks that are on their way for each worker: one that it runs and one that waits for it, and as many again that wait
 /// for the one who iterates.
 const CHUNKS_AHEAD: usize = 4;
+/// The most chunks on their way when the pool is closed and all are pulled: the ring is not to hold them all at once.
+const MOST_ON_THEIR_WAY: usize = 4096;
 
 /// The results of [`Pool::imap`](crate::Pool::imap), in the items' order.
-pub struct Imap<'a, F, A, R, I> {
-    call: Call<'a>,
-    function: F,
-    items: Option<I>,
+#[must_use = "items are pulled as results are taken: iterate, or close() and join() the pool"]
+pub struct Imap<R> {
+    feed: Arc<Feed<R>>,
     ahead: VecDeque<AsyncResult<Vec<R>>>,
     ready: vec::IntoIter<R>,
-    argument: std::marker::PhantomData<fn(A)>,
 }
 
-impl<'a, F, A, R, I> Imap<'a, F, A, R, I>
-where
-    F: Fn(A) -> R + Copy + 'static,
-    A: Serialize + DeserializeOwned,
-    R: Serialize + DeserializeOwned,
-    I: Iterator<Item = A>,
-{
-    pub(super) fn new(call: Call<'a>, function: F, items: I) -> Self {
-        let (ahead, ready) = (VecDeque::new(), Vec::new().into_iter());
-        Imap { call, function, items: Some(items), ahead, ready, argument: std::marker::PhantomData }
-    }
+/// What has been submitted and what is still to be.
+struct Feed<R> {
+    source: Mutex<Source<R>>,
+}
 
-    /// Submits chunks until enough are on their way or the items are at their end.
-    fn pull(&mut self) -> Result<()> {
-        let chunk = self.call.terms.chunk.unwrap_or(1);
-        if chunk == 0 {
-            self.items = None;
-            return Err(Error::invalid("a chunk needs at least one task, not 0"));
-        }
-        while self.ahead.len() < CHUNKS_AHEAD * self.call.pool.workers() {
-            let Some(items) = &mut self.items else { return Ok(()) };
-            let batch: Vec<A> = items.take(chunk).collect();
-            if batch.is_empty() {
-                self.items = None;
-                return Ok(());
+struct Source<R> {
+    /// `None` at the end.
+    tap: Option<Tap>,
+    /// What `ahead` has not taken over.
+    submitted: VecDeque<AsyncResult<Vec<R>>>,
+    /// What ended it early; said once.
+    error: Option<Error>,
+}
+
+/// Where items come from.
+struct Tap {
+    /// The next chunk, encoded; `None` at the end.
+    next: Box<dyn FnMut() -> Result<Option<Items>> + Send>,
+    feeder: Feeder,
+    entry: Entry,
+    terms: Terms,
+    function: &'static str,
+    most_ahead: usize,
+}
+
+/// A feed as the pool knows it.
+pub(super) trait Feeding: Send + Sync {
+    /// Submits all that is left.
+    fn pull_all(&self);
+}
+
+/// The lazy maps of a pool, as long as somebody has them.
+pub(super) type Feeds = Mutex<Vec<Weak<dyn Feeding>>>;
+
+impl<R: DeserializeOwned + Serialize + 'static> Imap<R> {
+    pub(super) fn new<F, A, I>(call: Call<'_>, function: F, mut items: I) -> Imap<R>
+    where
+        F: Fn(A) -> R + Copy + 'static,
+        A: Serialize + DeserializeOwned,
+        I: Iterator<Item = A> + Send + 'static,
+    {
+        let entry = task::pool_entry(function);
+        let chunk = call.terms.chunk.unwrap_or(1);
+        let terms = Terms { chunk: Some(chunk), ..call.terms };
+        let next = move || {
+            let mut encoded = Items::with_capacity(chunk.min(1024));
+            for item in items.by_ref().take(chunk) {
+                push::<F, A>(&mut encoded, &item)?;
             }
-            match self.call.chunk_size(chunk).map_async(self.function, batch) {
-                Ok(result) => self.ahead.push_back(result),
-                Err(error) => {
-                    // A pool that takes no more, or an item that does not encode: said once, and the end.
-                    self.items = None;
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
+            Ok((!encoded.is_empty()).then_some(encoded))
+        };
+        let tap = match (chunk, call.pool.engine.feeder()) {
+            (0, _) => Err(Error::invalid("a chunk needs at least one task, not 0")),
+            (_, Err(error)) => Err(error.into()),
+            (_, Ok(feeder)) => Ok(Tap {
+                next: Box::new(next),
+                feeder,
+                entry,
+                terms,
+                function: type_name::<F>(),
+                most_ahead: CHUNKS_AHEAD * call.pool.workers(),
+            }),
+        };
+        let (tap, error) = match tap {
+            Ok(tap) => (Some(tap), None),
+            Err(error) => (None, Some(error)),
+        };
+        let feed = Arc::new(Feed { source: Mutex::new(Source { tap, submitted: VecDeque::new(), error }) });
+        let mut feeds = call.pool.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+        feeds.retain(|known| known.strong_count() > 0);
+        let known: Arc<dyn Feeding> = feed.clone();
+        feeds.push(Arc::downgrade(&known));
+        Imap { feed, ahead: VecDeque::new(), ready: Vec::new().into_iter() }
     }
 
     fn next_by(&mut self, choose: impl Fn(&VecDeque<AsyncResult<Vec<R>>>) -> Result<usize>) -> Option<Result<R>> {
@@ -70,7 +121,13 @@ where
             if let Some(value) = self.ready.next() {
                 return Some(Ok(value));
             }
-            if let Err(error) = self.pull() {
+            let error = {
+                let mut source = self.feed.source();
+                source.pull(self.ahead.len());
+                self.ahead.append(&mut source.submitted);
+                source.error.take()
+            };
+            if let Some(error) = error {
                 return Some(Err(error));
             }
             if self.ahead.is_empty() {
@@ -88,13 +145,51 @@ where
     }
 }
 
-impl<F, A, R, I> Iterator for Imap<'_, F, A, R, I>
-where
-    F: Fn(A) -> R + Copy + 'static,
-    A: Serialize + DeserializeOwned,
-    R: Serialize + DeserializeOwned,
-    I: Iterator<Item = A>,
-{
+impl<R: DeserializeOwned> Feed<R> {
+    fn source(&self) -> MutexGuard<'_, Source<R>> {
+        // An iterator of items that panicked took itself away: what is left is whole.
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: DeserializeOwned> Source<R> {
+    /// Submits chunks until enough are on their way, beside so many that the iterator has, or the items are at their end.
+    fn pull(&mut self, ahead: usize) {
+        // Taken out, so that it is gone where it panics.
+        let Some(mut tap) = self.tap.take() else { return };
+        while ahead + self.submitted.len() < tap.most_ahead || tap.feeder.is_closed() {
+            let submitted = match (tap.next)() {
+                Ok(None) => return,
+                Ok(Some(items)) => tap.feeder.submit(tap.entry, &items, tap.terms).map_err(Error::from),
+                Err(error) => Err(error),
+            };
+            match submitted {
+                Ok(handle) => {
+                    self.submitted.push_back(AsyncResult::many(handle, tap.function));
+                    if let Some(early) = self.submitted.len().checked_sub(MOST_ON_THEIR_WAY) {
+                        // Only a process that does not own the pool is refused, and it has no feeder.
+                        let _ = self.submitted[early].wait();
+                    }
+                }
+                Err(error) => {
+                    // A pool that takes no more, or an item that does not encode: said once, and the end.
+                    self.error = Some(error);
+                    return;
+                }
+            }
+        }
+        self.tap = Some(tap);
+    }
+}
+
+impl<R: DeserializeOwned> Feeding for Feed<R> {
+    fn pull_all(&self) {
+        // The pool is closed: there is no bound.
+        self.source().pull(0);
+    }
+}
+
+impl<R: DeserializeOwned + Serialize + 'static> Iterator for Imap<R> {
     type Item = Result<R>;
 
     /// The next result. A chunk with a task that failed gives that task's error in the place of all its results, and the
@@ -104,31 +199,19 @@ where
     }
 }
 
-impl<F, A, R, I> FusedIterator for Imap<'_, F, A, R, I>
-where
-    F: Fn(A) -> R + Copy + 'static,
-    A: Serialize + DeserializeOwned,
-    R: Serialize + DeserializeOwned,
-    I: Iterator<Item = A>,
-{
-}
+impl<R: DeserializeOwned + Serialize + 'static> FusedIterator for Imap<R> {}
 
-impl<F, A, R, I> fmt::Debug for Imap<'_, F, A, R, I> {
+impl<R> fmt::Debug for Imap<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Imap").field("ahead", &self.ahead.len()).field("ended", &self.items.is_none()).finish()
+        f.debug_struct("Imap").field("ahead", &self.ahead.len()).finish_non_exhaustive()
     }
 }
 
 /// The results of [`Pool::imap_unordered`](crate::Pool::imap_unordered), as they come.
-pub struct ImapUnordered<'a, F, A, R, I>(pub(super) Imap<'a, F, A, R, I>);
+#[must_use = "items are pulled as results are taken: iterate, or close() and join() the pool"]
+pub struct ImapUnordered<R>(pub(super) Imap<R>);
 
-impl<F, A, R, I> Iterator for ImapUnordered<'_, F, A, R, I>
-where
-    F: Fn(A) -> R + Copy + 'static,
-    A: Serialize + DeserializeOwned,
-    R: Serialize + DeserializeOwned,
-    I: Iterator<Item = A>,
-{
+impl<R: DeserializeOwned + Serialize + 'static> Iterator for ImapUnordered<R> {
     type Item = Result<R>;
 
     /// The next result that is there. Errors as with [`Imap`].
@@ -141,7 +224,7 @@ where
     }
 }
 
-impl<F, A, R, I> fmt::Debug for ImapUnordered<'_, F, A, R, I> {
+impl<R> fmt::Debug for ImapUnordered<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ImapUnordered").field(&self.0).finish()
     }

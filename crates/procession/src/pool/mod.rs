@@ -4,23 +4,30 @@ mod builder;
 mod call;
 mod imap;
 mod result;
+mod tuple;
 
 use std::any::type_name;
+use std::fmt;
+use std::sync::{PoisonError, Weak};
 use std::time::Duration;
 
+use procession_core::Entry;
 use procession_core::pool::{self as engine, Terms, frame::Items};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::context::start_method;
 use crate::{Error, Result, message, task};
+use imap::Feeds;
 
 pub use builder::Builder;
 pub use call::Call;
 pub use imap::{Imap, ImapUnordered};
+pub use procession_core::pool::{RunningTask, Stats, WorkerStats};
 pub use result::AsyncResult;
+pub use tuple::TupleFn;
 
-/// A fixed number of worker processes that run tasks.
+/// Worker processes that run tasks.
 ///
 /// A task is a function (a `fn`, or a closure that captures nothing) over one argument. Any number of threads may use a
 /// pool at once. Dropping it terminates it; [`close`](Pool::close) and [`join`](Pool::join) let it finish first.
@@ -38,9 +45,9 @@ pub use result::AsyncResult;
 /// **Differences from `multiprocessing.Pool`:** a worker that dies costs the task it ran, not the pool; the number of
 /// workers is always said ([`available_parallelism`](crate::available_parallelism) is a good one); `map` of an iterator
 /// takes all of it before the first task runs, as there.
-#[derive(Debug)]
 pub struct Pool {
     engine: engine::Pool,
+    feeds: Feeds,
 }
 
 impl Pool {
@@ -136,7 +143,7 @@ impl Pool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        self.submit(function, items, Terms::default())
+        self.call().map_async(function, items)
     }
 
     /// Runs a task for each item, lazily: the iterator gives the results in the items' order, and pulls items as they are
@@ -145,7 +152,13 @@ impl Pool {
     /// Each item travels alone, unless a [`chunk_size`](Pool::chunk_size) is said. A task that fails gives its error in its
     /// place, and the iteration goes on.
     ///
-    /// **Difference from `multiprocessing`:** items are pulled by the thread that iterates, and so not after it stops.
+    /// Once the pool is [closed](Pool::close) there is no bound any more: the next step of the iteration, or else
+    /// [`join`](Pool::join), pulls all items that are left, so that every task runs though nobody takes its result. (With
+    /// an endless iterator that does not return until the pool is terminated, as in `multiprocessing`.) Dropping the iterator
+    /// drops the items that it has not pulled; tasks that have been submitted run.
+    ///
+    /// **Difference from `multiprocessing`:** items are pulled by the thread that iterates or joins, and so not while neither
+    /// is going on.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -154,25 +167,65 @@ impl Pool {
     /// assert_eq!(squares, [0, 1, 4, 9]);
     /// # Ok(()) }
     /// ```
-    pub fn imap<F, A, R, I>(&self, function: F, items: I) -> Imap<'_, F, A, R, I::IntoIter>
+    pub fn imap<F, A, R, I>(&self, function: F, items: I) -> Imap<R>
     where
         F: Fn(A) -> R + Copy + 'static,
         A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-        I: IntoIterator<Item = A>,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {
         self.call().imap(function, items)
     }
 
     /// As [`imap`](Pool::imap), but the results come as they are ready.
-    pub fn imap_unordered<F, A, R, I>(&self, function: F, items: I) -> ImapUnordered<'_, F, A, R, I::IntoIter>
+    pub fn imap_unordered<F, A, R, I>(&self, function: F, items: I) -> ImapUnordered<R>
     where
         F: Fn(A) -> R + Copy + 'static,
         A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-        I: IntoIterator<Item = A>,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {
         self.call().imap_unordered(function, items)
+    }
+
+    /// As [`map`](Pool::map), for a function of several arguments, two to eight, over tuples of them.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let words = pool.starmap(|times: usize, word: String| word.repeat(times), [(2, "ha".into()), (1, "ho".into())])?;
+    /// assert_eq!(words, ["haha", "ho"]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Pool::map).
+    pub fn starmap<F, A>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<F::Output>>
+    where
+        F: TupleFn<A>,
+        A: Serialize + DeserializeOwned,
+        F::Output: Serialize + DeserializeOwned,
+    {
+        self.call().starmap(function, items)
+    }
+
+    /// As [`map_async`](Pool::map_async), for a function of several arguments over tuples of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`map_async`](Pool::map_async).
+    pub fn starmap_async<F, A>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<AsyncResult<Vec<F::Output>>>
+    where
+        F: TupleFn<A>,
+        A: Serialize + DeserializeOwned,
+        F::Output: Serialize + DeserializeOwned,
+    {
+        self.call().starmap_async(function, items)
     }
 
     /// This pool with an explicit number of tasks that travel together; the last chunk may have fewer.
@@ -210,6 +263,61 @@ impl Pool {
         self.call().retries(retries)
     }
 
+    /// This pool with an end of a call at its first error, the first in time: [`get`](AsyncResult::get) gives it at once,
+    /// and tasks that have not begun never do. Those that run already are let finish, and their results dropped.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let checked = |x: u64| assert!(x != 3, "three");
+    /// let error = pool.fail_fast().map(checked, 0..1_000_000).unwrap_err();
+    /// assert_eq!(error.panic_message(), Some("three"));
+    /// # Ok(()) }
+    /// ```
+    pub fn fail_fast(&self) -> Call<'_> {
+        self.call().fail_fast()
+    }
+
+    /// Keeps so many workers from now on, whatever they are doing: of more, the new ones start now; of fewer, those that are
+    /// too many end after the task that they run, and what they had taken and not begun runs elsewhere.
+    ///
+    /// A pool can grow to four times its first size, or to 64 workers if that is more; where address space is limited
+    /// (`ulimit -v`) not as far.
+    ///
+    /// # Errors
+    ///
+    /// For 0 workers or more than there is room for ([`Error::is_invalid`]); what [`new`](Pool::new) says, and then the pool
+    /// keeps as many as before; a pool that is closed or broken.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Context::fork().pool(1)?;
+    /// pool.resize(3)?;
+    /// assert_eq!((pool.workers(), pool.worker_pids().len()), (3, 3));
+    /// # Ok(()) }
+    /// ```
+    pub fn resize(&self, workers: usize) -> Result<()> {
+        Ok(self.engine.resize(workers)?)
+    }
+
+    /// What it is doing now: its workers and what each runs, and how its tasks fared. Workers do nothing for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_inherited`] in a process forked from the pool's.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Context::fork().pool(2)?;
+    /// pool.map(|x: u64| x, 0..100)?;
+    /// let stats = pool.stats()?;
+    /// assert_eq!((stats.workers.len(), stats.done, stats.queued), (2, 100, 0));
+    /// # Ok(()) }
+    /// ```
+    pub fn stats(&self) -> Result<Stats> {
+        Ok(self.engine.stats()?)
+    }
+
     /// Takes no more tasks. The workers end once those that were taken are finished.
     pub fn close(&self) {
         self.engine.close();
@@ -220,12 +328,18 @@ impl Pool {
         self.engine.terminate();
     }
 
-    /// Waits until every task is finished and every worker has ended.
+    /// Waits until every task is finished, those of lazy maps too, and every worker has ended.
     ///
     /// # Errors
     ///
-    /// Before [`close`](Pool::close) or [`terminate`](Pool::terminate) ([`Error::is_invalid`]).
+    /// Before [`close`](Pool::close) or [`terminate`](Pool::terminate), and in a callback ([`Error::is_invalid`]).
     pub fn join(&self) -> Result<()> {
+        if self.engine.is_closed() {
+            let feeds = std::mem::take(&mut *self.feeds.lock().unwrap_or_else(PoisonError::into_inner));
+            for feed in feeds.iter().filter_map(Weak::upgrade) {
+                feed.pull_all();
+            }
+        }
         Ok(self.engine.join()?)
     }
 
@@ -255,24 +369,30 @@ impl Pool {
         Ok(AsyncResult::one(handle, type_name::<F>()))
     }
 
+    /// `F` is the function of `entry`.
     fn submit<F, A, R>(
         &self,
-        function: F,
+        entry: Entry,
         arguments: impl IntoIterator<Item = A>,
         terms: Terms,
     ) -> Result<AsyncResult<Vec<R>>>
     where
-        F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize,
+        R: DeserializeOwned,
     {
         let arguments = arguments.into_iter();
         let mut items = Items::with_capacity(arguments.size_hint().0);
         for argument in arguments {
             push::<F, A>(&mut items, &argument)?;
         }
-        let handle = self.engine.submit(task::pool_entry(function), &items, terms)?;
+        let handle = self.engine.submit(entry, &items, terms)?;
         Ok(AsyncResult::many(handle, type_name::<F>()))
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.engine.fmt(f)
     }
 }
 

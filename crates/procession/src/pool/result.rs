@@ -11,7 +11,7 @@ use procession_core::pool::Handle;
 use serde::de::DeserializeOwned;
 
 use crate::error::Whose;
-use crate::{Error, Result, message};
+use crate::{Error, Result, message, task};
 
 /// The result of [`Pool::apply_async`](crate::Pool::apply_async) or [`Pool::map_async`](crate::Pool::map_async).
 ///
@@ -65,6 +65,41 @@ impl<T> AsyncResult<T> {
         Ok(self.handle.wait(Instant::now().checked_add(timeout))?)
     }
 
+    /// Has `callback` called with the result once it is there, be it a value or an error; at once if it is already. Several
+    /// are called in the order in which they were given.
+    ///
+    /// It runs in the pool's own thread, which also replaces workers and enforces time limits: let it be brief, and hand
+    /// longer work to a thread of yours. It may use the pool, and end it. [`get`](AsyncResult::get) and its like wait until it
+    /// has returned; a panic of it becomes the error that they give ([`Error::is_panic`]), and harms nothing else. While it
+    /// runs, a fork is refused ([`Error::is_other_threads`]) as beside any thread of the program's.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let (tell, told) = std::sync::mpsc::channel();
+    /// let result = pool.apply_async(|x: u64| x * 2, 21)?;
+    /// result.on_complete(move |result| tell.send(result.clone()).unwrap())?;
+    /// assert_eq!(told.recv().unwrap()?, 42);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](AsyncResult::wait).
+    pub fn on_complete(self, callback: impl FnOnce(&Result<T>) + Send + 'static) -> Result<AsyncResult<T>>
+    where
+        T: 'static,
+    {
+        let (read, function) = (self.read, self.function);
+        self.handle.on_complete(Box::new(move |handle| {
+            task::run_callback(|| {
+                let result = read(handle, function);
+                callback(&result);
+            })
+        }))?;
+        Ok(self)
+    }
+
     /// Gives the tasks up: those that have not begun never do, and a worker that runs one is ended and replaced.
     /// [`get`](AsyncResult::get) then says [`Error::is_cancelled`]. `false`: the result was there already, and stays.
     ///
@@ -83,6 +118,11 @@ impl<T> AsyncResult<T> {
     /// As [`wait`](AsyncResult::wait).
     pub fn cancel(&self) -> Result<bool> {
         Ok(self.handle.cancel()?)
+    }
+
+    /// The id of its job, as [`Pool::stats`](crate::Pool::stats) names what runs. No other job of the pool has it.
+    pub fn id(&self) -> u64 {
+        self.handle.id()
     }
 
     /// Whether the result is there.
