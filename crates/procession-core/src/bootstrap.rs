@@ -130,7 +130,7 @@ pub(crate) fn run(identity: Identity, target: Target<'_>, link: Link) -> i32 {
             }
         }
         Target::Closure(closure) => report(&link, closure),
-        Target::Worker { control, slot, service } => worker::run(&control, slot, &service, &link),
+        Target::Worker { control, slot, service, desk } => worker::run(&control, slot, &service, desk, &link),
         Target::Server { requests } => return forkserver::serve(requests, Some(link)),
         Target::Tracker { names } => return tracker::serve(names),
     };

@@ -1,16 +1,21 @@
 //! Handles in messages: how a queue travels as an argument. A handle is an fd; the message says where it stands among the
-//! fds that go beside. That is possible where the engine sends fds: with a process's argument and with an initializer's.
-//! Anywhere else the attempt is refused, and told what to do instead.
+//! fds that go beside. That is possible where the engine sends fds: with the argument of a process, an initializer or a
+//! pool's task, and over a connection. Anywhere else the attempt is refused, and told what to do instead.
 //!
 //! Encoding and decoding are a face's, deep in its codec, which has no place for fds. So they go by the thread: in a
-//! [`sending`] scope handles are collected, in a [`receiving`] scope they are handed out.
+//! [`sending`] scope handles are collected, in a [`receiving`] scope they are handed out, and in a worker each is asked for
+//! when it is needed.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use procession_sys::link::MAX_FDS;
+use procession_sys::named::{self, Identity};
 
-/// The most handles of one argument; a message also carries fds of the engine's own.
+/// The most handles of one message, which also carries fds of the engine's own.
 pub const MOST_HANDLES: usize = MAX_FDS - 4;
 
 thread_local! {
@@ -19,22 +24,46 @@ thread_local! {
 }
 
 enum Passage {
-    Sending(Vec<OwnedFd>),
+    Sending { most: usize, outgoing: Option<Box<Outgoing>> },
     Receiving(Vec<OwnedFd>),
+    Asking(Rc<dyn Ask>),
 }
 
-/// Runs `encode`, in which handles may be given, and gives their fds.
-pub fn sending<R>(encode: impl FnOnce() -> R) -> (R, Vec<OwnedFd>) {
-    let (result, passage) = within(Passage::Sending(Vec::new()), encode);
+#[derive(Default)]
+struct Outgoing {
+    fds: Vec<OwnedFd>,
+    /// Where what was given before stands: many values may be the same queue.
+    known: BTreeMap<(RawFd, u64, u64), u32>,
+}
+
+/// Where a worker gets the handles of its tasks.
+pub(crate) trait Ask {
+    /// The fd that stands at `index`.
+    fn ask(&self, index: u32) -> io::Result<OwnedFd>;
+}
+
+/// Runs `encode`, in which up to `most` handles may be given, and gives their fds.
+pub fn sending<R>(most: usize, encode: impl FnOnce() -> R) -> (R, Vec<OwnedFd>) {
+    let (result, passage) = within(Some(Passage::Sending { most, outgoing: None }), encode);
     match passage {
-        Some(Passage::Sending(fds)) => (result, fds),
+        Some(Passage::Sending { outgoing: Some(outgoing), .. }) => (result, outgoing.fds),
         _ => (result, Vec::new()),
     }
 }
 
 /// Runs `decode`, in which the handles of these fds may be taken.
 pub fn receiving<R>(fds: Vec<OwnedFd>, decode: impl FnOnce() -> R) -> R {
-    within(Passage::Receiving(fds), decode).0
+    within(Some(Passage::Receiving(fds)), decode).0
+}
+
+/// Runs `serve`, in which handles may be taken by asking for them.
+pub(crate) fn asking<R>(desk: Rc<dyn Ask>, serve: impl FnOnce() -> R) -> R {
+    within(Some(Passage::Asking(desk)), serve).0
+}
+
+/// Runs `body`, in which handles neither go nor come, whatever scope surrounds it.
+pub fn outside<R>(body: impl FnOnce() -> R) -> R {
+    within(None, body).0
 }
 
 /// While encoding: sends the handle's fd along, and says what to encode in its place.
@@ -44,17 +73,14 @@ pub fn receiving<R>(fds: Vec<OwnedFd>, decode: impl FnOnce() -> R) -> R {
 /// What to tell the user; [`last_refusal`] has it too, for codecs that lose an error's text.
 pub fn give(fd: BorrowedFd<'_>, what: &str) -> Result<u32, String> {
     let given = PASSAGE.with_borrow_mut(|passage| match passage {
-        Some(Passage::Sending(fds)) if fds.len() < MOST_HANDLES => {
-            let own = fd.as_fd().try_clone_to_owned().map_err(|error| format!("cannot send a {what}: {error}"))?;
-            fds.push(own);
-            Ok(fds.len() as u32 - 1)
-        }
-        Some(Passage::Sending(_)) => {
-            Err(format!("an argument may hold {MOST_HANDLES} handles: send more in several, or fewer"))
-        }
+        Some(Passage::Sending { most, outgoing }) => outgoing.get_or_insert_default().add(*most, fd, what),
+        Some(Passage::Asking(_)) => Err(format!(
+            "a {what} travels to a task, and not back as its result: make it before, pass it as an argument, and the task \
+             uses it"
+        )),
         _ => Err(format!(
-            "a {what} travels as an argument of a process or of a pool's initializer, and not here: pass it there and \
-             keep it in a static"
+            "a {what} travels as an argument of a process, of a pool's task or of its initializer, or over a connection, \
+             and not here: pass it there and keep it"
         )),
     });
     given.inspect_err(|text| refuse(text))
@@ -71,7 +97,8 @@ pub fn take(index: u32, what: &str) -> Result<OwnedFd, String> {
             let fd = fds.get(index as usize).ok_or_else(|| format!("the {what} was not sent along"))?;
             fd.try_clone().map_err(|error| format!("cannot take a {what}: {error}"))
         }
-        _ => Err(format!("a {what} arrives with a process's arguments or an initializer's, and not here")),
+        Some(Passage::Asking(desk)) => desk.ask(index).map_err(|error| format!("cannot get a {what}: {error}")),
+        _ => Err(format!("a {what} arrives with an argument or over a connection, and not here")),
     });
     taken.inspect_err(|text| refuse(text))
 }
@@ -86,7 +113,25 @@ pub fn last_refusal() -> Option<String> {
     REFUSAL.take()
 }
 
-fn within<R>(passage: Passage, body: impl FnOnce() -> R) -> (R, Option<Passage>) {
+impl Outgoing {
+    fn add(&mut self, most: usize, fd: BorrowedFd<'_>, what: &str) -> Result<u32, String> {
+        let failed = |error: io::Error| format!("cannot send a {what}: {error}");
+        let Identity { device, inode } = named::identity(fd).map_err(failed)?;
+        let key = (fd.as_raw_fd(), device, inode);
+        if let Some(index) = self.known.get(&key) {
+            return Ok(*index);
+        }
+        if self.fds.len() == most {
+            return Err(format!("a message may hold {most} handles: send more in several, or fewer"));
+        }
+        let index = self.fds.len() as u32;
+        self.fds.push(fd.try_clone_to_owned().map_err(failed)?);
+        self.known.insert(key, index);
+        Ok(index)
+    }
+}
+
+fn within<R>(passage: Option<Passage>, body: impl FnOnce() -> R) -> (R, Option<Passage>) {
     /// Puts the scope before back, whether `body` returns or unwinds.
     struct Restore(Option<Option<Passage>>);
     impl Drop for Restore {
@@ -96,7 +141,7 @@ fn within<R>(passage: Passage, body: impl FnOnce() -> R) -> (R, Option<Passage>)
             }
         }
     }
-    let mut restore = Restore(Some(PASSAGE.replace(Some(passage))));
+    let mut restore = Restore(Some(PASSAGE.replace(passage)));
     let result = body();
     let before = restore.0.take().flatten();
     (result, PASSAGE.replace(before))
@@ -104,15 +149,24 @@ fn within<R>(passage: Passage, body: impl FnOnce() -> R) -> (R, Option<Passage>)
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
     fn handles_travel_within_scopes_only() {
         let fd = std::fs::File::open("/dev/null").unwrap();
+        let other = std::fs::File::open("/dev/null").unwrap();
         assert!(give(fd.as_fd(), "queue").unwrap_err().contains("a queue travels as an argument"));
         assert!(last_refusal().unwrap().contains("initializer") && last_refusal().is_none());
-        let (given, fds) = sending(|| [give(fd.as_fd(), "queue").unwrap(), give(fd.as_fd(), "queue").unwrap()]);
-        assert_eq!((given, fds.len()), ([0, 1], 2));
+        let give_all = || {
+            assert!(give(other.as_fd(), "queue").is_ok_and(|index| index == 0));
+            let twice = [give(fd.as_fd(), "queue").unwrap(), give(fd.as_fd(), "queue").unwrap()];
+            assert!(give(std::io::stdin().as_fd(), "file").unwrap_err().contains("2 handles"));
+            twice
+        };
+        let (given, fds) = sending(2, give_all);
+        assert_eq!((given, fds.len()), ([1, 1], 2), "one fd goes once");
         receiving(fds, || {
             assert!(take(1, "queue").is_ok());
             assert!(take(2, "queue").unwrap_err().contains("not sent along"));
@@ -122,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_scope_ends_with_a_panic() {
-        let ended = std::panic::catch_unwind(|| sending(|| panic!("in the codec")));
+        let ended = std::panic::catch_unwind(|| sending(1, || panic!("in the codec")));
         assert!(ended.is_err());
         assert!(take(0, "queue").unwrap_err().contains("and not here"));
     }

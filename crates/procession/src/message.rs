@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
 use postcard::ser_flavors::Flavor;
-use procession_core::handle;
+use procession_core::handle::{self, MOST_HANDLES};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +15,15 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Res
     postcard::serialize_with_flavor(value, Appending(out)).map_err(|error| reason(&error))
 }
 
+/// As [`encode`], where no handle can travel, even if this happens within something that is encoded with handles.
+pub(crate) fn encode_alone<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+    handle::outside(|| encode(value, out))
+}
+
 /// As [`encode`], where handles may travel too; gives their fds.
 pub(crate) fn encode_with_handles<T: Serialize>(value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>), String> {
     let mut bytes = Vec::with_capacity(128);
-    let (encoded, handles) = handle::sending(|| encode(value, &mut bytes));
+    let (encoded, handles) = handle::sending(MOST_HANDLES, || encode(value, &mut bytes));
     encoded.map(|()| (bytes, handles))
 }
 
@@ -37,7 +42,7 @@ pub(crate) fn with_item_bytes<T: Serialize + 'static, R>(item: &T, send: impl Fn
         return Ok(send(bytes));
     }
     let mut bytes = SCRATCH.take();
-    let sent = encode(item, &mut bytes).map(|()| send(&bytes));
+    let sent = encode_alone(item, &mut bytes).map(|()| send(&bytes));
     keep_scratch(bytes);
     sent
 }

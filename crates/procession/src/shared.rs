@@ -44,7 +44,7 @@ where
     T: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     let mut bytes = Vec::new();
-    message::encode(&value, &mut bytes).map_err(|why| Error::unencodable("value", "share", why))?;
+    message::encode_alone(&value, &mut bytes).map_err(|why| Error::unencodable("value", "share", why))?;
     let shared = Shared(Arc::new(Inner { constant: Constant::new(&bytes)?, value }));
     known().insert(key::<T>(&shared.0.constant), shared.weak());
     Ok(shared)
@@ -52,7 +52,7 @@ where
 
 /// A value that is shared: see [`share`]. Clones are the same value.
 ///
-/// It travels to a child as (part of) the argument of a process or of a pool's initializer.
+/// It travels to a child as (part of) the argument of a process, of a pool's task or initializer, or over a connection.
 pub struct Shared<T>(Arc<Inner<T>>);
 
 struct Inner<T> {

@@ -16,7 +16,7 @@ use crate::shared_value::Integer;
 
 /// An array of plain values that any number of processes have in their memory at once.
 ///
-/// It travels to a child as (part of) the argument of a process or of a pool's initializer; under fork a closure may just
+/// It travels to a child as (part of) the argument of a process, of a pool's task or initializer, or over a connection; under fork a closure may just
 /// capture it. Clones are the same array. It has no name, and is gone with its last user.
 ///
 /// ```

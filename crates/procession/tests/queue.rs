@@ -225,13 +225,10 @@ fn main() {
     }));
     trials.push(trial("what_does_not_travel_says_what_to_do", || {
         let queue = Queue::<u8>::new().unwrap();
-        let pool = Context::fork().pool(1).unwrap();
-        let error = pool.apply(|queue: Queue<u8>| queue.put(1).is_ok(), queue.clone()).unwrap_err();
-        assert!(error.is_encode() && error.to_string().contains("initializer"), "{error}");
         let carrier = Queue::<Queue<u8>>::new().unwrap();
         let error = procession::Error::from(carrier.put(queue.clone()).unwrap_err());
         assert!(error.is_encode() && error.to_string().contains("argument of a process"), "{error}");
-        let many: Vec<_> = std::iter::repeat_n(queue, 200).collect();
+        let many: Vec<_> = (0..200).map(|_| Queue::<u8>::new().unwrap()).collect();
         let error = Context::fork().process(|queues: Vec<Queue<u8>>| queues.len() as u8, many).start().unwrap_err();
         assert!(error.is_encode() && error.to_string().contains("handles"), "{error}");
     }));

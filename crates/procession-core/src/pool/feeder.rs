@@ -39,7 +39,7 @@ impl Feeder {
     /// # Errors
     ///
     /// As [`Pool::submit`], but for a pool that is closed.
-    pub fn submit(&self, entry: Entry, items: &Items, terms: Terms) -> Result<Handle> {
+    pub fn submit(&self, entry: Entry, items: Items, terms: Terms) -> Result<Handle> {
         self.shared.check_owner("Pool")?;
         self.shared.refill_if_mine();
         let job = self.shared.submit(entry, items, terms, true)?;

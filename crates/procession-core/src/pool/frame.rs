@@ -1,6 +1,9 @@
 //! The frame of a chunk in the task ring: a header and the chunk's encoded arguments. Written by the task handler, read
 //! by the worker that claims it, and by the worker handler when that worker dies.
 
+use std::os::fd::OwnedFd;
+
+use crate::handle;
 use crate::wire::Reader;
 
 /// What a frame says before its items.
@@ -45,12 +48,25 @@ impl Header {
 pub struct Items {
     bytes: Vec<u8>,
     count: u32,
+    /// Of the handles in the arguments.
+    handles: Vec<OwnedFd>,
 }
 
 impl Items {
     /// Room for about so many small items.
     pub fn with_capacity(items: usize) -> Items {
-        Items { bytes: Vec::with_capacity(items.min(1 << 20) * 16), count: 0 }
+        Items { bytes: Vec::with_capacity(items.min(1 << 20) * 16), count: 0, handles: Vec::new() }
+    }
+
+    /// So many as `encode` pushes, whose arguments may hold handles.
+    ///
+    /// # Errors
+    ///
+    /// The error of `encode`.
+    pub fn with_handles<E>(items: usize, encode: impl FnOnce(&mut Items) -> Result<(), E>) -> Result<Items, E> {
+        let mut all = Items::with_capacity(items);
+        let (encoded, handles) = handle::sending(u32::MAX as usize, || encode(&mut all));
+        encoded.map(|()| Items { handles, ..all })
     }
 
     /// Appends what `encode` writes as one item. An error leaves the items as they were.
@@ -88,6 +104,10 @@ impl Items {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    pub(super) fn take_handles(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.handles)
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

@@ -26,6 +26,7 @@
 //! | | `feeder.rs`: who submits bit by bit | the thread that submits |
 //! | | `stats.rs`: what it is doing | the thread that asks |
 //! | | `memory.rs`, `oom.rs`: memory of workers, and deaths for want of it | worker and parent |
+//! | | `desk.rs`: handles in arguments | a thread of its own, once there are any |
 //! | worker | `worker.rs` | the worker process |
 //!
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
@@ -34,6 +35,7 @@
 //! Lock order: `workers`, then `readers`, then `jobs`; the ring's lock is taken alone.
 
 mod callback;
+mod desk;
 mod feeder;
 pub mod frame;
 mod job;
@@ -62,6 +64,7 @@ use procession_sys::per_process::fork_generation;
 use crate::start::Start;
 use crate::{Error, Result};
 pub use callback::Callback;
+use desk::Desk;
 pub use feeder::Feeder;
 use frame::Items;
 pub use job::Terms;
@@ -95,6 +98,7 @@ struct Shared {
     control: Arc<Control>,
     starter: &'static dyn Start,
     service: Arc<Service>,
+    desk: Desk,
     generation: u64,
     state: AtomicU8,
     jobs: Mutex<Jobs>,
@@ -163,6 +167,7 @@ impl Pool {
             control: Arc::new(control),
             starter,
             service: Arc::new(service),
+            desk: Desk::new().map_err(Error::os("cannot make the link by which workers ask for handles"))?,
             generation: fork_generation(),
             state: AtomicU8::new(OPEN),
             jobs: Mutex::default(),
@@ -241,7 +246,7 @@ impl Pool {
     ///
     /// [`Error::Closed`] after `close` or `terminate`; [`Error::Broken`]; [`Error::Inherited`] in a forked child;
     /// [`Error::Invalid`] for a chunk of 0, or when the shared memory cannot take the job.
-    pub fn submit(&self, entry: Entry, items: &Items, terms: Terms) -> Result<Handle> {
+    pub fn submit(&self, entry: Entry, items: Items, terms: Terms) -> Result<Handle> {
         self.shared.check_owner("Pool")?;
         self.shared.refill_if_mine();
         let job = self.shared.submit(entry, items, terms, false)?;

@@ -167,6 +167,7 @@ impl Shared {
 
     /// Takes a finished job off the table and tells who waits.
     pub(super) fn retire(&self, job: &Arc<Job>) {
+        self.desk.forget(job.id);
         {
             let mut jobs = self.jobs();
             jobs.remove(job.id);
@@ -228,6 +229,7 @@ impl Shared {
             drained
         };
         for job in &jobs {
+            self.desk.forget(job.id);
             job.fail(error);
             self.notes.finished(job);
             self.release_callbacks(job);

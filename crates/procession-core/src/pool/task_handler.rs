@@ -15,7 +15,13 @@ const PUSH_BYTES: usize = 256 * 1024;
 
 impl Shared {
     /// `is_admitted`: the pool may be closed.
-    pub(super) fn submit(&self, entry: Entry, items: &Items, terms: Terms, is_admitted: bool) -> Result<Arc<Job>> {
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        entry: Entry,
+        mut items: Items,
+        terms: Terms,
+        is_admitted: bool,
+    ) -> Result<Arc<Job>> {
         let several;
         let sizes = match terms.chunk {
             Some(0) => return Err(Error::Invalid("a chunk needs at least one task, not 0".into())),
@@ -34,13 +40,15 @@ impl Shared {
         if items.is_empty() {
             return Ok(Arc::new(Job::finished()));
         }
+        let handles = items.take_handles();
         let job = {
             let mut jobs = self.jobs();
             let job = jobs.add(sizes, terms);
             self.outstanding.store(jobs.live(), Ordering::SeqCst);
             job
         };
-        if let Err(error) = self.push_chunks(&job, entry, items, sizes) {
+        let kept = self.desk.keep(self, job.id, handles).map_err(Error::os("cannot start the thread of a pool's desk"));
+        if let Err(error) = kept.and_then(|()| self.push_chunks(&job, entry, &items, sizes)) {
             // Chunks that are already in the ring find no job and are dropped.
             self.retire(&job);
             return Err(error);

@@ -7,6 +7,8 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::parent_id;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procession_shm::{ClaimLimit, Control, MAX_RECORD, Slot, Spin, Verdict};
@@ -14,6 +16,7 @@ use procession_sys::exit;
 use procession_sys::image::{BuildId, Entry, EntryFn, SameImage};
 use procession_sys::link::Link;
 
+use super::desk::Asker;
 use super::frame::{Header, Identity, next_item};
 use super::memory::Diet;
 use super::trace;
@@ -49,13 +52,15 @@ pub struct Initializer {
 }
 
 /// Serves until the pool is closed and no task is left. Returns the exit code.
-pub(crate) fn run(control: &Control, slot: u32, service: &Service, link: &Link) -> i32 {
+pub(crate) fn run(control: &Control, slot: u32, service: &Service, desk: Arc<Link>, link: &Link) -> i32 {
     if let Some(initializer) = &service.initializer
         && let Some(code) = initialize(initializer, link)
     {
         return code;
     }
-    match Worker::new(control, slot, service).map(Worker::serve) {
+    let asker = Rc::new(Asker::new(desk));
+    let serve = |worker: Worker<'_>| handle::asking(asker.clone(), || worker.serve());
+    match Worker::new(control, slot, service, &asker).map(serve) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             eprintln!("procession: worker {slot} cannot use the pool's shared memory: {error}");
@@ -108,10 +113,11 @@ struct Worker<'a> {
     /// The entry looked up last, since a job's frames all name the same.
     known: Option<(u64, EntryFn)>,
     output: Vec<u8>,
+    asker: &'a Asker,
 }
 
 impl<'a> Worker<'a> {
-    fn new(control: &'a Control, index: u32, service: &Service) -> Result<Worker<'a>, &'static str> {
+    fn new(control: &'a Control, index: u32, service: &Service, asker: &'a Asker) -> Result<Worker<'a>, &'static str> {
         if index as usize >= control.slots() {
             return Err("the pool has no such slot");
         }
@@ -127,6 +133,7 @@ impl<'a> Worker<'a> {
             proof: BuildId::current().same_image().ok_or("this image has no identity")?,
             known: None,
             output: Vec::new(),
+            asker,
         })
     }
 
@@ -193,6 +200,7 @@ impl<'a> Worker<'a> {
     fn run_frame(&mut self, frame: &[u8]) -> std::io::Result<()> {
         let Some((header, mut items)) = Header::parse(frame) else { return Err(torn()) };
         let function = self.function(header.entry);
+        self.asker.set_job(header.job);
         let stream = self.control.stream(self.index as usize);
         let gate = self.control.result_gate();
         for index in header.first..header.first + header.count {

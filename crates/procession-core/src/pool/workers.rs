@@ -89,7 +89,12 @@ impl Shared {
         let preparation = Preparation {
             name: format!("{prefix}PoolWorker-{}", workers.hired),
             daemon: true,
-            target: Target::Worker { control: self.control.clone(), slot: slot as u32, service: self.service.clone() },
+            target: Target::Worker {
+                control: self.control.clone(),
+                slot: slot as u32,
+                service: self.service.clone(),
+                desk: self.desk.workers(),
+            },
         };
         let child = start::start(self.starter, preparation)?;
         let pool: Weak<Shared> = Arc::downgrade(self);

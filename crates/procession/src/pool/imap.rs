@@ -86,10 +86,10 @@ impl<R: DeserializeOwned + Serialize + 'static> Imap<R> {
         let chunk = call.terms.chunk.unwrap_or(1);
         let terms = Terms { chunk: Some(chunk), ..call.terms };
         let next = move || {
-            let mut encoded = Items::with_capacity(chunk.min(1024));
-            for item in items.by_ref().take(chunk) {
-                push::<F, A>(&mut encoded, &item)?;
-            }
+            let mut items = items.by_ref().take(chunk);
+            let encoded = Items::with_handles(chunk.min(1024), |encoded| {
+                items.try_for_each(|item| push::<F, A>(encoded, &item))
+            })?;
             Ok((!encoded.is_empty()).then_some(encoded))
         };
         let tap = match (chunk, call.pool.engine.feeder()) {
@@ -160,7 +160,7 @@ impl<R: DeserializeOwned> Source<R> {
         while ahead + self.submitted.len() < tap.most_ahead || tap.feeder.is_closed() {
             let submitted = match (tap.next)() {
                 Ok(None) => return,
-                Ok(Some(items)) => tap.feeder.submit(tap.entry, &items, tap.terms).map_err(Error::from),
+                Ok(Some(items)) => tap.feeder.submit(tap.entry, items, tap.terms).map_err(Error::from),
                 Err(error) => Err(error),
             };
             match submitted {

@@ -363,9 +363,8 @@ impl Pool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let mut items = Items::with_capacity(1);
-        push::<F, A>(&mut items, &argument)?;
-        let handle = self.engine.submit(task::pool_entry(function), &items, terms)?;
+        let items = Items::with_handles(1, |items| push::<F, A>(items, &argument))?;
+        let handle = self.engine.submit(task::pool_entry(function), items, terms)?;
         Ok(AsyncResult::one(handle, type_name::<F>()))
     }
 
@@ -380,12 +379,11 @@ impl Pool {
         A: Serialize,
         R: DeserializeOwned,
     {
-        let arguments = arguments.into_iter();
-        let mut items = Items::with_capacity(arguments.size_hint().0);
-        for argument in arguments {
-            push::<F, A>(&mut items, &argument)?;
-        }
-        let handle = self.engine.submit(entry, &items, terms)?;
+        let mut arguments = arguments.into_iter();
+        let items = Items::with_handles(arguments.size_hint().0, |items| {
+            arguments.try_for_each(|argument| push::<F, A>(items, &argument))
+        })?;
+        let handle = self.engine.submit(entry, items, terms)?;
         Ok(AsyncResult::many(handle, type_name::<F>()))
     }
 }

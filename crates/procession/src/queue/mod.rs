@@ -22,7 +22,7 @@ use crate::{Error, Result, message};
 
 /// A first-in first-out queue that any number of processes put into and take from.
 ///
-/// It travels to a child as (part of) the argument of a process or of a pool's initializer; under fork a closure may just
+/// It travels to a child as (part of) the argument of a process, of a pool's task or initializer, or over a connection; under fork a closure may just
 /// capture it. Clones are the same queue.
 ///
 /// An item is there from the moment [`put`](Queue::put) returns: there is no feeder thread, and a process that has put may

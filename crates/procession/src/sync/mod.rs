@@ -9,7 +9,7 @@
 //! | [`Event`] | a flag to wait for | nothing |
 //! | [`Barrier`] | a number of parties that wait for each other | it breaks, and the others are told |
 //!
-//! Each travels to a child as (part of) the argument of a process or of a pool's initializer; under fork a closure may just
+//! Each travels to a child as (part of) the argument of a process, of a pool's task or initializer, or over a connection; under fork a closure may just
 //! capture it. Clones are the same one. Threads of one process may use them too. They are 64 bytes and more of shared memory
 //! that many have in common, with no name and no file descriptor each.
 //!
