@@ -19,7 +19,7 @@ use report::{Report, Row};
 type Bench = (&'static str, usize, fn(usize) -> Row);
 
 // Fork wants no other threads, and rivals start some: rows of processes come first.
-const ROWS: [Bench; 13] = [
+const ROWS: [Bench; 16] = [
     ("forkserver", 15, start::forkserver),
     ("fork", 15, start::fork),
     ("large-parent", 9, start::large_parent),
@@ -32,7 +32,10 @@ const ROWS: [Bench; 13] = [
     ("round-trip", 9, pool::round_trip),
     ("tasks-1ms", 9, pool::tasks_of_1_ms),
     ("tasks-10us", 9, pool::tasks_of_10_us),
+    ("map-u64", 15, pool::map_of_u64),
+    ("stragglers", 9, pool::stragglers),
     ("idle", 1, pool::idle),
+    ("idle-memory", 5, pool::idle_memory),
 ];
 
 /// What to measure.

@@ -183,7 +183,7 @@ fn read_one<R: DeserializeOwned>(handle: &Handle, function: &'static str) -> Res
 }
 
 fn read_many<R: DeserializeOwned>(handle: &Handle, function: &'static str) -> Result<Vec<R>> {
-    let mut results = Ok(Vec::new());
+    let mut results = Ok(Vec::with_capacity(handle.len()));
     visit(handle, |index, outcome, payload| {
         if let Ok(values) = &mut results {
             match read(function, index, outcome, payload) {
