@@ -47,6 +47,11 @@ fn main() {
         assert_eq!((stats.done, stats.failed, stats.lost), (90, 0, 0));
         assert!(stats.respawns >= 4, "{stats:?}");
     }));
+    trials.extend(for_each_context("a_worker_that_begins_too_large_runs_a_task_all_the_same", |context| {
+        let pool = context.pool_builder(2).max_memory_per_worker(1).start().unwrap();
+        let pids = pool.chunk_size(5).map(|_: u64| std::process::id(), 0..20).unwrap();
+        assert_eq!(pids.iter().collect::<HashSet<_>>().len(), 20, "one task each");
+    }));
     trials.extend(for_each_context("a_pool_grows_and_shrinks_with_tasks_running", |context| {
         let pool = context.pool(1).unwrap();
         let result = pool.chunk_size(10).map_async(|x: u64| (sleep(2), std::process::id(), x), 0..600).unwrap();

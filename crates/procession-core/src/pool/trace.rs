@@ -129,7 +129,7 @@ mod untold {
     }
 
     #[derive(Debug, Default)]
-    pub(in crate::pool) struct Notes;
+    pub(in crate::pool) struct Notes(());
 
     impl Notes {
         pub(in crate::pool) fn finished(&self, _job: &Arc<Job>) {}
