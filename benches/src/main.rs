@@ -36,7 +36,10 @@ const ROWS: [Bench; 16] = [
     ("round-trip", 9, pool::round_trip),
     ("tasks-1ms", 9, pool::tasks_of_1_ms),
     ("tasks-10us", 9, pool::tasks_of_10_us),
+    ("map-u64", 15, pool::map_of_u64),
+    ("stragglers", 9, pool::stragglers),
     ("idle", 1, pool::idle),
+    ("idle-memory", 5, pool::idle_memory),
 ];
 
 /// What to measure.

@@ -54,6 +54,84 @@ pub(crate) fn tasks_of_10_us(pairs: usize) -> Row {
     compute(pairs, "10 us compute tasks, 60,000 by map", Duration::from_micros(10), 60_000, 1.15)
 }
 
+/// A task's argument and result are as small as can be: what is left is the pool's own work. Beside one thread that encodes
+/// the arguments once and decodes them once, by the codec of the face.
+pub(crate) fn map_of_u64(pairs: usize) -> Row {
+    const ITEMS: u64 = 1_000_000;
+    let pool = our_pool();
+    let our_time = || {
+        let begun = Instant::now();
+        let results = pool.map(|x: u64| x, 0..ITEMS).expect("no-op tasks are done");
+        assert_eq!(black_box(results).len() as u64, ITEMS);
+        begun.elapsed().as_secs_f64() * 1e3
+    };
+    let their_time = || {
+        let begun = Instant::now();
+        let mut bytes = Vec::new();
+        for x in 0..ITEMS {
+            bytes = postcard::to_extend(&black_box(x), bytes).expect("a number encodes");
+        }
+        let mut rest = black_box(&bytes[..]);
+        let mut results: Vec<u64> = Vec::new();
+        while !rest.is_empty() {
+            let (x, behind) = postcard::take_from_bytes(rest).expect("a number decodes");
+            results.push(x);
+            rest = behind;
+        }
+        assert_eq!(black_box(results).len() as u64, ITEMS);
+        begun.elapsed().as_secs_f64() * 1e3
+    };
+    let pairs = (0..pairs).map(|_| (our_time(), their_time()));
+    Row::new("map of 1,000,000 u64", "ms", "encode and decode", Must::AtMost(1.5), pairs.collect())
+}
+
+/// One task of a hundred takes a hundred times as long, nobody knows which. Beside threads of which each has been given
+/// its fair share of both kinds beforehand: no schedule is better.
+pub(crate) fn stragglers(pairs: usize) -> Row {
+    const TASKS: usize = 4_000;
+    const EVERY: usize = 100;
+    let turns = (turns_per_second() * 50e-6) as u64;
+    let length = |task: usize| if is_straggler(task) { turns * EVERY as u64 } else { turns };
+    fn is_straggler(task: usize) -> bool {
+        // Scattered: one in each hundred, at no fixed place.
+        task % EVERY == (task / EVERY).wrapping_mul(2_654_435_761) % EVERY
+    }
+    let pool = our_pool();
+    let our_time = || {
+        let begun = Instant::now();
+        black_box(pool.map(burn, (0..TASKS).map(length)).expect("tasks that compute are done"));
+        begun.elapsed().as_secs_f64()
+    };
+    let (long, short): (Vec<usize>, Vec<usize>) = (0..TASKS).partition(|task| is_straggler(*task));
+    let share_of = |worker: usize| -> Vec<u64> {
+        let of =
+            |tasks: &[usize]| tasks.iter().skip(worker).step_by(WORKERS).map(|task| length(*task)).collect::<Vec<_>>();
+        [of(&long), of(&short)].concat()
+    };
+    let shares: Vec<Vec<u64>> = (0..WORKERS).map(share_of).collect();
+    let their_time = || {
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for share in &shares {
+                scope.spawn(move || black_box(share.iter().map(|turns| burn(*turns)).fold(0, u64::wrapping_add)));
+            }
+        });
+        begun.elapsed().as_secs_f64()
+    };
+    let pairs = (0..pairs).map(|_| (our_time(), their_time()));
+    Row::new("map, 1 % of tasks 100 times as long", "s", "best static schedule", Must::AtMost(1.05), pairs.collect())
+}
+
+/// Memory of a worker that has run a little and has nothing to do, its share of what it shares.
+pub(crate) fn idle_memory(pairs: usize) -> Row {
+    let (ours, theirs) = (our_pool(), their_pool());
+    let their_pid = || theirs.spawn((), |()| std::process::id()).join().expect("a no-op task is done");
+    let our_pid = || ours.apply(|()| std::process::id(), ()).expect("a no-op task is done");
+    std::thread::sleep(Duration::from_millis(500));
+    let pairs = (0..pairs).map(|_| (proportional_kib(our_pid()), proportional_kib(their_pid())));
+    Row::new("idle worker, proportional set size", "KiB", "procspawn::Pool", Must::AtMost(1.2), pairs.collect())
+}
+
 /// CPU time of the parent and two workers that have nothing to do, of the time that passes.
 pub(crate) fn idle(pairs: usize) -> Row {
     const LENGTH: Duration = Duration::from_secs(5);
@@ -171,6 +249,19 @@ pub(crate) fn median_micros(times: usize, mut once: impl FnMut()) -> f64 {
         .collect();
     trips.sort();
     trips[times / 2].as_secs_f64() * 1e6
+}
+
+/// What a process has in RAM, of shared pages its share.
+///
+/// # Panics
+///
+/// Where it cannot be read.
+fn proportional_kib(pid: u32) -> f64 {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.unwrap_or_else(|| panic!("{path}: no set size in {text:?}"))
 }
 
 /// What all threads of a process have had so far.

@@ -37,25 +37,30 @@ impl Writer {
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
+    #[inline]
     pub(crate) fn u8(&mut self) -> Option<u8> {
         self.take(1).map(|bytes| bytes[0])
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self) -> Option<u32> {
         let bytes = self.take(4)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self) -> Option<u64> {
         let bytes = self.take(8)?;
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
     }
 
+    #[inline]
     pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
         let len = self.u32()? as usize;
         self.take(len)
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(len)?;
         self.0 = tail;
@@ -68,6 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[inline]
     fn fields_come_back_in_order() {
         let message = Writer::default().u8(7).u32(1 << 30).bytes(b"name").u64(u64::MAX).0;
         let mut reader = Reader(&message);
@@ -79,6 +85,7 @@ mod tests {
     }
 
     #[test]
+    #[inline]
     fn a_short_message_is_none_at_every_cut() {
         let message = Writer::default().u32(5).bytes(b"abc").u64(9).0;
         for cut in 0..message.len() {

@@ -295,11 +295,29 @@ impl Bytes {
     }
 
     /// Copies `source` to `at`.
+    #[inline]
     pub(crate) fn write(&self, at: usize, source: &[u8]) {
-        let to = self.range(at, source.len());
+        let len = source.len();
+        let (to, from) = (self.range(at, len).as_ptr(), source.as_ptr());
         // SAFETY: `range` has shown that the target is inside the mapping, which is not memory of this program's own
-        // and so does not overlap `source`. By protocol no other process reads these bytes before the commit.
-        unsafe { to.copy_from_nonoverlapping(NonNull::from(source).cast(), source.len()) }
+        // and so does not overlap `source`. By protocol no other process reads these bytes before the commit. The lengths
+        // are said as constants where they are small, since a call would cost more than such a copy: two halves that
+        // overlap make up `len`, and neither is longer than it.
+        unsafe {
+            match len {
+                0 => {}
+                1..4 => (0..len).for_each(|i| to.add(i).write(from.add(i).read())),
+                4..8 => {
+                    to.copy_from_nonoverlapping(from, 4);
+                    to.add(len - 4).copy_from_nonoverlapping(from.add(len - 4), 4);
+                }
+                8..=16 => {
+                    to.copy_from_nonoverlapping(from, 8);
+                    to.add(len - 8).copy_from_nonoverlapping(from.add(len - 8), 8);
+                }
+                _ => to.copy_from_nonoverlapping(from, len),
+            }
+        }
     }
 
     /// Copies within.
@@ -310,6 +328,7 @@ impl Bytes {
     }
 
     /// The `len` bytes at `at`, in place, for as long as the protocol keeps writers away from them.
+    #[inline]
     pub(crate) fn slice(&self, at: usize, len: usize) -> &[u8] {
         let from = self.range(at, len);
         // SAFETY: inside the mapping, which `self` keeps. Initialised: a memfd begins as zeros. Not written while it is
@@ -324,6 +343,7 @@ impl Bytes {
         memfd::punch_hole(self.segment.as_fd(), (self.offset + at) as u64, len as u64)
     }
 
+    #[inline]
     fn range(&self, at: usize, len: usize) -> NonNull<u8> {
         let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
         assert!(inside, "{len} bytes at {at} are outside of an area of {} bytes", self.len);

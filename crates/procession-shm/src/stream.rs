@@ -73,6 +73,7 @@ impl Stream {
     }
 
     /// Whether everything committed has been read.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.words.cursors.is_empty()
     }
@@ -112,9 +113,13 @@ impl Stream {
         point(Step::StreamCommitted);
     }
 
+    #[inline]
     fn copy_in(&self, at: u64, source: &[u8]) {
         let at = at as usize % STREAM_CAPACITY;
-        let (first, second) = source.split_at(source.len().min(STREAM_CAPACITY - at));
+        if source.len() <= STREAM_CAPACITY - at {
+            return self.bytes.write(at, source);
+        }
+        let (first, second) = source.split_at(STREAM_CAPACITY - at);
         self.bytes.write(at, first);
         self.bytes.write(0, second);
     }
@@ -175,6 +180,7 @@ impl StreamReader {
     }
 }
 
+#[inline]
 fn header(bytes: &[u8]) -> io::Result<(usize, u32)> {
     let word = bytes.first_chunk().copied().map(u64::from_le_bytes).ok_or_else(senseless)?;
     let (len, tag) = (word as u32 as usize, (word >> 32) as u32);

@@ -145,6 +145,27 @@ fn main() {
         assert!(lost && limited == Err(true));
         assert_eq!(pool.map(|x: u64| x, 0..100).unwrap().len(), 100);
     }));
+    trials.extend(for_each_context("a_callback_that_waits_when_no_worker_is_left_does_not_hang", |context| {
+        let pool = Arc::new(context.pool(1).unwrap());
+        let (tell, receiver) = mpsc::channel();
+        let its = pool.clone();
+        let result = pool.apply_async(|x: u64| x, 1).unwrap();
+        result
+            .on_complete(move |_| {
+                let lost = its.apply(|_: u64| -> u64 { std::process::abort() }, 1).unwrap_err();
+                tell.send((lost.is_worker_lost(), its.apply(|x: u64| x, 3))).unwrap();
+            })
+            .unwrap();
+        let (lost, next) = told(&receiver);
+        assert!(lost);
+        match next {
+            Ok(value) => assert!(value == 3 && context != Context::fork()),
+            Err(error) => {
+                let says_why = error.is_broken() && error.is_other_threads();
+                assert!(says_why && context == Context::fork(), "{error}");
+            }
+        }
+    }));
     trials.extend(for_each_context("a_callback_may_end_the_pool", |context| {
         let pool = Arc::new(context.pool(2).unwrap());
         let pids = pool.worker_pids();

@@ -47,6 +47,11 @@ fn main() {
         assert_eq!((stats.done, stats.failed, stats.lost), (90, 0, 0));
         assert!(stats.respawns >= 4, "{stats:?}");
     }));
+    trials.extend(for_each_context("a_worker_that_begins_too_large_runs_a_task_all_the_same", |context| {
+        let pool = context.pool_builder(2).max_memory_per_worker(1).start().unwrap();
+        let pids = pool.chunk_size(5).map(|_: u64| std::process::id(), 0..20).unwrap();
+        assert_eq!(pids.iter().collect::<HashSet<_>>().len(), 20, "one task each");
+    }));
     trials.extend(for_each_context("a_pool_grows_and_shrinks_with_tasks_running", |context| {
         let pool = context.pool(1).unwrap();
         let result = pool.chunk_size(10).map_async(|x: u64| (sleep(2), std::process::id(), x), 0..600).unwrap();
@@ -80,6 +85,47 @@ fn main() {
         let deadline = Duration::from_secs(30);
         assert_eq!(result.get_timeout(deadline).unwrap(), (0..4000).collect::<Vec<_>>());
         eventually("two are left", || pool.worker_pids().len() == 2);
+    }));
+    trials.extend(for_each_context("sizes_limits_and_kills_at_once_lose_no_more_than_was_killed", |context| {
+        // Most tasks leak, so that workers make way all the time, while others are killed and the size changes.
+        let leak = |x: u64| {
+            if x.is_multiple_of(3) {
+                std::mem::forget(std::hint::black_box(vec![1u8; 1 << 20]));
+            }
+            x * 3
+        };
+        let pool = context.pool_builder(2).max_memory_per_worker(48 << 20).start().unwrap();
+        let mut random = 12345u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        let (mut kills, mut lost) = (0, 0);
+        for round in 0..30 {
+            let call = pool.chunk_size(1 + next(20) as usize);
+            let call = if round % 3 == 0 { call.fail_fast() } else { call };
+            let result = call.map_async(leak, 0..300).unwrap();
+            pool.resize(1 + next(4) as usize).unwrap();
+            std::thread::sleep(Duration::from_micros(next(3000)));
+            let pids = pool.worker_pids();
+            if !pids.is_empty() && next(3) > 0 {
+                let pid = pids[next(pids.len() as u64) as usize];
+                kills += u64::from(PidFd::open(pid).is_ok_and(|pidfd| pidfd.signal(Signal::KILL).unwrap()));
+            }
+            pool.resize(1 + next(4) as usize).unwrap();
+            match result.get_timeout(harness::PATIENCE / 2) {
+                Ok(values) => assert!(values.iter().enumerate().all(|(x, value)| *value == x as u64 * 3)),
+                Err(error) => {
+                    assert!(error.is_worker_lost(), "{error}");
+                    lost += 1;
+                }
+            }
+        }
+        assert!(kills > 5 && lost <= kills, "{lost} lost in {kills} kills");
+        let stats = pool.stats().unwrap();
+        assert!(stats.lost <= kills && stats.failed == 0 && stats.queued == 0, "{stats:?}");
+        pool.close();
+        pool.join().unwrap();
     }));
     trials.extend(for_each_context("a_size_that_makes_no_sense_is_refused", |context| {
         let pool = context.pool(2).unwrap();

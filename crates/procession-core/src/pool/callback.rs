@@ -89,6 +89,10 @@ impl Shared {
     pub(super) fn wait_tending(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
         loop {
             self.tend();
+            if self.vacancy_is_mine() && self.workers().alive().next().is_none() {
+                // Under fork no thread can start a worker beside a callback, and this wait would not end: say so.
+                self.refill();
+            }
             let now = Instant::now();
             if done() || deadline.is_some_and(|deadline| deadline <= now) {
                 return done();

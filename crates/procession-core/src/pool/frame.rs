@@ -142,6 +142,7 @@ impl Identity {
 }
 
 /// Takes the next item off `items`.
+#[inline]
 pub(super) fn next_item<'a>(items: &mut &'a [u8]) -> Option<&'a [u8]> {
     let mut reader = Reader(items);
     let item = reader.bytes()?;

@@ -21,6 +21,8 @@ type Finished = Result<Vec<Chunk>, Arc<Error>>;
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) terms: Terms,
+    /// How many tasks.
+    pub(super) len: usize,
     progress: Mutex<Progress>,
     finished: OnceLock<Finished>,
     /// Of tasks, in the sense of async Rust, that await it.
@@ -93,6 +95,42 @@ pub(super) struct Chunk {
     records: Vec<u8>,
 }
 
+/// Values that have arrived for consecutive tasks of a chunk, on their way into the job: one lock for all.
+#[derive(Default, Debug)]
+pub(super) struct Run {
+    first: u32,
+    pub(super) count: u32,
+    records: Vec<u8>,
+}
+
+impl Run {
+    /// Adds the value of task `index`, which is the next.
+    #[inline]
+    pub(super) fn add(&mut self, index: u32, payload: &[u8]) {
+        if self.count == 0 {
+            self.first = index;
+        }
+        self.count += 1;
+        append(&mut self.records, tag::VALUE, payload);
+    }
+}
+
+impl Chunk {
+    /// Whether `count` tasks from `first` on are its next.
+    fn takes(&self, first: u32, count: u32) -> bool {
+        first == self.next && count <= self.end - self.next
+    }
+}
+
+#[inline]
+fn append(records: &mut Vec<u8>, tag: u32, payload: &[u8]) {
+    let len = u32::try_from(payload.len()).expect("a record's length is a u32");
+    let header = u64::from(len) << 32 | u64::from(tag);
+    records.reserve(8 + payload.len());
+    records.extend_from_slice(&header.to_le_bytes());
+    records.extend_from_slice(payload);
+}
+
 impl Job {
     /// `sizes`: the number of tasks in each chunk.
     pub(super) fn new(id: u64, sizes: &[u32], terms: Terms) -> Job {
@@ -109,6 +147,7 @@ impl Job {
         Job {
             id,
             terms,
+            len: next as usize,
             progress,
             finished: OnceLock::new(),
             wakers: Mutex::default(),
@@ -140,11 +179,7 @@ impl Job {
             *chunk = Chunk { first: index, next: index, end: chunk.end, records: Vec::new() };
         }
         chunk.next += 1;
-        let len = u32::try_from(payload.len()).expect("a record's length is a u32");
-        chunk.records.reserve(8 + payload.len());
-        chunk.records.extend_from_slice(&tag.to_le_bytes());
-        chunk.records.extend_from_slice(&len.to_le_bytes());
-        chunk.records.extend_from_slice(payload);
+        append(&mut chunk.records, tag, payload);
         let only = fails.then(|| mem::take(chunk));
         progress.remaining -= 1;
         let is_last = progress.remaining == 0;
@@ -157,6 +192,28 @@ impl Job {
             Ok(()) => Delivery::Failed,
             Err(_) => Delivery::Stale,
         }
+    }
+
+    /// Enters the results of `run`, which all are values, as [`deliver`](Job::deliver) does one by one. Leaves it empty.
+    pub(super) fn deliver_run(&self, chunk: u32, run: &mut Run) -> Delivery {
+        let count = mem::take(&mut run.count);
+        let mut progress = self.progress();
+        let Some(chunk) = progress.chunks.get_mut(chunk as usize).filter(|chunk| chunk.takes(run.first, count)) else {
+            run.records.clear();
+            return Delivery::Stale;
+        };
+        chunk.next += count;
+        if chunk.records.is_empty() {
+            mem::swap(&mut chunk.records, &mut run.records);
+        } else {
+            chunk.records.append(&mut run.records);
+        }
+        progress.remaining -= count as usize;
+        if progress.remaining > 0 {
+            return Delivery::Entered;
+        }
+        let chunks = mem::take(&mut progress.chunks);
+        self.finished.set(Ok(chunks)).map_or(Delivery::Stale, |()| Delivery::Finished)
     }
 
     /// Tasks without a result.

@@ -340,6 +340,12 @@ impl Handle {
         self.job.id
     }
 
+    /// How many tasks it has.
+    #[allow(clippy::len_without_is_empty, reason = "a handle on no task is like any other")]
+    pub fn len(&self) -> usize {
+        self.job.len
+    }
+
     /// Waits until every task has a result and every callback has run; `false` when the deadline came first. In a callback:
     /// until every task has a result.
     ///

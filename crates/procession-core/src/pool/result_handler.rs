@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use procession_shm::{Spin, StreamReader};
 
 use super::frame::Identity;
-use super::job::{Awaits, Delivery, Job, Jobs};
+use super::job::{Awaits, Delivery, Job, Jobs, Run};
 use super::stats::Tally;
 use super::{Shared, worker};
 use crate::Error;
@@ -45,6 +45,8 @@ struct Current {
     job: Option<Arc<Job>>,
     chunk: u32,
     next: u32,
+    /// What has arrived and is not in the job yet; nothing, between two looks at the stream.
+    run: Run,
 }
 
 /// Who waits for results.
@@ -124,6 +126,9 @@ impl Shared {
         let drained = pending.drain(stream, |tag, payload| {
             understood = understood && self.receive(current, tally, tag, payload).is_some();
         });
+        if let Some(current) = current {
+            self.enter_run(current, tally);
+        }
         if drained.is_err() || !understood { Err(Senseless) } else { Ok(true) }
     }
 
@@ -132,25 +137,44 @@ impl Shared {
         if tag & worker::FIRST != 0 {
             let (identity, rest) = Identity::parse(payload)?;
             payload = rest;
-            let job = match current.take() {
-                Some(Current { job: Some(job), .. }) if job.id == identity.job => Some(job),
-                _ => self.job(identity.job),
+            let (job, run) = match current.take() {
+                Some(mut last) => {
+                    self.enter_run(&mut last, tally);
+                    (last.job.filter(|job| job.id == identity.job), last.run)
+                }
+                None => (None, Run::default()),
             };
-            *current = Some(Current { job, chunk: identity.chunk, next: identity.index });
+            let job = job.or_else(|| self.job(identity.job));
+            *current = Some(Current { job, chunk: identity.chunk, next: identity.index, run });
         }
-        let Current { job, chunk, next } = current.as_mut()?;
+        let current = current.as_mut()?;
+        let tag = tag & !worker::FIRST;
+        if current.job.is_some() && tag == tag::VALUE {
+            current.run.add(current.next, payload);
+            current.next += 1;
+            return Some(());
+        }
+        self.enter_run(current, tally);
+        let Current { job, chunk, next, .. } = current;
         if let Some(job) = job {
-            let tag = tag & !worker::FIRST;
             let delivery = job.deliver(*chunk, *next, tag, payload);
-            match tag {
-                _ if delivery == Delivery::Stale => {}
-                tag::VALUE => tally.done += 1,
-                _ => tally.failed += 1,
-            }
+            tally.failed += u64::from(delivery != Delivery::Stale);
             self.conclude(job, delivery);
         }
         *next += 1;
         Some(())
+    }
+
+    /// Enters the values that have arrived.
+    fn enter_run(&self, current: &mut Current, tally: &mut Tally) {
+        let Current { job: Some(job), chunk, run, .. } = current else { return };
+        if run.count == 0 {
+            return;
+        }
+        let count = u64::from(run.count);
+        let delivery = job.deliver_run(*chunk, run);
+        tally.done += if delivery == Delivery::Stale { 0 } else { count };
+        self.conclude(job, delivery);
     }
 
     /// Does what a result's arrival asks for.

@@ -142,7 +142,7 @@ fn explicit_chunks(tasks: usize, size: usize) -> Vec<u32> {
 /// Guided self-scheduling: each chunk is a share of what is left, so that the first are large (few frames) and the last
 /// are single tasks (no worker waits long for a straggler).
 fn guided_chunks(tasks: usize, workers: usize) -> Vec<u32> {
-    const SHARES: usize = 4;
+    const SHARES: usize = 8;
     let mut sizes = Vec::new();
     let mut left = tasks;
     while left > 0 {

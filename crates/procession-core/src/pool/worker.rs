@@ -141,7 +141,7 @@ impl<'a> Worker<'a> {
         self.slot.set_ready();
         trace::ready(self.index);
         loop {
-            let is_to_leave = self.is_to_make_way();
+            let is_to_leave = self.is_to_leave();
             if !is_to_leave && self.claim()? {
                 self.run_claimed()?;
             } else if is_to_leave || self.control.is_closed() {
@@ -182,7 +182,7 @@ impl<'a> Worker<'a> {
         let begun = Instant::now();
         let mut frames = 0;
         // What it leaves of a claim when it is to leave itself, the parent gives to others.
-        while !self.is_to_make_way()
+        while !self.is_to_leave()
             && let Some(frame) = self.slot.begin_next()
         {
             self.run_frame(frame)?;
@@ -233,7 +233,10 @@ impl<'a> Worker<'a> {
             } else {
                 stream.write(tag, &[&self.output], gate);
             }
-            if self.is_to_make_way() {
+            if self.diet.as_mut().is_some_and(Diet::is_over) {
+                self.left = Some(0);
+            }
+            if self.is_to_leave() {
                 break;
             }
         }
@@ -244,8 +247,8 @@ impl<'a> Worker<'a> {
 
     /// Between two tasks: whether this worker runs no more. A worker that has once left a claim undone is not to claim
     /// again, since that would void it, whatever the parent thinks by then.
-    fn is_to_make_way(&mut self) -> bool {
-        if self.slot.is_dismissed() || self.diet.as_mut().is_some_and(Diet::is_over) {
+    fn is_to_leave(&mut self) -> bool {
+        if self.slot.is_dismissed() {
             self.left = Some(0);
         }
         self.left == Some(0)

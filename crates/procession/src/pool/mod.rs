@@ -149,7 +149,8 @@ impl Pool {
     /// Runs a task for each item, lazily: the iterator gives the results in the items' order, and pulls items as they are
     /// taken, a bounded number ahead. An endless iterator of items runs in constant memory.
     ///
-    /// Each item travels alone, unless a [`chunk_size`](Pool::chunk_size) is said. A task that fails gives its error in its
+    /// The items must own what they need, since the pool may pull them too. Each travels alone, unless a
+    /// [`chunk_size`](Pool::chunk_size) is said. A task that fails gives its error in its
     /// place, and the iteration goes on.
     ///
     /// Once the pool is [closed](Pool::close) there is no bound any more: the next step of the iteration, or else

@@ -71,7 +71,8 @@ impl<T> AsyncResult<T> {
     /// It runs in the pool's own thread, which also replaces workers and enforces time limits: let it be brief, and hand
     /// longer work to a thread of yours. It may use the pool, and end it. [`get`](AsyncResult::get) and its like wait until it
     /// has returned; a panic of it becomes the error that they give ([`Error::is_panic`]), and harms nothing else. While it
-    /// runs, a fork is refused ([`Error::is_other_threads`]) as beside any thread of the program's.
+    /// runs, a fork is refused ([`Error::is_other_threads`]) as beside any thread of the program's: a pool under fork replaces
+    /// no worker meanwhile, and is broken ([`Error::is_broken`]) if the callback waits for a result when none is left.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -183,7 +184,7 @@ fn read_one<R: DeserializeOwned>(handle: &Handle, function: &'static str) -> Res
 }
 
 fn read_many<R: DeserializeOwned>(handle: &Handle, function: &'static str) -> Result<Vec<R>> {
-    let mut results = Ok(Vec::new());
+    let mut results = Ok(Vec::with_capacity(handle.len()));
     visit(handle, |index, outcome, payload| {
         if let Ok(values) = &mut results {
             match read(function, index, outcome, payload) {
