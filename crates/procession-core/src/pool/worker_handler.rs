@@ -276,12 +276,12 @@ impl Shared {
 
     pub(super) fn terminate(&self) {
         self.state.store(TERMINATED, Ordering::SeqCst);
-        let workers = self.workers();
-        for (_, child) in workers.alive() {
+        // Before the kill, so that no task of theirs is taken for lost.
+        self.give_up(&Arc::new(Error::Terminated));
+        for (_, child) in self.workers().alive() {
+            // Refused only when it has ended.
             let _ = child.signal(Signal::KILL);
         }
-        drop(workers);
-        self.give_up(&Arc::new(Error::Terminated));
         self.wake_futures();
         self.poke();
     }
