@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use harness::{eventually, for_each_context, run, trial};
 use procession::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, LockError, Mutex, RLock, RwLock, Semaphore};
-use procession::{Context, Process, Queue};
+use procession::{Context, Error, Process, Queue};
 
 const SHORT: Duration = Duration::from_millis(30);
 const LONG: Duration = Duration::from_secs(30);
@@ -272,9 +272,8 @@ fn main() {
     trials.push(trial("what_makes_no_sense_is_refused", || {
         assert!(Semaphore::new(1 << 31).unwrap_err().is_invalid());
         assert!(Barrier::new(0).unwrap_err().is_invalid() && Barrier::new(100_000).unwrap_err().is_invalid());
-        let pool = Context::fork().pool(1).unwrap();
-        let error = pool.apply(|lock: Lock| lock.lock().is_ok(), Lock::new().unwrap()).unwrap_err();
-        assert!(error.is_encode() && error.to_string().contains("initializer"), "{error}");
+        let error = Error::from(Queue::<Lock>::new().unwrap().put(Lock::new().unwrap()).unwrap_err());
+        assert!(error.is_encode() && error.to_string().contains("over a connection"), "{error}");
     }));
     run(trials);
 }
