@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use harness::{eventually, for_each_context, run, trial};
 use procession::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, LockError, Mutex, RLock, RwLock, Semaphore};
-use procession::{Context, Error, Process, Queue};
+use procession::{Error, Process, Queue};
 
 const SHORT: Duration = Duration::from_millis(30);
 const LONG: Duration = Duration::from_secs(30);
