@@ -52,7 +52,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::task::Waker;
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use procession_shm::{Control, Spin};
@@ -123,8 +122,6 @@ struct Shared {
     happened: Condvar,
     /// The pool's thread sleeps without a tick, and whoever gives it work must wake it.
     dozing: AtomicBool,
-    /// The pool's thread, once it runs.
-    thread: OnceLock<ThreadId>,
     /// A callback runs.
     calling_back: AtomicBool,
     /// Who may submit though the pool is closed.
@@ -184,7 +181,6 @@ impl Pool {
             events: Mutex::default(),
             happened: Condvar::new(),
             dozing: AtomicBool::new(false),
-            thread: OnceLock::new(),
             calling_back: AtomicBool::new(false),
             feeders: AtomicUsize::new(0),
             broken: OnceLock::new(),
