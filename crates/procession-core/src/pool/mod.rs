@@ -31,7 +31,8 @@
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
 //! its job. A result counts from the one store that commits it to the worker's stream. What a dead worker had
 //! committed counts, the task it ran is lost, what it had only claimed goes back to the ring.
-//! Lock order: `workers`, then `readers`, then `jobs`; the ring's lock is taken alone.
+//! Lock order: `workers`, then `readers`, then `jobs`; under the ring's lock, and under those of `events`, `abandoned` and
+//! `notes`, nothing is locked.
 
 mod callback;
 mod feeder;
