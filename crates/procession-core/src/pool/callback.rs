@@ -9,9 +9,10 @@
 //! While a callback runs its thread counts as one of the program's: a fork by another thread would copy whatever lock the
 //! callback holds, and is refused.
 
+use std::cell::Cell;
+use std::ptr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use procession_shm::Spin;
@@ -21,6 +22,11 @@ use super::job::Job;
 use super::worker_handler::TICK;
 use super::{Handle, Shared};
 use crate::Error;
+
+thread_local! {
+    /// The pool whose thread this is; 0: none's. It keeps the pool alive, so that no other can have the place.
+    static TENDED: Cell<usize> = const { Cell::new(0) };
+}
 
 /// A face's callback. It gives nothing, or in the face's codec the panic that it ended with.
 pub type Callback = Box<dyn FnOnce(&Handle) -> Option<Vec<u8>> + Send>;
@@ -75,9 +81,14 @@ impl Shared {
         self.wake_futures();
     }
 
+    /// Says that this is the pool's thread from now on.
+    pub(super) fn become_own_thread(&self) {
+        TENDED.set(ptr::from_ref(self).addr());
+    }
+
     /// Whether this is the pool's thread: a callback then, since nothing else there comes by.
     pub(super) fn is_own_thread(&self) -> bool {
-        self.thread.get() == Some(&thread::current().id())
+        TENDED.get() == ptr::from_ref(self).addr()
     }
 
     /// Whether a job is as far as who asks may wait for.

@@ -32,7 +32,8 @@
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
 //! its job. A result counts from the one store that commits it to the worker's stream. What a dead worker had
 //! committed counts, the task it ran is lost, what it had only claimed goes back to the ring.
-//! Lock order: `workers`, then `readers`, then `jobs`; the ring's lock is taken alone.
+//! Lock order: `workers`, then `readers`, then `jobs`; under the ring's lock, and under those of `events`, `abandoned` and
+//! `notes`, nothing is locked.
 
 mod callback;
 mod desk;
@@ -54,7 +55,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::task::Waker;
-use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use procession_shm::{Control, Spin};
@@ -127,8 +127,6 @@ struct Shared {
     happened: Condvar,
     /// The pool's thread sleeps without a tick, and whoever gives it work must wake it.
     dozing: AtomicBool,
-    /// The pool's thread, once it runs.
-    thread: OnceLock<ThreadId>,
     /// A callback runs.
     calling_back: AtomicBool,
     /// Who may submit though the pool is closed.
@@ -189,7 +187,6 @@ impl Pool {
             events: Mutex::default(),
             happened: Condvar::new(),
             dozing: AtomicBool::new(false),
-            thread: OnceLock::new(),
             calling_back: AtomicBool::new(false),
             feeders: AtomicUsize::new(0),
             broken: OnceLock::new(),

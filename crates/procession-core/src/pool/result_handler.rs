@@ -64,6 +64,9 @@ pub(super) struct Senseless;
 impl Shared {
     /// Waits until `done`, handling results meanwhile; `false` when the deadline came first.
     pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
+        if done() {
+            return true;
+        }
         if self.is_own_thread() {
             return self.wait_tending(done, deadline);
         }

@@ -84,7 +84,7 @@ impl Shared {
     }
 
     fn handle_workers(self: Arc<Self>) {
-        let _ = self.thread.set(thread::current().id());
+        self.become_own_thread();
         let _gone = Gone(&self);
         let mut busy_until = Instant::now() + DOZE_AFTER;
         loop {
