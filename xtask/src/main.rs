@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod stress;
 mod test;
 mod wordcount;
 
@@ -17,6 +18,8 @@ usage: cargo xtask COMMAND
   bench [--pairs N] [ROW...]
                   measure beside procspawn and rayon, print a table, write target/bench/rust.json; ROW chooses rows by
                   a part of their name, and then nothing is written; N pairs of runs for each row
+  stress --seconds N [--seed S]
+                  storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
 ";
 
 /// What a command ends with; the text says what to do.
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         ["demo", path] if !path.starts_with('-') => demo::run(Some(path)),
         ["test"] => test::run(),
         ["bench", ref arguments @ ..] => bench::run(arguments),
+        ["stress", ref arguments @ ..] => stress::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");
             Ok(())

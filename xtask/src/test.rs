@@ -20,7 +20,7 @@ const fn step(name: &'static str, arguments: &'static [&'static str]) -> Step {
     Step { name, arguments, flags: None, docs: "" }
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     step("formatting", &["fmt", "--all", "--check"]),
     step("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     Step { docs: "-D warnings", ..step("docs", &["doc", "--workspace", "--no-deps"]) },
@@ -38,6 +38,7 @@ const STEPS: [Step; 9] = [
         "death at every step of a name",
         &["test", "--package", "procession", "--features", "fault-injection", "--test", "tracker_faults"],
     ),
+    step("storms", &["run", "--release", "--package", "procession-stress", "--", "--seconds", "20"]),
     Step {
         flags: Some(("--cfg loom", "loom")),
         ..step("models", &["test", "--package", "procession-shm", "--release", "--test", "loom_*"])

@@ -1,0 +1,128 @@
+//! What befalls processes, by a seeded generator. Only processes that are this one's own children, or were made by a pool of
+//! this one's, are struck. What is stopped is continued after a while, by a thread of its own: a process may be stopped while it
+//! holds a lock that the storm waits for.
+
+use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use procession_sys::Signal;
+use procession_sys::pidfd::PidFd;
+use procession_sys::thread::spawn_engine_thread;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Weather {
+    state: u64,
+    stopped: Arc<Mutex<Vec<(PidFd, Instant)>>>,
+    kills: u64,
+    stops: u64,
+    server_kills: u64,
+}
+
+impl Weather {
+    pub(crate) fn new(seed: u64) -> Weather {
+        let stopped: Arc<Mutex<Vec<(PidFd, Instant)>>> = Arc::default();
+        let its = stopped.clone();
+        let go_on = move || {
+            loop {
+                std::thread::sleep(Duration::from_millis(1));
+                continue_until(&its, Instant::now());
+            }
+        };
+        spawn_engine_thread("weather", go_on).expect("a thread starts");
+        Weather { state: seed | 1, stopped, kills: 0, stops: 0, server_kills: 0 }
+    }
+
+    /// A number below `below`.
+    pub(crate) fn choose(&mut self, below: usize) -> usize {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state % below as u64) as usize
+    }
+
+    /// Once in so many times.
+    pub(crate) fn once_in(&mut self, times: usize) -> bool {
+        self.choose(times) == 0
+    }
+
+    /// Lets a random moment pass.
+    pub(crate) fn pass(&mut self) {
+        std::thread::sleep(Duration::from_micros(self.choose(2000) as u64));
+        if self.once_in(100) {
+            self.strike_server();
+        }
+    }
+
+    /// Kills a child. `false`: it has ended before.
+    pub(crate) fn kill(&mut self, pid: u32) -> bool {
+        let killed = own_child(pid).is_some_and(|process| send(&process, Signal::KILL));
+        self.kills += u64::from(killed);
+        killed
+    }
+
+    /// Stops a child for a moment.
+    pub(crate) fn stop(&mut self, pid: u32) {
+        if let Some(process) = own_child(pid)
+            && send(&process, Signal::STOP)
+        {
+            self.stops += 1;
+            let until = Instant::now() + Duration::from_millis(1 + self.choose(30) as u64);
+            list(&self.stopped).push((process, until));
+        }
+    }
+
+    /// Continues whatever is stopped.
+    pub(crate) fn clear(&mut self) {
+        continue_until(&self.stopped, Instant::now() + Duration::from_secs(3600));
+    }
+
+    pub(crate) fn report(&self) -> String {
+        format!("{} kills, {} stops, {} kills of the fork server", self.kills, self.stops, self.server_kills)
+    }
+
+    fn strike_server(&mut self) {
+        for server in children().into_iter().filter(|(_, name)| name == "forkserver").map(|(pid, _)| pid) {
+            self.server_kills += u64::from(own_child(server).is_some_and(|process| send(&process, Signal::KILL)));
+        }
+    }
+}
+
+fn continue_until(stopped: &Mutex<Vec<(PidFd, Instant)>>, instant: Instant) {
+    list(stopped).retain(|(process, until)| {
+        if *until <= instant {
+            send(process, Signal::CONT);
+        }
+        *until > instant
+    });
+}
+
+fn list(stopped: &Mutex<Vec<(PidFd, Instant)>>) -> MutexGuard<'_, Vec<(PidFd, Instant)>> {
+    stopped.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The children of this process: pid and name.
+pub(crate) fn children() -> Vec<(u32, String)> {
+    let entries = fs::read_dir("/proc").expect("/proc is there");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, child_name(pid)?))).collect()
+}
+
+/// The name of a process, if it is a child of this one.
+fn child_name(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (head, tail) = stat.rsplit_once(") ")?;
+    let parent: u32 = tail.split(' ').nth(1)?.parse().ok()?;
+    (parent == std::process::id()).then(|| head.split_once('(').map_or("", |(_, name)| name).to_owned())
+}
+
+/// The process of this pid, if it is a child of this one, whose pid nobody else can have before it is reaped.
+fn own_child(pid: u32) -> Option<PidFd> {
+    let process = PidFd::open(pid).ok()?;
+    child_name(pid).map(|_| process)
+}
+
+fn send(process: &PidFd, signal: Signal) -> bool {
+    process.signal(signal).expect("a child takes signals")
+}
