@@ -5,9 +5,12 @@
 //! RING         words of the task ring
 //! SLOTS        words of each slot
 //! STREAMS      words of each stream
+//! MARKS        words of each area
 //! (page)       bytes of each stream
 //!              inbox of each slot      sparse
 //!              frames of the ring      sparse
+//!              area of the arguments   sparse
+//!              area of each slot's results, sparse
 //! ```
 //!
 //! There is room for more slots than are used, so that a pool can grow. Nobody looks at a slot that is not used: the room
@@ -17,6 +20,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use crate::block::{Area, Mark};
 use crate::gate::Gate;
 use crate::lease::{Slot, SlotWords};
 use crate::primitive::{AtomicU32, Ordering};
@@ -26,7 +30,7 @@ use crate::stream::{STREAM_CAPACITY, Stream, StreamWords};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pool");
 /// Raised with every change of the layout.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// The most slots of a segment.
 const MOST_SLOTS: usize = 1024;
 const PAGE: usize = 4096;
@@ -34,6 +38,9 @@ const PAGE: usize = 4096;
 const RING_RESERVATION: usize = 8 << 30;
 /// Room for one frame of the greatest length, and its header.
 const INBOX_RESERVATION: usize = 2 << 30;
+/// Room for the parent's blocks, and for those of each worker.
+const ARGUMENTS_RESERVATION: usize = 16 << 30;
+const RESULTS_RESERVATION: usize = 4 << 30;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -67,6 +74,8 @@ pub struct Control {
     ring: Ring,
     slots: Arc<[Slot]>,
     streams: Vec<Stream>,
+    arguments: Area,
+    results: Vec<Area>,
 }
 
 impl Control {
@@ -184,6 +193,20 @@ impl Control {
         &self.streams[index]
     }
 
+    /// Where the parent makes blocks, for arguments.
+    pub fn arguments(&self) -> &Area {
+        &self.arguments
+    }
+
+    /// Where a worker makes blocks, for results.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    pub fn results(&self, index: usize) -> &Area {
+        &self.results[index]
+    }
+
     /// Where workers sleep for tasks.
     #[inline]
     pub fn task_gate(&self) -> &Gate {
@@ -216,10 +239,17 @@ impl Control {
             bytes: segment.bytes(layout.stream_bytes + index * STREAM_CAPACITY, STREAM_CAPACITY),
         };
         let slots: Arc<[Slot]> = (0..layout.count).map(slot).collect();
-        let frames = segment.bytes(layout.frames, layout.len - layout.frames);
+        let frames = segment.bytes(layout.frames, layout.areas - layout.frames);
         let ring = Ring::at(&segment, layout.ring, frames, slots.clone());
         let streams = (0..layout.count).map(stream).collect();
-        Control { segment, header, ring, slots, streams }
+        let mark = |area: usize| layout.marks + area * size_of::<Mark>();
+        let arguments = Area::at(&segment, mark(0), layout.areas, layout.arguments);
+        let results = |slot: usize| {
+            let offset = layout.areas + layout.arguments + slot * layout.results;
+            Area::at(&segment, mark(slot + 1), offset, layout.results)
+        };
+        let results = (0..layout.count).map(results).collect();
+        Control { segment, header, ring, slots, streams, arguments, results }
     }
 }
 
@@ -233,6 +263,12 @@ struct Layout {
     stream_bytes: usize,
     inboxes: usize,
     frames: usize,
+    marks: usize,
+    areas: usize,
+    /// Bytes of the arguments' area.
+    arguments: usize,
+    /// Bytes of the area of one slot's results.
+    results: usize,
     len: usize,
 }
 
@@ -242,10 +278,27 @@ impl Layout {
         let ring = size_of::<Header>();
         let slots = ring + size_of::<RingWords>();
         let streams = slots + count * size_of::<SlotWords>();
-        let stream_bytes = (streams + count * size_of::<StreamWords>()).next_multiple_of(PAGE);
+        let marks = streams + count * size_of::<StreamWords>();
+        let stream_bytes = (marks + (count + 1) * size_of::<Mark>()).next_multiple_of(PAGE);
         let inboxes = stream_bytes + count * STREAM_CAPACITY;
         let frames = inboxes + count * inbox;
-        let len = frames + (RING_RESERVATION >> halvings);
-        Layout { count, inbox, ring, slots, streams, stream_bytes, inboxes, frames, len }
+        let areas = frames + (RING_RESERVATION >> halvings);
+        let (arguments, results) = (ARGUMENTS_RESERVATION >> halvings, RESULTS_RESERVATION >> halvings);
+        let len = areas + arguments + count * results;
+        Layout {
+            count,
+            inbox,
+            ring,
+            slots,
+            streams,
+            stream_bytes,
+            inboxes,
+            frames,
+            marks,
+            areas,
+            arguments,
+            results,
+            len,
+        }
     }
 }

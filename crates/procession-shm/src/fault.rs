@@ -13,6 +13,14 @@ pub enum Step {
     RecoveryVoided,
     /// Joinable queue: the item is its taker's, and still in the ring.
     TakeCounted,
+    /// Block: its place is chosen, and nobody knows.
+    BlockPlaced,
+    /// Block: its entry says that it is sent.
+    BlockSent,
+    /// Block: its bytes are there, and nobody is told.
+    BlockCopied,
+    /// Block: it is its receiver's.
+    BlockHeld,
     /// Ring push: the frame is written behind the tail.
     PushCopied,
     /// Ring push: the tail is advanced.
@@ -138,10 +146,14 @@ impl Step {
     ];
 
     /// Every step of this crate's own protocols.
-    pub const ALL: [Step; 49] = [
+    pub const ALL: [Step; 53] = [
         Step::TailLocked,
         Step::HeadLocked,
         Step::TakeCounted,
+        Step::BlockPlaced,
+        Step::BlockSent,
+        Step::BlockCopied,
+        Step::BlockHeld,
         Step::RecoveryVoided,
         Step::PushCopied,
         Step::PushCommitted,

@@ -11,6 +11,7 @@
 //! | [`Segment`] | a memfd mapped shared |
 //! | [`Memory`] | bytes of the users' own, with or without a name |
 //! | [`Elements`] | values of one size of the users' own |
+//! | [`Area`] | blocks of bytes beside frames and records, read in place |
 //! | [`Ring`] | frames from many producers to many consumers, under a robust lock at each end |
 //! | `takers` | who has items of a joinable queue and is not done with them |
 //! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
@@ -22,6 +23,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(not(loom))]
+mod block;
 #[cfg(not(loom))]
 mod control;
 mod cursors;
@@ -50,6 +53,8 @@ pub mod sync;
 #[cfg(not(loom))]
 mod takers;
 
+#[cfg(not(loom))]
+pub use block::{Allocator, Area, BlockId, Held, Holder};
 #[cfg(not(loom))]
 pub use control::Control;
 pub use cursors::Cursors;

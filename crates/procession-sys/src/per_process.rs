@@ -10,7 +10,7 @@
 //! The handlers are registered before the first generation is given out, by every thread that finds them missing.
 //! Two threads may thus register them twice, and a child forked in between inherits whatever had been registered.
 //! That does no harm, since they are idempotent: the handler before a fork writes `NEXT = GENERATION + 1`, the one in the
-//! child writes `GENERATION = NEXT`, and doing either twice is doing it once. There is no lock and no `Once` here, which
+//! child writes `GENERATION = NEXT`, and doing either twice is doing it once; the count of [`forks`] need not be exact. There is no lock and no `Once` here, which
 //! a fork in another thread could catch half taken.
 //!
 //! A [`PerProcess`] keeps its value with the generation that made it. In a child the generations differ, a fresh
@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 static NEXT: AtomicU64 = AtomicU64::new(1);
+static FORKS: AtomicU64 = AtomicU64::new(0);
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// How many forks lie between this process and the image's start: 0 in a fresh image, one more in each forked child.
@@ -36,13 +37,27 @@ pub fn fork_generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// A number that changes with each fork of this process, while it is made and after, and in the child: what was noted with
+/// another number may be in a child's memory too.
+pub fn forks() -> u64 {
+    fork_generation();
+    FORKS.load(Ordering::SeqCst)
+}
+
+/// In the parent, just after a fork.
+pub(crate) extern "C" fn after_fork() {
+    FORKS.fetch_add(1, Ordering::SeqCst);
+}
+
 /// In the parent, just before a fork.
 pub(crate) extern "C" fn before_fork() {
+    FORKS.fetch_add(1, Ordering::SeqCst);
     NEXT.store(GENERATION.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 /// In the child, just after a fork.
 pub(crate) extern "C" fn in_forked_child() {
+    FORKS.fetch_add(1, Ordering::SeqCst);
     GENERATION.store(NEXT.load(Ordering::Relaxed), Ordering::Relaxed);
 }
 

@@ -34,7 +34,7 @@ use super::exit::{exit_now, flush_stdio};
 use super::pidfd::PidFd;
 use super::thread;
 pub use crate::fork_terms::{ForkError, ThreadsAtFork};
-use crate::per_process::{before_fork, fork_generation, in_forked_child};
+use crate::per_process::{after_fork, before_fork, fork_generation, in_forked_child};
 
 /// Forks. The child runs the closure, flushes its standard streams and leaves with the code, by `_exit`: no
 /// destructors, no exit handlers. A panic that escapes the closure aborts the child. Signal masks and
@@ -126,7 +126,7 @@ pub fn clone_as_sibling(child: impl FnOnce() -> i32) -> io::Result<PidFd> {
 pub(crate) fn register_handlers() -> io::Result<()> {
     // SAFETY: the handlers are `extern "C"` functions that only load and store atomics, which is fit for any state of the
     // process; they stay mapped as long as this code.
-    match unsafe { libc::pthread_atfork(Some(before_fork_hook), None, Some(in_forked_child_hook)) } {
+    match unsafe { libc::pthread_atfork(Some(before_fork_hook), Some(after_fork_hook), Some(in_forked_child_hook)) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }
@@ -134,6 +134,10 @@ pub(crate) fn register_handlers() -> io::Result<()> {
 
 unsafe extern "C" fn before_fork_hook() {
     before_fork();
+}
+
+unsafe extern "C" fn after_fork_hook() {
+    after_fork();
 }
 
 unsafe extern "C" fn in_forked_child_hook() {

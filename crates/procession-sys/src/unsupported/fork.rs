@@ -27,6 +27,7 @@ pub fn clone_as_sibling(_child: impl FnOnce() -> i32) -> io::Result<PidFd> {
 /// There is nothing to register: no fork of ours happens.
 pub(crate) fn register_handlers() -> io::Result<()> {
     // Named, so that what a platform must call is not taken for dead.
-    let _handlers: [extern "C" fn(); 2] = [crate::per_process::before_fork, crate::per_process::in_forked_child];
+    use crate::per_process::{after_fork, before_fork, in_forked_child};
+    let _handlers: [extern "C" fn(); 3] = [before_fork, after_fork, in_forked_child];
     Ok(())
 }

@@ -1,0 +1,418 @@
+//! Blocks: large buffers beside the frames and records of a pool. The sender copies a buffer into memory that it has used
+//! before, and the receiver reads it in place. Each *area* belongs to one process, which alone makes blocks in it: the
+//! parent's for arguments, each worker's for results.
+//!
+//! A block is an entry in its area's table: where it lies, and one word that says who has it. The word also counts the uses of
+//! the entry, and a block is named by entry and use, so that nobody takes one that is meant for others:
+//!
+//! ```text
+//!         owner            receiver             receiver        owner
+//! FREE ──────────▶ SENT ──────────────▶ HELD ──────────▶ SENT ──────────▶ FREE, of the next use
+//! ```
+//!
+//! The owner alone frees an argument, since it may have to be sent again. A result the parent frees when it lets go.
+//!
+//! | step | a death after it leaves |
+//! |---|---|
+//! | 1. place and length in the entry | a free entry |
+//! | 2. word := SENT, **commit** | a block of nobody: a worker's is freed at its burial, the parent's pool dies with it |
+//! | 3. copy the bytes | the same |
+//! | 4. the frame or record that names it, **commit** | the receiver's |
+//! | taking: word := HELD, **commit** | a block of a dead holder: the parent puts it back to SENT |
+//! | letting go: word := SENT or FREE, **commit** | a block that nobody holds |
+//!
+//! A process that has forked since it took a block never lets go of it: the child may read it still. It is *pinned* until the
+//! pool ends.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use procession_sys::per_process::forks;
+
+use crate::fault::{Step, point};
+use crate::primitive::{AtomicU64, Ordering};
+use crate::segment::{Bytes, Placed, PlacedArray, Segment, Words};
+
+/// Blocks that an area can have at once.
+pub(crate) const ENTRIES: usize = 1024;
+/// Blocks begin and end at multiples of this.
+const PAGE: usize = 4096;
+
+/// Who has a block: the lower half of its word. The upper half counts uses.
+const HOLDER: u64 = u32::MAX as u64;
+const FREE: u64 = 0;
+const SENT: u64 = 1;
+const PINNED: u64 = 2;
+/// Held by the parent; by the worker in slot *n*: *n* + 1 more.
+const HELD: u64 = 3;
+
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Entry {
+    word: AtomicU64,
+    /// Where its bytes begin in the area; the owner's.
+    offset: AtomicU64,
+    /// How many there are; the owner's.
+    len: AtomicU64,
+}
+
+// SAFETY: repr(C), nothing but atomics; zero is a free entry of the use 0.
+#[allow(unsafe_code, reason = "says that the type is made for sharing")]
+unsafe impl Words for Entry {}
+
+/// How far an area's table has been used.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Mark {
+    used: AtomicU64,
+}
+
+// SAFETY: repr(C), an atomic; zero is a table that was never used.
+#[allow(unsafe_code, reason = "says that the type is made for sharing")]
+unsafe impl Words for Mark {}
+
+/// A block's name within its area: entry and use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlockId(pub u64);
+
+impl BlockId {
+    fn of(entry: usize, uses: u64) -> BlockId {
+        BlockId(uses << 32 | entry as u64)
+    }
+
+    fn entry(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    fn word(self, holder: u64) -> u64 {
+        self.0 & !HOLDER | holder
+    }
+}
+
+/// Who holds blocks of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Holder {
+    /// The pool's parent.
+    Parent,
+    /// The worker in this slot.
+    Worker(u32),
+}
+
+impl Holder {
+    fn as_word(self) -> u64 {
+        match self {
+            Holder::Parent => HELD,
+            Holder::Worker(slot) => HELD + 1 + u64::from(slot),
+        }
+    }
+}
+
+/// An area, as every process of the pool sees it.
+#[derive(Clone, Debug)]
+pub struct Area {
+    mark: Arc<Placed<Mark>>,
+    entries: Arc<PlacedArray<Entry>>,
+    bytes: Bytes,
+}
+
+impl Area {
+    /// The table's bytes, before those of the blocks.
+    pub(crate) const TABLE: usize = (ENTRIES * size_of::<Entry>()).next_multiple_of(PAGE);
+
+    pub(crate) fn at(segment: &Segment, mark: usize, offset: usize, len: usize) -> Area {
+        let (mark, entries) = (Arc::new(segment.words(mark)), Arc::new(segment.array(offset, ENTRIES)));
+        Area { mark, entries, bytes: segment.bytes(offset + Self::TABLE, len - Self::TABLE) }
+    }
+
+    /// Receiver: takes a block that was sent to it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if it is not there any more: what it belonged to is over.
+    pub fn take(&self, id: BlockId, holder: Holder) -> io::Result<Held> {
+        let gone =
+            || io::Error::new(io::ErrorKind::NotFound, "the block is gone: the call that it belongs to has ended");
+        let entry = self.entries.get(id.entry()).ok_or_else(gone)?;
+        let (sent, held) = (id.word(SENT), id.word(holder.as_word()));
+        entry.word.compare_exchange(sent, held, Ordering::AcqRel, Ordering::Relaxed).map_err(|_| gone())?;
+        point(Step::BlockHeld);
+        let (offset, len) = (entry.offset.load(Ordering::Relaxed) as usize, entry.len.load(Ordering::Relaxed) as usize);
+        if offset.checked_add(len).is_none_or(|end| end > self.bytes.len()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a block lies outside of its area"));
+        }
+        Ok(Held { area: self.clone(), id, holder, offset, len, forks: forks() })
+    }
+
+    /// Parent: what the dead worker of this slot held of the parent's own area is nobody's.
+    pub fn bereave(&self, slot: u32) {
+        let held = Holder::Worker(slot).as_word();
+        for entry in self.entries() {
+            let word = entry.word.load(Ordering::Acquire);
+            if word & HOLDER == held {
+                let _ = entry.word.compare_exchange(word, word & !HOLDER | SENT, Ordering::AcqRel, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Parent, when the worker whose area this is has died and all its records are read: frees what nobody was told of.
+    pub fn reclaim(&self) {
+        for entry in self.entries() {
+            let word = entry.word.load(Ordering::Acquire);
+            if word & HOLDER == SENT {
+                entry.free(word);
+            }
+        }
+    }
+
+    /// Those that have ever been used: the others' memory is not to be touched.
+    fn entries(&self) -> &[Entry] {
+        &self.entries[..ENTRIES.min(self.mark.used.load(Ordering::Acquire) as usize)]
+    }
+}
+
+impl Entry {
+    /// Makes it free, of the next use.
+    fn free(&self, word: u64) -> bool {
+        self.word.compare_exchange(word, free_after(word), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// The owner's part: which bytes of its area are free. Private memory; a replacement reads it from the table.
+#[derive(Debug)]
+pub struct Allocator {
+    area: Area,
+    /// Free ranges: from, to.
+    free: BTreeMap<usize, usize>,
+    /// Of the entries, those that are in use, with their ranges.
+    used: BTreeMap<usize, (usize, usize)>,
+    /// How far blocks have been.
+    touched: usize,
+}
+
+impl Allocator {
+    /// For the owner of this area, which may have had another before.
+    pub fn new(area: Area) -> Allocator {
+        let mut allocator =
+            Allocator { free: BTreeMap::from([(0, area.bytes.len())]), used: BTreeMap::new(), touched: 0, area };
+        for (index, entry) in allocator.area.clone().entries().iter().enumerate() {
+            if entry.word.load(Ordering::Acquire) & HOLDER != FREE {
+                let from = entry.offset.load(Ordering::Relaxed) as usize;
+                let to = from + span(entry.len.load(Ordering::Relaxed) as usize);
+                if allocator.cut(from, to) {
+                    allocator.used.insert(index, (from, to));
+                }
+            }
+        }
+        allocator
+    }
+
+    /// Copies the bytes into a new block; `None` if there is no room.
+    pub fn give(&mut self, bytes: &[u8]) -> Option<BlockId> {
+        self.collect();
+        let index = (0..ENTRIES).find(|index| !self.used.contains_key(index))?;
+        let len = span(bytes.len());
+        let (from, _) = self.free.iter().map(|(from, to)| (*from, *to)).find(|(from, to)| to - from >= len)?;
+        self.cut(from, from + len);
+        self.used.insert(index, (from, from + len));
+        self.touched = self.touched.max(from + len);
+        let entry = &self.area.entries[index];
+        let uses = entry.word.load(Ordering::Relaxed) >> 32;
+        let id = BlockId::of(index, uses);
+        entry.offset.store(from as u64, Ordering::Relaxed);
+        entry.len.store(bytes.len() as u64, Ordering::Relaxed);
+        if self.area.entries().len() <= index {
+            self.area.mark.used.store(index as u64 + 1, Ordering::Release);
+        }
+        point(Step::BlockPlaced);
+        entry.word.store(id.word(SENT), Ordering::Release);
+        point(Step::BlockSent);
+        self.area.bytes.write(from, bytes);
+        point(Step::BlockCopied);
+        Some(id)
+    }
+
+    /// Frees a block that is not needed any more; if it is held, once it is not: `false`, and to be tried again.
+    pub fn free(&mut self, id: BlockId) -> bool {
+        let entry = &self.area.entries[id.entry()];
+        let word = entry.word.load(Ordering::Acquire);
+        // Another use, or pinned: nothing more is to come of it.
+        word & !HOLDER != id.word(0) || word & HOLDER == PINNED || (word & HOLDER == SENT && entry.free(word))
+    }
+
+    /// Bytes of blocks that are in use.
+    pub fn in_use(&mut self) -> usize {
+        self.collect();
+        self.used.values().map(|(from, to)| to - from).sum()
+    }
+
+    /// Gives the memory of what is free back to the system.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn trim(&mut self) -> io::Result<()> {
+        self.collect();
+        let touched = std::mem::take(&mut self.touched);
+        for (from, to) in self.free.range(..touched) {
+            self.area.bytes.punch(*from, touched.min(*to) - from)?;
+        }
+        self.touched = self.used.values().map(|(_, to)| *to).max().unwrap_or(0);
+        Ok(())
+    }
+
+    /// Whether free memory is kept for the next blocks.
+    pub fn keeps_memory(&self) -> bool {
+        self.touched > self.used.values().map(|(from, to)| to - from).sum()
+    }
+
+    /// Takes back what has become free.
+    fn collect(&mut self) {
+        let entries = &self.area.entries;
+        let freed: Vec<_> = self
+            .used
+            .iter()
+            .filter(|(index, _)| entries[**index].word.load(Ordering::Acquire) & HOLDER == FREE)
+            .map(|(index, range)| (*index, *range))
+            .collect();
+        for (index, (mut from, mut to)) in freed {
+            self.used.remove(&index);
+            if let Some((before, end)) = self.free.range(..from).next_back().map(|(a, b)| (*a, *b))
+                && end == from
+            {
+                self.free.remove(&before);
+                from = before;
+            }
+            if let Some(end) = self.free.remove(&to) {
+                to = end;
+            }
+            self.free.insert(from, to);
+        }
+    }
+
+    /// Takes a range out of the free ones; `false` if it is not in one.
+    fn cut(&mut self, from: usize, to: usize) -> bool {
+        let Some((start, end)) = self.free.range(..=from).next_back().map(|(a, b)| (*a, *b)) else { return false };
+        if to > end {
+            return false;
+        }
+        self.free.remove(&start);
+        if start < from {
+            self.free.insert(start, from);
+        }
+        if to < end {
+            self.free.insert(to, end);
+        }
+        true
+    }
+}
+
+/// A block in the hands of its receiver: bytes that nobody writes while it is there. Dropping it lets go.
+#[derive(Debug)]
+pub struct Held {
+    area: Area,
+    id: BlockId,
+    holder: Holder,
+    offset: usize,
+    len: usize,
+    /// How often this process had forked when it took the block.
+    forks: u64,
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.area.bytes.slice(self.offset, self.len)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let next = match self.holder {
+            _ if forks() != self.forks => self.id.word(PINNED),
+            Holder::Worker(_) => self.id.word(SENT),
+            Holder::Parent => free_after(self.id.0),
+        };
+        let held = self.id.word(self.holder.as_word());
+        // It is pinned already, if this process was forked or has forked.
+        let _ =
+            self.area.entries[self.id.entry()].word.compare_exchange(held, next, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}
+
+/// The word of the next use, which is free.
+fn free_after(word: u64) -> u64 {
+    (word >> 32).wrapping_add(1) << 32
+}
+
+/// The bytes that a block takes.
+fn span(len: usize) -> usize {
+    len.max(1).next_multiple_of(PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn area() -> Area {
+        let len = Area::TABLE + (1 << 20);
+        let segment = Segment::create("procession-test", PAGE + len).unwrap();
+        Area::at(&segment, 0, PAGE, len)
+    }
+
+    #[test]
+    fn a_block_goes_there_and_back() {
+        let area = area();
+        let mut owner = Allocator::new(area.clone());
+        let id = owner.give(b"argument").unwrap();
+        let held = area.take(id, Holder::Worker(0)).unwrap();
+        assert_eq!(&*held, b"argument");
+        assert!(area.take(id, Holder::Worker(1)).is_err(), "it has one holder");
+        assert!(!owner.free(id), "it is held");
+        drop(held);
+        assert!(owner.free(id) && area.take(id, Holder::Worker(0)).is_err());
+        assert_ne!(owner.give(b"another").unwrap(), id, "its name is not used again");
+        assert!(owner.free(id), "what is gone is gone");
+    }
+
+    #[test]
+    fn memory_is_used_again_and_given_back() {
+        let area = area();
+        let mut owner = Allocator::new(area.clone());
+        let full: Vec<_> = std::iter::from_fn(|| owner.give(&[7; 100_000])).collect();
+        assert_eq!(full.len(), 10);
+        for id in full.iter().step_by(2) {
+            drop(area.take(*id, Holder::Parent).unwrap());
+        }
+        let again: Vec<_> = std::iter::from_fn(|| owner.give(&[8; 100_000])).collect();
+        assert_eq!(again.len(), 5);
+        let (kept, rest) = (again[0], again.iter().skip(1).chain(full.iter().skip(1).step_by(2)));
+        rest.for_each(|id| assert!(owner.free(*id)));
+        assert!(owner.in_use() < 110_000 && owner.keeps_memory());
+        owner.trim().unwrap();
+        assert_eq!(area.take(kept, Holder::Parent).unwrap().to_vec(), vec![8; 100_000]);
+        assert!(owner.give(&[9; 900_000]).is_some(), "free ranges have grown together");
+    }
+
+    #[test]
+    fn a_replacement_knows_what_is_in_use_and_the_dead_hold_nothing() {
+        let area = area();
+        let mut first = Allocator::new(area.clone());
+        let (told, untold) = (first.give(&[1; 5000]).unwrap(), first.give(&[2; 5000]).unwrap());
+        let held = area.take(told, Holder::Parent).unwrap();
+        drop(first);
+        area.reclaim();
+        let mut second = Allocator::new(area.clone());
+        let new = second.give(&[3; 5000]).unwrap();
+        assert!(area.take(untold, Holder::Parent).is_err());
+        assert_eq!((held[0], area.take(new, Holder::Worker(4)).map(|new| new[4999]).unwrap()), (1, 3));
+        let lost = area.take(new, Holder::Worker(4)).unwrap();
+        std::mem::forget(lost);
+        assert!(!second.free(new));
+        area.bereave(4);
+        assert!(second.free(new));
+    }
+}
