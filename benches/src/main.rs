@@ -5,6 +5,7 @@
 //! `cargo xtask bench [--pairs N] [ROW...]`; each row's `must` is what the project promises. A ratio near its bound wants
 //! more pairs: rayon against itself, by medians of 20 on a machine with other work, came out between 0.95 and 1.06.
 
+mod bulk;
 mod connection;
 mod lock;
 mod pool;
@@ -20,7 +21,7 @@ use report::{Report, Row};
 type Bench = (&'static str, usize, fn(usize) -> Row);
 
 // Fork wants no other threads, and rivals start some: rows of processes come first.
-const ROWS: [Bench; 19] = [
+const ROWS: [Bench; 22] = [
     ("forkserver", 15, start::forkserver),
     ("fork", 15, start::fork),
     ("large-parent", 9, start::large_parent),
@@ -31,6 +32,9 @@ const ROWS: [Bench; 19] = [
     ("queue-64", 9, queue::of_64_bytes),
     ("queue-1k", 9, queue::of_1_kib),
     ("queue-socket", 9, queue::beside_a_socket),
+    ("bulk-pipe", 9, bulk::beside_a_pipe),
+    ("bulk-to", 15, bulk::to_a_worker),
+    ("bulk-back", 15, bulk::from_a_worker),
     ("in-flight", 9, pool::in_flight),
     ("burst", 9, pool::burst),
     ("round-trip", 9, pool::round_trip),

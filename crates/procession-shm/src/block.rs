@@ -247,13 +247,15 @@ impl Allocator {
         self.used.values().map(|(from, to)| to - from).sum()
     }
 
-    /// Gives the memory of what is free back to the system.
+    /// Gives the memory of what is free back to the system, if it keeps any.
     ///
     /// # Errors
     ///
     /// If the system refuses.
     pub fn trim(&mut self) -> io::Result<()> {
-        self.collect();
+        if !self.keeps_memory() {
+            return Ok(());
+        }
         let touched = std::mem::take(&mut self.touched);
         for (from, to) in self.free.range(..touched) {
             self.area.bytes.punch(*from, touched.min(*to) - from)?;
@@ -263,7 +265,8 @@ impl Allocator {
     }
 
     /// Whether free memory is kept for the next blocks.
-    pub fn keeps_memory(&self) -> bool {
+    fn keeps_memory(&mut self) -> bool {
+        self.collect();
         self.touched > self.used.values().map(|(from, to)| to - from).sum()
     }
 

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use procession_shm::fault::{Step, arm};
-use procession_shm::{ClaimLimit, Control, Queue, Spin, StreamReader, Verdict};
+use procession_shm::{Allocator, ClaimLimit, Control, Holder, Queue, Spin, StreamReader, Verdict};
 use procession_sys::fork::fork;
 use procession_sys::thread::spawn_engine_thread;
 
@@ -45,6 +45,8 @@ fn scenario(step: Step, nth: u32) {
     match step {
         TailLocked | PushCopied | PushCommitted => pushing(step, nth),
         GrowCopied | GrowCommitted => growing(step, nth),
+        BlockPlaced | BlockSent | BlockCopied => giving_blocks(step, nth),
+        BlockHeld => holding_blocks(nth),
         TakeCounted => taking_to_be_done(nth),
         HeadLocked | TakeCopied | TakeCommitted => taking(step, nth),
         ShrinkPunched | ShrinkCommitted => shrinking(step, nth),
@@ -135,6 +137,43 @@ fn growing(step: Step, nth: u32) {
     assert!(numbers.len() > 30, "there was growth");
     assert_eq!(numbers, (30..30 + numbers.len() as u32).collect::<Vec<_>>());
     assert_sound(&control);
+}
+
+/// A worker dies while it makes blocks for results.
+fn giving_blocks(step: Step, nth: u32) {
+    let control = Control::create(1).unwrap();
+    let results = control.results(0);
+    let told = Allocator::new(results.clone()).give(&frame(9)).unwrap();
+    let held = results.take(told, Holder::Parent).unwrap();
+    die_at(step, nth, || {
+        let mut worker = Allocator::new(results.clone());
+        (0..nth).for_each(|_| drop(worker.give(&frame(1)).unwrap()));
+    });
+    results.reclaim();
+    let mut replacement = Allocator::new(results.clone());
+    assert!((1..=8192).contains(&replacement.in_use()), "what nobody was told of is free: {}", replacement.in_use());
+    let new = replacement.give(&frame(2)).unwrap();
+    assert_eq!((number(&held), number(&results.take(new, Holder::Parent).unwrap())), (9, 2));
+    drop(held);
+    assert_eq!(replacement.in_use(), 0);
+}
+
+/// A worker dies with blocks of the parent's in its hands.
+fn holding_blocks(nth: u32) {
+    let control = Control::create(1).unwrap();
+    let arguments = control.arguments();
+    let mut parent = Allocator::new(arguments.clone());
+    let blocks: Vec<_> = (0..5).map(|number| parent.give(&frame(number)).unwrap()).collect();
+    die_at(Step::BlockHeld, nth, || {
+        blocks.iter().for_each(|block| std::mem::forget(arguments.take(*block, Holder::Worker(0)).unwrap()));
+    });
+    assert!(!parent.free(blocks[0]) && arguments.take(blocks[0], Holder::Worker(0)).is_err(), "it is the dead one's");
+    arguments.bereave(0);
+    for (expected, block) in blocks.iter().enumerate() {
+        assert_eq!(number(&arguments.take(*block, Holder::Worker(0)).unwrap()), expected as u32, "it goes to the next");
+        assert!(parent.free(*block));
+    }
+    assert_eq!(parent.in_use(), 0);
 }
 
 fn taking_to_be_done(nth: u32) {

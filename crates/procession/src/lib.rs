@@ -57,6 +57,8 @@
 //! a [`Client`], who may be a Python program's. [`wait`] waits for the first of several. Files and sockets travel as
 //! [`Handle`]s.
 //!
+//! Large [`Bytes`] and [`Slice`]s in the arguments and results of a pool's tasks cross in shared memory, and are copied once.
+//!
 //! # When something dies
 //!
 //! A worker that is killed, aborts, exits or segfaults fails the task it ran ([`Error::is_worker_lost`]), and nothing
@@ -88,6 +90,7 @@ mod shared;
 mod shared_array;
 mod shared_memory;
 mod shared_value;
+mod slice;
 pub mod sync;
 mod task;
 
@@ -106,6 +109,7 @@ pub use shared::{Shared, share};
 pub use shared_array::SharedArray;
 pub use shared_memory::SharedMemory;
 pub use shared_value::{Integer, SharedValue};
+pub use slice::{Bytes, Slice};
 
 /// Makes this program able to start processes of itself: call it first in `main`.
 ///

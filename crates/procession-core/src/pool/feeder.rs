@@ -34,6 +34,15 @@ impl Pool {
 }
 
 impl Feeder {
+    /// As [`Pool::items`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::items`].
+    pub fn items<E>(&self, capacity: usize, encode: impl FnOnce(&mut Items) -> Result<(), E>) -> Result<Items, E> {
+        Items::encoded(&self.shared, capacity, encode)
+    }
+
     /// As [`Pool::submit`].
     ///
     /// # Errors

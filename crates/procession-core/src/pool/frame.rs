@@ -2,7 +2,10 @@
 //! by the worker that claims it, and by the worker handler when that worker dies.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use super::Shared;
+use super::blocks::{self, Lent};
 use crate::handle;
 use crate::wire::Reader;
 
@@ -50,23 +53,26 @@ pub struct Items {
     count: u32,
     /// Of the handles in the arguments.
     handles: Vec<OwnedFd>,
+    /// Their large buffers.
+    lent: Vec<Lent>,
 }
 
 impl Items {
     /// Room for about so many small items.
     pub fn with_capacity(items: usize) -> Items {
-        Items { bytes: Vec::with_capacity(items.min(1 << 20) * 16), count: 0, handles: Vec::new() }
+        Items { bytes: Vec::with_capacity(items.min(1 << 20) * 16), ..Items::default() }
     }
 
-    /// So many as `encode` pushes, whose arguments may hold handles.
-    ///
-    /// # Errors
-    ///
-    /// The error of `encode`.
-    pub fn with_handles<E>(items: usize, encode: impl FnOnce(&mut Items) -> Result<(), E>) -> Result<Items, E> {
-        let mut all = Items::with_capacity(items);
-        let (encoded, handles) = handle::sending(u32::MAX as usize, || encode(&mut all));
-        encoded.map(|()| Items { handles, ..all })
+    /// So many as `encode` pushes, whose arguments may hold handles and large buffers.
+    pub(super) fn encoded<E>(
+        pool: &Arc<Shared>,
+        capacity: usize,
+        encode: impl FnOnce(&mut Items) -> Result<(), E>,
+    ) -> Result<Items, E> {
+        let mut all = Items::with_capacity(capacity);
+        let ((encoded, handles), lent) =
+            blocks::submitting(pool, || handle::sending(u32::MAX as usize, || encode(&mut all)));
+        encoded.map(|()| Items { handles, lent, ..all })
     }
 
     /// Appends what `encode` writes as one item. An error leaves the items as they were.
@@ -108,6 +114,10 @@ impl Items {
 
     pub(super) fn take_handles(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.handles)
+    }
+
+    pub(super) fn take_lent(&mut self) -> Vec<Lent> {
+        std::mem::take(&mut self.lent)
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

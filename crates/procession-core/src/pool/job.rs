@@ -12,6 +12,9 @@ use std::time::Duration;
 use super::callback::Callback;
 use super::trace::JobSpan;
 use crate::outcome::tag;
+use procession_shm::Held;
+
+use super::blocks::Blocks;
 use crate::wire::Reader;
 use crate::{Error, Result};
 
@@ -33,6 +36,8 @@ pub(super) struct Job {
     pub(super) uncalled: AtomicUsize,
     /// What the first callback that panicked made of the job.
     spoiled: OnceLock<Arc<Error>>,
+    /// Large buffers of its results.
+    blocks: Blocks,
     pub(super) span: JobSpan,
 }
 
@@ -154,6 +159,7 @@ impl Job {
             callbacks: Mutex::default(),
             uncalled: AtomicUsize::new(0),
             spoiled: OnceLock::new(),
+            blocks: Mutex::default(),
             span: JobSpan::new(id, next as usize),
         }
     }
@@ -296,6 +302,11 @@ impl Job {
             }
         }
         Some(Ok(()))
+    }
+
+    /// Large buffers of its results.
+    pub(super) fn blocks(&self) -> MutexGuard<'_, HashMap<(u32, u64), Arc<Held>>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

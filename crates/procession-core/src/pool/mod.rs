@@ -26,6 +26,7 @@
 //! | | `feeder.rs`: who submits bit by bit | the thread that submits |
 //! | | `stats.rs`: what it is doing | the thread that asks |
 //! | | `memory.rs`, `oom.rs`: memory of workers, and deaths for want of it | worker and parent |
+//! | | `blocks.rs`: large buffers | whoever encodes or decodes them |
 //! | | `desk.rs`: handles in arguments | a thread of its own, once there are any |
 //! | worker | `worker.rs` | the worker process |
 //!
@@ -35,6 +36,7 @@
 //! Lock order: `workers`, then `readers`, then `jobs`; under the ring's lock, and under those of `events`, `abandoned` and
 //! `notes`, nothing is locked.
 
+pub mod blocks;
 mod callback;
 mod desk;
 mod feeder;
@@ -63,6 +65,7 @@ use procession_sys::per_process::fork_generation;
 
 use crate::start::Start;
 use crate::{Error, Result};
+use blocks::Arguments;
 pub use callback::Callback;
 use desk::Desk;
 pub use feeder::Feeder;
@@ -99,6 +102,7 @@ struct Shared {
     starter: &'static dyn Start,
     service: Arc<Service>,
     desk: Desk,
+    arguments: Mutex<Arguments>,
     generation: u64,
     state: AtomicU8,
     jobs: Mutex<Jobs>,
@@ -160,12 +164,14 @@ impl Pool {
         }
         let control = Control::with_room(workers, (workers * ROOM).max(LEAST_ROOM));
         let control = control.map_err(Error::os("cannot make the pool's shared memory"))?;
+        let arguments = Arguments::new(&control);
         let room = control.room();
         let shared = Arc::new(Shared {
             control: Arc::new(control),
             starter,
             service: Arc::new(service),
             desk: Desk::new().map_err(Error::os("cannot make the link by which workers ask for handles"))?,
+            arguments: Mutex::new(arguments),
             generation: fork_generation(),
             state: AtomicU8::new(OPEN),
             jobs: Mutex::default(),
@@ -235,6 +241,15 @@ impl Pool {
             Ok(()) => self.shared.worker_pids(),
             Err(_) => Vec::new(),
         }
+    }
+
+    /// So many arguments as `encode` pushes, which may hold handles and large buffers.
+    ///
+    /// # Errors
+    ///
+    /// The error of `encode`.
+    pub fn items<E>(&self, capacity: usize, encode: impl FnOnce(&mut Items) -> Result<(), E>) -> Result<Items, E> {
+        Items::encoded(&self.shared, capacity, encode)
     }
 
     /// Submits a job: `entry` over each item.
@@ -413,7 +428,7 @@ impl Handle {
     ///
     /// What ended the job early; `None` while it is not finished.
     pub fn visit(&self, visitor: impl FnMut(usize, u32, &[u8])) -> Option<Result<(), Arc<Error>>> {
-        self.job.visit(visitor)
+        blocks::reading(&self.job, || self.job.visit(visitor))
     }
 }
 

@@ -18,6 +18,7 @@ use super::stats::Tally;
 use super::{Shared, worker};
 use crate::Error;
 use crate::outcome::tag;
+use crate::wire;
 
 /// How soon a thread that waits tries again to start a worker.
 const RETRY: Duration = Duration::from_millis(10);
@@ -127,7 +128,7 @@ impl Shared {
         let Reader { stream: pending, current, tally } = reader;
         let mut understood = true;
         let drained = pending.drain(stream, |tag, payload| {
-            understood = understood && self.receive(current, tally, tag, payload).is_some();
+            understood = understood && self.receive(slot, current, tally, tag, payload).is_some();
         });
         if let Some(current) = current {
             self.enter_run(current, tally);
@@ -136,7 +137,14 @@ impl Shared {
     }
 
     /// Enters one record; `None` if it makes no sense.
-    fn receive(&self, current: &mut Option<Current>, tally: &mut Tally, tag: u32, mut payload: &[u8]) -> Option<()> {
+    fn receive(
+        &self,
+        slot: usize,
+        current: &mut Option<Current>,
+        tally: &mut Tally,
+        tag: u32,
+        mut payload: &[u8],
+    ) -> Option<()> {
         if tag & worker::FIRST != 0 {
             let (identity, rest) = Identity::parse(payload)?;
             payload = rest;
@@ -151,7 +159,13 @@ impl Shared {
             *current = Some(Current { job, chunk: identity.chunk, next: identity.index, run });
         }
         let current = current.as_mut()?;
-        let tag = tag & !worker::FIRST;
+        if tag & worker::BLOCKS != 0 {
+            let mut reader = wire::Reader(payload);
+            let blocks: Vec<u64> = (0..reader.u32()?).map(|_| reader.u64()).collect::<Option<_>>()?;
+            self.hold(current.job.as_ref(), slot, blocks.into_iter());
+            payload = reader.0;
+        }
+        let tag = tag & !(worker::FIRST | worker::BLOCKS);
         if current.job.is_some() && tag == tag::VALUE {
             current.run.add(current.next, payload);
             current.next += 1;
@@ -195,6 +209,7 @@ impl Shared {
     /// Takes a finished job off the table and tells who waits.
     pub(super) fn retire(&self, job: &Arc<Job>) {
         self.desk.forget(job.id);
+        self.release_lent(job.id);
         {
             let mut jobs = self.jobs();
             jobs.remove(job.id);
@@ -257,6 +272,7 @@ impl Shared {
         };
         for job in &jobs {
             self.desk.forget(job.id);
+            self.release_lent(job.id);
             job.fail(error);
             self.notes.finished(job);
             self.release_callbacks(job);

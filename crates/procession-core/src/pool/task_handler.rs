@@ -40,13 +40,14 @@ impl Shared {
         if items.is_empty() {
             return Ok(Arc::new(Job::finished()));
         }
-        let handles = items.take_handles();
+        let (handles, lent) = (items.take_handles(), items.take_lent());
         let job = {
             let mut jobs = self.jobs();
             let job = jobs.add(sizes, terms);
             self.outstanding.store(jobs.live(), Ordering::SeqCst);
             job
         };
+        self.keep_lent(job.id, lent);
         let kept = self.desk.keep(self, job.id, handles).map_err(Error::os("cannot start the thread of a pool's desk"));
         if let Err(error) = kept.and_then(|()| self.push_chunks(&job, entry, &items, sizes)) {
             // Chunks that are already in the ring find no job and are dropped.

@@ -16,6 +16,7 @@ use procession_sys::exit;
 use procession_sys::image::{BuildId, Entry, EntryFn, SameImage};
 use procession_sys::link::Link;
 
+use super::blocks::{self, Serving};
 use super::desk::Asker;
 use super::frame::{Header, Identity, next_item};
 use super::memory::Diet;
@@ -25,6 +26,8 @@ use crate::outcome::{self, tag};
 
 /// Set in the tag of the first result of a chunk: the payload begins with job, chunk and index.
 pub(super) const FIRST: u32 = 1 << 31;
+/// Set in the tag of a result with large buffers: the rest of the payload begins with their number and their blocks.
+pub(super) const BLOCKS: u32 = 1 << 30;
 
 // What a worker that cannot serve exits with.
 const CANNOT_SERVE: i32 = 70;
@@ -59,8 +62,9 @@ pub(crate) fn run(control: &Control, slot: u32, service: &Service, desk: Arc<Lin
         return code;
     }
     let asker = Rc::new(Asker::new(desk));
-    let serve = |worker: Worker<'_>| handle::asking(asker.clone(), || worker.serve());
-    match Worker::new(control, slot, service, &asker).map(serve) {
+    let buffers = Rc::new(Serving::new(control, slot));
+    let serve = |worker: Worker<'_>| handle::asking(asker.clone(), || blocks::serving(&buffers, || worker.serve()));
+    match Worker::new(control, slot, service, &asker, &buffers).map(serve) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             eprintln!("procession: worker {slot} cannot use the pool's shared memory: {error}");
@@ -114,10 +118,19 @@ struct Worker<'a> {
     known: Option<(u64, EntryFn)>,
     output: Vec<u8>,
     asker: &'a Asker,
+    buffers: &'a Serving,
+    /// Of the blocks of a result, on their way into the stream.
+    named: Vec<u8>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(control: &'a Control, index: u32, service: &Service, asker: &'a Asker) -> Result<Worker<'a>, &'static str> {
+    fn new(
+        control: &'a Control,
+        index: u32,
+        service: &Service,
+        asker: &'a Asker,
+        buffers: &'a Serving,
+    ) -> Result<Worker<'a>, &'static str> {
         if index as usize >= control.slots() {
             return Err("the pool has no such slot");
         }
@@ -134,6 +147,8 @@ impl<'a> Worker<'a> {
             known: None,
             output: Vec::new(),
             asker,
+            buffers,
+            named: Vec::new(),
         })
     }
 
@@ -162,7 +177,10 @@ impl<'a> Worker<'a> {
         const LOOK_UP: Duration = Duration::from_secs(5);
         let (control, slot) = (self.control, self.slot);
         let news = || !control.tasks().is_empty() || control.is_closed() || slot.is_dismissed();
-        control.task_gate().wait_until(Some(Instant::now() + LOOK_UP), &self.spin, news);
+        if !control.task_gate().wait_until(Some(Instant::now() + LOOK_UP), &self.spin, news) {
+            // Refused the memory stays in use, as before.
+            let _ = self.buffers.trim();
+        }
     }
 
     fn claim(&mut self) -> std::io::Result<bool> {
@@ -224,14 +242,15 @@ impl<'a> Worker<'a> {
                 }
             };
             let tag = self.bounded(tag);
+            let tag = self.name_blocks(tag);
             if !self.slot.running().finish() {
                 exit::exit_now(CANNOT_SERVE);
             }
             if index == header.first {
                 let id = Identity { job: header.job, chunk: header.chunk, index }.encode();
-                stream.write(tag | FIRST, &[&id, &self.output], gate);
+                stream.write(tag | FIRST, &[&id, &self.named, &self.output], gate);
             } else {
-                stream.write(tag, &[&self.output], gate);
+                stream.write(tag, &[&self.named, &self.output], gate);
             }
             if self.diet.as_mut().is_some_and(Diet::is_over) {
                 self.left = Some(0);
@@ -263,6 +282,18 @@ impl<'a> Worker<'a> {
         let text = format!("it takes {} bytes, and a result may take {MOST}", self.output.len());
         self.output = text.into_bytes();
         tag::UNENCODABLE
+    }
+
+    /// Has the record say which blocks the result has.
+    fn name_blocks(&mut self, tag: u32) -> u32 {
+        self.named.clear();
+        let given = self.buffers.take_given(tag == tag::VALUE);
+        if given.is_empty() {
+            return tag;
+        }
+        self.named.extend_from_slice(&(given.len() as u32).to_le_bytes());
+        given.iter().for_each(|block| self.named.extend_from_slice(&block.to_le_bytes()));
+        tag | BLOCKS
     }
 
     fn function(&mut self, entry: u64) -> Option<EntryFn> {

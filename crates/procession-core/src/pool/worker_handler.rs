@@ -134,6 +134,9 @@ impl Shared {
     fn await_news(&self, busy_until: Instant) {
         let now = Instant::now();
         let pause = self.workers_pause(now);
+        if now >= busy_until && pause.is_none() {
+            self.trim_blocks();
+        }
         let mut events = self.events();
         if events.deaths.is_empty() && !mem::take(&mut events.poked) {
             if now >= busy_until && pause.is_none() {
@@ -230,6 +233,7 @@ impl Shared {
             let _ = self.drain_slot(slot, &mut readers[slot]);
             readers[slot].renew();
         }
+        self.bury_blocks(slot);
         if let Some(frame) = begun
             && let Some((header, items)) = Header::parse(&frame)
             && let Some(job) = self.job(header.job)

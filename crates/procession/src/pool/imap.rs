@@ -55,10 +55,12 @@ struct Source<R> {
     error: Option<Error>,
 }
 
+type Next = dyn FnMut(&Feeder) -> Result<Option<Items>> + Send;
+
 /// Where items come from.
 struct Tap {
     /// The next chunk, encoded; `None` at the end.
-    next: Box<dyn FnMut() -> Result<Option<Items>> + Send>,
+    next: Box<Next>,
     feeder: Feeder,
     entry: Entry,
     terms: Terms,
@@ -85,11 +87,10 @@ impl<R: DeserializeOwned + Serialize + 'static> Imap<R> {
         let entry = task::pool_entry(function);
         let chunk = call.terms.chunk.unwrap_or(1);
         let terms = Terms { chunk: Some(chunk), ..call.terms };
-        let next = move || {
+        let next = move |feeder: &Feeder| {
             let mut items = items.by_ref().take(chunk);
-            let encoded = Items::with_handles(chunk.min(1024), |encoded| {
-                items.try_for_each(|item| push::<F, A>(encoded, &item))
-            })?;
+            let encoded =
+                feeder.items(chunk.min(1024), |encoded| items.try_for_each(|item| push::<F, A>(encoded, &item)))?;
             Ok((!encoded.is_empty()).then_some(encoded))
         };
         let tap = match (chunk, call.pool.engine.feeder()) {
@@ -158,7 +159,7 @@ impl<R: DeserializeOwned> Source<R> {
         // Taken out, so that it is gone where it panics.
         let Some(mut tap) = self.tap.take() else { return };
         while ahead + self.submitted.len() < tap.most_ahead || tap.feeder.is_closed() {
-            let submitted = match (tap.next)() {
+            let submitted = match (tap.next)(&tap.feeder) {
                 Ok(None) => return,
                 Ok(Some(items)) => tap.feeder.submit(tap.entry, items, tap.terms).map_err(Error::from),
                 Err(error) => Err(error),

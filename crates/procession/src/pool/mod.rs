@@ -364,7 +364,7 @@ impl Pool {
         A: Serialize + DeserializeOwned,
         R: Serialize + DeserializeOwned,
     {
-        let items = Items::with_handles(1, |items| push::<F, A>(items, &argument))?;
+        let items = self.engine.items(1, |items| push::<F, A>(items, &argument))?;
         let handle = self.engine.submit(task::pool_entry(function), items, terms)?;
         Ok(AsyncResult::one(handle, type_name::<F>()))
     }
@@ -381,7 +381,7 @@ impl Pool {
         R: DeserializeOwned,
     {
         let mut arguments = arguments.into_iter();
-        let items = Items::with_handles(arguments.size_hint().0, |items| {
+        let items = self.engine.items(arguments.size_hint().0, |items| {
             arguments.try_for_each(|argument| push::<F, A>(items, &argument))
         })?;
         let handle = self.engine.submit(entry, items, terms)?;
