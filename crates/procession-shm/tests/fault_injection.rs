@@ -155,7 +155,7 @@ fn giving_blocks(step: Step, nth: u32) {
     let new = replacement.give(&frame(2)).unwrap();
     assert_eq!((number(&held), number(&results.take(new, Holder::Parent).unwrap())), (9, 2));
     drop(held);
-    assert_eq!(replacement.in_use(), 0);
+    assert_eq!(replacement.in_use(), 4096, "pinned: this process has forked while it held it");
 }
 
 /// A worker dies with blocks of the parent's in its hands.
