@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use procession::{AsyncResult, Context, Error};
+use procession::{AsyncResult, Bytes, Context, Error};
 
 use crate::Tally;
 use crate::weather::Weather;
@@ -16,6 +16,10 @@ fn square(x: u64) -> u64 {
         std::thread::sleep(Duration::from_micros(300));
     }
     x * x
+}
+
+fn echo(bytes: Bytes) -> Bytes {
+    Bytes::from(bytes.to_vec())
 }
 
 pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Tally {
@@ -53,6 +57,27 @@ pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Ta
                     Ok(y) => assert_eq!(y, (x * x) as u64),
                     Err(error) => judge_error(&mut tally, &error),
                 });
+            }
+            (5, Some(victim)) if weather.once_in(4) => {
+                let tags: Vec<u8> = (0..8).map(|_| weather.choose(256) as u8).collect();
+                let buffer = |tag: &u8| Bytes::from(vec![*tag; 100_000]);
+                let echoes = tags.iter().map(|tag| pool.apply_async(echo, buffer(tag)).expect("the pool is open"));
+                let echoes: Vec<_> = echoes.collect();
+                weather.pass();
+                weather.kill(victim);
+                weather.clear();
+                for (tag, echo) in tags.iter().zip(echoes) {
+                    match echo.get_timeout(PATIENCE) {
+                        Ok(bytes) => {
+                            assert!(
+                                bytes.len() == 100_000 && bytes.iter().all(|byte| byte == tag),
+                                "a buffer is whole"
+                            );
+                            *tally.entry("buffers").or_default() += 1;
+                        }
+                        Err(error) => judge_error(&mut tally, &error),
+                    }
+                }
             }
             _ => {}
         }
