@@ -187,6 +187,8 @@ pub struct Allocator {
     free: BTreeMap<usize, usize>,
     /// Of the entries, those that are in use, with their ranges.
     used: BTreeMap<usize, (usize, usize)>,
+    /// The others; the lowest are last, and used first.
+    vacant: Vec<usize>,
     /// How far blocks have been.
     touched: usize,
 }
@@ -194,8 +196,8 @@ pub struct Allocator {
 impl Allocator {
     /// For the owner of this area, which may have had another before.
     pub fn new(area: Area) -> Allocator {
-        let mut allocator =
-            Allocator { free: BTreeMap::from([(0, area.bytes.len())]), used: BTreeMap::new(), touched: 0, area };
+        let free = BTreeMap::from([(0, area.bytes.len())]);
+        let mut allocator = Allocator { free, used: BTreeMap::new(), vacant: Vec::new(), touched: 0, area };
         for (index, entry) in allocator.area.clone().entries().iter().enumerate() {
             if entry.word.load(Ordering::Acquire) & HOLDER != FREE {
                 let from = entry.offset.load(Ordering::Relaxed) as usize;
@@ -205,16 +207,18 @@ impl Allocator {
                 }
             }
         }
+        allocator.vacant = (0..ENTRIES).rev().filter(|index| !allocator.used.contains_key(index)).collect();
         allocator
     }
 
     /// Copies the bytes into a new block; `None` if there is no room.
     pub fn give(&mut self, bytes: &[u8]) -> Option<BlockId> {
         self.collect();
-        let index = (0..ENTRIES).find(|index| !self.used.contains_key(index))?;
+        let index = *self.vacant.last()?;
         let len = span(bytes.len());
         let (from, _) = self.free.iter().map(|(from, to)| (*from, *to)).find(|(from, to)| to - from >= len)?;
         self.cut(from, from + len);
+        self.vacant.pop();
         self.used.insert(index, (from, from + len));
         self.touched = self.touched.max(from + len);
         let entry = &self.area.entries[index];
@@ -281,6 +285,7 @@ impl Allocator {
             .collect();
         for (index, (mut from, mut to)) in freed {
             self.used.remove(&index);
+            self.vacant.push(index);
             if let Some((before, end)) = self.free.range(..from).next_back().map(|(a, b)| (*a, *b))
                 && end == from
             {

@@ -15,7 +15,7 @@ pub type Bytes = Slice<u8>;
 
 /// Plain data, read-only and cheap to clone, that crosses to a pool's worker and back in shared memory.
 ///
-/// In the argument or result of a pool's task 64 KiB and more are copied once, by who sends them, into memory that the pool
+/// In the argument or result of a pool's task 16 KiB and more are copied once, by who sends them, into memory that the pool
 /// has used before. Who receives them reads them there, in place, and lets go of the memory with the last clone. What is
 /// shorter, and what travels elsewhere (to a [`Process`](crate::Process), through a [`Queue`](crate::Queue)), is copied like
 /// a vector, at the speed of a copy and not element by element.

@@ -16,7 +16,7 @@ fn main() {
     trials.extend(for_each_context("every_size_goes_and_comes_back", |context| {
         let pool = context.pool(2).unwrap();
         let inverted = |bytes: Bytes| Bytes::from(bytes.iter().map(|byte| !byte).collect::<Vec<_>>());
-        for size in [0, 1, 1000, 65_535, 65_536, 65_537, MIB, 5 * MIB + 3] {
+        for size in [0, 1, 1000, 16_383, 16_384, 16_385, 65_537, MIB, 5 * MIB + 3] {
             let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
             let back = pool.apply(inverted, bytes.clone().into()).unwrap();
             assert!(back.iter().zip(&bytes).all(|(back, byte)| *back == !byte) && back.len() == size, "{size} bytes");
