@@ -1,0 +1,279 @@
+"""Contexts: the whole API of the package, bound to one start method. Used in any process, from any thread.
+
+They are contexts of the standard library too (subclasses of its own), so that whatever takes a context of
+``multiprocessing`` takes these. What a thread is pickling for a child is announced where the standard library announces it,
+so that its locks, queues and connections travel to our children, and ours to its.
+"""
+
+from . import process, reduction
+from ._standard import standard
+
+_standard = standard('context')
+
+ProcessError = _standard.ProcessError
+BufferTooShort = _standard.BufferTooShort
+TimeoutError = _standard.TimeoutError
+AuthenticationError = _standard.AuthenticationError
+assert_spawning = _standard.assert_spawning
+get_spawning_popen = _standard.get_spawning_popen
+set_spawning_popen = _standard.set_spawning_popen
+
+__all__ = ()
+
+
+class BaseContext(_standard.BaseContext):
+    """What every context offers."""
+
+    def Manager(self):
+        """Returns a started manager, whose process is of this context."""
+        from .managers import SyncManager
+
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
+
+    def Pipe(self, duplex=True):
+        """Returns two connections, the ends of a pipe; of one that is not duplex the first receives and the second sends."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
+
+    def Lock(self):
+        """Returns a lock, which any process or thread may release."""
+        from .synchronize import Lock
+
+        return Lock(ctx=self.get_context())
+
+    def RLock(self):
+        """Returns a lock that its owner may acquire again."""
+        from .synchronize import RLock
+
+        return RLock(ctx=self.get_context())
+
+    def Condition(self, lock=None):
+        """Returns a condition on `lock`, or on an `RLock` of its own."""
+        from .synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value=1):
+        """Returns a semaphore of `value` permits."""
+        from .synchronize import Semaphore
+
+        return Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value=1):
+        """Returns a semaphore that never has more than its first `value` permits."""
+        from .synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context())
+
+    def Event(self):
+        """Returns an event, which is not set."""
+        from .synchronize import Event
+
+        return Event(ctx=self.get_context())
+
+    def Barrier(self, parties, action=None, timeout=None):
+        """Returns a barrier for so many parties; one of them calls `action` each time it opens."""
+        from .synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
+
+    def Queue(self, maxsize=0):
+        """Returns a queue of at most `maxsize` items; 0: as many as memory holds."""
+        from .queues import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize=0):
+        """Returns a queue with `task_done` and `join`."""
+        from .queues import JoinableQueue
+
+        return JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self):
+        """Returns a queue with little more than `put` and `get`."""
+        from .queues import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, **terms):
+        """Returns a pool of worker processes."""
+        from .pool import Pool
+
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context(), **terms)
+
+    def RawValue(self, typecode_or_type, *args):
+        """Returns a ctypes object in shared memory, without a lock."""
+        from .sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type, size_or_initializer):
+        """Returns a ctypes array in shared memory, without a lock."""
+        from .sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type, *args, lock=True):
+        """Returns a ctypes object in shared memory, with a lock."""
+        from .sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(self, typecode_or_type, size_or_initializer, *, lock=True):
+        """Returns a ctypes array in shared memory, with a lock."""
+        from .sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def freeze_support(self):
+        """Does nothing: it is for frozen programs on Windows."""
+
+    def get_logger(self):
+        """Returns the package's logger."""
+        from .util import get_logger
+
+        return get_logger()
+
+    def log_to_stderr(self, level=None):
+        """Turns logging on, to stderr."""
+        from .util import log_to_stderr
+
+        return log_to_stderr(level)
+
+    def allow_connection_pickling(self):
+        """Has connections and sockets travel to children, which they do anyway."""
+        from . import connection  # noqa: F401
+
+    def set_executable(self, executable):
+        """Sets the Python that `spawn` and the fork server execute, in place of `sys.executable`."""
+        from .spawn import set_executable
+
+        set_executable(executable)
+
+    def set_forkserver_preload(self, module_names):
+        """Sets the modules that the fork server imports before it makes its first child."""
+        from .forkserver import set_forkserver_preload
+
+        set_forkserver_preload(module_names)
+
+    def get_context(self, method=None):
+        """Returns this context, or that of the start method `method`."""
+        if method is None:
+            return self
+        try:
+            context = _concrete_contexts[method]
+        except KeyError:
+            raise ValueError(f'cannot find context for {method!r}') from None
+        context._check_available()
+        return context
+
+    @property
+    def reducer(self):
+        """The module that says how objects are pickled for children."""
+        return globals().get('reduction')
+
+    @reducer.setter
+    def reducer(self, reduction):
+        globals()['reduction'] = reduction
+
+
+class Process(process.BaseProcess):
+    """A process by the default start method."""
+
+    _start_method = None
+
+    @staticmethod
+    def _Popen(process_obj):
+        return _default_context.get_context().Process._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        return _default_context.get_context().Process._after_fork()
+
+
+class DefaultContext(BaseContext, _standard.DefaultContext):
+    """The context behind the functions of the package: its start method can be set once."""
+
+    Process = Process
+
+    def get_context(self, method=None):
+        """Returns the context of the start method `method`, or the one that is set."""
+        if method is not None:
+            return BaseContext.get_context(self, method)
+        if self._actual_context is None:
+            self._actual_context = self._default_context
+        return self._actual_context
+
+
+class ForkProcess(process.BaseProcess):
+    """A copy of its parent."""
+
+    _start_method = 'fork'
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_fork import Popen
+
+        return Popen(process_obj)
+
+
+class SpawnProcess(process.BaseProcess):
+    """A fresh interpreter."""
+
+    _start_method = 'spawn'
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_spawn_posix import Popen
+
+        return Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        pass
+
+
+class ForkServerProcess(process.BaseProcess):
+    """A copy of a small clean server."""
+
+    _start_method = 'forkserver'
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_forkserver import Popen
+
+        return Popen(process_obj)
+
+
+class ForkContext(BaseContext, _standard.ForkContext):
+    """Starts processes by `fork`."""
+
+    _name = 'fork'
+    Process = ForkProcess
+
+
+class SpawnContext(BaseContext, _standard.SpawnContext):
+    """Starts processes by `spawn`."""
+
+    _name = 'spawn'
+    Process = SpawnProcess
+
+
+class ForkServerContext(BaseContext, _standard.ForkServerContext):
+    """Starts processes by the fork server."""
+
+    _name = 'forkserver'
+    Process = ForkServerProcess
+
+
+_concrete_contexts = {context._name: context for context in (ForkContext(), SpawnContext(), ForkServerContext())}
+# The running interpreter's default.
+_default_context = DefaultContext(_concrete_contexts[_standard._default_context._default_context._name])
+
+
+def _force_start_method(method):
+    _default_context._actual_context = _concrete_contexts[method]
+    _standard._force_start_method(method)

@@ -1,0 +1,5 @@
+"""See `multiprocessing.managers`, which serves here on procession's contexts."""
+
+from procession._standard import adopt
+
+adopt(__name__)

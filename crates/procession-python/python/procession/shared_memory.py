@@ -1,0 +1,5 @@
+"""See `multiprocessing.shared_memory`, which serves here on procession's contexts."""
+
+from procession._standard import adopt
+
+adopt(__name__)
