@@ -41,6 +41,7 @@ mod wire;
 pub use error::{Error, Result};
 #[cfg(feature = "fault-injection")]
 pub use procession_shm::fault;
+pub use procession_shm::interrupt;
 pub use procession_shm::{Atomic, Elements, Held, RawMemory};
 pub use procession_sys::fork::ThreadsAtFork;
 pub use procession_sys::image::{Entry, EntryFn, Stateless};

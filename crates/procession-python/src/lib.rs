@@ -3,6 +3,8 @@
 //!
 //! It offers what the engine can say without a codec; processes and pools for Python come with the package.
 
+mod wait;
+
 use procession_core::start::Method;
 use pyo3::prelude::*;
 

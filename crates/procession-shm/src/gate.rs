@@ -25,6 +25,7 @@
 use std::time::{Duration, Instant};
 
 use crate::fault::{Step, point};
+use crate::interrupt;
 use crate::primitive::{AtomicU32, Ordering, fence, futex_wait, futex_wake};
 use crate::spin::Spin;
 
@@ -52,7 +53,7 @@ impl Gate {
         Gate { word: AtomicU32::new(0) }
     }
 
-    /// Waits until `condition` holds; `false` when the deadline came first. The condition must read what wakers
+    /// Waits until `condition` holds; `false` when the deadline came first, or a signal has [ended](interrupt) the wait. The condition must read what wakers
     /// publish, with at least acquire ordering for what is read after it.
     pub fn wait_until(&self, deadline: Option<Instant>, spin: &Spin, mut condition: impl FnMut() -> bool) -> bool {
         if spin.until(&mut condition) {
@@ -81,6 +82,9 @@ impl Gate {
             point(Step::GateWoken);
             if condition() {
                 return true;
+            }
+            if interrupt::ask() {
+                return false;
             }
         }
     }

@@ -19,6 +19,7 @@
 //! | [`Stream`] | records from one worker to the parent, without a lock |
 //! | [`sync`] | locks, semaphores, conditions, events, barriers: 64 bytes and more in an arena of many |
 //! | [`Gate`] | sleep and wake between processes |
+//! | [`interrupt`] | waits that a signal may end |
 //! | [`Spin`] | what a waiter does before it sleeps |
 
 #![deny(unsafe_code)]
@@ -33,6 +34,7 @@ mod elements;
 pub mod fault;
 mod gate;
 mod hands;
+pub mod interrupt;
 #[cfg(not(loom))]
 mod lease;
 #[cfg(not(loom))]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::fault::{Step, point};
 use crate::gate::Gate;
+use crate::interrupt;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::{Ring, RingFull, RingWords};
 use crate::segment::{Placed, Segment, Words};
@@ -124,7 +125,7 @@ impl Queue {
                 self.header.frames.wake(1);
                 return Ok(());
             }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if is_over(deadline) {
                 return Err(NotPut::Full);
             }
             let news = || self.has_room() || self.is_closed();
@@ -148,7 +149,7 @@ impl Queue {
                 }
                 return Ok(true);
             }
-            if is_closed || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if is_closed || is_over(deadline) {
                 return Ok(false);
             }
             let news = || !self.ring.is_empty() || self.is_closed();
@@ -193,7 +194,7 @@ impl Queue {
                 let _head = self.ring.lock_head(0)?;
                 self.takers.bury();
             }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if is_over(deadline) {
                 return Ok(self.is_finished());
             }
         }
@@ -293,4 +294,9 @@ const fn takers_at() -> usize {
 
 const fn frames_at() -> usize {
     (takers_at() + size_of::<TakersWords>()).next_multiple_of(4096)
+}
+
+/// Whether a wait is to end: its time is out, or a signal has ended it.
+fn is_over(deadline: Option<Instant>) -> bool {
+    interrupt::is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now())
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use procession_shm::{Spin, StreamReader};
+use procession_shm::{Spin, StreamReader, interrupt};
 
 use super::frame::Identity;
 use super::job::{Awaits, Delivery, Job, Jobs, Run};
@@ -20,7 +20,7 @@ use crate::Error;
 use crate::outcome::tag;
 use crate::wire;
 
-/// How soon a thread that waits tries again to start a worker.
+/// How soon a thread that waits tries again to start a worker, or asks after signals.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// The parent's end of one worker's result stream.
@@ -63,7 +63,7 @@ pub(super) struct Turn {
 pub(super) struct Senseless;
 
 impl Shared {
-    /// Waits until `done`, handling results meanwhile; `false` when the deadline came first.
+    /// Waits until `done`, handling results meanwhile; `false` when the deadline came first, or a signal has ended the wait.
     pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
         if done() {
             return true;
@@ -73,7 +73,7 @@ impl Shared {
         }
         let mut spin = self.spin;
         while !done() {
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if interrupt::is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 // One last look, so that a deadline of now is a poll.
                 self.drain();
                 return done();
@@ -312,7 +312,10 @@ impl Shared {
             return;
         }
         turn.waiting += 1;
-        let mut turn = match deadline {
+        // A condition variable does not tell of signals.
+        let is_interruptible = interrupt::is_interruptible();
+        let until = if is_interruptible { earlier(deadline, Instant::now() + RETRY) } else { deadline };
+        let mut turn = match until {
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 self.turned.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0
@@ -320,6 +323,10 @@ impl Shared {
             None => self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner),
         };
         turn.waiting -= 1;
+        drop(turn);
+        if is_interruptible {
+            interrupt::ask();
+        }
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use procession_sys::mutex::{Acquired, RobustMutex};
 
+use crate::interrupt;
 use crate::primitive::{AtomicU32, Ordering, futex_wait, futex_wake};
 use crate::segment::Words;
 
@@ -95,7 +96,7 @@ impl Seat {
         let mut next_look = Instant::now() + backstop;
         while self.is_waiting() {
             let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
+            if interrupt::is_over() || deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(());
             }
             if next_look <= now {
@@ -106,6 +107,7 @@ impl Seat {
             }
             let until = deadline.map_or(next_look, |deadline| deadline.min(next_look));
             futex_wait(&self.state, WAITING, until - now);
+            interrupt::ask();
         }
         Ok(())
     }

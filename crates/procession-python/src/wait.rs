@@ -1,0 +1,54 @@
+//! Waits of the engine's as Python wants them: with the interpreter detached, and with signal handlers that run at once. Called
+//! by every method that may block, in any thread.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use procession_core::interrupt;
+use pyo3::exceptions::PyOverflowError;
+use pyo3::prelude::*;
+
+/// Runs `wait` with the interpreter detached. Signals that come meanwhile are handled; if a handler raises, the engine's waits
+/// in it end as if their deadline had come, and the exception is raised unless `wait` `is_done` all the same.
+pub(crate) fn blocking<R: Send>(
+    py: Python<'_>,
+    wait: impl FnOnce() -> R + Send,
+    is_done: impl FnOnce(&R) -> bool,
+) -> PyResult<R> {
+    let (returned, raised) = py.detach(|| {
+        let raised = Rc::new(RefCell::new(None));
+        let seen = raised.clone();
+        let ask = move || match Python::attach(|py| py.check_signals()) {
+            Ok(()) => false,
+            Err(error) => {
+                seen.replace(Some(error));
+                true
+            }
+        };
+        let returned = interrupt::interruptible(ask, wait);
+        let raised = raised.take();
+        (returned, raised)
+    });
+    match raised {
+        Some(error) if !is_done(&returned) => Err(error),
+        Some(error) => {
+            // What was waited for is there and must not be lost: the exception is said, not raised.
+            error.write_unraisable(py, None);
+            Ok(returned)
+        }
+        None => Ok(returned),
+    }
+}
+
+/// The deadline of a wait of so many seconds from now; of a negative number, now.
+///
+/// # Errors
+///
+/// `OverflowError` for a number that is none, or beyond what a clock can say.
+pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    let Some(seconds) = timeout else { return Ok(None) };
+    let too_long = || PyOverflowError::new_err(format!("a timeout of {seconds} seconds is out of range"));
+    let duration = Duration::try_from_secs_f64(seconds.max(0.0)).map_err(|_| too_long())?;
+    Instant::now().checked_add(duration).map(Some).ok_or_else(too_long)
+}

@@ -1,0 +1,81 @@
+//! Waits that a signal may end. A face whose language runs signal handlers between its own instructions (Python) must get a
+//! chance to run them while a thread sleeps here, and may then want the wait to end. It says so for the thread that waits,
+//! in a scope around the wait; elsewhere nothing is asked and waits go on.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Asked after a sleep that did not bring what was waited for, which is at once when a signal has come: `true` ends the wait.
+type Ask = Rc<dyn Fn() -> bool>;
+
+#[derive(Clone)]
+struct Scope {
+    ask: Ask,
+    is_over: bool,
+}
+
+thread_local! {
+    static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
+}
+
+/// Runs `wait`, whose sleeps `ask` whether to go on. Once it has said `true` every wait in the scope ends, as if its deadline
+/// had come.
+pub fn interruptible<R>(ask: impl Fn() -> bool + 'static, wait: impl FnOnce() -> R) -> R {
+    /// Puts the scope before back, whether `wait` returns or unwinds.
+    struct Restore(Option<Scope>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SCOPE.set(self.0.take());
+        }
+    }
+    let _restore = Restore(SCOPE.replace(Some(Scope { ask: Rc::new(ask), is_over: false })));
+    wait()
+}
+
+/// Whether this thread's waits may be ended by a signal.
+pub fn is_interruptible() -> bool {
+    SCOPE.with_borrow(Option::is_some)
+}
+
+/// After a sleep: whether the wait is to end.
+pub fn ask() -> bool {
+    let Some(Scope { ask, is_over }) = SCOPE.with_borrow(Option::clone) else { return false };
+    // The face's code runs here, outside of the borrow: it may wait itself.
+    let is_over = is_over || ask();
+    if is_over {
+        SCOPE.with_borrow_mut(|scope| scope.iter_mut().for_each(|scope| scope.is_over = true));
+    }
+    is_over
+}
+
+/// Whether this thread's wait has been ended.
+pub fn is_over() -> bool {
+    SCOPE.with_borrow(|scope| scope.as_ref().is_some_and(|scope| scope.is_over))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_asked_outside_of_a_scope() {
+        assert!(!ask() && !is_over() && !is_interruptible());
+    }
+
+    #[test]
+    fn once_over_a_scope_stays_over_and_the_one_around_it_does_not() {
+        let asked = Rc::new(Cell::new(0));
+        let count = asked.clone();
+        let second = move || count.replace(count.get() + 1) == 1;
+        interruptible(second, || {
+            assert!(!ask());
+            interruptible(|| true, || assert!(ask() && is_over()));
+            assert!(!is_over());
+            assert!(ask() && is_over() && ask());
+        });
+        assert_eq!(asked.get(), 2);
+        assert!(!is_over());
+    }
+}
