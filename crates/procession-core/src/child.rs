@@ -40,7 +40,8 @@ pub struct End {
 }
 
 impl Child {
-    pub(crate) fn new(name: String, daemon: bool, popen: Popen) -> Child {
+    /// What a start method has made.
+    pub fn new(name: String, daemon: bool, popen: Popen) -> Child {
         let Popen { pidfd, link, began } = popen;
         let (link, end) = (Mutex::new(Some(link)), OnceLock::new());
         Child { name, daemon, pidfd, generation: fork_generation(), began, link, end }

@@ -43,11 +43,14 @@ pub use error::{Error, Result};
 pub use procession_shm::fault;
 pub use procession_shm::interrupt;
 pub use procession_shm::{Atomic, Elements, Held, RawMemory};
+pub use procession_sys::descriptor;
 pub use procession_sys::fork::ThreadsAtFork;
 pub use procession_sys::image::{Entry, EntryFn, Stateless};
+pub use procession_sys::link::Link;
+pub use procession_sys::memfd;
 pub use procession_sys::named::Identity;
 pub use procession_sys::per_process::PerProcess;
-pub use procession_sys::pidfd::{self, current_pid};
+pub use procession_sys::pidfd::{self, PidFd, current_pid};
 pub use procession_sys::{ExitStatus, Signal};
 
 /// How many processes can usefully run at once: the cores this process may use, by its affinity mask and its

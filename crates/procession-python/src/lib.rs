@@ -3,6 +3,10 @@
 //!
 //! It offers what the engine can say without a codec; processes and pools for Python come with the package.
 
+mod buffer;
+mod codec;
+mod error;
+mod pool;
 mod wait;
 
 use procession_core::start::Method;
@@ -12,6 +16,11 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _engine {
     use super::*;
+
+    #[pymodule_export]
+    use crate::buffer::Block;
+    #[pymodule_export]
+    use crate::pool::{ApplyResult, IMapIterator, Pool, run_worker};
 
     /// How many processes can usefully run at once: by the affinity mask and the control group's quota.
     #[pyfunction]

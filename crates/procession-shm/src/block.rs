@@ -328,6 +328,20 @@ pub struct Held {
     forks: u64,
 }
 
+impl Held {
+    /// How many bytes.
+    #[allow(clippy::len_without_is_empty, reason = "of bytes that are read in place; the slice has the rest")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where the bytes are, for a receiver that changes them: nobody else reads a block that was taken. They stay mapped as
+    /// long as this is there. Whoever writes there keeps no slice of them.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.area.bytes.range(self.offset, self.len).as_ptr()
+    }
+}
+
 impl Deref for Held {
     type Target = [u8];
 

@@ -344,7 +344,7 @@ impl Bytes {
     }
 
     #[inline]
-    fn range(&self, at: usize, len: usize) -> NonNull<u8> {
+    pub(crate) fn range(&self, at: usize, len: usize) -> NonNull<u8> {
         let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
         assert!(inside, "{len} bytes at {at} are outside of an area of {} bytes", self.len);
         // SAFETY: inside this area, and `Segment::bytes` checked that the area is inside the mapping.

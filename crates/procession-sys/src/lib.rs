@@ -23,6 +23,7 @@
 //! | | [`set_process_name`](thread::set_process_name), [`unblock_all_signals`](thread::unblock_all_signals) | what a new child sets up |
 //! | [`poller`] | [`Poller`](poller::Poller), [`Waker`](poller::Waker), [`wait_readable`](poller::wait_readable), [`wait_writable`](poller::wait_writable) | waiting for many fds |
 //! | [`exit`](mod@exit) | [`exit_now`](exit::exit_now), [`exit`](exit::exit), [`flush_stdio`](exit::flush_stdio), [`at_exit`](exit::at_exit) | leaving |
+//! | [`descriptor`] | [`duplicate`](descriptor::duplicate) | fds that a language passes around as numbers |
 //! | [`memfd`] | anonymous files | memory and large messages that need no name on disk |
 //! | [`named`] | named files | memory that other programs find by its name |
 //! | [`session`] | leaving it | a process that outlives the others |
@@ -68,4 +69,6 @@ mod imp;
 mod imp;
 
 pub use exit_status::{ExitStatus, Signal};
-pub use imp::{exit, fork, futex, identity, link, memfd, mutex, named, pidfd, poller, session, spawn, thread};
+pub use imp::{
+    descriptor, exit, fork, futex, identity, link, memfd, mutex, named, pidfd, poller, session, spawn, thread,
+};

@@ -59,7 +59,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use procession_shm::{Control, Spin};
+pub use procession_shm::Control;
+use procession_shm::Spin;
 use procession_sys::image::Entry;
 use procession_sys::per_process::fork_generation;
 
@@ -77,6 +78,7 @@ use oom::OomWatch;
 use result_handler::{Reader, Turn};
 use stats::Sights;
 pub use stats::{RunningTask, Stats, WorkerStats};
+pub use task_handler::{explicit_chunks, guided_chunks};
 use trace::Notes;
 pub use worker::{Initializer, Service};
 use worker_handler::Events;
@@ -99,7 +101,7 @@ pub struct Pool {
 /// What the pool's threads share.
 struct Shared {
     control: Arc<Control>,
-    starter: &'static dyn Start,
+    starter: Box<dyn Start + Send>,
     service: Arc<Service>,
     desk: Desk,
     arguments: Mutex<Arguments>,
@@ -152,7 +154,7 @@ impl Pool {
     /// # Errors
     ///
     /// [`Error::Invalid`] for no or too many workers; what the start method says.
-    pub fn new(workers: usize, starter: &'static dyn Start, service: Service) -> Result<Pool> {
+    pub fn new(workers: usize, starter: impl Start + Send + 'static, service: Service) -> Result<Pool> {
         if !(1..=MAX_WORKERS).contains(&workers) {
             return Err(Error::Invalid(format!(
                 "a pool needs 1 to {MAX_WORKERS} workers, not {workers}: try available_parallelism()"
@@ -168,7 +170,7 @@ impl Pool {
         let room = control.room();
         let shared = Arc::new(Shared {
             control: Arc::new(control),
-            starter,
+            starter: Box::new(starter),
             service: Arc::new(service),
             desk: Desk::new().map_err(Error::os("cannot make the link by which workers ask for handles"))?,
             arguments: Mutex::new(arguments),
@@ -298,7 +300,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] before `close` or `terminate`, since it would wait for ever.
+    /// [`Error::Invalid`] before `close` or `terminate`, since it would wait for ever; [`Error::Timeout`] if a signal has
+    /// [ended](crate::interrupt) the wait.
     pub fn join(&self) -> Result<()> {
         self.shared.check_owner("Pool")?;
         if self.shared.state() == OPEN {
@@ -315,10 +318,12 @@ impl Pool {
             ));
         }
         let is_done = || !self.shared.is_fed() && self.shared.outstanding.load(Ordering::SeqCst) == 0;
-        self.shared.wait_until(is_done, None);
-        self.shared.poke();
-        self.shared.wait_gone(None);
-        Ok(())
+        let is_joined = self.shared.wait_until(is_done, None) && {
+            self.shared.poke();
+            self.shared.wait_gone(None)
+        };
+        // Without a deadline only a signal ends a wait early.
+        if is_joined { Ok(()) } else { Err(Error::Timeout { what: "the pool's workers ended" }) }
     }
 }
 
@@ -384,6 +389,11 @@ impl Handle {
         if !self.job.is_finished() && self.shared.check_owner("AsyncResult").is_ok() {
             self.shared.drain();
         }
+        self.shared.is_ready(&self.job)
+    }
+
+    /// As [`is_finished`](Handle::is_finished), by what is known without a look at the workers' streams.
+    pub fn is_complete(&self) -> bool {
         self.shared.is_ready(&self.job)
     }
 

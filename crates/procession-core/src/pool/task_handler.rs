@@ -131,7 +131,8 @@ fn ring_full(error: procession_shm::RingFull) -> Error {
     ))
 }
 
-fn explicit_chunks(tasks: usize, size: usize) -> Vec<u32> {
+/// Chunks of so many tasks, and one of what is left over.
+pub fn explicit_chunks(tasks: usize, size: usize) -> Vec<u32> {
     let size = size.min(tasks.max(1));
     let mut sizes = vec![size as u32; tasks / size];
     if !tasks.is_multiple_of(size) {
@@ -142,7 +143,7 @@ fn explicit_chunks(tasks: usize, size: usize) -> Vec<u32> {
 
 /// Guided self-scheduling: each chunk is a share of what is left, so that the first are large (few frames) and the last
 /// are single tasks (no worker waits long for a straggler).
-fn guided_chunks(tasks: usize, workers: usize) -> Vec<u32> {
+pub fn guided_chunks(tasks: usize, workers: usize) -> Vec<u32> {
     const SHARES: usize = 8;
     let mut sizes = Vec::new();
     let mut left = tasks;

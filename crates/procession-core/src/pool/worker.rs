@@ -54,13 +54,17 @@ pub struct Initializer {
     pub handles: Vec<OwnedFd>,
 }
 
-/// Serves until the pool is closed and no task is left. Returns the exit code.
+/// As [`serve`], in a process of the engine's own, once the initializer has been called. Returns the exit code.
 pub(crate) fn run(control: &Control, slot: u32, service: &Service, desk: Arc<Link>, link: &Link) -> i32 {
-    if let Some(initializer) = &service.initializer
-        && let Some(code) = initialize(initializer, link)
-    {
-        return code;
+    match service.initializer.as_ref().and_then(|initializer| initialize(initializer, link)) {
+        Some(code) => code,
+        None => serve(control, slot, service, desk),
     }
+}
+
+/// Serves until the pool is closed and no task is left. A face that starts workers its own way calls it in them, once they
+/// are ready; it returns the exit code.
+pub fn serve(control: &Control, slot: u32, service: &Service, desk: Arc<Link>) -> i32 {
     let asker = Rc::new(Asker::new(desk));
     let buffers = Rc::new(Serving::new(control, slot));
     let serve = |worker: Worker<'_>| handle::asking(asker.clone(), || blocks::serving(&buffers, || worker.serve()));

@@ -17,7 +17,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procession_shm::Spin;
+use procession_shm::{Spin, interrupt};
 use procession_sys::Signal;
 use procession_sys::thread::spawn_engine_thread;
 
@@ -299,16 +299,24 @@ impl Shared {
             return self.workers().alive().all(|(_, child)| child.wait(deadline).is_ok());
         }
         while !events.gone {
-            events = match deadline {
+            // A condition variable does not tell of signals.
+            let look = interrupt::is_interruptible().then(|| Instant::now() + TICK);
+            let until = deadline.into_iter().chain(look).min();
+            events = match until {
                 None => self.happened.wait(events).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return false;
-                    }
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
                     self.happened.wait_timeout(events, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
+            if events.gone {
+                break;
+            }
+            drop(events);
+            if interrupt::ask() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return false;
+            }
+            events = self.events();
         }
         true
     }

@@ -96,7 +96,7 @@ impl Shared {
                 desk: self.desk.workers(),
             },
         };
-        let child = start::start(self.starter, preparation)?;
+        let child = start::start(&*self.starter, preparation)?;
         let pool: Weak<Shared> = Arc::downgrade(self);
         supervisor::watch(&child, move |child| {
             if let Some(pool) = pool.upgrade() {

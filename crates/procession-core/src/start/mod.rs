@@ -28,6 +28,12 @@ pub trait Start: Sync + fmt::Debug {
 
     /// Makes a child that will run the target.
     fn popen(&self, preparation: Preparation<'_>) -> Result<Popen>;
+
+    /// Makes it, and the parent's hold on it. A face whose processes are more than the engine's does both its own way.
+    fn child(&self, preparation: Preparation<'_>) -> Result<Arc<Child>> {
+        let (name, daemon) = (preparation.name.clone(), preparation.daemon);
+        Ok(Arc::new(Child::new(name, daemon, self.popen(preparation)?)))
+    }
 }
 
 /// A child as a start method gives it to its parent.
@@ -40,15 +46,35 @@ pub struct Popen {
     pub(crate) began: bool,
 }
 
+impl<S: Start + ?Sized> Start for &S {
+    fn method(&self) -> Method {
+        (**self).method()
+    }
+
+    fn popen(&self, preparation: Preparation<'_>) -> Result<Popen> {
+        (**self).popen(preparation)
+    }
+
+    fn child(&self, preparation: Preparation<'_>) -> Result<Arc<Child>> {
+        (**self).child(preparation)
+    }
+}
+
+impl Popen {
+    /// A child that a face has made: its pidfd, and the parent's end of the link that the child has been given.
+    pub fn new(pidfd: PidFd, link: Link) -> Popen {
+        Popen { pidfd, link, began: true }
+    }
+}
+
 /// Starts a process and enters it among this process's children.
 ///
 /// # Errors
 ///
 /// What the start method says; what the system refuses.
 pub fn start(starter: &dyn Start, preparation: Preparation<'_>) -> Result<Arc<Child>> {
-    let (name, daemon) = (preparation.name.clone(), preparation.daemon);
     let _starting = engine().starting()?;
-    let child = Arc::new(Child::new(name, daemon, starter.popen(preparation)?));
+    let child = starter.child(preparation)?;
     engine().adopt(&child)?;
     Ok(child)
 }

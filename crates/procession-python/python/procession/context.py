@@ -5,6 +5,8 @@ They are contexts of the standard library too (subclasses of its own), so that w
 so that its locks, queues and connections travel to our children, and ours to its.
 """
 
+import signal
+
 from . import process, reduction
 from ._standard import standard
 
@@ -21,8 +23,60 @@ set_spawning_popen = _standard.set_spawning_popen
 __all__ = ()
 
 
+class WorkerLost(ProcessError):
+    """A pool's worker ended while it ran the task: it was killed, it crashed, or the task ended it.
+
+    `pid` is the worker's, `exitcode` its exit code (negative: the signal that killed it; `None`: unknown), `function` the name of
+    the task's function, `by_oom_killer` whether the kernel killed it for want of memory (`None`: that cannot be known).
+    """
+
+    def __init__(self, pid, exitcode, function, by_oom_killer=None):
+        super().__init__(pid, exitcode, function, by_oom_killer)
+        self.pid = pid
+        self.exitcode = exitcode
+        self.function = function
+        self.by_oom_killer = by_oom_killer
+
+    def __str__(self):
+        text = f'worker process {self.pid} {_ended(self.exitcode)} while it ran {self.function}'
+        if self.by_oom_killer:
+            text += "; the kernel's OOM killer did it: use fewer workers, or tasks that need less memory"
+        return text
+
+
+class TaskTimeoutError(TimeoutError, WorkerLost):
+    """A task ran longer than its `timeout`, and its worker was ended and replaced."""
+
+    def __str__(self):
+        return f'{self.function} ran longer than its timeout, and its worker, process {self.pid}, was ended'
+
+
+class CancelledError(ProcessError):
+    """The call was cancelled before its result was there."""
+
+
+class BrokenPoolError(ProcessError):
+    """No worker of a pool could be kept; `__cause__` says why."""
+
+
+def _ended(exitcode):
+    if exitcode is None:
+        return 'ended (its exit code is unknown)'
+    if exitcode >= 0:
+        return f'exited with code {exitcode}'
+    try:
+        return f'was killed by {signal.Signals(-exitcode).name}'
+    except ValueError:
+        return f'was killed by signal {-exitcode}'
+
+
 class BaseContext(_standard.BaseContext):
     """What every context offers."""
+
+    WorkerLost = WorkerLost
+    TaskTimeoutError = TaskTimeoutError
+    CancelledError = CancelledError
+    BrokenPoolError = BrokenPoolError
 
     def Manager(self):
         """Returns a started manager, whose process is of this context."""

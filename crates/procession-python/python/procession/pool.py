@@ -1,5 +1,353 @@
-"""See `multiprocessing.pool`, which serves here on procession's contexts."""
+"""Pools of worker processes. Used in the parent; `_worker` runs in the workers.
 
-from procession._standard import adopt
+The engine does the work: its task ring, its workers' result streams, its worker handler, which notices deaths and replaces workers.
+Here is what must be Python: the API, how a worker process is started, and what happens to values that plain pickle refuses.
 
-adopt(__name__)
+How it differs from `multiprocessing.pool`: a worker that is killed, crashes or exits fails the task that it ran, with `WorkerLost`, and no
+other; functions and arguments are pickled in the thread that submits; lazy maps look ahead by a bound; a callback that raises
+becomes the result of its call.
+"""
+
+import os
+import sys
+import warnings
+import weakref
+
+from . import _engine, get_context, util
+from ._remote import MaybeEncodingError, RemoteTraceback
+from ._standard import standard
+from .reduction import DupFd
+
+_standard = standard('pool')
+
+__all__ = ['Pool', 'ThreadPool']
+
+INIT = _standard.INIT
+RUN = _standard.RUN
+CLOSE = _standard.CLOSE
+TERMINATE = _standard.TERMINATE
+
+ExceptionWithTraceback = _standard.ExceptionWithTraceback
+ThreadPool = _standard.ThreadPool
+mapstar = _standard.mapstar
+starmapstar = _standard.starmapstar
+rebuild_exc = _standard.rebuild_exc
+
+ApplyResult = AsyncResult = MapResult = _engine.ApplyResult
+IMapIterator = IMapUnorderedIterator = _engine.IMapIterator
+
+
+class Pool(_standard.Pool):
+    """A pool of worker processes.
+
+    `processes` is their number, by default as many as this process may use cores. `initializer(*initargs)` is called in each worker
+    before its first task. A worker is replaced after `maxtasksperchild` tasks, or once it has more than `max_memory_per_child` bytes of
+    memory of its own. Workers are daemonic, and so cannot have children; with `daemon=False` they can.
+    """
+
+    def __init__(
+        self,
+        processes=None,
+        initializer=None,
+        initargs=(),
+        maxtasksperchild=None,
+        context=None,
+        *,
+        max_memory_per_child=None,
+        daemon=True,
+    ):
+        self._state = INIT
+        self._engine = None
+        self._ctx = context or get_context()
+        self._cache = {}
+        self._initializer = initializer
+        self._initargs = initargs
+        self._maxtasksperchild = maxtasksperchild
+        if processes is None:
+            processes = _engine.available_parallelism()
+        if processes < 1:
+            raise ValueError('Number of processes must be at least 1')
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+            raise ValueError('maxtasksperchild must be a positive int or None')
+        if initializer is not None and not callable(initializer):
+            raise TypeError('initializer must be a callable')
+        self._feeds = weakref.WeakSet()
+        self._workers = {}
+        starting = _Starting(self, daemon, max_memory_per_child)
+        self._engine = _engine.Pool(
+            processes,
+            self._ctx.get_start_method(),
+            starting,
+            _pass_by_value,
+            _Main().is_unknown,
+            maxtasksperchild,
+            max_memory_per_child,
+        )
+        self._terminate = util.Finalize(self, _terminate, args=(self._engine,), exitpriority=15)
+        self._state = RUN
+
+    def apply(self, func, args=(), kwds={}, *, timeout=None, retries=0):
+        """Returns `func(*args, **kwds)`, called in a worker; raises what it raises."""
+        return self._wait_for(self.apply_async(func, args, kwds, timeout=timeout, retries=retries))
+
+    def apply_async(
+        self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None, retries=0
+    ):
+        """Has `func(*args, **kwds)` called in a worker; returns its `AsyncResult`.
+
+        A task that runs longer than `timeout` seconds is ended with its worker, and fails with `TaskTimeoutError`. One whose worker is
+        lost is run again, up to `retries` times.
+        """
+        if self._state != RUN:
+            self._check_running()
+        result = self._engine.apply(self, func, args, kwds, timeout, retries)
+        if callback is not None or error_callback is not None:
+            result._call_back(callback, error_callback)
+        return result
+
+    def map(self, func, iterable, chunksize=None, *, timeout=None, retries=0):
+        """Returns the list of `func(x)` for each `x` of the iterable."""
+        return self._wait_for(self._map(func, iterable, chunksize, False, None, None, timeout, retries))
+
+    def map_async(
+        self, func, iterable, chunksize=None, callback=None, error_callback=None, *, timeout=None, retries=0
+    ):
+        """As `map`, but returns an `AsyncResult`."""
+        return self._map(func, iterable, chunksize, False, callback, error_callback, timeout, retries)
+
+    def starmap(self, func, iterable, chunksize=None, *, timeout=None, retries=0):
+        """Returns the list of `func(*x)` for each `x` of the iterable."""
+        return self._wait_for(self._map(func, iterable, chunksize, True, None, None, timeout, retries))
+
+    def starmap_async(
+        self, func, iterable, chunksize=None, callback=None, error_callback=None, *, timeout=None, retries=0
+    ):
+        """As `starmap`, but returns an `AsyncResult`."""
+        return self._map(func, iterable, chunksize, True, callback, error_callback, timeout, retries)
+
+    def imap(self, func, iterable, chunksize=1, *, buffersize=None, timeout=None, retries=0):
+        """Yields `func(x)` for each `x` of the iterable, in its order.
+
+        The iterable is pulled as results are taken, at most `buffersize` items ahead of them (by default 64 for each worker), so that an
+        endless one runs in constant memory. What it raises is raised where its results are taken.
+        """
+        return self._imap(func, iterable, chunksize, True, buffersize, timeout, retries)
+
+    def imap_unordered(self, func, iterable, chunksize=1, *, buffersize=None, timeout=None, retries=0):
+        """As `imap`, but yields results as they come."""
+        return self._imap(func, iterable, chunksize, False, buffersize, timeout, retries)
+
+    def close(self):
+        """Takes no more tasks. Workers end when those that were given are finished."""
+        util.debug('closing pool')
+        if self._state == RUN:
+            self._state = CLOSE
+            self._engine.close()
+
+    def terminate(self):
+        """Ends the workers at once and gives up what is not finished."""
+        util.debug('terminating pool')
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self):
+        """Waits until all tasks are finished and all workers have ended; call `close` or `terminate` first."""
+        util.debug('joining pool')
+        if self._state == RUN:
+            raise ValueError('Pool is still running')
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError('In unknown state')
+        for feed in list(self._feeds):
+            feed._pull_all()
+        self._engine.join()
+        for process in self._workers.values():
+            process.join()
+
+    def resize(self, processes):
+        """Keeps so many workers from now on; of fewer, those that are too many end after the task that they run."""
+        self._check_running()
+        self._engine.resize(processes)
+
+    def stats(self):
+        """What the pool is doing now, as a dict.
+
+        `workers`: for each its `pid`, what it is `running` (job, task, seconds; or `None`), how many tasks it has `done`, its `resident` memory
+        in bytes. Tasks `queued`, `done`, `failed` and `lost`, and how many workers were started in the place of others: `respawns`.
+        """
+        return self._engine.stats()
+
+    @property
+    def _processes(self):
+        return self._engine.size() if self._engine else 0
+
+    @property
+    def _pool(self):
+        """The worker processes that are alive."""
+        if self._engine is None or self._state == INIT:
+            return []
+        alive = self._engine.worker_pids()
+        return [self._workers[pid] for pid in alive if pid in self._workers]
+
+    def _repopulate_pool(self):
+        self._engine.worker_pids()
+
+    def _check_running(self):
+        if self._state != RUN:
+            raise ValueError('Pool not running')
+
+    def _map(self, func, iterable, chunksize, is_star, callback, error_callback, timeout, retries):
+        self._check_running()
+        if chunksize is not None and chunksize < 1:
+            raise ValueError(f'Chunksize must be 1+, not {chunksize:n}')
+        items = iterable if type(iterable) is list else list(iterable)
+        result = self._engine.map(self, func, items, chunksize, is_star, timeout, retries)
+        if callback is not None or error_callback is not None:
+            result._call_back(callback, error_callback)
+        return result
+
+    def _imap(self, func, iterable, chunksize, is_ordered, buffersize, timeout, retries):
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f'Chunksize must be 1+, not {chunksize:n}')
+        feed = self._engine.imap(self, func, iter(iterable), chunksize, is_ordered, buffersize, timeout, retries)
+        self._feeds.add(feed)
+        return feed
+
+    @staticmethod
+    def _wait_for(result):
+        try:
+            return result.get()
+        except KeyboardInterrupt:
+            # Nobody else has the result: what is left of the call would only hold up the end.
+            result.cancel()
+            raise
+
+    def __enter__(self):
+        self._check_running()
+        return self
+
+    def __exit__(self, exc_type, exc_val, exc_tb):
+        self.terminate()
+
+    def __reduce__(self):
+        raise NotImplementedError('pool objects cannot be passed between processes or pickled')
+
+    def __del__(self, _warn=warnings.warn, RUN=RUN):
+        if self._state == RUN:
+            _warn(f'unclosed running multiprocessing pool {self!r}', ResourceWarning, source=self)
+            self._terminate()
+
+    def __repr__(self):
+        cls = self.__class__
+        size = self._engine.size() if self._engine else 0
+        return f'<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={size}>'
+
+
+class _Starting:
+    """How a pool's workers are started. The engine calls it, and it must not keep the pool."""
+
+    def __init__(self, pool, daemon, max_memory):
+        self._ctx = pool._ctx
+        self._process = pool.Process
+        self._daemon = daemon
+        self._call = (pool._initializer, pool._initargs)
+        self._limits = (pool._maxtasksperchild, max_memory)
+        self._workers = pool._workers
+
+    def __call__(self, name, control, slot, desk):
+        args = (_Fd(control), slot, _Fd(desk), *self._limits, *self._call)
+        process = self._process(self._ctx, target=_worker, args=args)
+        process.name = process.name.replace('Process', 'PoolWorker')
+        process.daemon = self._daemon
+        process.start()
+        for pid, known in list(self._workers.items()):
+            if not known.is_alive():
+                del self._workers[pid]
+        self._workers[process.pid] = process
+        util.debug('added worker')
+        return process
+
+
+class _Fd:
+    """An fd of the parent's among a worker's arguments: inherited, or sent."""
+
+    def __init__(self, fd):
+        self.fd = fd
+
+    def __reduce__(self):
+        return _received, (DupFd(self.fd),)
+
+
+def _received(sent):
+    return _Fd(sent.detach())
+
+
+def _worker(control, slot, desk, max_tasks, max_memory, initializer, initargs):
+    """What a worker process runs."""
+    if initializer is not None:
+        initializer(*initargs)
+    code = _engine.run_worker(control.fd, slot, desk.fd, max_tasks, max_memory)
+    util.debug('worker exiting')
+    if code:
+        sys.exit(code)
+
+
+def _terminate(engine):
+    engine.terminate()
+
+
+class _Main:
+    """What `__main__` held when the pool began: workers that began then cannot find by name what came later."""
+
+    def __init__(self):
+        main = sys.modules.get('__main__')
+        self._known = {name: id(value) for name, value in vars(main).items()} if main is not None else {}
+        self._has_file = getattr(main, '__file__', None) is not None
+
+    def is_unknown(self, function):
+        if getattr(function, '__module__', None) != '__main__' or _cloudpickle() is None:
+            return False
+        name = getattr(function, '__qualname__', '')
+        return not self._has_file or self._known.get(name) != id(function)
+
+
+class _ByValue:
+    """What pickles as the value of an object that plain pickle refuses."""
+
+    def __init__(self, pickled):
+        self._pickled = pickled
+
+    def __reduce__(self):
+        return _unpickle, (self._pickled,)
+
+
+def _unpickle(pickled):
+    import pickle
+
+    return pickle.loads(pickled)
+
+
+def _pass_by_value(value, error):
+    """What is sent in the place of `value`, which plain pickle has refused with `error` (`None`: it was not asked)."""
+    cloudpickle = _cloudpickle()
+    if cloudpickle is not None:
+        return _ByValue(cloudpickle.dumps(value))
+    if _is_local_function(value):
+        name = getattr(value, '__qualname__', repr(value))
+        raise type(error)(
+            f'{name} cannot be sent to a worker, since no worker can import it ({error}): define it at the top level of a module, '
+            f'or install the extra "procession[cloudpickle]", by which such functions are sent by value'
+        ) from error
+    raise error
+
+
+def _is_local_function(value):
+    return callable(value) and '<' in getattr(value, '__qualname__', '')
+
+
+def _cloudpickle():
+    try:
+        import cloudpickle
+    except ImportError:
+        return None
+    return cloudpickle

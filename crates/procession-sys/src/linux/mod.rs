@@ -1,5 +1,6 @@
 //! Linux, kernel 5.10 or newer, with glibc: rustix where it has the call, libc where rustix refuses.
 
+pub mod descriptor;
 pub mod exit;
 pub mod fork;
 pub mod futex;

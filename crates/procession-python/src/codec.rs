@@ -1,0 +1,205 @@
+//! Pickling at the speed of C: values to bytes and large buffers beside, and back. Called by pools and queues, in any process,
+//! with the interpreter attached.
+//!
+//! The reducers are those of `multiprocessing.reduction.ForkingPickler`. That class is Python code which costs microseconds to
+//! instantiate; here the C pickler itself is kept, with a table of the same reducers, and used again.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use crate::buffer::Bytes;
+
+/// A buffer that is shorter is pickled with the rest: see [`procession_core::pool::blocks::THRESHOLD`].
+const THRESHOLD: usize = procession_core::pool::blocks::THRESHOLD;
+
+/// Appends the pickle of `value` to `out`; its large buffers, in order, to `buffers`.
+///
+/// # Errors
+///
+/// What the pickler or a reducer raises; then `out` and `buffers` are as before.
+pub(crate) fn dumps(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, buffers: &mut Vec<Bytes>) -> PyResult<()> {
+    let py = value.py();
+    let encoder = Encoder::take(py)?;
+    let result = encoder.encode(value, out, buffers);
+    // One that has failed half-way is not used again.
+    if result.is_ok() {
+        encoder.give_back();
+    }
+    result
+}
+
+/// The value of a pickle, whose large buffers are `buffers`.
+///
+/// # Errors
+///
+/// What unpickling raises.
+pub(crate) fn loads<'py>(
+    py: Python<'py>,
+    pickle: &Bound<'py, PyAny>,
+    buffers: Vec<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let loads = LOADS.import(py, "_pickle", "loads")?;
+    if buffers.is_empty() {
+        return loads.call1((pickle,));
+    }
+    let named = PyDict::new(py);
+    named.set_item(intern!(py, "buffers"), PyList::new(py, buffers)?)?;
+    loads.call((pickle,), Some(&named))
+}
+
+/// A C pickler, and where it writes.
+struct Encoder {
+    dump: Py<PyAny>,
+    clear_memo: Py<PyAny>,
+    sink: Py<Sink>,
+    /// How many reducers the table was made of.
+    reducers: (usize, usize),
+}
+
+/// Those that are not in use. A reducer may pickle for another process itself, so there may be several.
+static IDLE: Mutex<Vec<Encoder>> = Mutex::new(Vec::new());
+const MOST_IDLE: usize = 8;
+
+impl Encoder {
+    fn take(py: Python<'_>) -> PyResult<Encoder> {
+        let reducers = Reducers::get(py)?;
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(encoder) if encoder.reducers == reducers.count(py)? => Ok(encoder),
+            _ => Encoder::new(py, reducers),
+        }
+    }
+
+    fn new(py: Python<'_>, reducers: &Reducers) -> PyResult<Encoder> {
+        static PICKLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        const PROTOCOL: u8 = 5;
+        let sink = Py::new(py, Sink::default())?;
+        let named = PyDict::new(py);
+        named.set_item("buffer_callback", OutOfBand { sink: sink.clone_ref(py) })?;
+        let pickler = PICKLER.import(py, "_pickle", "Pickler")?.call((&sink, PROTOCOL), Some(&named))?;
+        let count = reducers.count(py)?;
+        pickler.setattr("dispatch_table", reducers.table(py)?)?;
+        let bound = |name| pickler.getattr(name).map(Bound::unbind);
+        Ok(Encoder { dump: bound("dump")?, clear_memo: bound("clear_memo")?, sink, reducers: count })
+    }
+
+    fn encode(&self, value: &Bound<'_, PyAny>, out: &mut Vec<u8>, buffers: &mut Vec<Bytes>) -> PyResult<()> {
+        let py = value.py();
+        let (before, known) = (out.len(), buffers.len());
+        {
+            let mut sink = self.sink.borrow_mut(py);
+            std::mem::swap(&mut sink.bytes, out);
+            std::mem::swap(&mut sink.buffers, buffers);
+        }
+        let dumped = self.dump.call1(py, (value,));
+        {
+            let mut sink = self.sink.borrow_mut(py);
+            std::mem::swap(&mut sink.bytes, out);
+            std::mem::swap(&mut sink.buffers, buffers);
+        }
+        if let Err(error) = dumped {
+            out.truncate(before);
+            buffers.truncate(known);
+            return Err(error);
+        }
+        self.clear_memo.call0(py)?;
+        Ok(())
+    }
+
+    fn give_back(self) {
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MOST_IDLE {
+            idle.push(self);
+        }
+    }
+}
+
+/// Where reducers are registered.
+struct Reducers {
+    of_copyreg: Py<PyDict>,
+    of_forking_pickler: Py<PyDict>,
+}
+
+impl Reducers {
+    fn get(py: Python<'_>) -> PyResult<&Reducers> {
+        static REDUCERS: PyOnceLock<Reducers> = PyOnceLock::new();
+        REDUCERS.get_or_try_init(py, || {
+            let forking = py.import("procession.reduction")?.getattr("ForkingPickler")?;
+            let of_forking_pickler = forking.getattr("_extra_reducers")?.cast_into::<PyDict>()?.unbind();
+            let of_copyreg = py.import("copyreg")?.getattr("dispatch_table")?.cast_into::<PyDict>()?.unbind();
+            Ok(Reducers { of_copyreg, of_forking_pickler })
+        })
+    }
+
+    fn count(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
+        Ok((self.of_copyreg.bind(py).len(), self.of_forking_pickler.bind(py).len()))
+    }
+
+    fn table<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let table = self.of_copyreg.bind(py).copy()?;
+        table.update(self.of_forking_pickler.bind(py).as_mapping())?;
+        Ok(table)
+    }
+}
+
+/// The file that a pickler writes to.
+#[pyclass(module = "procession._engine")]
+#[derive(Default)]
+struct Sink {
+    bytes: Vec<u8>,
+    buffers: Vec<Bytes>,
+}
+
+#[pymethods]
+impl Sink {
+    fn write(&mut self, piece: &Bound<'_, PyAny>) -> PyResult<()> {
+        match piece.cast_exact::<PyBytes>() {
+            Ok(bytes) => self.bytes.extend_from_slice(bytes.as_bytes()),
+            Err(_) => self.bytes.extend_from_slice(Bytes::of(piece)?.as_slice()),
+        }
+        Ok(())
+    }
+}
+
+/// What a pickler asks about each buffer of an object that has some.
+#[pyclass(frozen, module = "procession._engine")]
+struct OutOfBand {
+    sink: Py<Sink>,
+}
+
+#[pymethods]
+impl OutOfBand {
+    /// `True`: it is to be pickled with the rest.
+    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        // Refused for what is not consecutive; then it is pickled as it pickles.
+        let Ok(raw) = buffer.call_method0(intern!(buffer.py(), "raw")) else { return Ok(true) };
+        if raw.len()? < THRESHOLD {
+            return Ok(true);
+        }
+        let bytes = Bytes::of(&raw)?;
+        self.sink.borrow_mut(buffer.py()).buffers.push(bytes);
+        Ok(false)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.sink)
+    }
+}
+
+/// A tuple of arguments, of whatever was given.
+pub(crate) fn as_tuple<'py>(args: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    match args.cast::<PyTuple>() {
+        Ok(tuple) => Ok(tuple.clone()),
+        Err(_) => {
+            let all: Vec<Bound<'py, PyAny>> =
+                args.try_iter().map_err(|_| PyTypeError::new_err("args must be iterable"))?.collect::<PyResult<_>>()?;
+            PyTuple::new(args.py(), all)
+        }
+    }
+}

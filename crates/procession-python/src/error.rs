@@ -1,0 +1,75 @@
+//! The engine's errors as Python's exceptions. Called wherever the engine has refused something, with the interpreter attached.
+
+use std::sync::Arc;
+
+use procession_core::Error;
+use procession_core::outcome::Loss;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// What an error of the engine is to a user of Python.
+pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
+    match error {
+        Error::Timeout { .. } => of_context(py, "TimeoutError", ()),
+        Error::Cancelled => of_context(py, "CancelledError", (error.to_string(),)),
+        Error::Terminated => of_context(py, "ProcessError", (error.to_string(),)),
+        Error::Closed { .. } => PyValueError::new_err("Pool not running"),
+        Error::Broken(cause) => {
+            let broken = of_context(py, "BrokenPoolError", (format!("no worker of the pool could be kept: {cause}"),));
+            broken.set_cause(py, Some(raised(py, cause)));
+            broken
+        }
+        Error::Initializer { payload, .. } => remote(py, payload),
+        Error::Invalid(text) => PyValueError::new_err(text.clone()),
+        Error::Os { what, source } => match source.raw_os_error() {
+            Some(number) => PyOSError::new_err((number, format!("{what}: {source}"))),
+            None => PyOSError::new_err(error.to_string()),
+        },
+        _ => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+/// As [`raised`], of a result.
+pub(crate) trait OrRaise<T> {
+    fn or_raise(self, py: Python<'_>) -> PyResult<T>;
+}
+
+impl<T> OrRaise<T> for Result<T, Error> {
+    fn or_raise(self, py: Python<'_>) -> PyResult<T> {
+        self.map_err(|error| raised(py, &error))
+    }
+}
+
+impl<T> OrRaise<T> for Result<T, Arc<Error>> {
+    fn or_raise(self, py: Python<'_>) -> PyResult<T> {
+        self.map_err(|error| raised(py, &error))
+    }
+}
+
+/// The exception that a task or an initializer raised in its process.
+pub(crate) fn remote(py: Python<'_>, payload: &[u8]) -> PyErr {
+    let unpacked =
+        py.import("procession._remote").and_then(|remote| remote.call_method1("unpack", (PyBytes::new(py, payload),)));
+    match unpacked {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+/// A task's worker was lost, or ended because the task ran out of its time.
+pub(crate) fn lost(py: Python<'_>, payload: &[u8], function: &str, is_timeout: bool) -> PyErr {
+    let Some(loss) = Loss::decode(payload) else {
+        return PyRuntimeError::new_err("a worker's report of a loss makes no sense");
+    };
+    let class = if is_timeout { "TaskTimeoutError" } else { "WorkerLost" };
+    of_context(py, class, (loss.pid, loss.code, function, loss.by_oom_killer))
+}
+
+fn of_context<'py>(py: Python<'py>, class: &str, args: impl pyo3::call::PyCallArgs<'py>) -> PyErr {
+    let made = py.import("procession.context").and_then(|context| context.getattr(class)?.call1(args));
+    match made {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}

@@ -1,0 +1,231 @@
+//! Lazy maps: iterators that pull their items as their results are taken, so that an endless generator runs in constant memory.
+//! Items are pulled in the thread that iterates, and by `join` in the thread that joins, once the pool is closed:
+//!
+//! | | who pulls items | how far ahead |
+//! |---|---|---|
+//! | the pool is open | `imap` itself, then `next` | `buffersize` items, or [`AHEAD`] for each worker |
+//! | the pool is closed | the following `next`, or `join` | to the end |
+//! | the iterator is gone | nobody: what is not pulled is dropped too | |
+//!
+//! The iterable is the user's code. It runs under the iterator's own lock and no other, and who waits for that detaches.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use procession_core::Entry;
+use procession_core::pool::{Feeder, Handle, Terms};
+use pyo3::exceptions::{PyStopIteration, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+use pyo3::types::{PyList, PyTuple};
+
+use super::item::Kind;
+use super::result::value_of;
+use super::{Pool, worker};
+use crate::error::{self, OrRaise};
+use crate::wait::{blocking, deadline};
+
+/// Items on their way for each worker: those it works on, and those that wait for it or for who iterates.
+const AHEAD: usize = 64;
+/// The most items on their way when the pool is closed and all are pulled: the ring is not to hold them all at once.
+const MOST_ON_THEIR_WAY: usize = 4096;
+
+/// The results of `imap` and `imap_unordered`.
+#[pyclass(frozen, weakref, module = "procession.pool", name = "IMapIterator")]
+pub(crate) struct IMapIterator {
+    pool: Py<Pool>,
+    /// Keeps the pool's Python half alive.
+    _owner: Py<PyAny>,
+    function: Py<PyAny>,
+    chunksize: usize,
+    is_ordered: bool,
+    most_ahead: usize,
+    terms: Terms,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// `None` at the end.
+    tap: Option<(Py<PyAny>, Feeder)>,
+    submitted: VecDeque<Handle>,
+    /// What ended the items early; said once, behind the results of what came before.
+    error: Option<PyErr>,
+    /// Results that are decoded and not taken.
+    ready: VecDeque<Py<PyAny>>,
+}
+
+impl IMapIterator {
+    pub(super) fn new(
+        pool: &Bound<'_, Pool>,
+        owner: &Bound<'_, PyAny>,
+        function: &Bound<'_, PyAny>,
+        iterator: Bound<'_, PyAny>,
+        chunksize: usize,
+        is_ordered: bool,
+        most_ahead: Option<usize>,
+        terms: Terms,
+    ) -> PyResult<IMapIterator> {
+        let py = owner.py();
+        if chunksize == 0 || most_ahead == Some(0) {
+            return Err(PyValueError::new_err("chunksize and buffersize must be 1 or more"));
+        }
+        let feeder = pool.get().engine().feeder().or_raise(py)?;
+        let ahead = most_ahead.unwrap_or(AHEAD * pool.get().engine().size() * chunksize);
+        let state = State {
+            tap: Some((iterator.unbind(), feeder)),
+            submitted: VecDeque::new(),
+            error: None,
+            ready: VecDeque::new(),
+        };
+        let this = IMapIterator {
+            pool: pool.clone().unbind(),
+            _owner: owner.clone().unbind(),
+            function: function.clone().unbind(),
+            chunksize,
+            is_ordered,
+            most_ahead: ahead.div_ceil(chunksize),
+            terms,
+            state: Mutex::new(state),
+        };
+        this.pull(py, &mut this.lock(py));
+        Ok(this)
+    }
+
+    fn lock<'a>(&'a self, py: Python<'_>) -> std::sync::MutexGuard<'a, State> {
+        self.state.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Submits chunks until enough are on their way, or the items are at their end.
+    fn pull(&self, py: Python<'_>, state: &mut State) {
+        // Taken out, so that it is gone where its iterator raises.
+        let Some((iterator, feeder)) = state.tap.take() else { return };
+        while state.submitted.len() < self.most_ahead || feeder.is_closed() {
+            match self.submit_next(py, iterator.bind(py), &feeder) {
+                Ok(Some(handle)) => state.submitted.push_back(handle),
+                Ok(None) => return,
+                Err(error) => {
+                    state.error = Some(error);
+                    return;
+                }
+            }
+            if let Some(early) = state.submitted.len().checked_sub(MOST_ON_THEIR_WAY) {
+                let handle = &state.submitted[early];
+                if let Err(error) = blocking(py, || handle.wait(None), |_| true).and_then(|waited| waited.or_raise(py))
+                {
+                    state.error = Some(error);
+                    return;
+                }
+            }
+        }
+        state.tap = Some((iterator, feeder));
+    }
+
+    fn submit_next(&self, py: Python<'_>, iterator: &Bound<'_, PyAny>, feeder: &Feeder) -> PyResult<Option<Handle>> {
+        let chunk = PyList::empty(py);
+        let mut broken = None;
+        for item in iterator.try_iter()?.take(self.chunksize) {
+            match item {
+                Ok(item) => chunk.append(item)?,
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(error) = broken {
+            return Err(error);
+        }
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        let pool = self.pool.get();
+        let pickled = pool.function(self.function.bind(py))?;
+        let items = feeder.items(1, |items| {
+            if self.chunksize == 1 {
+                let args = PyTuple::new(py, [chunk.get_item(0)?])?;
+                pool.push(items, Kind::Call, &pickled, args.as_any(), self.terms.retries > 0)
+            } else {
+                pool.push(items, Kind::Map, &pickled, chunk.as_any(), self.terms.retries > 0)
+            }
+        })?;
+        let entry = Entry::of(worker::entry);
+        py.detach(|| feeder.submit(entry, items, self.terms)).or_raise(py).map(Some)
+    }
+
+    fn take(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        let deadline = deadline(timeout)?;
+        let mut state = self.lock(py);
+        loop {
+            if let Some(value) = state.ready.pop_front() {
+                return Ok(Some(value));
+            }
+            // In bursts: workers that are told of each item by itself sleep in between.
+            if state.submitted.len() <= self.most_ahead / 2 {
+                self.pull(py, &mut state);
+            }
+            if state.submitted.is_empty() {
+                return state.error.take().map_or(Ok(None), Err);
+            }
+            let at = {
+                let handles: Vec<&Handle> =
+                    if self.is_ordered { vec![&state.submitted[0]] } else { state.submitted.iter().collect() };
+                match handles.iter().position(|handle| handle.is_complete()) {
+                    Some(at) => at,
+                    None => {
+                        let wait = || Handle::wait_any(&handles, deadline);
+                        let waited = blocking(py, wait, |waited| matches!(waited, Ok(true)))?.or_raise(py)?;
+                        if !waited {
+                            return Err(error::raised(
+                                py,
+                                &procession_core::Error::Timeout { what: "a result was there" },
+                            ));
+                        }
+                        handles.iter().position(|handle| handle.is_complete()).unwrap_or(0)
+                    }
+                }
+            };
+            let Some(handle) = state.submitted.remove(at) else { continue };
+            self.decode(py, &handle, &mut state)?;
+        }
+    }
+
+    fn decode(&self, py: Python<'_>, handle: &Handle, state: &mut State) -> PyResult<()> {
+        let mut result = Ok(());
+        let visited = handle.visit(|_, tag, payload| {
+            let value = value_of(py, tag, payload, self.function.bind(py));
+            result = value.and_then(|value| {
+                if self.chunksize == 1 {
+                    state.ready.push_back(value.unbind());
+                    return Ok(());
+                }
+                let values = value.cast_into::<PyList>()?;
+                state.ready.extend(values.iter().map(Bound::unbind));
+                Ok(())
+            });
+        });
+        visited.unwrap_or(Ok(())).or_raise(py)?;
+        result
+    }
+}
+
+#[pymethods]
+impl IMapIterator {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.take(py, None)
+    }
+
+    /// The next result; raises `TimeoutError` after `timeout` seconds, `StopIteration` at the end, or what its task raised.
+    #[pyo3(signature = (timeout = None))]
+    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        self.take(py, timeout)?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    /// Submits all that is left, of a pool that is closed.
+    fn _pull_all(&self, py: Python<'_>) {
+        self.pull(py, &mut self.lock(py));
+    }
+}

@@ -1,0 +1,301 @@
+//! Pools of Python's: the engine's pool, with pickles for payloads. The thin half of `procession.pool`, whose head says how the
+//! two divide the work. Used in the parent, from any thread, with the interpreter attached; what may wait detaches.
+
+mod imap;
+mod item;
+mod result;
+mod starter;
+mod worker;
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
+use std::time::Duration;
+
+use procession_core::Entry;
+use procession_core::pool::frame::Items;
+use procession_core::pool::{self as core, Service, Terms};
+use procession_core::start::Method;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+pub(crate) use imap::IMapIterator;
+pub(crate) use result::ApplyResult;
+pub(crate) use worker::run_worker;
+
+use crate::codec;
+use crate::error::OrRaise;
+use crate::wait::blocking;
+use item::{Function, Functions, Kind};
+use starter::Starter;
+
+/// A pool as `procession.pool.Pool` drives it.
+#[pyclass(frozen, module = "procession._engine")]
+pub(crate) struct Pool {
+    engine: Option<core::Pool>,
+    functions: Functions,
+    /// Called with what plain pickle has refused, and why: gives another pickle of it, or raises.
+    by_value: Py<PyAny>,
+    /// Called with a function: whether workers cannot find it by its name.
+    is_unknown: Py<PyAny>,
+}
+
+/// What a caller asks for beside the results.
+#[derive(Clone, Copy, Default, FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Asked {
+    timeout: Option<f64>,
+    retries: u32,
+}
+
+#[pymethods]
+impl Pool {
+    /// `start(name, control, slot, desk)` starts a worker and returns its process.
+    #[new]
+    #[pyo3(signature = (workers, method, start, by_value, is_unknown, max_tasks = None, max_memory = None))]
+    fn new(
+        py: Python<'_>,
+        workers: usize,
+        method: &str,
+        start: Py<PyAny>,
+        by_value: Py<PyAny>,
+        is_unknown: Py<PyAny>,
+        max_tasks: Option<NonZeroU32>,
+        max_memory: Option<NonZeroU64>,
+    ) -> PyResult<Pool> {
+        let method = method.parse::<Method>().or_raise(py)?;
+        let service = Service { initializer: None, max_tasks, max_memory };
+        let starter = Starter::new(method, start);
+        let engine = py.detach(|| core::Pool::new(workers, starter, service)).or_raise(py)?;
+        Ok(Pool { engine: Some(engine), functions: Functions::default(), by_value, is_unknown })
+    }
+
+    /// Submits `function(*args, **named)`.
+    #[pyo3(signature = (owner, function, args, named, timeout = None, retries = 0))]
+    fn apply(
+        &self,
+        owner: &Bound<'_, PyAny>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        named: Option<&Bound<'_, PyDict>>,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<ApplyResult> {
+        let args = codec::as_tuple(args)?;
+        let (kind, value) = match named {
+            Some(named) if !named.is_empty() => {
+                (Kind::CallNamed, PyTuple::new(owner.py(), [args.as_any(), named.as_any()])?)
+            }
+            _ => (Kind::Call, args),
+        };
+        let encode =
+            |items: &mut Items, encoded: &Function| self.push(items, kind, encoded, value.as_any(), retries > 0);
+        let terms = terms(Asked { timeout, retries }, None)?;
+        self.submit(owner, function, 1, terms, encode, false)
+    }
+
+    /// Submits `function` over each of `items`, in chunks of the pool's choice or of `chunksize`.
+    #[pyo3(signature = (owner, function, items, chunksize, is_star, timeout = None, retries = 0))]
+    fn map(
+        &self,
+        owner: &Bound<'_, PyAny>,
+        function: &Bound<'_, PyAny>,
+        items: &Bound<'_, PyList>,
+        chunksize: Option<usize>,
+        is_star: bool,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<ApplyResult> {
+        let asked = Asked { timeout, retries };
+        let kind = if is_star { Kind::Starmap } else { Kind::Map };
+        if timeout.is_some() || retries > 0 {
+            // What is asked for holds for each task: each travels by itself, though still in chunks.
+            let encode = |encoded: &mut Items, function: &Function| {
+                items.iter().try_for_each(|item| {
+                    let one = PyTuple::new(item.py(), [item])?;
+                    self.push(encoded, kind, function, one.as_any(), retries > 0)
+                })
+            };
+            return self.submit(owner, function, items.len(), terms(asked, chunksize)?, encode, true);
+        }
+        let sizes = match chunksize {
+            Some(0) => return Err(PyValueError::new_err("a chunk needs at least one task, not 0")),
+            Some(size) => core::explicit_chunks(items.len(), size),
+            None => core::guided_chunks(items.len(), self.engine().size()),
+        };
+        let encode = |encoded: &mut Items, function: &Function| {
+            let mut from = 0;
+            sizes.iter().try_for_each(|size| {
+                let to = from + *size as usize;
+                let chunk = items.get_slice(from, to);
+                from = to;
+                self.push(encoded, kind, function, chunk.as_any(), false)
+            })
+        };
+        self.submit(owner, function, sizes.len(), terms(asked, Some(1))?, encode, true)
+    }
+
+    /// A lazy map.
+    #[pyo3(signature = (owner, function, iterator, chunksize, is_ordered, most_ahead = None, timeout = None, retries = 0))]
+    fn imap(
+        slf: &Bound<'_, Self>,
+        owner: &Bound<'_, PyAny>,
+        function: &Bound<'_, PyAny>,
+        iterator: Bound<'_, PyAny>,
+        chunksize: usize,
+        is_ordered: bool,
+        most_ahead: Option<usize>,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<IMapIterator> {
+        let terms = terms(Asked { timeout, retries }, Some(1))?;
+        IMapIterator::new(slf, owner, function, iterator, chunksize, is_ordered, most_ahead, terms)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.engine().close());
+    }
+
+    fn terminate(&self, py: Python<'_>) {
+        py.detach(|| self.engine().terminate());
+    }
+
+    fn join(&self, py: Python<'_>) -> PyResult<()> {
+        blocking(py, || self.engine().join(), Result::is_ok)?.or_raise(py)
+    }
+
+    fn resize(&self, py: Python<'_>, workers: usize) -> PyResult<()> {
+        py.detach(|| self.engine().resize(workers)).or_raise(py)
+    }
+
+    fn size(&self) -> usize {
+        self.engine().size()
+    }
+
+    /// The pids of the workers that are alive; those that are missing are started first, where this thread may.
+    fn worker_pids(&self, py: Python<'_>) -> Vec<u32> {
+        py.detach(|| self.engine().worker_pids())
+    }
+
+    /// What it is doing now, as plain values.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = py.detach(|| self.engine().stats()).or_raise(py)?;
+        let workers = stats.workers.iter().map(|worker| {
+            let one = PyDict::new(py);
+            one.set_item("pid", worker.pid)?;
+            one.set_item(
+                "running",
+                worker.running.map(|task| (task.job, task.index, task.since.elapsed().as_secs_f64())),
+            )?;
+            one.set_item("done", worker.done)?;
+            one.set_item("resident", worker.resident)?;
+            Ok(one)
+        });
+        let all = PyDict::new(py);
+        all.set_item("workers", workers.collect::<PyResult<Vec<_>>>()?)?;
+        all.set_item("queued", stats.queued)?;
+        all.set_item("done", stats.done)?;
+        all.set_item("failed", stats.failed)?;
+        all.set_item("lost", stats.lost)?;
+        all.set_item("respawns", stats.respawns)?;
+        Ok(all)
+    }
+}
+
+impl Pool {
+    fn engine(&self) -> &core::Pool {
+        self.engine.as_ref().expect("it is taken by the drop alone")
+    }
+
+    fn submit(
+        &self,
+        owner: &Bound<'_, PyAny>,
+        function: &Bound<'_, PyAny>,
+        items: usize,
+        terms: Terms,
+        encode: impl FnOnce(&mut Items, &Function) -> PyResult<()>,
+        is_many: bool,
+    ) -> PyResult<ApplyResult> {
+        let py = owner.py();
+        let encoded =
+            self.function(function).and_then(|pickled| self.engine().items(items, |items| encode(items, &pickled)));
+        let submitted = match encoded {
+            Ok(items) => py.detach(|| self.engine().submit(Entry::of(worker::entry), items, terms)).or_raise(py)?,
+            // What does not pickle is the error of the call, raised where its result is asked for.
+            Err(error) => return Ok(ApplyResult::failed(function, error, is_many)),
+        };
+        Ok(ApplyResult::new(owner, function, submitted, is_many))
+    }
+
+    fn push(
+        &self,
+        items: &mut Items,
+        kind: Kind,
+        function: &Function,
+        value: &Bound<'_, PyAny>,
+        is_kept: bool,
+    ) -> PyResult<()> {
+        let write = |out: &mut Vec<u8>| item::write(out, kind, function, value, is_kept);
+        let too_large = || PyValueError::new_err("a task takes more than 4 GiB beside its large buffers");
+        match items.push(write, too_large) {
+            Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(value.py()) => {
+                let again = self.passing(value, error)?;
+                items.push(
+                    |out: &mut Vec<u8>| item::write(out, kind, function, again.bind(value.py()), is_kept),
+                    too_large,
+                )
+            }
+            pushed => pushed,
+        }
+    }
+
+    /// What stands in the place of a value that plain pickle refuses.
+    fn passing(&self, value: &Bound<'_, PyAny>, error: PyErr) -> PyResult<Py<PyAny>> {
+        let py = value.py();
+        self.by_value.call1(py, (value, error.value(py)))
+    }
+
+    /// The function, pickled.
+    fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<Arc<Function>> {
+        let py = function.py();
+        self.functions.get(function, || {
+            if self.is_unknown.bind(py).call1((function,))?.is_truthy()? {
+                return dumped(self.by_value.bind(py).call1((function, py.None()))?);
+            }
+            let mut pickle = Vec::new();
+            match codec::dumps(function, &mut pickle, &mut Vec::new()) {
+                Ok(()) => Ok(pickle),
+                Err(error) => dumped(self.passing(function, error)?.into_bound(py)),
+            }
+        })
+    }
+}
+
+/// The pickle of what stands in for a function.
+fn dumped(stand_in: Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let mut pickle = Vec::new();
+    codec::dumps(&stand_in, &mut pickle, &mut Vec::new())?;
+    Ok(pickle)
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let engine = self.engine.take();
+        // The pool's thread may be in a callback and want the interpreter.
+        Python::attach(|py| py.detach(|| drop(engine)));
+    }
+}
+
+fn terms(asked: Asked, chunk: Option<usize>) -> PyResult<Terms> {
+    let timeout = asked.timeout.map(|seconds| {
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|_| PyValueError::new_err(format!("a task's timeout is a number of seconds, not {seconds}")))
+    });
+    Ok(Terms { chunk, timeout: timeout.transpose()?, retries: asked.retries, fail_fast: false })
+}
+
+/// The name of a function, for messages.
+fn name_of(function: &Bound<'_, PyAny>) -> String {
+    let name = function.getattr("__qualname__").and_then(|name| name.extract::<String>());
+    name.or_else(|_| function.repr().map(|text| text.to_string())).unwrap_or_else(|_| "a function".into())
+}

@@ -1,0 +1,256 @@
+//! The result of a call, as its caller holds it. Results are decoded in the thread that asks for them first, or in the pool's
+//! thread when a callback wants them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+
+use procession_core::outcome::tag;
+use procession_core::pool::Handle;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::{item, name_of};
+use crate::error::{self, OrRaise};
+use crate::wait::{blocking, deadline};
+
+/// A call's result: what `apply_async`, `map_async` and `starmap_async` return.
+#[pyclass(frozen, module = "procession.pool", name = "ApplyResult")]
+pub(crate) struct ApplyResult {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// `None`: it failed before it was submitted.
+    handle: Option<Handle>,
+    decoded: Mutex<Option<PyResult<Py<PyAny>>>>,
+    function: Py<PyAny>,
+    /// The pool, which is to live as long as somebody waits for this.
+    owner: Mutex<Option<Py<PyAny>>>,
+    is_many: bool,
+}
+
+impl ApplyResult {
+    pub(super) fn new(
+        owner: &Bound<'_, PyAny>,
+        function: &Bound<'_, PyAny>,
+        handle: Handle,
+        is_many: bool,
+    ) -> ApplyResult {
+        let owner = Mutex::new(Some(owner.clone().unbind()));
+        let function = function.clone().unbind();
+        let shared = Shared { handle: Some(handle), decoded: Mutex::new(None), function, owner, is_many };
+        ApplyResult { shared: Arc::new(shared) }
+    }
+
+    /// Of a call that could not be submitted.
+    pub(super) fn failed(function: &Bound<'_, PyAny>, error: PyErr, is_many: bool) -> ApplyResult {
+        let function = function.clone().unbind();
+        let decoded = Mutex::new(Some(Err(error)));
+        let shared = Shared { handle: None, decoded, function, owner: Mutex::new(None), is_many };
+        ApplyResult { shared: Arc::new(shared) }
+    }
+}
+
+#[pymethods]
+impl ApplyResult {
+    /// Returns the result when it is there; raises `TimeoutError` after `timeout` seconds, or what the call raised.
+    #[pyo3(signature = (timeout = None))]
+    fn get(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        if !self.wait_for(py, timeout)? {
+            return Err(error::raised(py, &procession_core::Error::Timeout { what: "the result was there" }));
+        }
+        self.shared.result(py)
+    }
+
+    /// Waits until the result is there, or `timeout` seconds.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        self.wait_for(py, timeout).map(drop)
+    }
+
+    /// Whether the result is there.
+    fn ready(&self, py: Python<'_>) -> bool {
+        match &self.shared.handle {
+            None => true,
+            Some(handle) => py.detach(|| handle.is_finished()),
+        }
+    }
+
+    /// Whether the call returned; raises `ValueError` while the result is not there.
+    fn successful(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        if !slf.get().ready(py) {
+            return Err(pyo3::exceptions::PyValueError::new_err(format!("{} not ready", slf.repr()?)));
+        }
+        Ok(slf.get().shared.result(py).is_ok())
+    }
+
+    /// Gives the call up: what has not begun does not begin, what runs is ended with its worker. Returns whether there was
+    /// anything to give up. `get` then raises `CancelledError`.
+    fn cancel(&self, py: Python<'_>) -> PyResult<bool> {
+        match &self.shared.handle {
+            None => Ok(false),
+            Some(handle) => py.detach(|| handle.cancel()).or_raise(py),
+        }
+    }
+
+    /// Awaits the result in asyncio.
+    fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(slf.py().import("procession._remote")?.call_method1("awaiting", (slf,))?.unbind())
+    }
+
+    /// Has `callback()` called, in some thread, once the result is there.
+    fn _notify(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let waker = Waker::from(Arc::new(Call(callback.clone_ref(py))));
+        let is_finished = match &self.shared.handle {
+            None => true,
+            Some(handle) => py.detach(|| handle.awaken(&waker)).or_raise(py)?,
+        };
+        if is_finished {
+            callback.call0(py)?;
+        }
+        Ok(())
+    }
+
+    /// Has the callbacks called in the pool's thread once the result is there. What they raise becomes the result.
+    #[pyo3(signature = (callback = None, error_callback = None))]
+    fn _call_back(
+        &self,
+        py: Python<'_>,
+        callback: Option<Py<PyAny>>,
+        error_callback: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let shared = self.shared.clone();
+        let call = move |py: Python<'_>| {
+            let called = match (shared.result(py), &callback, &error_callback) {
+                (Ok(value), Some(callback), _) => callback.call1(py, (value,)).map(drop),
+                (Err(error), _, Some(callback)) => callback.call1(py, (error.value(py),)).map(drop),
+                _ => Ok(()),
+            };
+            called.map_err(|error| shared.set(Err(error)))
+        };
+        match &self.shared.handle {
+            None => {
+                let _ = call(py);
+                Ok(())
+            }
+            Some(handle) => {
+                let callback = move |_: &Handle| Python::attach(|py| call(py)).err().map(|()| Vec::new());
+                py.detach(|| handle.on_complete(Box::new(callback))).or_raise(py)
+            }
+        }
+    }
+}
+
+impl ApplyResult {
+    fn wait_for(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let Some(handle) = &self.shared.handle else { return Ok(true) };
+        let deadline = deadline(timeout)?;
+        let wait = || handle.wait(deadline);
+        blocking(py, wait, |waited| matches!(waited, Ok(true)))?.or_raise(py)
+    }
+}
+
+impl Shared {
+    /// The result, which is there.
+    fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some(known) = self.known(py) {
+            return known;
+        }
+        let decoded = self.decode(py);
+        // Somebody else may have been quicker while this thread ran the user's code: one result for all.
+        if self.known(py).is_none() {
+            self.set(decoded);
+        }
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(owner);
+        self.known(py).unwrap_or_else(|| Ok(py.None()))
+    }
+
+    fn known(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
+        let decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
+        match decoded.as_ref()? {
+            Ok(value) => Some(Ok(value.clone_ref(py))),
+            Err(error) => Some(Err(error.clone_ref(py))),
+        }
+    }
+
+    fn set(&self, result: PyResult<Py<PyAny>>) {
+        let old = self.decoded.lock().unwrap_or_else(PoisonError::into_inner).replace(result);
+        // Not under the lock: it may run code when it goes.
+        drop(old);
+    }
+
+    fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let Some(handle) = &self.handle else { return Ok(py.None()) };
+        let mut gathered = Gathered::default();
+        let visited = handle.visit(|_, tag, payload| {
+            if gathered.error.is_none() {
+                gathered.add(py, self, tag, payload);
+            }
+        });
+        visited.unwrap_or(Ok(())).or_raise(py)?;
+        match (gathered.error, self.is_many) {
+            (Some(error), _) => Err(error),
+            (None, true) => Ok(gathered.list.map_or_else(|| PyList::empty(py).unbind().into_any(), |list| list)),
+            (None, false) => Ok(gathered.list.unwrap_or_else(|| py.None())),
+        }
+    }
+}
+
+/// What the visits of a job's results have brought.
+#[derive(Default)]
+struct Gathered {
+    /// The value; of a map the list of all so far.
+    list: Option<Py<PyAny>>,
+    error: Option<PyErr>,
+}
+
+impl Gathered {
+    fn add(&mut self, py: Python<'_>, shared: &Shared, tag: u32, payload: &[u8]) {
+        let value = match value_of(py, tag, payload, shared.function.bind(py)) {
+            Ok(value) => value,
+            Err(error) => {
+                self.error = Some(error);
+                return;
+            }
+        };
+        match &self.list {
+            // A map's results come as a list for each chunk.
+            Some(list) if shared.is_many => {
+                let list = list.bind(py).cast::<PyList>();
+                let extended = list.map_err(PyErr::from).and_then(|list| list.call_method1("extend", (value,)));
+                self.error = extended.err();
+            }
+            _ => self.list = Some(value.unbind()),
+        }
+    }
+}
+
+/// The value of one result, or what its task raised.
+pub(super) fn value_of<'py>(
+    py: Python<'py>,
+    tag: u32,
+    payload: &[u8],
+    function: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match tag {
+        tag::VALUE => item::read_value(py, payload),
+        tag::LOST | tag::TIMED_OUT => Err(error::lost(py, payload, &name_of(function), tag == tag::TIMED_OUT)),
+        tag::PANIC => Err(error::remote(py, payload)),
+        _ => Err(pyo3::exceptions::PyRuntimeError::new_err(String::from_utf8_lossy(payload).into_owned())),
+    }
+}
+
+/// A Python callable as a waker.
+struct Call(Py<PyAny>);
+
+impl Wake for Call {
+    fn wake(self: Arc<Self>) {
+        Python::attach(|py| {
+            if let Err(error) = self.0.call0(py) {
+                error.write_unraisable(py, Some(self.0.bind(py)));
+            }
+        });
+    }
+}

@@ -1,0 +1,209 @@
+//! A worker's part: runs the tasks that the engine's loop hands out. Runs in the worker process, in its main thread.
+//!
+//! What a task can end with:
+//!
+//! | it | the caller gets | the worker |
+//! |---|---|---|
+//! | returns | the value | goes on |
+//! | raises an `Exception`, or is interrupted by Ctrl-C | that exception | goes on |
+//! | does not unpickle, or its result does not pickle | an error that says so | goes on |
+//! | calls `sys.exit()`, or a handler of a signal does | `WorkerLost` with the exit code | ends, in an orderly way |
+//! | calls `os._exit()`, is killed | `WorkerLost` | is dead |
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use procession_core::outcome::tag;
+use procession_core::pool::{Control, Service, worker};
+use procession_core::{Link, descriptor, interrupt};
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+
+use super::item::{self, FunctionIn, Item, Kind};
+use crate::codec;
+
+/// Serves a pool until it is closed and no task is left; returns the exit code. The fds stay the caller's.
+#[pyfunction]
+#[pyo3(signature = (control, slot, desk, max_tasks = None, max_memory = None))]
+pub(crate) fn run_worker(
+    py: Python<'_>,
+    control: RawFd,
+    slot: u32,
+    desk: RawFd,
+    max_tasks: Option<NonZeroU32>,
+    max_memory: Option<NonZeroU64>,
+) -> PyResult<i32> {
+    let control = Control::attach(descriptor::duplicate(control)?)?;
+    let desk = Arc::new(Link::from(descriptor::duplicate(desk)?));
+    let service = Service { initializer: None, max_tasks, max_memory };
+    let code = py.detach(|| interrupt::interruptible(handle_signals, || worker::serve(&control, slot, &service, desk)));
+    Ok(code)
+}
+
+/// The function that every task of Python's enters by.
+pub(super) fn entry(item: &[u8], out: &mut Vec<u8>) -> u32 {
+    Python::attach(|py| {
+        // A Ctrl-C that came before this task is not meant for it.
+        handle_signals_of(py);
+        let Some(item) = item::read(item) else {
+            return fail(py, &PyValueError::new_err("a task is cut off on its way to a worker"), out);
+        };
+        match run(py, &item).and_then(|value| give(&value, out)) {
+            Ok(()) => tag::VALUE,
+            Err(error) => fail(py, &error, out),
+        }
+    })
+}
+
+fn run<'py>(py: Python<'py>, item: &Item<'_>) -> PyResult<Bound<'py, PyAny>> {
+    let function = function(py, &item.function)?;
+    let value = item::read_value(py, item.value)?;
+    match item.kind {
+        Kind::Call => function.call1(value.cast_into::<PyTuple>()?),
+        Kind::CallNamed => {
+            let (args, named): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = value.extract()?;
+            function.call(args, Some(&named))
+        }
+        Kind::Map => list(py)?.call1((builtin(py, &MAP, "builtins", "map")?.call1((function, value))?,)),
+        Kind::Starmap => list(py)?.call1((builtin(py, &STARMAP, "itertools", "starmap")?.call1((function, value))?,)),
+    }
+}
+
+/// Encodes a result. One that does not pickle is an error that says so and shows it.
+fn give(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    let py = value.py();
+    item::write_value(out, value, false).map_err(|error| {
+        out.clear();
+        let wrapped = py
+            .import("procession._remote")
+            .and_then(|remote| remote.call_method1("encoding_error", (error.value(py), value)));
+        wrapped.map_or_else(|error| error, PyErr::from_value)
+    })
+}
+
+/// What a task raised, to be raised where its result is asked for.
+fn fail(py: Python<'_>, error: &PyErr, out: &mut Vec<u8>) -> u32 {
+    if error.is_instance_of::<PySystemExit>(py) {
+        leave(py, error);
+    }
+    out.clear();
+    let parts = (error.value(py), error.traceback(py));
+    let packed = py.import("procession._remote").and_then(|remote| remote.call_method1("pack", parts));
+    let packed = packed.and_then(|packed| {
+        let packed = packed.cast_into::<PyBytes>()?;
+        out.extend_from_slice(packed.as_bytes());
+        Ok(())
+    });
+    match packed {
+        Ok(()) => tag::PANIC,
+        Err(why) => {
+            out.extend_from_slice(format!("{error}; and it cannot be sent: {why}").as_bytes());
+            tag::UNENCODABLE
+        }
+    }
+}
+
+/// Ends this process as `sys.exit()` asks. Does not return.
+fn leave(py: Python<'_>, exit: &PyErr) {
+    let left = py.import("procession._remote").and_then(|remote| remote.call_method1("leave", (exit.value(py),)));
+    // Only if the module itself is broken: the process must end all the same.
+    let _ = left;
+    std::process::exit(1);
+}
+
+/// While the worker waits for tasks. Never ends the wait: what a handler raises ends the process, or means nothing here.
+fn handle_signals() -> bool {
+    Python::attach(handle_signals_of);
+    false
+}
+
+fn handle_signals_of(py: Python<'_>) {
+    let Err(error) = py.check_signals() else { return };
+    if error.is_instance_of::<PySystemExit>(py) {
+        leave(py, &error);
+    }
+    if !error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// The functions that this worker has been sent, unpickled.
+#[derive(Default)]
+struct Known {
+    last: Option<(Vec<u8>, Py<PyAny>)>,
+    small: HashMap<Vec<u8>, Py<PyAny>>,
+    big: HashMap<u64, Py<PyAny>>,
+}
+
+const MOST_KNOWN: usize = 256;
+
+thread_local! {
+    static KNOWN: RefCell<Known> = RefCell::default();
+}
+
+fn function<'py>(py: Python<'py>, function: &FunctionIn<'_>) -> PyResult<Bound<'py, PyAny>> {
+    let known = KNOWN.with_borrow(|known| match function {
+        FunctionIn::Small(pickle) => match &known.last {
+            Some((last, function)) if last == pickle => Some(function.clone_ref(py)),
+            _ => known.small.get(*pickle).map(|function| function.clone_ref(py)),
+        },
+        FunctionIn::Big { number, .. } => known.big.get(number).map(|function| function.clone_ref(py)),
+    });
+    let loaded = match (known, function) {
+        (Some(known), _) => known.into_bound(py),
+        (None, FunctionIn::Small(pickle)) => codec::loads(py, PyBytes::new(py, pickle).as_any(), Vec::new())?,
+        (None, FunctionIn::Big { index, .. }) => {
+            let pickle = FunctionIn::fetch(*index)?;
+            codec::loads(py, PyBytes::new(py, &pickle).as_any(), Vec::new())?
+        }
+    };
+    // What is dropped here may run code: not in the borrow.
+    let dropped = KNOWN.with_borrow_mut(|known| known.remember(function, &loaded));
+    drop(dropped);
+    Ok(loaded)
+}
+
+impl Known {
+    fn remember(&mut self, function: &FunctionIn<'_>, loaded: &Bound<'_, PyAny>) -> Option<Known> {
+        let full = self.small.len() + self.big.len() >= MOST_KNOWN;
+        let dropped = full.then(|| std::mem::take(self));
+        let py = loaded.py();
+        match function {
+            FunctionIn::Small(pickle) => {
+                if self.last.as_ref().is_some_and(|(last, _)| last == pickle) {
+                    return dropped;
+                }
+                self.small.entry(pickle.to_vec()).or_insert_with(|| loaded.clone().unbind());
+                let last = self.last.replace((pickle.to_vec(), loaded.clone().unbind()));
+                // The map has it too, so this is not the end of it.
+                drop(last.map(|(_, function)| function.into_bound(py)));
+            }
+            FunctionIn::Big { number, .. } => {
+                self.big.entry(*number).or_insert_with(|| loaded.clone().unbind());
+            }
+        }
+        dropped
+    }
+}
+
+static LIST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+fn list(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    builtin(py, &LIST, "builtins", "list")
+}
+
+fn builtin<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<&'py Bound<'py, PyAny>> {
+    cell.import(py, module, name)
+}
