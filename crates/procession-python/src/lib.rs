@@ -20,7 +20,7 @@ mod _engine {
     #[pymodule_export]
     use crate::buffer::Block;
     #[pymodule_export]
-    use crate::pool::{ApplyResult, IMapIterator, Pool, run_worker};
+    use crate::pool::{ApplyResult, IMapIterator, Pool, give_handle, run_worker, take_handle};
 
     /// How many processes can usefully run at once: by the affinity mask and the control group's quota.
     #[pyfunction]

@@ -16,7 +16,8 @@ import weakref
 from . import _engine, get_context, util
 from ._remote import MaybeEncodingError, RemoteTraceback
 from ._standard import standard
-from .reduction import DupFd
+from .context import get_spawning_popen, set_spawning_popen
+from .reduction import DupFd, ForkingPickler
 
 _standard = standard('pool')
 
@@ -328,10 +329,23 @@ def _unpickle(pickled):
 
 
 def _pass_by_value(value, error):
-    """What is sent in the place of `value`, which plain pickle has refused with `error` (`None`: it was not asked)."""
+    """What is sent in the place of `value`, which plain pickle has refused with `error` (`None`: it was not asked).
+
+    Handles (queues, locks) are refused unless a child is being started, or a task is being sent: that is said here. Functions that no
+    worker can import go by value where cloudpickle is there.
+    """
     cloudpickle = _cloudpickle()
-    if cloudpickle is not None:
-        return _ByValue(cloudpickle.dumps(value))
+    before = get_spawning_popen()
+    set_spawning_popen(_Passage())
+    try:
+        if isinstance(error, RuntimeError):
+            return _ByValue(bytes(ForkingPickler.dumps(value)))
+        if cloudpickle is not None:
+            return _ByValue(cloudpickle.dumps(value))
+    except Exception as refused:
+        raise (error or refused) from None
+    finally:
+        set_spawning_popen(before)
     if _is_local_function(value):
         name = getattr(value, '__qualname__', repr(value))
         raise type(error)(
@@ -339,6 +353,27 @@ def _pass_by_value(value, error):
             f'or install the extra "procession[cloudpickle]", by which such functions are sent by value'
         ) from error
     raise error
+
+
+class _Passage:
+    """Stands where a process that is being started would, while a task is pickled: its fds go beside the task."""
+
+    def duplicate_for_child(self, fd):
+        return _engine.give_handle(fd)
+
+    @staticmethod
+    def DupFd(index):
+        return _TaskFd(index)
+
+
+class _TaskFd:
+    """An fd that goes beside a task."""
+
+    def __init__(self, index):
+        self._index = index
+
+    def detach(self):
+        return _engine.take_handle(self._index)
 
 
 def _is_local_function(value):

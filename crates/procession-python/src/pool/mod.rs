@@ -21,7 +21,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 pub(crate) use imap::IMapIterator;
 pub(crate) use result::ApplyResult;
-pub(crate) use worker::run_worker;
+pub(crate) use worker::{give_handle, run_worker, take_handle};
 
 use crate::codec;
 use crate::error::OrRaise;

@@ -13,13 +13,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, IntoRawFd, RawFd};
 use std::sync::Arc;
 
 use procession_core::outcome::tag;
 use procession_core::pool::{Control, Service, worker};
-use procession_core::{Link, descriptor, interrupt};
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyValueError};
+use procession_core::{Link, descriptor, handle, interrupt};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -43,6 +43,18 @@ pub(crate) fn run_worker(
     let service = Service { initializer: None, max_tasks, max_memory };
     let code = py.detach(|| interrupt::interruptible(handle_signals, || worker::serve(&control, slot, &service, desk)));
     Ok(code)
+}
+
+/// While a task is pickled: sends a copy of an fd along, and says what to pickle in its place.
+#[pyfunction]
+pub(crate) fn give_handle(fd: RawFd) -> PyResult<u32> {
+    handle::give(descriptor::duplicate(fd)?.as_fd(), "file descriptor").map_err(PyRuntimeError::new_err)
+}
+
+/// While a task is unpickled: the fd that was sent along, which is the caller's from now on.
+#[pyfunction]
+pub(crate) fn take_handle(index: u32) -> PyResult<RawFd> {
+    handle::take(index, "file descriptor").map(IntoRawFd::into_raw_fd).map_err(PyRuntimeError::new_err)
 }
 
 /// The function that every task of Python's enters by.

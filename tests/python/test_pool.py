@@ -1,0 +1,213 @@
+"""Pools as their users see them when all goes well."""
+
+import asyncio
+import itertools
+import os
+import threading
+import time
+
+import procession
+import pytest
+
+
+def square(x):
+    return x * x
+
+
+def add(a, b=0):
+    return a + b
+
+
+def pid_of(_):
+    return os.getpid()
+
+
+def slow(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def take_from(queue):
+    return queue.get()
+
+
+def under(lock, x):
+    with lock:
+        return x + 1
+
+
+def remember(lock):
+    global _remembered
+    _remembered = lock
+
+
+def use_remembered(x):
+    with _remembered:
+        return x
+
+
+def nested(x):
+    with procession.get_context('fork').Pool(1) as pool:
+        return pool.apply(square, (x,))
+
+
+@pytest.fixture
+def pool(ctx):
+    with ctx.Pool(2) as pool:
+        yield pool
+
+
+def test_calls_in_every_form(pool):
+    assert pool.apply(add, (1,), {'b': 2}) == 3
+    assert pool.apply_async(add, [4]).get(30) == 4
+    assert pool.map(square, range(100)) == [x * x for x in range(100)]
+    assert pool.map(square, range(10), 3) == [x * x for x in range(10)]
+    assert pool.map(square, []) == []
+    assert pool.map_async(square, iter([1, 2])).get(30) == [1, 4]
+    assert pool.starmap(add, [(1, 2), (3, 4)]) == [3, 7]
+    assert pool.starmap_async(add, [(1,)]).get(30) == [1]
+    assert list(pool.imap(square, range(1000))) == [x * x for x in range(1000)]
+    assert list(pool.imap(square, range(10), chunksize=4)) == [x * x for x in range(10)]
+    assert sorted(pool.imap_unordered(square, range(50), 7)) == [x * x for x in range(50)]
+
+
+def test_a_result_says_how_it_is(pool):
+    result = pool.apply_async(slow, (0.5,))
+    assert not result.ready()
+    with pytest.raises(ValueError, match='not ready'):
+        result.successful()
+    with pytest.raises(procession.TimeoutError):
+        result.get(timeout=0.01)
+    result.wait()
+    assert result.ready() and result.successful()
+    assert result.get() is result.get()
+
+
+def test_callbacks_get_results_and_errors(pool):
+    got = []
+    pool.map_async(square, [1, 2], callback=got.append).get(30)
+    failed = pool.apply_async(square, ('x',), error_callback=got.append)
+    with pytest.raises(TypeError):
+        failed.get(30)
+    assert got[0] == [1, 4] and isinstance(got[1], TypeError)
+
+
+def test_an_endless_generator_runs_within_a_bound(pool):
+    pulled = itertools.count()
+    results = pool.imap(square, pulled, buffersize=10)
+    assert list(itertools.islice(results, 1000)) == [x * x for x in range(1000)]
+    assert next(pulled) <= 1000 + 20
+
+
+def test_a_lazy_map_times_out_and_goes_on(pool):
+    results = pool.imap(slow, [0.5])
+    with pytest.raises(procession.TimeoutError):
+        results.next(timeout=0.01)
+    assert results.next(30) == 0.5
+    with pytest.raises(StopIteration):
+        results.next()
+
+
+def test_an_unconsumed_lazy_map_runs_to_its_end(ctx):
+    counter = ctx.Value('i', 0)
+    pool = ctx.Pool(2, initializer=remember, initargs=(counter,))
+    results = pool.imap(count_one, range(1000), buffersize=4)
+    pool.close()
+    pool.join()
+    assert counter.value == 1000
+    assert len(list(results)) == 1000
+
+
+def count_one(_):
+    with _remembered.get_lock():
+        _remembered.value += 1
+
+
+def test_the_context_manager_and_the_order_of_the_end(ctx):
+    pool = ctx.Pool(1)
+    with pytest.raises(ValueError, match='still running'):
+        pool.join()
+    with pool:
+        assert pool.apply(add, (1,)) == 1
+    pool.join()
+    for refused in (lambda: pool.apply(add, (1,)), lambda: pool.map(square, [1]), pool.__enter__):
+        with pytest.raises(ValueError, match='Pool not running'):
+            refused()
+
+
+def test_handles_travel_as_arguments(ctx):
+    queue, lock = ctx.Queue(), ctx.Lock()
+    with ctx.Pool(1, initializer=remember, initargs=(lock,)) as pool:
+        result = pool.apply_async(take_from, (queue,))
+        queue.put('through')
+        assert result.get(30) == 'through'
+        assert pool.apply(under, (lock, 1)) == 2
+        assert pool.map(use_remembered, [1, 2, 3]) == [1, 2, 3]
+
+
+def test_workers_are_replaced_after_their_tasks(ctx):
+    with ctx.Pool(1, maxtasksperchild=2) as pool:
+        pids = [pool.apply(pid_of, (0,)) for _ in range(6)]
+    assert len(set(pids)) == 3
+
+
+def test_a_pool_grows_shrinks_and_tells(pool):
+    pool.resize(4)
+    assert len(pool._pool) == 4
+    pool.resize(1)
+    assert pool.map(square, range(10)) == [x * x for x in range(10)]
+    stats = pool.stats()
+    assert stats['done'] >= 1 and stats['failed'] == stats['lost'] == 0
+    assert all(worker['resident'] > 0 for worker in stats['workers'])
+
+
+def test_results_are_awaited_in_asyncio(pool):
+    async def main():
+        return await asyncio.gather(pool.apply_async(square, (3,)), pool.map_async(square, [1, 2]))
+
+    assert asyncio.run(main()) == [9, [1, 4]]
+
+
+def test_nested_pools(ctx):
+    with ctx.Pool(1, daemon=False) as pool:
+        assert pool.apply(nested, (5,)) == 25
+
+
+def test_many_threads_submit(pool):
+    results = {}
+
+    def work(n):
+        results[n] = [pool.apply(square, (n + i,)) for i in range(50)]
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert results == {n: [(n + i) ** 2 for i in range(50)] for n in range(8)}
+
+
+def test_functions_that_no_module_has(pool):
+    pytest.importorskip('cloudpickle')
+    factor = 3
+    assert pool.map(lambda x: x * factor, [1, 2]) == [3, 6]
+
+
+def test_large_arrays_cross_and_are_the_receivers_own(pool):
+    numpy = pytest.importorskip('numpy')
+    array = numpy.arange(1 << 20, dtype=numpy.float64)
+    back = pool.apply(increment, (array,))
+    assert back.flags.writeable and (back == array + 1).all() and array[0] == 0
+    back[0] = 7
+    fortran = numpy.asfortranarray(numpy.arange(60_000.0).reshape(200, 300))
+    assert (pool.apply(transpose, (fortran,)) == fortran.T).all()
+    assert pool.apply(len, (b'x' * (3 << 20),)) == 3 << 20
+
+
+def increment(array):
+    array += 1
+    return array
+
+
+def transpose(array):
+    return array.T

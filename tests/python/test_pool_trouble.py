@@ -1,0 +1,272 @@
+"""Pools in trouble: all of this hangs, leaks or loses data elsewhere."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+
+import procession
+import pytest
+
+
+class Awkward(Exception):
+    """Its pickle does not unpickle."""
+
+    def __init__(self, one, two):
+        super().__init__(f'{one} and {two}')
+
+
+class Unloadable:
+    def __reduce__(self):
+        return fail_to_load, ()
+
+
+def fail_to_load():
+    raise LookupError('cannot be loaded')
+
+
+def square(x):
+    return x * x
+
+
+def kill_me():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(code):
+    sys.exit(code)
+
+
+def leave_at_once(code):
+    os._exit(code)
+
+
+def raise_awkward():
+    raise Awkward('this', 'that')
+
+
+def raise_with_cause():
+    try:
+        raise KeyError('inner')
+    except KeyError as error:
+        raise ValueError('outer') from error
+
+
+def return_a_lock():
+    import threading
+
+    return threading.Lock()
+
+
+def fail_to_begin():
+    raise RuntimeError('no licence')
+
+
+def slow(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def fail_once(path):
+    if not os.path.exists(path):
+        open(path, 'w').close()
+        kill_me()
+    return 'done'
+
+
+@pytest.fixture
+def pool(ctx):
+    with ctx.Pool(2) as pool:
+        yield pool
+
+
+def test_a_killed_worker_costs_its_task_alone(pool):
+    results = [pool.apply_async(square, (x,)) for x in range(50)]
+    dead = pool.apply_async(kill_me)
+    results += [pool.apply_async(square, (x,)) for x in range(50)]
+    with pytest.raises(procession.WorkerLost, match='SIGKILL while it ran kill_me') as caught:
+        dead.get(60)
+    assert caught.value.exitcode == -signal.SIGKILL and caught.value.pid > 0
+    assert [result.get(60) for result in results] == [x * x for x in range(50)] * 2
+
+
+def test_idle_workers_that_are_killed_are_not_missed(pool):
+    pool.map(square, range(10))
+    for worker in pool._pool:
+        os.kill(worker.pid, signal.SIGKILL)
+    assert pool.map(square, range(10)) == [x * x for x in range(10)]
+
+
+@pytest.mark.parametrize('function', [leave, leave_at_once])
+def test_a_task_that_exits(pool, function):
+    with pytest.raises(procession.WorkerLost, match='exited with code 3'):
+        pool.apply(function, (3,))
+    assert pool.apply(square, (2,)) == 4
+
+
+def test_exceptions_arrive_as_they_were(pool):
+    with pytest.raises(Awkward, match='this and that'):
+        pool.apply(raise_awkward)
+    with pytest.raises(ValueError, match='outer') as caught:
+        pool.apply(raise_with_cause)
+    cause = caught.value.__cause__
+    assert isinstance(cause, KeyError) and cause.args == ('inner',)
+    assert 'in raise_with_cause' in str(cause.__cause__)
+
+
+def test_what_does_not_pickle_is_that_calls_error(pool):
+    with pytest.raises(LookupError, match='cannot be loaded'):
+        pool.apply(square, (Unloadable(),))
+    with pytest.raises(procession.pool.MaybeEncodingError, match='lock'):
+        pool.apply(return_a_lock)
+    with pytest.raises(TypeError, match='lock'):
+        pool.apply(square, (return_a_lock(),))
+    assert pool.apply(square, (3,)) == 9
+
+
+def test_an_initializer_that_raises_breaks_the_pool_clearly(ctx):
+    pool = ctx.Pool(1, initializer=fail_to_begin)
+    with pytest.raises(procession.BrokenPoolError) as caught:
+        pool.apply_async(square, (1,)).get(60)
+    assert 'no licence' in str(caught.value.__cause__)
+    pool.terminate()
+    pool.join()
+
+
+def test_a_callback_that_raises_is_the_result(pool):
+    def refuse(value):
+        raise LookupError(f'not {value}')
+
+    with pytest.raises(LookupError, match='not 4'):
+        pool.apply_async(square, (2,), callback=refuse).get(30)
+    assert pool.apply(square, (3,)) == 9
+
+
+def test_terminate_from_a_callback_and_after_a_kill(ctx):
+    pool = ctx.Pool(2)
+    pool.apply_async(square, (1,), callback=lambda _: pool.terminate())
+    deadline = time.monotonic() + 30
+    while pool._state != procession.pool.TERMINATE and time.monotonic() < deadline:
+        time.sleep(0.01)
+    pool.join()
+    pool = ctx.Pool(2)
+    os.kill(pool._pool[0].pid, signal.SIGKILL)
+    pool.terminate()
+    pool.join()
+
+
+def test_a_dropped_pool_ends_its_workers(ctx):
+    pool = ctx.Pool(2)
+    pids = [worker.pid for worker in pool._pool]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', ResourceWarning)
+        del pool
+        gc.collect()
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_time_limits_retries_and_cancelling(ctx, tmp_path):
+    with ctx.Pool(2) as pool:
+        with pytest.raises(procession.TaskTimeoutError, match='slow ran longer'):
+            pool.apply(slow, (60,), timeout=0.2)
+        assert pool.apply(fail_once, (str(tmp_path / 'failed'),), retries=1) == 'done'
+        result = pool.apply_async(slow, (60,))
+        time.sleep(0.1)
+        assert result.cancel()
+        with pytest.raises(procession.CancelledError):
+            result.get(30)
+        assert not result.cancel()
+        assert pool.map(square, [1, 2], timeout=30) == [1, 4]
+
+
+def test_a_generator_that_raises_is_heard_where_its_results_are_taken(pool):
+    def items():
+        yield 1
+        yield 2
+        raise LookupError('no more')
+
+    results = pool.imap(square, items())
+    assert [next(results), next(results)] == [1, 4]
+    with pytest.raises(LookupError, match='no more'):
+        next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_a_task_given_up_with_its_pool(ctx):
+    pool = ctx.Pool(1)
+    results = [pool.apply_async(slow, (60,)) for _ in range(3)]
+    pool.terminate()
+    for result in results:
+        with pytest.raises(procession.ProcessError, match='terminated'):
+            result.get(30)
+    pool.join()
+
+
+def test_ctrl_c_during_a_map(method, tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text(textwrap.dedent(f'''
+        import sys, time
+        import procession
+
+        def slow(x):
+            if x == 0:
+                print('begun', flush=True)
+            time.sleep(30)
+
+        if __name__ == '__main__':
+            pool = procession.get_context('{method}').Pool(2)
+            try:
+                pool.map(slow, range(8), 1)
+            finally:
+                pool.close()
+                pool.join()
+    '''))
+    process = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout.readline() == 'begun\n'
+    os.killpg(process.pid, signal.SIGINT)
+    begun = time.monotonic()
+    _, errors = process.communicate(timeout=50)
+    assert errors.count('Traceback (most recent call last)') == 1, errors
+    assert errors.rstrip().endswith('KeyboardInterrupt')
+    assert time.monotonic() - begun < 20
+
+
+def test_workers_end_with_a_killed_parent(method, tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text(textwrap.dedent(f'''
+        import time
+        import procession
+
+        if __name__ == '__main__':
+            pool = procession.get_context('{method}').Pool(2)
+            pool.map(abs, range(10))
+            print(*(worker.pid for worker in pool._pool), flush=True)
+            time.sleep(60)
+    '''))
+    process = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(pids) == 2
+    process.kill()
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def alive(pid):
+    try:
+        with open(f'/proc/{pid}/stat') as stat:
+            return stat.read().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
