@@ -1,0 +1,120 @@
+"""What every test has: a watchdog that names a test that hangs; contexts by start method; the check that nothing is left.
+
+`pytest tests/python` runs the tests on the package that is installed.
+"""
+
+import collections
+import faulthandler
+import gc
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import procession
+import pytest
+
+METHODS = ['fork', 'spawn', 'forkserver']
+# Seconds that a test may take, unless it says otherwise by `@pytest.mark.limit(seconds)`. It tells of hangs, not of speed.
+LIMIT = 60.0
+# Seconds in which what a test has let go of must be gone.
+PATIENCE = 10.0
+
+_watchdog = None
+
+
+def pytest_configure(config):
+    global _watchdog
+    config.addinivalue_line('markers', 'limit(seconds): how long this test may take, in place of 60 seconds')
+    # A copy of the real stderr: pytest puts a file in its place while a test runs.
+    stderr = os.dup(2)
+    faulthandler.enable(os.fdopen(stderr, 'w'), all_threads=True)
+    script = pathlib.Path(__file__).with_name('watchdog.py')
+    _watchdog = subprocess.Popen(
+        [sys.executable, '-I', '-S', str(script), str(os.getpid())], stdin=subprocess.PIPE, stderr=stderr, text=True
+    )
+
+
+def pytest_unconfigure():
+    _watchdog.stdin.close()
+    _watchdog.wait(10)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    mark = item.get_closest_marker('limit')
+    _tell(f'{mark.args[0] if mark else LIMIT} {item.nodeid}')
+    try:
+        return (yield)
+    finally:
+        _tell('0 ')
+
+
+def _tell(line):
+    _watchdog.stdin.write(line + '\n')
+    _watchdog.stdin.flush()
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    """The name of each start method in turn."""
+    return request.param
+
+
+@pytest.fixture
+def ctx(method):
+    """The context of each start method in turn."""
+    return procession.get_context(method)
+
+
+@pytest.fixture
+def nothing_left(method):
+    """Fails a test that leaves children, file descriptors or names in /dev/shm.
+
+    What a process makes once and keeps (a fork server, a resource tracker) is made before the first look.
+    """
+    _warm_up(procession.get_context(method))
+    before = _kept()
+    yield
+    deadline = time.monotonic() + PATIENCE
+    while (left := _kept() - before) and time.monotonic() < deadline:
+        gc.collect()
+        procession.active_children()
+        time.sleep(0.02)
+    assert not left, f'left by the test: {dict(left)}'
+
+
+def _warm_up(context):
+    queue, lock = context.SimpleQueue(), context.Lock()
+    process = context.Process(target=_answer, args=(queue, lock))
+    process.start()
+    process.join()
+    assert process.exitcode == 0 and queue.get() == 'here'
+    process.close()
+    queue.close()
+
+
+def _answer(queue, lock):
+    with lock:
+        queue.put('here')
+
+
+def _kept():
+    """What this process holds now. Of descriptors only the kind counts: numbers and inodes change."""
+    kept = collections.Counter(f'child {child}' for child in _children())
+    for fd in os.listdir('/proc/self/fd'):
+        try:
+            target = os.readlink(f'/proc/self/fd/{fd}')
+        except FileNotFoundError:
+            continue  # the descriptor of the listing itself
+        kept['fd to ' + target.partition(':')[0]] += 1
+    # Other programs have names there too; the prefixes are those of multiprocessing and of procession.
+    kept.update(name for name in os.listdir('/dev/shm') if name.startswith(('psm_', 'sem.mp-', 'pym-', 'procession')))
+    return kept
+
+
+def _children():
+    """The children of every thread of this process."""
+    for task in pathlib.Path('/proc/self/task').iterdir():
+        yield from (task / 'children').read_text().split()
