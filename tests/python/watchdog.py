@@ -13,20 +13,23 @@ import time
 
 
 def watch(pid, lines):
-    """Watches the tests of the process `pid` until it ends."""
+    """Watches the tests of the process `pid`, of which the descriptor `lines` tells, until it ends."""
     process = os.pidfd_open(pid)
-    name, deadline = '', None
+    name, deadline, unread = '', None, ''
     while True:
         timeout = None if deadline is None else max(deadline - time.monotonic(), 0)
         ready, _, _ = select.select([process, lines], [], [], timeout)
         if process in ready:
             return
         if lines in ready:
-            line = lines.readline()
-            if not line:
+            text = os.read(lines, 65536).decode()
+            if not text:
                 return
-            seconds, _, name = line.rstrip('\n').partition(' ')
-            deadline = time.monotonic() + float(seconds) if name else None
+            *told, unread = (unread + text).split('\n')
+            # Of several tests only the last is still to be watched.
+            if told:
+                seconds, _, name = told[-1].partition(' ')
+                deadline = time.monotonic() + float(seconds) if name else None
         elif deadline is not None:
             end(pid, process, name)
             return
@@ -74,4 +77,4 @@ def descendants(pid):
 if __name__ == '__main__':
     # What ends the tests by the terminal must not end their watchdog first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    watch(int(sys.argv[1]), os.fdopen(0, 'r', buffering=1))
+    watch(int(sys.argv[1]), lines=0)
