@@ -14,6 +14,7 @@ import time
 
 import procession
 import pytest
+import watchdog
 
 METHODS = ['fork', 'spawn', 'forkserver']
 # Seconds that a test may take, unless it says otherwise by `@pytest.mark.limit(seconds)`. It tells of hangs, not of speed.
@@ -22,6 +23,10 @@ LIMIT = 60.0
 PATIENCE = 10.0
 
 _watchdog = None
+
+# Children of the tests are spared the import of pytest as their main module.
+sys.modules['__main__'].__spec__ = None
+vars(sys.modules['__main__']).pop('__file__', None)
 
 
 def pytest_configure(config):
@@ -78,7 +83,7 @@ def nothing_left(method):
     before = _kept()
     yield
     deadline = time.monotonic() + PATIENCE
-    while (left := _kept() - before) and time.monotonic() < deadline:
+    while (left := _own(_kept() - before)) and time.monotonic() < deadline:
         gc.collect()
         procession.active_children()
         time.sleep(0.02)
@@ -109,9 +114,21 @@ def _kept():
         except FileNotFoundError:
             continue  # the descriptor of the listing itself
         kept['fd to ' + target.partition(':')[0]] += 1
-    # Other programs have names there too; the prefixes are those of multiprocessing and of procession.
-    kept.update(name for name in os.listdir('/dev/shm') if name.startswith(('psm_', 'sem.mp-', 'pym-', 'procession')))
+    kept.update(f'/dev/shm/{name}' for name in os.listdir('/dev/shm'))
     return kept
+
+
+def _own(left):
+    """Without the names in /dev/shm that programs use which are none of the tests."""
+    ours = watchdog.descendants(os.getpid())
+    for entry in pathlib.Path('/proc').iterdir() if any(name.startswith('/dev/shm/') for name in left) else ():
+        if entry.name.isdigit() and int(entry.name) not in ours and int(entry.name) != os.getpid():
+            try:
+                mapped = (entry / 'maps').read_text()
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+            left -= collections.Counter(name for name in left if name in mapped)
+    return left
 
 
 def _children():
