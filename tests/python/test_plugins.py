@@ -210,13 +210,14 @@ def test_log_records_come_by_our_queue(ctx):
 
 # --- at exit --------------------------------------------------------------------------------------------------------
 
-LEFT_OPEN = """
+LEFT_OPEN = r"""
 import sys, time
 import procession
 
 def slowly(number):
     time.sleep(0.2)
-    print('task', number, flush=True)
+    sys.stdout.write(f'task {number}\n')  # in one piece, beside another worker's
+    sys.stdout.flush()
 
 if __name__ == '__main__':
     context = procession.get_context(sys.argv[1])
