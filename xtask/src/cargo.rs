@@ -1,6 +1,6 @@
-//! Runs cargo, with a limit of time, so that what hangs is named and not waited for.
+//! Runs cargo and other programs, with a limit of time, so that what hangs is named and not waited for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,11 @@ use std::time::{Duration, Instant};
 pub(crate) fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().expect("xtask lies in the workspace").to_owned()
+}
+
+/// Where everything that is built goes.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
 }
 
 /// A cargo command in the workspace.
@@ -45,5 +50,6 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus
 
 fn shown(command: &Command) -> String {
     let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
-    format!("cargo {}", arguments.join(" "))
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    format!("{} {}", program.to_string_lossy(), arguments.join(" "))
 }

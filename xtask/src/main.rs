@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod python;
 mod stress;
 mod test;
 mod wordcount;

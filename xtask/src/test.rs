@@ -2,33 +2,56 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
-use crate::cargo;
+use crate::{Outcome, cargo, python};
 
 /// Of one step, from cold; a hang inside a test binary is found sooner, by its own watchdog.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 struct Step {
     name: &'static str,
-    arguments: &'static [&'static str],
-    /// Flags of their own need a target folder of their own, or everything is built twice.
-    flags: Option<(&'static str, &'static str)>,
-    docs: &'static str,
+    act: Act,
+}
+
+enum Act {
+    Cargo {
+        arguments: &'static [&'static str],
+        /// Flags of their own need a target folder of their own, or everything is built twice.
+        flags: Option<(&'static str, &'static str)>,
+        docs: &'static str,
+    },
+    /// What another room of xtask does.
+    Own(fn() -> Outcome),
 }
 
 const fn step(name: &'static str, arguments: &'static [&'static str]) -> Step {
-    Step { name, arguments, flags: None, docs: "" }
+    Step { name, act: Act::Cargo { arguments, flags: None, docs: "" } }
 }
 
-const STEPS: [Step; 10] = [
+const fn flagged(name: &'static str, flags: (&'static str, &'static str), arguments: &'static [&'static str]) -> Step {
+    Step { name, act: Act::Cargo { arguments, flags: Some(flags), docs: "" } }
+}
+
+const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
+    Step { name, act: Act::Own(run) }
+}
+
+const STEPS: [Step; 13] = [
+    // A machine without one learns of it now, and not after ten minutes.
+    own("a Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),
     step("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-    Step { docs: "-D warnings", ..step("docs", &["doc", "--workspace", "--no-deps"]) },
     Step {
-        flags: Some(("--cfg procession_unsupported", "unsupported")),
-        ..step("a platform without support", &["check", "--package", "procession-sys"])
+        name: "docs",
+        act: Act::Cargo { arguments: &["doc", "--workspace", "--no-deps"], flags: None, docs: "-D warnings" },
     },
+    flagged(
+        "a platform without support",
+        ("--cfg procession_unsupported", "unsupported"),
+        &["check", "--package", "procession-sys"],
+    ),
     step("tests", &["test", "--workspace"]),
+    own("Python environment", || python::environment(None).map(drop)),
+    own("Python tests", python::test),
     step("spans and events", &["test", "--package", "procession", "--features", "tracing", "--test", "pool_tracing"]),
     step(
         "death at every step",
@@ -39,31 +62,42 @@ const STEPS: [Step; 10] = [
         &["test", "--package", "procession", "--features", "fault-injection", "--test", "tracker_faults"],
     ),
     step("storms", &["run", "--release", "--package", "procession-stress", "--", "--seconds", "20"]),
-    Step {
-        flags: Some(("--cfg loom", "loom")),
-        ..step("models", &["test", "--package", "procession-shm", "--release", "--test", "loom_*"])
-    },
+    flagged(
+        "models",
+        ("--cfg loom", "loom"),
+        &["test", "--package", "procession-shm", "--release", "--test", "loom_*"],
+    ),
 ];
 
 pub(crate) fn run() -> Outcome {
     let mut times = Vec::new();
-    for step in &STEPS {
-        println!("== {}", step.name);
+    for Step { name, act } in &STEPS {
+        println!("== {name}");
         let begun = Instant::now();
-        let mut command = cargo::cargo(step.arguments);
-        if let Some((flags, folder)) = step.flags {
-            command.env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", cargo::root().join("target").join(folder));
-        }
-        if !step.docs.is_empty() {
-            command.env("RUSTDOCFLAGS", step.docs);
-        }
-        cargo::run(command, LIMIT).map_err(|problem| format!("{} failed: {problem}", step.name))?;
-        times.push((step.name, begun.elapsed()));
+        act.run().map_err(|problem| format!("{name} failed: {problem}"))?;
+        times.push((name, begun.elapsed()));
     }
     println!();
     for (name, time) in times {
-        println!("{name:<28} {:>7.1} s", time.as_secs_f64());
+        println!("{name:<32} {:>7.1} s", time.as_secs_f64());
     }
     println!("everything holds");
     Ok(())
+}
+
+impl Act {
+    fn run(&self) -> Outcome {
+        let (arguments, flags, docs) = match self {
+            Act::Own(run) => return run(),
+            Act::Cargo { arguments, flags, docs } => (arguments, flags, docs),
+        };
+        let mut command = cargo::cargo(arguments);
+        if let Some((flags, folder)) = flags {
+            command.env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", cargo::target().join(folder));
+        }
+        if !docs.is_empty() {
+            command.env("RUSTDOCFLAGS", docs);
+        }
+        cargo::run(command, LIMIT)
+    }
 }

@@ -1,5 +1,5 @@
-"""See `multiprocessing.forkserver`, which serves here on procession's contexts."""
+"""The standard library's own: the server that it starts knows the descriptors of its children by its own module's name."""
 
-from procession._standard import adopt
+from procession._standard import share
 
-adopt(__name__)
+share(__name__)

@@ -1,0 +1,74 @@
+"""What the tests have run in children: a module that is quick to import there."""
+
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import time
+
+import procession
+
+
+def add(left, right):
+    return left + right
+
+
+def fail(text):
+    raise ValueError(text)
+
+
+def whose_process():
+    """The module of the class of this process, and its start method as both packages see it."""
+    kind = type(multiprocessing.current_process()).__module__
+    return kind, multiprocessing.get_start_method(), procession.get_start_method()
+
+
+def end_by(number):
+    os.kill(os.getpid(), number)
+
+
+_initialized = None
+
+
+def initialize(value):
+    global _initialized
+    _initialized = value
+
+
+def initialized():
+    return _initialized
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+
+
+def sum_of(array):
+    return array.sum()
+
+
+def tell_who(queue):
+    def seen(package):
+        process = package.current_process()
+        return process.name, process.pid, package.parent_process().pid
+
+    same_key = procession.current_process().authkey == multiprocessing.current_process().authkey
+    queue.put((seen(procession), seen(multiprocessing), same_key))
+
+
+def answer_thrice(queue, connection):
+    while (question := connection.recv()) != 'end':
+        queue.put('put') if question == 'queue' else connection.send('sent')
+
+
+def use_all(lock, event, value, queue, simple, connection):
+    queue.put('begun')
+    with lock:
+        value.value += 1
+    event.set()
+    connection.send('received')
+    simple.put('got')
+
+
+def log_to(queue, *message):
+    logging.handlers.QueueHandler(queue).handle(logging.makeLogRecord({'msg': message[0], 'args': message[1:]}))

@@ -1,0 +1,55 @@
+"""The programs of examples/python, each under every start method, as a user runs them."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+FOLDER = pathlib.Path(__file__).parents[2] / 'examples' / 'python'
+
+# What each prints.
+PRINTS = {
+    'hello': (
+        r'in main: module __main__, has a parent: False\n'
+        r'in hello: module (__main__|__mp_main__), has a parent: True\n'
+        r'hello bob\n'
+        r'another process: True exit code: 0\n'
+    ),
+    'pool_map': r'\[1, 2, 3, 4\]\nin [123]\.\d s\n',
+    'queue_items': r"\[42, None, 'hello'\]\n0\n1\n4\n",
+    'pipe_ends': r"\['HELLO', 'THERE'\]\n",
+    'lock_lines': r'(begin (\d)\nend \2\n){5}',
+    'shared_values': r'3\.25 \[0, -1, -2, -3, -4\] 200\n',
+    'manager_objects': r"\{'one': 1, 'two': \['a', 'list'\]\}\n\[4, 3, 2, 1, 0\]\n",
+    'pool_results': (
+        r'49\n\[0, 1, 4, 9, 16, 25, 36, 49, 64, 81\]\n\[0, 1, 4, 9, 16\]\n\[0, 1, 4, 9, 16\]\n\[8, 9\]\n400\n'
+        r'in workers: True\nnot there yet\nfailed: not today\nthe pool is gone, and the slow task with it\n'
+    ),
+}
+
+
+@pytest.mark.parametrize('name', PRINTS)
+def test_an_example_under_each_start_method(name, method):
+    assert re.fullmatch(PRINTS[name], output_of(name, method))
+
+
+@pytest.mark.parametrize('name', PRINTS)
+def test_an_example_under_the_default_start_method(name):
+    assert re.fullmatch(PRINTS[name], output_of(name))
+
+
+def test_two_start_methods_in_one_program():
+    assert output_of('two_contexts') == 'hello from spawn\nhello from fork\n'
+
+
+def test_every_example_is_run():
+    assert {path.stem for path in FOLDER.glob('*.py')} == {*PRINTS, 'two_contexts'}
+
+
+def output_of(name, *arguments):
+    command = [sys.executable, str(FOLDER / f'{name}.py'), *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert (ran.returncode, ran.stderr) == (0, ''), f'{ran.stdout}\n{ran.stderr}'
+    return ran.stdout
