@@ -24,9 +24,10 @@ TAIL = 60
 class Interpreter:
     """A Python with its standard library's suite, and how procession is found from it."""
 
-    def __init__(self, version, program, package=None):
+    def __init__(self, version, program, package=None, has_futures=False):
         self.version = version
         self.program = program
+        self.has_futures = has_futures
         self._package = package
 
     def command(self, suite, is_aliased, broken=None):

@@ -19,6 +19,14 @@ from attempt import Attempts, Interpreter
 from expected import Expected
 
 METHODS = ('fork', 'spawn', 'forkserver')
+#: Asks an interpreter for its version and which suites it has.
+QUESTION = """
+import sys, importlib.util
+print('%d.%d.%d' % sys.version_info[:3])
+for name in ('test._test_multiprocessing', 'test.test_concurrent_futures'):
+    if importlib.util.find_spec(name):
+        print(name)
+"""
 LIST_LIMIT = 120
 SHOWN_LINES = 25
 
@@ -89,7 +97,8 @@ def main(arguments):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended by SIGTERM'))
     expected = Expected()
     terms.results.mkdir(parents=True, exist_ok=True)
-    combinations = [Combination(interpreter, suite, terms) for interpreter in terms.interpreter for suite in suites(terms)]
+    combinations = [Combination(interpreter, suite, terms) for interpreter in terms.interpreter
+                    for suite in suites(terms, interpreter)]
     run_all(combinations, expected, terms.jobs)
     is_good = judge(combinations, expected, is_whole=terms.k is None)
     return 0 if is_good else 1
@@ -117,17 +126,21 @@ def parse(arguments):
 
 
 def interpreter(program, package):
-    question = 'import sys; print("%d.%d.%d" % sys.version_info[:3])'
-    version = subprocess.run([program, '-I', '-c', question], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    return Interpreter(version, program, package and package.resolve())
+    version, *suites = subprocess.run([program, '-I', '-c', QUESTION], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    if 'test._test_multiprocessing' not in suites:
+        sys.exit(f'{program} (Python {version}) comes without its tests: on Debian they are libpython3-testsuite')
+    return Interpreter(version, program, package and package.resolve(), has_futures='test.test_concurrent_futures' in suites)
 
 
-def suites(terms):
-    if terms.futures:
-        return ['futures', 'futures-context', 'futures-stdlib']
+def suites(terms, interpreter):
+    chosen = list(terms.method or ([] if terms.main or terms.futures else METHODS))
     if terms.main:
-        return ['main']
-    return terms.method or METHODS
+        chosen.append('main')
+    if terms.futures and interpreter.has_futures:
+        chosen += ['futures', 'futures-context', 'futures-stdlib']
+    elif terms.futures:
+        print(f'Python {interpreter.version} comes without the tests of executors')
+    return chosen
 
 
 def run_all(combinations, expected, jobs):
