@@ -2,6 +2,7 @@
 
 mod bench;
 mod cargo;
+mod conformance;
 mod demo;
 mod python;
 mod stress;
@@ -19,6 +20,10 @@ usage: cargo xtask COMMAND
   bench [--pairs N] [ROW...]
                   measure beside procspawn and rayon, print a table, write target/bench/rust.json; ROW chooses rows by
                   a part of their name, and then nothing is written; N pairs of runs for each row
+  conformance [--python 3.12] [--method fork|spawn|forkserver] [-k PATTERN] [--main] [--futures] [--all] [--stdlib]
+                  the standard library's own tests of multiprocessing, run on procession: by all methods on Python 3.11 unless
+                  said otherwise; --main and --futures: main modules, and executors; --all: everything on each version;
+                  --stdlib: on the standard library, to compare
   stress --seconds N [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
 ";
@@ -35,6 +40,7 @@ fn main() -> ExitCode {
         ["demo", path] if !path.starts_with('-') => demo::run(Some(path)),
         ["test"] => test::run(),
         ["bench", ref arguments @ ..] => bench::run(arguments),
+        ["conformance", ref arguments @ ..] => conformance::run(arguments),
         ["stress", ref arguments @ ..] => stress::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");

@@ -12,6 +12,7 @@ Three kinds of modules make up the package:
 
 import importlib
 import importlib.machinery
+import importlib.util
 import sys
 
 import multiprocessing as package
@@ -21,10 +22,19 @@ _saved = {}
 
 
 def standard(name):
-    """The standard library's module of this name, also where ``multiprocessing`` is answered by procession."""
+    """The standard library's module of this name, also where ``multiprocessing`` is answered by procession.
+
+    What was not loaded before it was answered so is loaded apart from `sys.modules`, and itself imports from procession.
+    """
     if name in _saved:
         return _saved[name]
-    return importlib.import_module(_PREFIX + name)
+    if sys.modules.get(package.__name__) is package:
+        return importlib.import_module(_PREFIX + name)
+    spec = _spec(name)
+    module = importlib.util.module_from_spec(spec)
+    # Not under a lock, which could be awaited by one who holds an import's: of two modules loaded at once the first serves.
+    spec.loader.exec_module(module)
+    return _saved.setdefault(name, module)
 
 
 def save():
@@ -32,6 +42,11 @@ def save():
     for name, module in list(sys.modules.items()):
         if name.startswith(_PREFIX) and module.__name__ == name:
             _saved[name.removeprefix(_PREFIX)] = module
+
+
+def owns(module):
+    """Whether `module` is a module of the standard library's package that :func:`save` has kept."""
+    return _saved.get(module.__name__.removeprefix(_PREFIX)) is module
 
 
 def share(name):
@@ -42,14 +57,12 @@ def share(name):
 def adopt(name):
     """Executes the standard library's source of the module `name` of this package, which calls this, in its namespace."""
     namespace = sys.modules[name].__dict__
-    loader = importlib.machinery.PathFinder.find_spec(
-        _PREFIX + name.removeprefix('procession.'), _path_of(name)
-    ).loader
+    loader = _spec(name.removeprefix('procession.')).loader
     exec(loader.get_code(loader.name), namespace)
 
 
-def _path_of(name):
+def _spec(name):
     path = package.__path__
-    for part in name.split('.')[1:-1]:
+    for part in name.split('.')[:-1]:
         path = [f'{folder}/{part}' for folder in path]
-    return path
+    return importlib.machinery.PathFinder.find_spec(_PREFIX + name, path)

@@ -1,0 +1,142 @@
+"""``python -m procession PROGRAM``: runs an unmodified program with every ``import multiprocessing`` answered by procession.
+
+::
+
+    python -m procession script.py args...      a script, or a folder or archive with a __main__.py
+    python -m procession -m module args...      a module
+    python -m procession -c code args...        a line of code
+
+The program is `__main__` and sees `sys.argv`, `sys.path` and its own `__file__` and `__spec__` as if Python itself had run it; so do
+its children find its main module. Runs in the main thread, before the program; the program then runs inside of it.
+"""
+
+import builtins
+import importlib.machinery
+import io
+import os
+import pkgutil
+import runpy
+import sys
+import types
+
+__all__ = ['main']
+
+USAGE = 'usage: python -m procession [-c code | -m module | script] [argument ...]'
+
+
+def main(arguments):
+    """Runs the program that `arguments` name, with the arguments that follow it, and ends with it.
+
+    `SystemExit` is raised as the program raises it, and with code 1 after an exception that it does not catch; without a
+    program it is raised with code 2.
+    """
+    from . import _alias
+
+    run = _runner(arguments)
+    _alias.install()
+    try:
+        run()
+    except Exception as error:
+        _show(error)
+        sys.exit(1)
+
+
+def _runner(arguments):
+    match arguments:
+        case ['-h' | '--help', *_]:
+            print(USAGE)
+            sys.exit(0)
+        case ['-c', code, *rest]:
+            sys.argv[:] = ['-c', *rest]
+            return lambda: _run_code(code)
+        case ['-m', name, *rest]:
+            # Where the module lies is filled in when it is found, as Python does.
+            sys.argv[:] = ['-m', *rest]
+            return lambda: _run_module(name)
+        case [path, *rest] if not path.startswith('-'):
+            sys.argv[:] = [path, *rest]
+            return lambda: _run_path(path)
+        case _:
+            problem = ' '.join(['not to be run:', *arguments[:1]]) if arguments else 'a program to run is missing'
+            print(f'{USAGE}\n{problem}', file=sys.stderr)
+            sys.exit(2)
+
+
+def _run_code(code):
+    _set_first_path('')
+    module = _new_main(importlib.machinery.BuiltinImporter)
+    exec(compile(code, '<string>', 'exec', dont_inherit=True), module.__dict__)
+
+
+def _run_module(name):
+    _new_main(None)
+    runpy._run_module_as_main(name)
+
+
+def _run_path(path):
+    # An archive or a folder has an importer; a script's own folder comes first where the importer's would.
+    if pkgutil.get_importer(path) is not None:
+        _set_first_path(path, always=True)
+        _new_main(None)
+        runpy._run_module_as_main('__main__', False)
+        return
+    _set_first_path(os.path.dirname(os.path.realpath(path)))
+    absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    try:
+        code, loader = _compiled(absolute)
+    except OSError as error:
+        print(f'{sys.executable}: can\'t open file {absolute!r}: [Errno {error.errno}] {error.strerror}', file=sys.stderr)
+        sys.exit(2)
+    module = _new_main(loader('__main__', absolute))
+    module.__file__ = absolute
+    module.__cached__ = None
+    exec(code, module.__dict__)
+
+
+def _compiled(path):
+    with io.open_code(path) as file:
+        code = pkgutil.read_code(file)
+    if code is not None:
+        return code, importlib.machinery.SourcelessFileLoader
+    with io.open_code(path) as file:
+        source = file.read()
+    return compile(source, path, 'exec', dont_inherit=True), importlib.machinery.SourceFileLoader
+
+
+def _new_main(loader):
+    module = types.ModuleType('__main__')
+    module.__loader__ = loader
+    module.__builtins__ = builtins
+    if sys.version_info < (3, 14):
+        module.__annotations__ = {}
+    sys.modules['__main__'] = sys.modules['__mp_main__'] = module
+    return module
+
+
+def _set_first_path(path, always=False):
+    # Python has put the current folder there for `-m procession`, unless it was told to put nothing.
+    if not sys.flags.safe_path:
+        sys.path[0] = path
+    elif always:
+        sys.path.insert(0, path)
+
+
+def _show(error):
+    """Shows an uncaught exception as Python does: without the frames of this module, and of what it was run by."""
+    traceback = error.__traceback__
+    while traceback is not None and _is_ours(traceback.tb_frame):
+        traceback = traceback.tb_next
+    error.__traceback__ = traceback
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, traceback
+    sys.last_exc = error
+    sys.excepthook(type(error), error, traceback)
+
+
+def _is_ours(frame):
+    return frame.f_globals is globals()
+
+
+if __name__ == '__main__':
+    # What Python made `__main__` of is kept: it is this module, whose functions run while the program does.
+    _keep = sys.modules['__main__']
+    main(sys.argv[1:])
