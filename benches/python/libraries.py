@@ -1,0 +1,148 @@
+"""What is measured: procession and its rivals, with one face. Imported in the process of one measurement, which then imports
+the one library that it measures.
+
+All make their processes by fork, except loky, which has its own way: what is measured is the work, not the start.
+"""
+
+import importlib
+
+WORKERS = 2
+
+# Names, in the order of the table's columns.
+LIBRARIES = ('procession', 'multiprocessing', 'ProcessPoolExecutor', 'loky', 'billiard', 'mpire', 'pebble')
+# Those with processes, locks and queues of their own, in multiprocessing's words.
+WHOLE = ('procession', 'multiprocessing', 'billiard')
+POOLS_OF_CHUNKS = ('procession', 'multiprocessing', 'billiard', 'mpire')
+
+
+def package(library):
+    """The module of a library."""
+    return importlib.import_module('concurrent.futures' if library == 'ProcessPoolExecutor' else library)
+
+
+def context(library, method='fork'):
+    """The context of a library that has contexts."""
+    return package(library).get_context(method)
+
+
+def pool(library, workers=WORKERS):
+    """A pool of a library, whose workers have begun."""
+    made = _POOLS[library](library, workers)
+    made.burst(_nothing, 8 * workers)
+    return made
+
+
+def _nothing(_):
+    return None
+
+
+class _Pool:
+    """multiprocessing's, and those with its words."""
+
+    def __init__(self, library, workers):
+        self._pool = context(library).Pool(workers)
+
+    def call(self, function, value):
+        return self._pool.apply(function, (value,))
+
+    def burst(self, function, number):
+        results = [self._pool.apply_async(function, (value,)) for value in range(number)]
+        return [result.get() for result in results]
+
+    def imap(self, function, number):
+        return sum(1 for _ in self._pool.imap(function, range(number)))
+
+    def map_singly(self, function, number):
+        return self._pool.map(function, range(number), chunksize=1)
+
+    def map(self, function, number):
+        return self._pool.map(function, range(number))
+
+    def end(self):
+        self._pool.terminate()
+        self._pool.join()
+
+
+class _Executor:
+    """concurrent.futures' and loky's."""
+
+    def __init__(self, library, workers):
+        import multiprocessing
+
+        terms = {'mp_context': multiprocessing.get_context('fork')} if library == 'ProcessPoolExecutor' else {}
+        self._executor = package(library).ProcessPoolExecutor(workers, **terms)
+
+    def call(self, function, value):
+        return self._executor.submit(function, value).result()
+
+    def burst(self, function, number):
+        futures = [self._executor.submit(function, value) for value in range(number)]
+        return [future.result() for future in futures]
+
+    def imap(self, function, number):
+        return sum(1 for _ in self._executor.map(function, range(number)))
+
+    def map_singly(self, function, number):
+        return list(self._executor.map(function, range(number)))
+
+    def end(self):
+        self._executor.shutdown()
+
+
+class _Mpire:
+    def __init__(self, library, workers):
+        self._pool = package(library).WorkerPool(workers, start_method='fork', keep_alive=True)
+
+    def call(self, function, value):
+        return self._pool.apply(function, (value,))
+
+    def burst(self, function, number):
+        results = [self._pool.apply_async(function, (value,)) for value in range(number)]
+        return [result.get() for result in results]
+
+    def imap(self, function, number):
+        return sum(1 for _ in self._pool.imap(function, range(number), iterable_len=number, chunk_size=1))
+
+    def map_singly(self, function, number):
+        return self._pool.map(function, range(number), iterable_len=number, chunk_size=1)
+
+    def map(self, function, number):
+        return self._pool.map(function, range(number), iterable_len=number)
+
+    def end(self):
+        self._pool.terminate()
+
+
+class _Pebble:
+    def __init__(self, library, workers):
+        import multiprocessing
+
+        self._pool = package(library).ProcessPool(workers, context=multiprocessing.get_context('fork'))
+
+    def call(self, function, value):
+        return self._pool.schedule(function, args=(value,)).result()
+
+    def burst(self, function, number):
+        futures = [self._pool.schedule(function, args=(value,)) for value in range(number)]
+        return [future.result() for future in futures]
+
+    def imap(self, function, number):
+        return sum(1 for _ in self._pool.map(function, range(number)).result())
+
+    def map_singly(self, function, number):
+        return list(self._pool.map(function, range(number)).result())
+
+    def end(self):
+        self._pool.stop()
+        self._pool.join()
+
+
+_POOLS = {
+    'procession': _Pool,
+    'multiprocessing': _Pool,
+    'billiard': _Pool,
+    'ProcessPoolExecutor': _Executor,
+    'loky': _Executor,
+    'mpire': _Mpire,
+    'pebble': _Pebble,
+}

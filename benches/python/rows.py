@@ -1,0 +1,239 @@
+"""The rows of the table. Each measures one library in a process of its own, and returns one number."""
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import libraries
+import memory
+import tasks
+
+MIB = 1 << 20
+ARRAY = 64 * MIB
+# Seconds that a measurement goes on, beyond its first batch.
+LONG = 0.4
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row. `must` is the bound of what `of` says: of the ratio to multiprocessing's, or of our own figure."""
+
+    name: str
+    what: str
+    unit: str
+    measure: object
+    must: tuple | None = None
+    of: str = 'ratio'
+    libraries: tuple = libraries.LIBRARIES
+    pairs: int = 5
+
+    @property
+    def is_rate(self):
+        """Whether more is better."""
+        return self.unit.endswith('/s')
+
+
+def batches(work, number):
+    """How many a second: `work` does `number`; the median of what fits into the time."""
+    work()
+    rates, end = [], time.perf_counter() + LONG
+    while not rates or time.perf_counter() < end:
+        begun = time.perf_counter()
+        work()
+        rates.append(number / (time.perf_counter() - begun))
+    return statistics.median(rates)
+
+
+def each(work, number):
+    """The median of the seconds of single calls."""
+    times = []
+    for _ in range(number):
+        begun = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+# --- pools ----------------------------------------------------------------------------------------------------------
+
+
+def round_trip(library):
+    pool = libraries.pool(library)
+    each(lambda: pool.call(tasks.same, 1), 200)
+    seconds = each(lambda: pool.call(tasks.same, 1), 3000)
+    pool.end()
+    return seconds * 1e6
+
+
+def of_pool(act, number):
+    def measure(library):
+        pool = libraries.pool(library)
+        rate = batches(lambda: getattr(pool, act)(tasks.nothing, number), number)
+        pool.end()
+        return rate
+
+    return measure
+
+
+def map_of_ints(library):
+    pool, number = libraries.pool(library), 200_000
+    assert pool.map(tasks.same, number) == list(range(number))
+    rate = batches(lambda: pool.map(tasks.same, number), number)
+    pool.end()
+    return rate
+
+
+def array_as_argument(library):
+    import numpy
+
+    array = numpy.ones(ARRAY, dtype='u1')
+    pool = libraries.pool(library, 1)
+    rate = batches(lambda: pool.call(tasks.taken, array), ARRAY / MIB)
+    pool.end()
+    return rate
+
+
+def array_as_result(library):
+    pool = libraries.pool(library, 1)
+    rate = batches(lambda: pool.call(tasks.made, ARRAY), ARRAY / MIB)
+    pool.end()
+    return rate
+
+
+def memory_of_argument(library):
+    import numpy
+
+    array = numpy.ones(ARRAY, dtype='u1')
+    pool = libraries.pool(library, 1)
+    pool.call(tasks.taken, array[:4096])
+    with memory.Peak() as peak:
+        for _ in range(3):
+            pool.call(tasks.taken, array)
+    pool.end()
+    return peak.bytes / ARRAY
+
+
+def memory_of_result(library):
+    pool = libraries.pool(library, 1)
+    pool.call(tasks.make, ARRAY)
+    with memory.Peak() as peak:
+        for _ in range(3):
+            pool.call(tasks.made, ARRAY)
+    pool.end()
+    return peak.bytes / ARRAY
+
+
+def idle_processor(library):
+    pool, seconds = libraries.pool(library), 3
+    time.sleep(1)
+    before = memory.processor_time(os.getpid())
+    time.sleep(seconds)
+    share = (memory.processor_time(os.getpid()) - before) / (seconds * 1e9)
+    pool.end()
+    return 100 * share
+
+
+def idle_memory(library):
+    pool = libraries.pool(library)
+    before = {os.getpid(), *_helpers(library)}
+    workers = [pid for pid in memory.tree(os.getpid()) if pid not in before]
+    share = sum(map(memory.proportional, workers)) / libraries.WORKERS
+    pool.end()
+    return share / MIB
+
+
+def _helpers(library):
+    """Processes that are no workers: trackers of resources, which are executed and not forked."""
+    ours = open('/proc/self/cmdline').read()
+    for pid in memory.tree(os.getpid())[1:]:
+        if library != 'loky' and open(f'/proc/{pid}/cmdline').read() != ours:
+            yield pid
+
+
+# --- queues, processes, locks ---------------------------------------------------------------------------------------
+
+
+def queue_of(item, number):
+    def measure(library):
+        context = libraries.context(library)
+        queue, (go, gone) = context.Queue(), context.Pipe()
+        rates = []
+        for _ in range(3):
+            process = context.Process(target=tasks.puts, args=(queue, gone, item, number))
+            process.start()
+            begun = time.perf_counter()
+            go.send('go')
+            for _ in range(number):
+                queue.get()
+            rates.append(number / (time.perf_counter() - begun))
+            go.send('end')
+            process.join()
+        return statistics.median(rates)
+
+    return measure
+
+
+def start_by(method, number):
+    def measure(library):
+        context = libraries.context(library, method)
+
+        def start_and_join():
+            process = context.Process(target=tasks.nothing)
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+
+        each(start_and_join, 3)
+        return each(start_and_join, number) * 1e3
+
+    return measure
+
+
+def lock(library):
+    taken, number = libraries.context(library).Lock(), 20_000
+
+    def pairs():
+        for _ in range(number):
+            taken.acquire()
+            taken.release()
+
+    return 1e9 / batches(pairs, number)
+
+
+def import_time(library):
+    name = 'concurrent.futures.process' if library == 'ProcessPoolExecutor' else library
+    # As programs have it: with the pool's module.
+    more = f', {name}.pool' if library in libraries.WHOLE else ''
+    program = f'import time; t = time.perf_counter(); import {name}{more}; print(time.perf_counter() - t)'
+    seconds = [float(subprocess.check_output([sys.executable, '-c', program])) for _ in range(5)]
+    return min(seconds) * 1e3
+
+
+WHOLE = libraries.WHOLE
+ROWS = [
+    Row('round-trip', 'apply of a no-op, round trip, p50', 'us', round_trip, ('<=', 0.125)),
+    Row('burst', 'burst of apply_async', 'tasks/s', of_pool('burst', 5000), ('>=', 10)),
+    Row('imap', 'imap', 'tasks/s', of_pool('imap', 5000), ('>=', 10)),
+    Row('map-singly', 'map, chunksize=1', 'tasks/s', of_pool('map_singly', 5000), ('>=', 10)),
+    Row(
+        'map-ints', 'map of ints, default chunks', 'items/s', map_of_ints, ('>=', 1.5),
+        libraries=libraries.POOLS_OF_CHUNKS,
+    ),
+    Row('array-argument', '64 MiB array as argument', 'MiB/s', array_as_argument, ('>=', 15)),
+    Row('array-result', '64 MiB array as result', 'MiB/s', array_as_result, ('>=', 15)),
+    Row('memory-argument', 'peak memory of that argument', 'arrays', memory_of_argument, ('<=', 1.2), 'ours', pairs=3),
+    Row('memory-result', 'peak memory of that result', 'arrays', memory_of_result, ('<=', 1.2), 'ours', pairs=3),
+    Row('queue-ints', 'Queue of ints', 'items/s', queue_of(7, 30_000), ('>=', 5), libraries=WHOLE),
+    Row('queue-1k', 'Queue of 1 KiB', 'items/s', queue_of(bytes(1 << 10), 30_000), ('>=', 4), libraries=WHOLE),
+    Row('queue-64k', 'Queue of 64 KiB', 'items/s', queue_of(bytes(1 << 16), 4_000), ('>=', 2), libraries=WHOLE),
+    Row('fork', 'start and join, fork', 'ms', start_by('fork', 60), ('<=', 1.0), libraries=WHOLE),
+    Row('forkserver', 'start and join, forkserver', 'ms', start_by('forkserver', 40), ('<=', 0.5), libraries=WHOLE),
+    Row('spawn', 'start and join, spawn', 'ms', start_by('spawn', 12), ('<=', 0.6), libraries=WHOLE),
+    Row('lock', 'Lock, acquire and release', 'ns', lock, ('<=', 0.5), libraries=WHOLE),
+    Row('idle-processor', 'idle pool, processor', '%', idle_processor, ('<=', 0.05), 'ours', pairs=1),
+    Row('idle-memory', 'idle pool, PSS of a worker', 'MiB', idle_memory, ('<=', 1.0), pairs=3),
+    Row('import', 'import', 'ms', import_time),
+]

@@ -1,0 +1,38 @@
+"""What the benchmarks run in workers and children: a module that costs nothing to import there."""
+
+
+def nothing(*_):
+    return None
+
+
+def same(value):
+    return value
+
+
+_made = None
+
+
+def make(size):
+    """Makes the array that `made` returns, once, so that making it is not part of what is measured."""
+    import numpy
+
+    global _made
+    if _made is None:
+        _made = numpy.ones(size, dtype='u1')
+
+
+def made(size):
+    make(size)
+    return _made
+
+
+def taken(array):
+    """Reads one byte of each page, so that an array which was only promised is there."""
+    return int(array[::4096].sum())
+
+
+def puts(queue, go, item, number):
+    go.recv()
+    for _ in range(number):
+        queue.put(item)
+    go.recv()
