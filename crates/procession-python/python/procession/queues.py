@@ -4,7 +4,9 @@ A queue is a ring in shared memory, with a lock for each end. :meth:`Queue.put` 
 it is there for others to take: no thread feeds a pipe. So, other than in the standard library,
 
 * an item that does not pickle raises where it is put, and nothing is dropped silently. A subclass that has an
-  ``_on_queue_feeder_error`` of its own gets the exception and the item there, as in the standard library;
+  ``_on_queue_feeder_error`` of its own gets the exception and the item there instead, as in the standard library. So does the
+  standard one, which prints the traceback, in a program that was written for the standard library and has its
+  ``multiprocessing`` answered by procession: no ``put`` of such a program expects to fail;
 * ``get_nowait()`` right after ``put()`` finds the item;
 * a process may end, or be killed, right after ``put()``: its items stay. It may be joined before the queue is drained;
 * a process that is killed while it puts or gets loses at most the item it had in hand, and holds up nobody;
@@ -18,6 +20,7 @@ it is there for others to take: no thread feeds a pipe. So, other than in the st
 """
 
 import os
+import sys
 import types
 from queue import Empty, Full
 
@@ -56,7 +59,8 @@ class Queue(_standard.Queue):
         self._ring = ring
         self._reader = _Reader(ring)
         self._writer = _Writer(ring)
-        self._has_hook = type(self)._on_queue_feeder_error is not Queue._on_queue_feeder_error
+        has_own_hook = type(self)._on_queue_feeder_error is not Queue._on_queue_feeder_error
+        self._has_hook = has_own_hook or _answers_multiprocessing()
         self._reset()
         register_after_fork(self, Queue._after_fork)
 
@@ -257,6 +261,10 @@ class _NoLock:
 
     def __exit__(self, *exception):
         pass
+
+
+def _answers_multiprocessing():
+    return sys.modules.get('multiprocessing') is sys.modules[__package__]
 
 
 def _most():
