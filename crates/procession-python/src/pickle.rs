@@ -114,9 +114,12 @@ impl Sink {
             self.bytes().extend_from_slice(data.as_bytes());
             return Ok(());
         }
-        let data = PyBuffer::<u8>::get(data)?.to_vec(data.py())?;
-        self.bytes().extend_from_slice(&data);
-        Ok(())
+        let py = data.py();
+        let data = PyBuffer::<u8>::get(data)?;
+        let mut bytes = self.bytes();
+        let begin = bytes.len();
+        bytes.resize(begin + data.len_bytes(), 0);
+        data.copy_to_slice(py, &mut bytes[begin..])
     }
 }
 

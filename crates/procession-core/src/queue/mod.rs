@@ -153,7 +153,9 @@ impl Queue {
     /// If the system refuses it, or the thread behind it.
     pub fn readable(&self) -> Result<Arc<Readable>> {
         self.is_watched.store(true, Ordering::Relaxed);
-        Readable::of(self.key, &self.shared)
+        let readable = Readable::of(self.key, &self.shared)?;
+        self.look();
+        Ok(readable)
     }
 
     /// The most payloads it holds; 0 is no bound.
