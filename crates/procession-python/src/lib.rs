@@ -6,7 +6,10 @@
 mod buffer;
 mod codec;
 mod error;
+mod fd;
+mod pickle;
 mod pool;
+mod queue;
 mod wait;
 
 use procession_core::start::Method;
@@ -21,6 +24,8 @@ mod _engine {
     use crate::buffer::Block;
     #[pymodule_export]
     use crate::pool::{ApplyResult, IMapIterator, Pool, give_handle, run_worker, take_handle};
+    #[pymodule_export]
+    use crate::queue::Queue;
 
     /// How many processes can usefully run at once: by the affinity mask and the control group's quota.
     #[pyfunction]

@@ -69,7 +69,7 @@ pub use lease::Slot;
 #[cfg(not(loom))]
 pub use memory::{Atomic, Memory, RawMemory};
 #[cfg(not(loom))]
-pub use queue::{NotPut, Queue};
+pub use queue::{NotPut, Queue, Tried};
 #[cfg(not(loom))]
 pub use ring::{ClaimLimit, HeadGuard, Ring, RingFull, TailGuard};
 pub use running::{Running, Sight, Verdict};

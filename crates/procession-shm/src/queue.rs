@@ -13,7 +13,7 @@ use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::interrupt;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::ring::{Ring, RingFull, RingWords};
+use crate::ring::{HeadGuard, Ring, RingFull, RingWords, TailGuard};
 use crate::segment::{Placed, Segment, Words};
 use crate::spin::Spin;
 use crate::takers::TakersWords;
@@ -58,6 +58,17 @@ pub struct Queue {
     ring: Ring,
     takers: Placed<TakersWords>,
     spin: Spin,
+}
+
+/// What came of an attempt that waits for nobody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tried<T> {
+    /// It is done.
+    Done(T),
+    /// The queue is full, or empty.
+    NotNow,
+    /// Somebody else is at it, or the ring must grow: only one who may wait can tell.
+    Busy,
 }
 
 /// Why nothing was put.
@@ -120,8 +131,17 @@ impl Queue {
     ///
     /// [`NotPut`]; the queue is as before.
     pub fn put(&self, frame: &[u8], deadline: Option<Instant>) -> Result<(), NotPut> {
+        self.put_parts(&[frame], deadline)
+    }
+
+    /// As [`put`](Queue::put), a frame of all `parts`, one behind the other.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPut`]; the queue is as before.
+    pub fn put_parts(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<(), NotPut> {
         loop {
-            if self.put_now(frame)? {
+            if self.put_now(parts)? {
                 self.header.frames.wake(1);
                 return Ok(());
             }
@@ -131,6 +151,47 @@ impl Queue {
             let news = || self.has_room() || self.is_closed();
             self.header.room.wait_until(deadline, &self.spin, news);
         }
+    }
+
+    /// As [`put_parts`](Queue::put_parts), without any wait.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPut`] but for `Full`; the queue is as before.
+    pub fn try_put(&self, parts: &[&[u8]]) -> Result<Tried<()>, NotPut> {
+        let Some(mut ring) = self.ring.try_lock_tail().map_err(NotPut::Broken)? else { return Ok(Tried::Busy) };
+        if self.is_closed() {
+            return Err(NotPut::Closed);
+        }
+        if self.is_full(&ring) {
+            return Ok(Tried::NotNow);
+        }
+        if !ring.has_room(parts) {
+            return Ok(Tried::Busy);
+        }
+        ring.push(parts).map_err(NotPut::Refused)?;
+        drop(ring);
+        self.header.frames.wake(1);
+        Ok(Tried::Done(()))
+    }
+
+    /// Takes the oldest frame, which `read` sees in place and in two parts, unless `read` declines it with `None`. Without any
+    /// wait, and nor may `read` wait: the head is locked.
+    ///
+    /// # Errors
+    ///
+    /// If shared memory is beyond use.
+    pub fn try_get<T>(&self, read: impl FnOnce([&[u8]; 2]) -> Option<T>) -> io::Result<Tried<T>> {
+        if self.ring.is_empty() {
+            return Ok(Tried::NotNow);
+        }
+        let Some(mut head) = self.ring.try_lock_head()? else { return Ok(Tried::Busy) };
+        let taken = self.take_with(&mut head, read)?;
+        drop(head);
+        if taken.is_some() && self.bound() > 0 {
+            self.header.room.wake(1);
+        }
+        Ok(taken.map_or(Tried::NotNow, Tried::Done))
     }
 
     /// Takes the oldest frame, appended to `out`; waits for one until the deadline. `false`: there was none until then, or
@@ -200,6 +261,13 @@ impl Queue {
         }
     }
 
+    /// Waits until there are frames, without taking any; `false` when the deadline came first. Who then takes none is to
+    /// [`wake`](Queue::wake) another in its place.
+    pub fn wait(&self, deadline: Option<Instant>) -> bool {
+        let news = || !self.ring.is_empty() || self.is_closed();
+        self.header.frames.wait_until(deadline, &self.spin, news)
+    }
+
     /// Waits until there are frames, or it is closed, or `is_over`, without taking any.
     pub fn watch(&self, is_over: impl Fn() -> bool) {
         let news = || !self.ring.is_empty() || self.is_closed() || is_over();
@@ -243,14 +311,32 @@ impl Queue {
             return Ok(false);
         }
         let mut head = self.ring.lock_head(0)?;
-        if self.header.joinable.load(Ordering::Relaxed) != 0 {
-            if head.is_empty() {
-                return Ok(false);
-            }
-            self.takers.count(1)?;
-            point(Step::TakeCounted);
+        let append = |[first, second]: [&[u8]; 2]| {
+            out.extend_from_slice(first);
+            out.extend_from_slice(second);
+            Some(())
+        };
+        Ok(self.take_with(&mut head, append)?.is_some())
+    }
+
+    fn take_with<T>(
+        &self,
+        head: &mut HeadGuard<'_>,
+        read: impl FnOnce([&[u8]; 2]) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        if self.header.joinable.load(Ordering::Relaxed) == 0 {
+            return head.take_with(read);
         }
-        head.take(out)
+        if head.is_empty() {
+            return Ok(None);
+        }
+        self.takers.count(1)?;
+        point(Step::TakeCounted);
+        let taken = head.take_with(read)?;
+        if taken.is_none() {
+            self.takers.count(-1)?;
+        }
+        Ok(taken)
     }
 
     /// Nothing is queued, and nobody has what was. The ring first: an item is its taker's before it is gone from there.
@@ -258,24 +344,29 @@ impl Queue {
         self.ring.is_empty() && self.takers.unfinished() == 0
     }
 
-    fn put_now(&self, frame: &[u8]) -> Result<bool, NotPut> {
+    fn put_now(&self, parts: &[&[u8]]) -> Result<bool, NotPut> {
         let mut ring = self.ring.lock_tail().map_err(NotPut::Broken)?;
         // Under the lock, as `close` changes it.
         if self.is_closed() {
             return Err(NotPut::Closed);
         }
-        if self.bound() > 0 && ring.len() >= self.bound() {
+        if self.is_full(&ring) {
             return Ok(false);
         }
-        ring.push(&[frame]).map_err(NotPut::Refused)?;
+        ring.push(parts).map_err(NotPut::Refused)?;
         Ok(true)
+    }
+
+    fn is_full(&self, ring: &TailGuard<'_>) -> bool {
+        self.bound() > 0 && ring.len() >= self.bound()
     }
 
     fn has_room(&self) -> bool {
         self.len() < self.bound()
     }
 
-    fn bound(&self) -> u64 {
+    /// The most frames it holds; 0 is no bound.
+    pub fn bound(&self) -> u64 {
         self.header.bound.load(Ordering::Relaxed)
     }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use procession_shm::{self as shm, NotPut};
 
+pub use procession_shm::Tried;
 pub use readable::Readable;
 
 use crate::{Error, Result};
@@ -57,12 +58,50 @@ impl Queue {
     ///
     /// [`Error::Timeout`], [`Error::Closed`], [`Error::Invalid`] for what does not fit.
     pub fn put(&self, payload: &[u8], deadline: Option<Instant>) -> Result<()> {
-        self.shared.put(payload, deadline).map_err(|error| match error {
-            NotPut::Full => Error::Timeout { what: "the queue had room" },
-            NotPut::Closed => Error::QueueClosed,
-            NotPut::Refused(why) => Error::Invalid(format!("the queue cannot take this item: {why}")),
-            NotPut::Broken(error) => Error::os("cannot lock a queue")(error),
-        })
+        self.put_parts(&[payload], deadline)
+    }
+
+    /// As [`put`](Queue::put), a payload of all `parts`, one behind the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Queue::put).
+    pub fn put_parts(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<()> {
+        self.shared.put_parts(parts, deadline).map_err(not_put)
+    }
+
+    /// As [`put_parts`](Queue::put_parts), and waits for nobody, not even for a lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Queue::put), but for the timeout.
+    pub fn try_put(&self, parts: &[&[u8]]) -> Result<Tried<()>> {
+        self.shared.try_put(parts).map_err(not_put)
+    }
+
+    /// Takes the oldest payload, which `read` sees in place and in two parts, unless `read` declines it with `None`. Waits for
+    /// nobody, not even for a lock, and nor may `read`: others are kept out meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If shared memory is beyond use.
+    pub fn try_get<T>(&self, read: impl FnOnce([&[u8]; 2]) -> Option<T>) -> Result<Tried<T>> {
+        let tried = self.shared.try_get(read).map_err(Error::os("cannot take from a queue"))?;
+        self.look();
+        Ok(tried)
+    }
+
+    /// Waits until there is a payload, without taking it; `false` when the deadline came first. Who then takes none is to
+    /// [`pass_on`](Queue::pass_on) what woke it.
+    pub fn wait(&self, deadline: Option<Instant>) -> bool {
+        let has_come = self.shared.wait(deadline);
+        self.look();
+        has_come
+    }
+
+    /// Wakes another consumer in the place of this one.
+    pub fn pass_on(&self) {
+        self.shared.wake(1);
     }
 
     /// Takes the oldest payload, appended to `payload`; waits for one until the deadline.
@@ -72,9 +111,7 @@ impl Queue {
     /// [`Error::Timeout`], and [`Error::QueueClosed`] once it is closed and empty.
     pub fn get(&self, payload: &mut Vec<u8>, deadline: Option<Instant>) -> Result<()> {
         let got = self.shared.get(payload, deadline).map_err(Error::os("cannot take from a queue"))?;
-        if self.is_watched.load(Ordering::Relaxed) && self.is_empty() {
-            Readable::look(self.key);
-        }
+        self.look();
         if got {
             return Ok(());
         }
@@ -116,7 +153,14 @@ impl Queue {
     /// If the system refuses it, or the thread behind it.
     pub fn readable(&self) -> Result<Arc<Readable>> {
         self.is_watched.store(true, Ordering::Relaxed);
-        Readable::of(self.key, &self.shared)
+        let readable = Readable::of(self.key, &self.shared)?;
+        self.look();
+        Ok(readable)
+    }
+
+    /// The most payloads it holds; 0 is no bound.
+    pub fn bound(&self) -> u64 {
+        self.shared.bound()
     }
 
     /// Payloads in it.
@@ -139,6 +183,13 @@ impl Queue {
         self.shared.is_closed()
     }
 
+    /// An fd that is readable is to be so no longer once the queue is empty.
+    fn look(&self) {
+        if self.is_watched.load(Ordering::Relaxed) && self.is_empty() {
+            Readable::look(self.key);
+        }
+    }
+
     fn create(bound: u64, is_joinable: bool) -> Result<Queue> {
         shm::Queue::create(bound, is_joinable).map(Queue::of).map_err(Error::os("cannot make a queue's shared memory"))
     }
@@ -147,6 +198,15 @@ impl Queue {
         static KEYS: AtomicU64 = AtomicU64::new(0);
         let key = KEYS.fetch_add(1, Ordering::Relaxed);
         Queue { shared: Arc::new(shared), key, is_watched: AtomicBool::new(false) }
+    }
+}
+
+fn not_put(error: NotPut) -> Error {
+    match error {
+        NotPut::Full => Error::Timeout { what: "the queue had room" },
+        NotPut::Closed => Error::QueueClosed,
+        NotPut::Refused(why) => Error::Invalid(format!("the queue cannot take this item: {why}")),
+        NotPut::Broken(error) => Error::os("cannot lock a queue")(error),
     }
 }
 

@@ -86,6 +86,10 @@ impl Readable {
             if *state == State::Over {
                 return;
             }
+            if self.queue.is_empty() && !self.queue.is_closed() {
+                // Taken by another meanwhile, who looked before this was lit.
+                continue;
+            }
             // Refused by no system that has given it out.
             self.waker.wake().expect("an eventfd takes a wake");
             *state = State::Lit;

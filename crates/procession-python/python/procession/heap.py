@@ -1,5 +1,40 @@
-"""See `multiprocessing.heap`, which serves here on procession's contexts."""
+"""Blocks of shared memory for `sharedctypes`. Used in any process, from any thread.
+
+The heap is the standard library's. Its arenas are files without a name: a kill at any moment leaves nothing behind, and neither
+`/dev/shm` nor a temporary folder is needed.
+"""
+
+import mmap
+import os
 
 from procession._standard import adopt
 
 adopt(__name__)
+
+
+class Arena:
+    """`size` bytes that the heap gives out; a child gets their file descriptor."""
+
+    def __init__(self, size, fd=-1):
+        if fd == -1:
+            fd = os.memfd_create('procession-heap', os.MFD_CLOEXEC)
+            try:
+                os.ftruncate(fd, size)
+            except BaseException:
+                os.close(fd)
+                raise
+        self.size = size
+        self.fd = fd
+        util.Finalize(self, os.close, (fd,))  # noqa: F821 (adopted)
+        self.buffer = mmap.mmap(fd, size)
+
+
+def reduce_arena(arena):
+    return rebuild_arena, (arena.size, reduction.DupFd(arena.fd))  # noqa: F821 (adopted)
+
+
+def rebuild_arena(size, handle):
+    return Arena(size, handle.detach())
+
+
+reduction.register(Arena, reduce_arena)  # noqa: F821 (adopted)

@@ -1,5 +1,289 @@
-"""See `multiprocessing.queues`, which serves here on procession's contexts."""
+"""Queues of objects between processes. Used in any process that was given one, from any thread.
 
-from procession._standard import adopt
+A queue is a ring in shared memory, with a lock for each end. :meth:`Queue.put` pickles the item in the caller and returns once
+it is there for others to take: no thread feeds a pipe. So, other than in the standard library,
 
-adopt(__name__)
+* an item that does not pickle raises where it is put, and nothing is dropped silently. A subclass that has an
+  ``_on_queue_feeder_error`` of its own gets the exception and the item there instead, as in the standard library. So does the
+  standard one, which prints the traceback, in a program that was written for the standard library and has its
+  ``multiprocessing`` answered by procession: no ``put`` of such a program expects to fail;
+* ``get_nowait()`` right after ``put()`` finds the item;
+* a process may end, or be killed, right after ``put()``: its items stay. It may be joined before the queue is drained;
+* a process that is killed while it puts or gets loses at most the item it had in hand, and holds up nobody;
+* ``join()`` of a joinable queue does not wait for what a dead process had taken.
+
+>>> import procession as mp
+>>> q = mp.Queue()
+>>> q.put('first')
+>>> q.get_nowait()
+'first'
+"""
+
+import os
+import sys
+import types
+from queue import Empty, Full
+
+from . import reduction
+from ._engine import Queue as _Ring
+from ._standard import standard
+from .context import assert_spawning
+from .util import register_after_fork
+
+_standard = standard('queues')
+
+__all__ = ['Queue', 'SimpleQueue', 'JoinableQueue']
+
+
+class Queue(_standard.Queue):
+    """A first-in first-out queue of at most `maxsize` items; 0: as many as memory holds (8 GiB at most)."""
+
+    _is_joinable = False
+
+    def __init__(self, maxsize=0, *, ctx):
+        self._maxsize = maxsize if maxsize > 0 else _most()
+        self._opid = os.getpid()
+        # For concurrent.futures, which sets it.
+        self._ignore_epipe = False
+        self._open(_Ring(max(maxsize, 0), self._is_joinable))
+
+    def __getstate__(self):
+        assert_spawning(self)
+        return self._ignore_epipe, self._maxsize, self._opid, _handle(self._ring)
+
+    def __setstate__(self, state):
+        self._ignore_epipe, self._maxsize, self._opid, handle = state
+        self._open(_of_handle(handle))
+
+    def _open(self, ring):
+        self._ring = ring
+        self._reader = _Reader(ring)
+        self._writer = _Writer(ring)
+        has_own_hook = type(self)._on_queue_feeder_error is not Queue._on_queue_feeder_error
+        self._has_hook = has_own_hook or _answers_multiprocessing()
+        self._reset()
+        register_after_fork(self, Queue._after_fork)
+
+    def _after_fork(self):
+        self._reset(after_fork=True)
+
+    def _reset(self, after_fork=False):
+        self._closed = False
+
+    def put(self, obj, block=True, timeout=None):
+        """Appends an item; waits for room, for `timeout` seconds at most, unless `block` is false.
+
+        Raises ``queue.Full`` if there was no room, what pickling raises, and ``ValueError`` after :meth:`close`.
+        """
+        if self._closed:
+            raise ValueError(f'Queue {self!r} is closed')
+        self._ring.put(obj, block, timeout, self._on_queue_feeder_error if self._has_hook else None)
+
+    def get(self, block=True, timeout=None):
+        """Takes the oldest item; waits for one, for `timeout` seconds at most, unless `block` is false.
+
+        Raises ``queue.Empty`` if there was none, what unpickling raises, and ``ValueError`` after :meth:`close`.
+        """
+        if self._closed:
+            raise ValueError(f'Queue {self!r} is closed')
+        if self._reader.closed:
+            raise OSError('handle is closed')
+        return self._ring.get(block, timeout)
+
+    def qsize(self):
+        """Returns how many items are in it."""
+        return len(self._ring)
+
+    def empty(self):
+        """Returns whether there is no item. Reliable for what this process, or one it has joined, has put and not taken."""
+        return not self._reader.poll()
+
+    def full(self):
+        """Returns whether it holds `maxsize` items."""
+        return self._ring.is_full()
+
+    def get_nowait(self):
+        """Takes the oldest item; raises ``queue.Empty`` if there is none."""
+        return self.get(False)
+
+    def put_nowait(self, obj):
+        """Appends an item; raises ``queue.Full`` if there is no room."""
+        return self.put(obj, False)
+
+    def close(self):
+        """Says that this process is done with the queue. What it has put stays."""
+        self._closed = True
+        if self._ring.is_used():
+            self._reader.close()
+            self._writer.close()
+
+    def join_thread(self):
+        """Returns at once: there is no thread, and all that was put is there. Only after :meth:`close`."""
+        assert self._closed, f'Queue {self!r} not closed'
+
+    def cancel_join_thread(self):
+        """Does nothing: no thread holds up this process's end. Nothing that was put is lost."""
+
+    def _terminate_broken(self):
+        # concurrent.futures ends a queue so that nobody will read any more.
+        self._reader.close()
+        self.close()
+        self.join_thread()
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+
+class JoinableQueue(Queue, _standard.JoinableQueue):
+    """A queue that knows which items are not done yet."""
+
+    _is_joinable = True
+
+    def task_done(self):
+        """Says that an item that was taken is done; raises ``ValueError`` if none that was taken is unfinished."""
+        self._ring.task_done()
+
+    def join(self):
+        """Waits until every item that was put is done, or was lost with the process that had taken it."""
+        self._ring.join()
+
+
+class SimpleQueue(_standard.SimpleQueue):
+    """A queue with little more than `put` and `get`."""
+
+    def __init__(self, *, ctx):
+        self._open(_Ring(0, False))
+
+    def __getstate__(self):
+        assert_spawning(self)
+        return _handle(self._writer._open_ring())
+
+    def __setstate__(self, handle):
+        self._open(_of_handle(handle))
+
+    def _open(self, ring):
+        self._reader = _Reader(ring)
+        self._writer = _Writer(ring)
+        self._rlock = self._wlock = _NoLock()
+
+    def close(self):
+        """Gives this process's hold on the queue back; it cannot be used here any more."""
+        self._reader.close()
+        self._writer.close()
+
+    def empty(self):
+        """Returns whether there is no item."""
+        return not self._reader.poll()
+
+    def get(self):
+        """Takes the oldest item; waits for one."""
+        return self._reader.recv()
+
+    def put(self, obj):
+        """Appends an item; never waits. Raises what pickling raises."""
+        self._writer.send(obj)
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+
+class _End:
+    """One end of a queue, in the manner of a connection: what `multiprocessing.connection.wait` and others look into."""
+
+    def __init__(self, ring):
+        self._ring = ring
+
+    def __reduce__(self):
+        assert_spawning(self)
+        return _rebuild_end, (type(self), _handle(self._open_ring()))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    @property
+    def closed(self):
+        """Whether it is closed in this process."""
+        return self._ring is None
+
+    def close(self):
+        """Closes it in this process."""
+        self._ring = None
+
+    def _open_ring(self):
+        ring = self._ring
+        if ring is None:
+            raise OSError('handle is closed')
+        return ring
+
+
+class _Reader(_End):
+    readable = True
+    writable = False
+
+    def fileno(self):
+        """Returns a file descriptor of this process that is readable while there are items."""
+        return self._open_ring().readable()
+
+    def poll(self, timeout=0.0):
+        return self._open_ring().poll(timeout)
+
+    def recv(self):
+        return self._open_ring().get(True)
+
+    def recv_bytes(self, maxlength=None):
+        return self._open_ring().get_bytes()
+
+
+class _Writer(_End):
+    readable = False
+    writable = True
+
+    def send(self, obj):
+        self._open_ring().put(obj, True)
+
+    def send_bytes(self, buf, offset=0, size=None):
+        view = memoryview(buf).cast('B')
+        end = len(view) if size is None else offset + size
+        self._open_ring().put_bytes(view[offset:end])
+
+
+class _NoLock:
+    """In the place of the locks around a pipe: the ring has its own."""
+
+    def acquire(self, block=True, timeout=None):
+        return True
+
+    def release(self):
+        pass
+
+    __enter__ = acquire
+
+    def __exit__(self, *exception):
+        pass
+
+
+def _answers_multiprocessing():
+    return sys.modules.get('multiprocessing') is sys.modules[__package__]
+
+
+def _most():
+    from .synchronize import SEM_VALUE_MAX
+
+    return SEM_VALUE_MAX
+
+
+def _handle(ring):
+    return reduction.DupFd(ring.fileno())
+
+
+def _of_handle(handle):
+    number = handle.detach()
+    try:
+        return _Ring.attach(number)
+    finally:
+        os.close(number)
+
+
+def _rebuild_end(end, handle):
+    return end(_of_handle(handle))

@@ -1,5 +1,76 @@
-"""See `multiprocessing.resource_tracker`, which serves here on procession's contexts."""
+"""The tracker of named things: a small process that unlinks what a program leaves behind. Called in any process of the program.
+
+It is the standard library's, told in another way:
+
+* who only attaches to shared memory registers nothing. Programs that know the standard library's fault unregister what
+  they have attached to; here that is heard and does nothing;
+* if the tracker is killed, the next is told of all that this process has registered, not only of what comes after.
+"""
+
+import os
 
 from procession._standard import adopt
 
 adopt(__name__)
+
+# Names that were attached to and that somebody may still unregister.
+_MOST_ATTACHED = 4096
+
+
+class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
+    """This process's side of its program's tracker."""
+
+    def __init__(self):
+        super().__init__()
+        self._names = set()
+        self._attached = {}
+
+    def register(self, name, rtype):
+        """Has the tracker unlink `name` of the kind `rtype` after the program's end."""
+        super().register(name, rtype)
+        self._names.add((name, rtype))
+
+    def unregister(self, name, rtype):
+        """Says that `name` is gone, or somebody else's to unlink."""
+        if (name, rtype) not in self._names and rtype == 'shared_memory' and self._attached.pop(name, False):
+            return
+        self._names.discard((name, rtype))
+        super().unregister(name, rtype)
+
+    def attached(self, name):
+        """Notes that this process uses shared memory which is not its own."""
+        if len(self._attached) >= _MOST_ATTACHED:
+            del self._attached[next(iter(self._attached))]
+        self._attached[name] = True
+
+    def forget(self, name, rtype):
+        """Says that this process has unlinked `name`, which it or another of the program may have registered."""
+        self._attached.pop(name, None)
+        if (name, rtype) in self._names:
+            self.unregister(name, rtype)
+        elif self._fd is not None:
+            # In case that nobody has: the tracker complains of what it does not know.
+            super().register(name, rtype)
+            super().unregister(name, rtype)
+
+    def ensure_running(self):
+        """Starts the tracker unless it runs."""
+        before = self._pid
+        super().ensure_running()
+        if self._pid != before:
+            for name, rtype in list(self._names):
+                if rtype != 'shared_memory' or os.path.lexists('/dev/shm/' + name.lstrip('/')):
+                    super().register(name, rtype)
+
+    def _after_fork(self):
+        # What its parent has registered is the parent's.
+        self._names.clear()
+
+
+_resource_tracker = ResourceTracker()
+ensure_running = _resource_tracker.ensure_running
+register = _resource_tracker.register
+unregister = _resource_tracker.unregister
+getfd = _resource_tracker.getfd
+
+os.register_at_fork(after_in_child=_resource_tracker._after_fork)

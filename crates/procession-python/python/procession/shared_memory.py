@@ -1,5 +1,129 @@
-"""See `multiprocessing.shared_memory`, which serves here on procession's contexts."""
+"""Shared memory with a name. Used in any process, from any thread.
+
+`ShareableList` and most of `SharedMemory` are the standard library's. Other than there,
+
+* a block belongs to the program that made it: only that program's tracker unlinks what is left, once all its processes are gone.
+  Who attaches is a reader, whose end is no event (in the standard library the first program to end unlinks the block under all others);
+* the tracker knows of a block before it has its name, so that no kill leaves one behind;
+* a block gets its name whole: nobody can attach to one that has no size yet;
+* attaching that fails never unlinks.
+
+Names are POSIX's: blocks of the standard library and of C programs can be attached to, and ours by them.
+
+>>> from procession.shared_memory import SharedMemory
+>>> block = SharedMemory(create=True, size=8)
+>>> block.buf[0] = 42
+>>> SharedMemory(block.name).buf[0]
+42
+>>> block.close()
+>>> block.unlink()
+"""
+
+import errno
+import mmap
+import os
 
 from procession._standard import adopt
 
 adopt(__name__)
+
+_DIRECTORY = '/dev/shm'
+
+
+class SharedMemory(SharedMemory):  # noqa: F821 (adopted)
+    """A block of shared memory.
+
+    With `create` a new one of `size` bytes, named `name` or by itself; otherwise the one that is named `name`. One that is made
+    with ``track=False`` stays until somebody unlinks it, as do all whose tracker is killed with everybody else.
+
+    Raises `FileExistsError` and `FileNotFoundError` for the name, `ValueError` for the size, `OSError` if the system refuses.
+    """
+
+    _track = True
+
+    def __init__(self, name=None, create=False, size=0, *, track=True):
+        if not size >= 0:
+            raise ValueError("'size' must be a positive integer")
+        if create:
+            self._flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
+            if size == 0:
+                raise ValueError("'size' must be a positive number different from zero")
+        if name is None and not self._flags & os.O_EXCL:
+            raise ValueError("'name' can only be None if create=True")
+        self._track = track
+        if name is None:
+            self._create_named(size)
+        elif create:
+            self._create('/' + name, size)
+        else:
+            self._attach('/' + name)
+        self._buf = memoryview(self._mmap)
+
+    def unlink(self):
+        """Takes the block's name away; it is gone with its last user. Once, by one of all who use it."""
+        if self._name:
+            _file_of(self._name)
+            _posixshmem.shm_unlink(self._name)  # noqa: F821 (adopted)
+            if self._track:
+                resource_tracker._resource_tracker.forget(self._name, 'shared_memory')  # noqa: F821 (adopted)
+
+    def _create_named(self, size):
+        while True:
+            try:
+                # Looked up here, so that it can be replaced.
+                return self._create(_make_filename(), size)  # noqa: F821 (adopted)
+            except FileExistsError:
+                continue
+
+    def _create(self, name, size):
+        path = _file_of(name)
+        tracker = resource_tracker._resource_tracker  # noqa: F821 (adopted)
+        if self._track:
+            # Its start takes a while: not between the two steps below.
+            tracker.ensure_running()
+        fd = os.open(_DIRECTORY, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, self._mode)
+        try:
+            os.ftruncate(fd, size)
+            mapping = mmap.mmap(fd, size)
+            # Not told to the tracker if it is another's.
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+            if self._track:
+                tracker.register(name, 'shared_memory')
+            try:
+                _link(fd, path)
+            except BaseException:
+                if self._track:
+                    tracker.unregister(name, 'shared_memory')
+                raise
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd, self._mmap, self._size, self._name = fd, mapping, size, name
+
+    def _attach(self, name):
+        _file_of(name)
+        fd = _posixshmem.shm_open(name, self._flags, mode=self._mode)  # noqa: F821 (adopted)
+        try:
+            size = os.fstat(fd).st_size
+            mapping = mmap.mmap(fd, size)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd, self._mmap, self._size, self._name = fd, mapping, size, name
+        resource_tracker._resource_tracker.attached(name)  # noqa: F821 (adopted)
+
+
+def _file_of(name):
+    """The file that C's `shm_open` would open for `name`; raises what it would."""
+    if '\0' in name:
+        raise ValueError('embedded null character')
+    file = name.lstrip('/')
+    if file in ('', '.', '..') or '/' in file:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
+    return f'{_DIRECTORY}/{file}'
+
+
+def _link(fd, path):
+    # `src_dir_fd` says nothing of an absolute path, and has `os.link` follow it, which it does not do without.
+    os.link(f'/proc/self/fd/{fd}', path, src_dir_fd=fd, follow_symlinks=True)

@@ -27,7 +27,18 @@ pub struct HeadGuard<'a> {
 
 impl<'a> HeadGuard<'a> {
     pub(super) fn lock(ring: &'a Ring, holder: u32) -> io::Result<HeadGuard<'a>> {
-        if ring.words.head_lock.lock()? == Acquired::OwnerDied {
+        let acquired = ring.words.head_lock.lock()?;
+        HeadGuard::locked(ring, holder, acquired)
+    }
+
+    /// As [`lock`](HeadGuard::lock), if nobody holds it, for one that is not a worker.
+    pub(super) fn try_lock(ring: &'a Ring) -> io::Result<Option<HeadGuard<'a>>> {
+        let acquired = ring.words.head_lock.try_lock()?;
+        acquired.map(|acquired| HeadGuard::locked(ring, 0, acquired)).transpose()
+    }
+
+    fn locked(ring: &'a Ring, holder: u32, acquired: Acquired) -> io::Result<HeadGuard<'a>> {
+        if acquired == Acquired::OwnerDied {
             recover(ring)?;
         }
         let is_worker = holder != 0;
@@ -54,10 +65,25 @@ impl<'a> HeadGuard<'a> {
     ///
     /// If the frame makes no sense, or memory cannot be given back.
     pub fn take(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+        let append = |[first, second]: [&[u8]; 2]| {
+            out.extend_from_slice(first);
+            out.extend_from_slice(second);
+            Some(())
+        };
+        Ok(self.take_with(append)?.is_some())
+    }
+
+    /// Shows the oldest frame to `read`, in place and in two parts, and takes it off unless `read` gives `None`; `None` too if
+    /// there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](HeadGuard::take).
+    pub fn take_with<T>(&mut self, read: impl FnOnce([&[u8]; 2]) -> Option<T>) -> io::Result<Option<T>> {
         let mut head = self.head();
         let len = loop {
             match self.frame_at(head)? {
-                None => return self.shrink().map(|()| false),
+                None => return self.shrink().map(|()| None),
                 Some(Frame { len, is_void: false }) => break len,
                 Some(Frame { len, is_void: true }) => {
                     head = head.behind(footprint(len));
@@ -65,14 +91,12 @@ impl<'a> HeadGuard<'a> {
                 }
             }
         };
-        let [first, second] = self.ring.parts(head.position() + HEADER as u64, len);
-        out.extend_from_slice(first);
-        out.extend_from_slice(second);
+        let Some(taken) = read(self.ring.parts(head.position() + HEADER as u64, len)) else { return Ok(None) };
         point(Step::TakeCopied);
         self.commit(head.behind(footprint(len)));
         point(Step::TakeCommitted);
         self.shrink()?;
-        Ok(true)
+        Ok(Some(taken))
     }
 
     /// Moves frames into the inbox of `slot`, whose holder this must be. Says how many.

@@ -176,6 +176,14 @@ impl Ring {
         HeadGuard::lock(self, holder)
     }
 
+    pub(crate) fn try_lock_tail(&self) -> io::Result<Option<TailGuard<'_>>> {
+        TailGuard::try_lock(self)
+    }
+
+    pub(crate) fn try_lock_head(&self) -> io::Result<Option<HeadGuard<'_>>> {
+        HeadGuard::try_lock(self)
+    }
+
     /// Whether it holds no frame. A look from outside the locks: for a gate's condition.
     #[inline]
     pub fn is_empty(&self) -> bool {

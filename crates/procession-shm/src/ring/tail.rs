@@ -74,6 +74,13 @@ impl<'a> TailGuard<'a> {
         Ok(())
     }
 
+    /// Whether a push of these needs no growth.
+    pub(crate) fn has_room(&self, parts: &[&[u8]]) -> bool {
+        let room = footprint(parts.iter().map(|part| part.len()).sum());
+        let (used, _) = self.ring.tail(Ordering::Relaxed).since(self.ring.head(Ordering::Acquire));
+        used + room <= self.ring.capacity()
+    }
+
     fn make_room(&self, tail: Cursor, room: u64) -> Result<(), RingFull> {
         let words = &self.ring.words.tail;
         let seen = tail.since(Cursor(words.head_seen.load(Ordering::Relaxed)));
