@@ -3,6 +3,7 @@
 //!
 //! It offers what the engine can say without a codec; processes and pools for Python come with the package.
 
+mod sync;
 mod wait;
 
 use procession_core::start::Method;
@@ -12,6 +13,9 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _engine {
     use super::*;
+
+    #[pymodule_export]
+    use super::sync::{Barrier, Condition, Event, SemLock};
 
     /// How many processes can usefully run at once: by the affinity mask and the control group's quota.
     #[pyfunction]
