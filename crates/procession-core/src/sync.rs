@@ -5,12 +5,14 @@
 //! released by anybody.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 pub use procession_shm::sync::{
     Acquired, Barrier, BinarySemaphore, Condition, Event, Lock, Mutex, MutexGuard, Pod, Primitive, RLock, Refused,
     RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, leave_barriers,
 };
+
+use procession_sys::memfd;
 
 use crate::{Error, Result};
 
@@ -33,6 +35,16 @@ pub fn made<P>(created: io::Result<P>, what: &str) -> Result<P> {
 /// If there is none of its kind.
 pub fn attach<P: Primitive>(fd: OwnedFd, offset: u64, what: &str) -> Result<P> {
     P::attach(fd, offset).map_err(Error::os(format!("cannot use a {what} that was sent here")))
+}
+
+/// As [`attach`], by the number of an arena's fd, which stays the caller's.
+///
+/// # Errors
+///
+/// As [`attach`].
+pub fn attach_number<P: Primitive>(number: RawFd, offset: u64, what: &str) -> Result<P> {
+    let fd = memfd::duplicate(number).map_err(Error::os(format!("cannot use a {what} that was sent here")))?;
+    attach(fd, offset, what)
 }
 
 /// What a refusal by a `what` means to its user; `awaited` is what a timeout came before.

@@ -10,6 +10,7 @@ mod fd;
 mod pickle;
 mod pool;
 mod queue;
+mod sync;
 mod wait;
 
 use procession_core::start::Method;
@@ -26,6 +27,8 @@ mod _engine {
     use crate::pool::{ApplyResult, IMapIterator, Pool, give_handle, run_worker, take_handle};
     #[pymodule_export]
     use crate::queue::Queue;
+    #[pymodule_export]
+    use crate::sync::{Barrier, Condition, Event, SemLock};
 
     /// How many processes can usefully run at once: by the affinity mask and the control group's quota.
     #[pyfunction]

@@ -15,6 +15,7 @@
 //! | 5. get up | a registered process, which those who wait next find dead: they break it |
 //! | **the last to arrive** 3. each seat := passed, **commit** for its sitter | passed, or broken, for each |
 //! | 4. wake the sitter | a sitter that looks by itself |
+//! | with an action: 3. sit down, and give the lock back: who waits sees all seats taken | as after wait 3, all through the action |
 //! | **breaking** 1. the word := broken, **commit** | the same; whoever looks goes on |
 //! | 2. each seat := broken, and wake | the same |
 
@@ -31,6 +32,7 @@ use super::seat::{FREE, Seat};
 use super::{Refused, spin};
 use crate::fault::{Step, point};
 use crate::gate::Gate;
+use crate::interrupt;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::segment::{Placed, PlacedArray, Words};
 
@@ -135,8 +137,18 @@ impl Barrier {
     /// [`Refused::Broken`]: a party was killed, or its time was out, or somebody aborted or reset it.
     /// [`Refused::TimedOut`]: this one's time was out, and it has broken the barrier.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<u32, Refused> {
+        self.wait_with(deadline, None::<fn() -> bool>)
+    }
+
+    /// As [`wait`](Self::wait); the last to arrive calls `action` before anybody goes on. Meanwhile all of them wait, and no
+    /// deadline comes. If it says `false`, or never returns, the barrier breaks.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_with(&self, deadline: Option<Instant>, action: Option<impl FnOnce() -> bool>) -> Result<u32, Refused> {
         let parts = &*self.0;
-        let seat = loop {
+        let (seat, is_last) = loop {
             let locked = parts.lock()?;
             if parts.is_broken() {
                 return Err(Refused::Broken);
@@ -148,12 +160,13 @@ impl Barrier {
                 return Err(Refused::Broken);
             }
             let arrived = parts.waiting();
-            if arrived + 1 == parts.parties() {
+            let is_last = arrived + 1 == parts.parties();
+            if is_last && action.is_none() {
                 locked.pass_all();
                 return Ok(arrived);
             }
             if let Some(seat) = locked.sit(arrived)? {
-                break seat;
+                break (Sitting { parts, seat }, is_last);
             }
             drop(locked);
             let has_room = || parts.is_broken() || parts.seats.iter().any(|seat| seat.state() == FREE);
@@ -162,26 +175,13 @@ impl Barrier {
             }
         };
         point(Step::BarrierArrived);
-        let slept = seat.sleep(deadline, || parts.look());
-        let told = match slept {
-            Ok(()) if seat.is_waiting() => parts.lock().map(|locked| {
-                // Under the lock nobody is told what is not seen here.
-                let is_late = seat.is_waiting();
-                if is_late {
-                    seat.tell(BROKEN);
-                    locked.break_all();
-                }
-                if is_late { None } else { Some(seat.state()) }
-            }),
-            Ok(()) => Ok(Some(seat.state())),
-            Err(refused) => Err(refused),
+        let told = match action {
+            Some(action) if is_last => seat.act(action),
+            _ => seat.sleep(deadline),
         };
         point(Step::BarrierLeft);
-        let arrived = seat.ticket();
-        seat.leave();
-        parts.cell.seats.wake(1);
         match told? {
-            Some(PASSED) => Ok(arrived),
+            Some(PASSED) => Ok(seat.seat.ticket()),
             Some(_) => Err(Refused::Broken),
             None => Err(Refused::TimedOut),
         }
@@ -337,6 +337,62 @@ impl Drop for Parts {
     }
 }
 
+/// A seat that the calling thread has; it gets up when this is dropped, however that comes.
+struct Sitting<'a> {
+    parts: &'a Parts,
+    seat: &'a Seat,
+}
+
+impl Sitting<'_> {
+    /// What it is told; `None` once its time is out, and it has broken the barrier.
+    fn sleep(&self, mut deadline: Option<Instant>) -> Result<Option<u32>, Refused> {
+        loop {
+            self.seat.sleep(deadline, || self.parts.look())?;
+            if !self.seat.is_waiting() {
+                return Ok(Some(self.seat.state()));
+            }
+            // Under the lock nobody is told what is not seen here.
+            let locked = self.parts.lock()?;
+            if !self.seat.is_waiting() {
+                return Ok(Some(self.seat.state()));
+            }
+            if self.parts.waiting() == self.parts.parties() && !interrupt::is_over() {
+                // All are there, and the last one acts.
+                deadline = None;
+                continue;
+            }
+            self.seat.tell(BROKEN);
+            locked.break_all();
+            return Ok(None);
+        }
+    }
+
+    /// The last to arrive: lets all pass if `action` says so, and nobody has broken the barrier meanwhile.
+    fn act(&self, action: impl FnOnce() -> bool) -> Result<Option<u32>, Refused> {
+        let is_done = action();
+        let locked = self.parts.lock()?;
+        match (self.seat.is_waiting(), is_done) {
+            (true, true) => locked.pass_all(),
+            (true, false) => locked.break_all(),
+            (false, _) => {}
+        }
+        Ok(Some(self.seat.state()))
+    }
+}
+
+impl Drop for Sitting<'_> {
+    fn drop(&mut self) {
+        // An action that unwinds comes here, with all the others waiting. Memory beyond use has nobody to be told.
+        if self.seat.is_waiting()
+            && let Ok(locked) = self.parts.lock()
+        {
+            locked.break_all();
+        }
+        self.seat.leave();
+        self.parts.cell.seats.wake(1);
+    }
+}
+
 /// The barrier's mutex is held.
 struct Locked<'a>(&'a Parts);
 
@@ -407,5 +463,56 @@ impl Handle for Barrier {
         let seats = segment.array(offset + size_of::<BarrierCell>(), parties);
         let members = segment.array(offset + members_at(parties), parties);
         Ok(Barrier(Arc::new(Parts { cell, seats, members, joined: AtomicU64::new(0) })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn nobody_goes_on_before_the_action_is_done_and_no_deadline_comes_meanwhile() {
+        let (barrier, done) = (Barrier::create(2).unwrap(), AtomicBool::new(false));
+        let act = || {
+            thread::sleep(Duration::from_millis(60));
+            done.store(true, Ordering::SeqCst);
+            true
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let deadline = Instant::now() + Duration::from_millis(30);
+                assert_eq!(barrier.wait(Some(deadline)).unwrap(), 0);
+                assert!(done.load(Ordering::SeqCst));
+            });
+            while barrier.waiting() == 0 {
+                thread::yield_now();
+            }
+            assert_eq!(barrier.wait_with(None, Some(act)).unwrap(), 1);
+        });
+        assert!(!barrier.is_broken() && barrier.waiting() == 0);
+    }
+
+    #[test]
+    fn an_action_that_fails_or_unwinds_breaks_it() {
+        let fail: fn() -> bool = || false;
+        let unwind: fn() -> bool = || std::panic::resume_unwind(Box::new(()));
+        for action in [fail, unwind] {
+            let barrier = Barrier::create(2).unwrap();
+            thread::scope(|scope| {
+                let other = scope.spawn(|| barrier.wait(None));
+                while barrier.waiting() == 0 {
+                    thread::yield_now();
+                }
+                let last = scope.spawn(|| barrier.wait_with(None, Some(action)));
+                assert!(!matches!(last.join(), Ok(Ok(_))));
+                assert!(matches!(other.join().unwrap(), Err(Refused::Broken)));
+            });
+            barrier.reset().unwrap();
+            assert!(!barrier.is_broken() && barrier.waiting() == 0);
+        }
     }
 }

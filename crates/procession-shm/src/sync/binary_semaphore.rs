@@ -17,7 +17,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use procession_sys::identity::Identity;
-use procession_sys::mutex::Acquired;
 
 use super::arena::{self, Cell, Handle, Head};
 use super::{Refused, spin};
@@ -70,16 +69,17 @@ impl BinarySemaphore {
         Ok(BinarySemaphore { cell: arena::make::<BinaryCell>(0, |_| Ok(()))? })
     }
 
-    /// Takes it; waits for who has it until the deadline, or until that process is found dead, which is told once.
+    /// Takes it; waits for who has it until the deadline, or until that process is found dead, which is told once: it is the
+    /// one that is returned.
     ///
     /// # Errors
     ///
     /// [`Refused::TimedOut`]. It is the answer of a living owner only: it has been looked at.
-    pub fn acquire(&self, deadline: Option<Instant>) -> Result<Acquired, Refused> {
+    pub fn acquire(&self, deadline: Option<Instant>) -> Result<Option<Identity>, Refused> {
         if self.replace(0) {
-            return Ok(Acquired::Clean);
+            return Ok(None);
         }
-        let (looked, took_over) = (Local::new(Instant::now()), Local::new(false));
+        let (looked, took_over) = (Local::new(Instant::now()), Local::new(None));
         let is_had = || {
             if self.replace(0) {
                 return true;
@@ -88,20 +88,23 @@ impl BinarySemaphore {
                 took_over.set(self.take_over());
                 looked.set(Instant::now());
             }
-            took_over.get()
+            took_over.get().is_some()
         };
         if self.cell.takers.wait_until(deadline, spin(), is_had) {
-            return Ok(if took_over.get() { Acquired::OwnerDied } else { Acquired::Clean });
+            return Ok(took_over.get());
         }
         self.try_acquire().ok_or(Refused::TimedOut)
     }
 
-    /// Takes it if nobody living has it. A failure costs a look at the owner, some microseconds.
-    pub fn try_acquire(&self) -> Option<Acquired> {
-        if self.replace(0) {
-            return Some(Acquired::Clean);
-        }
-        self.take_over().then_some(Acquired::OwnerDied)
+    /// Takes it if nobody living has it, and says who died with it. A failure costs a look at the owner, some microseconds.
+    pub fn try_acquire(&self) -> Option<Option<Identity>> {
+        if self.replace(0) { Some(None) } else { self.take_over().map(Some) }
+    }
+
+    /// Takes it if nobody has it, be it alive or dead.
+    #[inline]
+    pub fn try_acquire_free(&self) -> bool {
+        self.cell.owner.load(Ordering::Relaxed) == 0 && self.replace(0)
     }
 
     /// Gives it back, whoever took it.
@@ -123,11 +126,12 @@ impl BinarySemaphore {
         Identity::from_word(self.cell.owner.load(Ordering::Acquire))
     }
 
-    fn take_over(&self) -> bool {
+    fn take_over(&self) -> Option<Identity> {
         let dead = self.owner().filter(|owner| *owner != Identity::of_self() && owner.has_ended());
-        dead.is_some_and(|dead| self.replace(dead.to_word()))
+        dead.filter(|dead| self.replace(dead.to_word()))
     }
 
+    #[inline]
     fn replace(&self, owner: u64) -> bool {
         let own = Identity::of_self().to_word();
         let taken = self.cell.owner.compare_exchange(owner, own, Ordering::AcqRel, Ordering::Relaxed).is_ok();

@@ -92,16 +92,37 @@ impl Condition {
     ///
     /// [`Refused::Full`], with nothing unlocked; if shared memory is beyond use.
     pub fn wait(&self, deadline: Option<Instant>, unlock: impl FnOnce()) -> Result<bool, Refused> {
+        let unlocked = || {
+            unlock();
+            true
+        };
+        Ok(self.wait_if(deadline, unlocked)? == Some(true))
+    }
+
+    /// As [`wait`](Self::wait), with a lock that may refuse to be unlocked. Then `unlock` says `false`, and nothing is waited
+    /// for: `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_if(&self, deadline: Option<Instant>, unlock: impl FnOnce() -> bool) -> Result<Option<bool>, Refused> {
         let sitting = self.sit()?;
         point(Step::SeatTaken);
-        unlock();
+        if !unlock() {
+            return Ok(None);
+        }
         sitting.seat.sleep(deadline, || self.lock()?.mend())?;
         point(Step::SeatSlept);
         // Nobody notifies now who is not seen to be.
         let _locked = self.lock()?;
         let notified = sitting.seat.state() == NOTIFIED;
         drop(sitting);
-        Ok(notified)
+        Ok(Some(notified))
+    }
+
+    /// How many wait now, of whom some may be dead.
+    pub fn waiting(&self) -> usize {
+        self.used().iter().filter(|seat| seat.is_waiting()).count()
     }
 
     /// Notifies up to `count` of those who wait, in the order in which they came; says how many.
@@ -124,6 +145,12 @@ impl Condition {
         // Perhaps some are of the dead.
         locked.mend()?;
         locked.take_seat(ticket)?.ok_or(Refused::Full { most: SEATS })
+    }
+
+    /// Without the lock, those that are seen by now.
+    fn used(&self) -> &[Seat] {
+        let used = self.cell.used.load(Ordering::Relaxed) as usize;
+        &self.seats[..used.min(SEATS)]
     }
 
     fn lock(&self) -> Result<Locked<'_>, Refused> {
@@ -151,7 +178,7 @@ impl<'a> Locked<'a> {
 
     /// Frees the seats of the dead, and passes on what they had been told.
     fn mend(&self) -> Result<(), Refused> {
-        for seat in self.used().iter().filter(|seat| seat.take_from_dead()) {
+        for seat in self.0.used().iter().filter(|seat| seat.take_from_dead()) {
             if seat.state() == NOTIFIED {
                 self.notify(1);
                 point(Step::SeatPassed);
@@ -163,7 +190,7 @@ impl<'a> Locked<'a> {
 
     fn notify(&self, count: usize) -> usize {
         let next = self.0.cell.next.load(Ordering::Relaxed);
-        let mut waiting: Vec<&Seat> = self.used().iter().filter(|seat| seat.is_waiting()).collect();
+        let mut waiting: Vec<&Seat> = self.0.used().iter().filter(|seat| seat.is_waiting()).collect();
         waiting.sort_by_key(|seat| std::cmp::Reverse(next.wrapping_sub(seat.ticket())));
         let living = waiting.into_iter().filter(|seat| {
             let is_dead = seat.take_from_dead();
@@ -178,11 +205,6 @@ impl<'a> Locked<'a> {
             seat.wake();
         };
         living.take(count).map(notify).count()
-    }
-
-    fn used(&self) -> &[Seat] {
-        let used = self.0.cell.used.load(Ordering::Relaxed) as usize;
-        &self.0.seats[..used.min(SEATS)]
     }
 }
 
@@ -225,10 +247,6 @@ mod tests {
 
     use super::*;
 
-    fn waiting(condition: &Condition) -> usize {
-        condition.seats.iter().filter(|seat| seat.is_waiting()).count()
-    }
-
     #[test]
     fn as_many_are_notified_as_are_asked_for() {
         let (condition, woken) = (Condition::create().unwrap(), AtomicUsize::new(0));
@@ -239,7 +257,7 @@ mod tests {
                     woken.fetch_add(1, Ordering::SeqCst);
                 });
             }
-            while waiting(&condition) < 6 {
+            while condition.waiting() < 6 {
                 thread::yield_now();
             }
             for count in [1, 2, 3] {
@@ -248,7 +266,7 @@ mod tests {
                 while woken.load(Ordering::SeqCst) < before + count {
                     thread::yield_now();
                 }
-                assert_eq!(waiting(&condition), 6 - woken.load(Ordering::SeqCst));
+                assert_eq!(condition.waiting(), 6 - woken.load(Ordering::SeqCst));
             }
             assert_eq!(condition.notify(1).unwrap(), 0);
         });
@@ -266,6 +284,13 @@ mod tests {
     fn one_that_comes_between_the_seat_and_the_sleep_is_not_lost() {
         let condition = Condition::create().unwrap();
         assert!(condition.wait(None, || assert_eq!(condition.notify(1).unwrap(), 1)).unwrap());
+    }
+
+    #[test]
+    fn a_lock_that_refuses_is_not_waited_with() {
+        let condition = Condition::create().unwrap();
+        assert_eq!(condition.wait_if(None, || false).unwrap(), None);
+        assert_eq!((condition.waiting(), condition.notify(1).unwrap()), (0, 0));
     }
 
     #[test]

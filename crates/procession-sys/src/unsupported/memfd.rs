@@ -2,7 +2,7 @@
 #![allow(clippy::missing_errors_doc)] // Always `Unsupported`.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use super::unsupported;
 
@@ -18,6 +18,11 @@ pub fn sealed_len(_fd: BorrowedFd<'_>) -> io::Result<u64> {
 
 /// Refuses.
 pub fn from_bytes(_name: &str, _bytes: &[u8]) -> io::Result<OwnedFd> {
+    unsupported()
+}
+
+/// Refuses.
+pub fn duplicate(_number: RawFd) -> io::Result<OwnedFd> {
     unsupported()
 }
 
