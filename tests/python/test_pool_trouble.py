@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -135,6 +136,13 @@ def test_an_initializer_that_raises_breaks_the_pool_clearly(ctx):
     assert 'no licence' in str(caught.value.__cause__)
     pool.terminate()
     pool.join()
+
+
+@pytest.mark.parametrize('method', ['spawn', 'forkserver'])
+def test_an_initializer_that_does_not_pickle_is_refused_at_once(method):
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        procession.get_context(method).Pool(2, initializer=lambda: None)
+    assert not procession.active_children()
 
 
 def test_a_callback_that_raises_is_the_result(pool):

@@ -75,15 +75,18 @@ class Pool(_standard.Pool):
         self._feeds = weakref.WeakSet()
         self._workers = {}
         starting = _Starting(self, daemon, max_memory_per_child)
-        self._engine = _engine.Pool(
-            processes,
-            self._ctx.get_start_method(),
-            starting,
-            _pass_by_value,
-            _Main().is_unknown,
-            maxtasksperchild,
-            max_memory_per_child,
-        )
+        limits = (maxtasksperchild, max_memory_per_child)
+        method = self._ctx.get_start_method()
+        try:
+            self._engine = _engine.Pool(processes, method, starting, _pass_by_value, _Main().is_unknown, *limits)
+        except Exception:
+            for process in self._workers.values():
+                process.terminate()
+            for process in self._workers.values():
+                process.join()
+            if starting.error is not None:
+                raise starting.error from None
+            raise
         self._terminate = util.Finalize(self, _terminate, args=(self._engine,), exitpriority=15)
         self._state = RUN
 
@@ -254,8 +257,17 @@ class _Starting:
         self._call = (pool._initializer, pool._initargs)
         self._limits = (pool._maxtasksperchild, max_memory)
         self._workers = pool._workers
+        # Why the last one that could not be started could not.
+        self.error = None
 
     def __call__(self, name, control, slot, desk):
+        try:
+            return self._start(control, slot, desk)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _start(self, control, slot, desk):
         args = (_Fd(control), slot, _Fd(desk), *self._limits, *self._call)
         process = self._process(self._ctx, target=_worker, args=args)
         process.name = process.name.replace('Process', 'PoolWorker')
