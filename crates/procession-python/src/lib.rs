@@ -3,6 +3,8 @@
 //!
 //! It offers what the engine can say without a codec; processes and pools for Python come with the package.
 
+mod fork;
+mod process;
 mod wait;
 
 use procession_core::start::Method;
@@ -12,6 +14,17 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _engine {
     use super::*;
+
+    #[pymodule_export]
+    use fork::fork_as_sibling;
+    #[pymodule_export]
+    use process::Child;
+    #[pymodule_export]
+    use process::Link;
+    #[pymodule_export]
+    use process::disown_children;
+    #[pymodule_export]
+    use process::pidfd_of_self;
 
     /// How many processes can usefully run at once: by the affinity mask and the control group's quota.
     #[pyfunction]

@@ -115,6 +115,21 @@ pub fn inherited_fd(n: i32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Another fd for the open file behind a number that other code in this process owns.
+///
+/// # Errors
+///
+/// `EBADF` if it is not open; if no fd is left.
+pub fn duplicate(n: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel looks the number up and makes a new fd, whoever owns the old one; a number that is not open is refused.
+    let copy = unsafe { libc::fcntl(n, libc::F_DUPFD_CLOEXEC, 0) };
+    if copy == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was just made, so nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// A path by which a child of this process executes the image that this process runs, even if the program's file has
 /// been replaced or removed; without `/proc`, the file's path.
 ///

@@ -42,6 +42,15 @@ pub fn inherited_fd(_n: i32) -> io::Result<OwnedFd> {
     unsupported()
 }
 
+/// Refuses.
+///
+/// # Errors
+///
+/// Always `Unsupported`.
+pub fn duplicate(_n: i32) -> io::Result<OwnedFd> {
+    unsupported()
+}
+
 /// The program's file.
 ///
 /// # Errors
