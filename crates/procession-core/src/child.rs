@@ -1,14 +1,18 @@
 //! A started process as its parent holds it. Used in the parent only, from any of its threads: the handle of a face,
 //! the list of active children and the supervisor share one [`Child`].
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use procession_shm::interrupt;
 use procession_sys::link::Link;
 use procession_sys::per_process::fork_generation;
 use procession_sys::pidfd::PidFd;
 use procession_sys::{ExitStatus, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::outcome::{self, Outcome};
 use crate::start::Popen;
@@ -40,11 +44,25 @@ pub struct End {
 }
 
 impl Child {
-    /// What a start method has made.
+    /// A child that a start method, or a face by its own means, has made.
     pub fn new(name: String, daemon: bool, popen: Popen) -> Child {
         let Popen { pidfd, link, began } = popen;
         let (link, end) = (Mutex::new(Some(link)), OnceLock::new());
         Child { name, daemon, pidfd, generation: fork_generation(), began, link, end }
+    }
+
+    /// A child that was reaped by others before its pidfd could be opened: it has ended, and nobody knows how. Its sentinel
+    /// is the link, whose other end went with it.
+    ///
+    /// # Errors
+    ///
+    /// If no fd is left, or what the child sent is malformed.
+    pub fn lost(name: String, daemon: bool, pid: u32, link: Link) -> io::Result<Child> {
+        let outcome = outcome::read(&link, true)?;
+        let end = OnceLock::from(End { status: None, outcome });
+        let pidfd = PidFd::from_parts(OwnedFd::from(link), pid);
+        let generation = fork_generation();
+        Ok(Child { name, daemon, pidfd, generation, began: true, link: Mutex::new(None), end })
     }
 
     /// The name it was given.
@@ -71,11 +89,12 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] past the deadline; [`Error::Inherited`] in another process than the one that started it.
+    /// [`Error::Timeout`] past the deadline, and when a signal ended the wait ([`interrupt`]); [`Error::Inherited`] in another
+    /// process than the one that started it.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<&End> {
         self.check_owner()?;
         if self.end.get().is_none() {
-            let ended = self.pidfd.wait_ended(deadline).map_err(self.os("wait for"))?;
+            let ended = wait_readable(self.pidfd.as_fd(), deadline).map_err(self.os("wait for"))?;
             if !ended {
                 return Err(Error::Timeout { what: "the process ended" });
             }
@@ -91,6 +110,11 @@ impl Child {
         }
     }
 
+    /// How it ended, if anybody has asked since.
+    pub fn end(&self) -> Option<&End> {
+        self.end.get()
+    }
+
     /// Sends a signal; `false` when it had already ended.
     pub fn signal(&self, signal: Signal) -> Result<bool> {
         self.check_owner()?;
@@ -102,7 +126,7 @@ impl Child {
 
     /// In a forked child: closes this process's copy of the link, so that the lifeline has one holder, the parent.
     /// A lock held by a thread that does not exist here is left alone.
-    pub(crate) fn disown(&self) {
+    pub fn disown(&self) {
         if let Ok(mut link) = self.link.try_lock() {
             *link = None;
         }
@@ -158,6 +182,25 @@ impl End {
                 let ours = procession_sys::image::BuildId::current().clone();
                 Err(Error::OtherBuild { pid, ours, theirs: theirs.clone() })
             }
+        }
+    }
+}
+
+/// Waits until the fd is readable; `false`: the deadline passed, or a signal ended the wait.
+///
+/// # Errors
+///
+/// If the system is out of memory.
+fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    loop {
+        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        // A time beyond what the kernel's clock can say is none.
+        let left = Timespec::try_from(left).ok();
+        match poll(&mut polled, left.as_ref()) {
+            Err(Errno::INTR) if interrupt::ask() => return Ok(false),
+            Err(Errno::INTR) => {}
+            polled => return Ok(polled? > 0),
         }
     }
 }

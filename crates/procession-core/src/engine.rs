@@ -72,7 +72,11 @@ impl Engine {
     }
 
     /// A pidfd of this process, for its children.
-    pub(crate) fn me(&self) -> Result<Arc<PidFd>> {
+    ///
+    /// # Errors
+    ///
+    /// If no fd is left.
+    pub fn me(&self) -> Result<Arc<PidFd>> {
         if let Some(me) = self.me.get() {
             return Ok(me.clone());
         }

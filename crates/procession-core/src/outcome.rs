@@ -87,7 +87,7 @@ impl Loss {
 }
 
 /// Child: says that the bootstrap was reached, and attaches its own pidfd where the parent cannot know it otherwise.
-pub(crate) fn send_hello(link: &Link, me: Option<&PidFd>) -> io::Result<()> {
+pub fn send_hello(link: &Link, me: Option<&PidFd>) -> io::Result<()> {
     let message = Writer::default().u8(HELLO).u32(current_pid()).0;
     let fds: Vec<_> = me.iter().map(|pidfd| pidfd.as_fd()).collect();
     link.send_now(&[IoSlice::new(&message)], &fds)
@@ -100,7 +100,7 @@ pub(crate) fn send_refusal(link: &Link) -> io::Result<()> {
 }
 
 /// Child: leaves what the target produced. Never blocks, whether the parent reads or not.
-pub(crate) fn send_returned(link: &Link, tag: u32, payload: &[u8]) -> io::Result<()> {
+pub fn send_returned(link: &Link, tag: u32, payload: &[u8]) -> io::Result<()> {
     let header = Writer::default().u8(RETURNED).u32(tag).0;
     if payload.len() <= INLINE_LIMIT {
         return link.send_now(&[IoSlice::new(&header), IoSlice::new(payload)], &[]);
@@ -110,14 +110,14 @@ pub(crate) fn send_returned(link: &Link, tag: u32, payload: &[u8]) -> io::Result
 }
 
 /// Fork server: says that the child could not be made.
-pub(crate) fn send_failure(link: &Link, error: &io::Error) -> io::Result<()> {
+pub fn send_failure(link: &Link, error: &io::Error) -> io::Result<()> {
     let text = error.to_string();
     let message = Writer::default().u8(FAILED).bytes(text.as_bytes()).0;
     link.send_now(&[IoSlice::new(&message)], &[])
 }
 
 /// Owner: what [`send_failure`] said.
-pub(crate) fn parse_failure(message: &Message) -> Option<io::Error> {
+pub fn parse_failure(message: &Message) -> Option<io::Error> {
     let mut reader = Reader(&message.bytes);
     let failed = reader.u8()? == FAILED;
     let text = reader.bytes()?;
@@ -149,7 +149,7 @@ pub(crate) fn read(link: &Link, mut began: bool) -> io::Result<Outcome> {
 }
 
 /// Parent: the pid and pidfd in a hello.
-pub(crate) fn parse_hello(message: Message) -> Option<PidFd> {
+pub fn parse_hello(message: Message) -> Option<PidFd> {
     let mut reader = Reader(&message.bytes);
     let (kind, pid) = (reader.u8()?, reader.u32()?);
     let pidfd = message.fds.into_iter().next()?;

@@ -12,7 +12,7 @@ pub use procession_shm::sync::{
     RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, leave_barriers,
 };
 
-use procession_sys::memfd;
+use procession_sys::descriptor;
 
 use crate::{Error, Result};
 
@@ -43,7 +43,7 @@ pub fn attach<P: Primitive>(fd: OwnedFd, offset: u64, what: &str) -> Result<P> {
 ///
 /// As [`attach`].
 pub fn attach_number<P: Primitive>(number: RawFd, offset: u64, what: &str) -> Result<P> {
-    let fd = memfd::duplicate(number).map_err(Error::os(format!("cannot use a {what} that was sent here")))?;
+    let fd = descriptor::duplicate(number).map_err(Error::os(format!("cannot use a {what} that was sent here")))?;
     attach(fd, offset, what)
 }
 

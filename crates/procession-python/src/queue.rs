@@ -10,7 +10,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use procession_core::Error;
+use procession_core::{Error, descriptor};
 use procession_core::queue::{Queue as Engine, Tried};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
@@ -18,7 +18,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
-use crate::fd;
 use crate::pickle::{self, Pickled};
 use crate::wait::{blocking, deadline};
 
@@ -53,7 +52,7 @@ impl Queue {
     /// The queue that a file descriptor stands for, which stays the caller's.
     #[staticmethod]
     fn attach(number: i32) -> PyResult<Queue> {
-        Ok(Queue::of(Engine::attach(fd::duplicate(number)?).map_err(raised)?))
+        Ok(Queue::of(Engine::attach(descriptor::duplicate(number)?).map_err(raised)?))
     }
 
     /// Its file descriptor, for other processes to attach.

@@ -39,7 +39,8 @@
 //! - Every fd this crate makes is `CLOEXEC`. A child gets an fd by [`spawn::Spawn::fds`] or in a message, or not at all.
 //! - A process is signalled and waited for through its pidfd only.
 //! - A wait interrupted by a signal is resumed with the time that is left; [`poller::Poller::wait`] alone returns, empty.
-//! - No call here changes a signal's disposition or masks a signal in a thread that is not the engine's own.
+//! - No call here changes a signal's disposition or masks a signal in a thread that is not the engine's own; but a process
+//!   that asks for a late end takes one real-time signal ([`link::Link::kill_me_later`]).
 
 #![deny(unsafe_code)]
 

@@ -1,6 +1,7 @@
 //! The start methods: how a process comes to be. Each is a [`Start`]; nothing else in the engine knows how a child was
 //! made. Called in the parent, in the thread that starts.
 
+pub mod foreign;
 pub mod fork;
 pub mod forkserver;
 pub mod spawn;
@@ -39,11 +40,12 @@ pub trait Start: Sync + fmt::Debug {
 /// A child as a start method gives it to its parent.
 #[derive(Debug)]
 pub struct Popen {
-    pub(crate) pidfd: PidFd,
+    /// The child.
+    pub pidfd: PidFd,
     /// The parent's end.
-    pub(crate) link: Link,
+    pub link: Link,
     /// The child is known to have reached its bootstrap.
-    pub(crate) began: bool,
+    pub began: bool,
 }
 
 impl<S: Start + ?Sized> Start for &S {
@@ -57,13 +59,6 @@ impl<S: Start + ?Sized> Start for &S {
 
     fn child(&self, preparation: Preparation<'_>) -> Result<Arc<Child>> {
         (**self).child(preparation)
-    }
-}
-
-impl Popen {
-    /// A child that a face has made: its pidfd, and the parent's end of the link that the child has been given.
-    pub fn new(pidfd: PidFd, link: Link) -> Popen {
-        Popen { pidfd, link, began: true }
     }
 }
 

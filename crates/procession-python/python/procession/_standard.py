@@ -11,8 +11,6 @@ Three kinds of modules make up the package:
 """
 
 import importlib
-import importlib.machinery
-import importlib.util
 import sys
 
 import multiprocessing as package
@@ -30,8 +28,10 @@ def standard(name):
         return _saved[name]
     if sys.modules.get(package.__name__) is package:
         return importlib.import_module(_PREFIX + name)
+    from importlib.util import module_from_spec
+
     spec = _spec(name)
-    module = importlib.util.module_from_spec(spec)
+    module = module_from_spec(spec)
     # Not under a lock, which could be awaited by one who holds an import's: of two modules loaded at once the first serves.
     spec.loader.exec_module(module)
     return _saved.setdefault(name, module)
@@ -42,6 +42,11 @@ def save():
     for name, module in list(sys.modules.items()):
         if name.startswith(_PREFIX) and module.__name__ == name:
             _saved[name.removeprefix(_PREFIX)] = module
+
+
+def saved(name):
+    """The module of this name that :func:`save` has kept, or `None`."""
+    return _saved.get(name)
 
 
 def owns(module):
@@ -65,4 +70,6 @@ def _spec(name):
     path = package.__path__
     for part in name.split('.')[:-1]:
         path = [f'{folder}/{part}' for folder in path]
-    return importlib.machinery.PathFinder.find_spec(_PREFIX + name, path)
+    from importlib.machinery import PathFinder
+
+    return PathFinder.find_spec(_PREFIX + name, path)

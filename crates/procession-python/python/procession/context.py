@@ -9,6 +9,7 @@ import signal
 
 from . import process, reduction
 from ._standard import standard
+from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 
 _standard = standard('context')
 
@@ -234,20 +235,6 @@ class BaseContext(_standard.BaseContext):
         globals()['reduction'] = reduction
 
 
-class Process(process.BaseProcess):
-    """A process by the default start method."""
-
-    _start_method = None
-
-    @staticmethod
-    def _Popen(process_obj):
-        return _default_context.get_context().Process._Popen(process_obj)
-
-    @staticmethod
-    def _after_fork():
-        return _default_context.get_context().Process._after_fork()
-
-
 class DefaultContext(BaseContext, _standard.DefaultContext):
     """The context behind the functions of the package: its start method can be set once."""
 
@@ -260,46 +247,6 @@ class DefaultContext(BaseContext, _standard.DefaultContext):
         if self._actual_context is None:
             self._actual_context = self._default_context
         return self._actual_context
-
-
-class ForkProcess(process.BaseProcess):
-    """A copy of its parent."""
-
-    _start_method = 'fork'
-
-    @staticmethod
-    def _Popen(process_obj):
-        from .popen_fork import Popen
-
-        return Popen(process_obj)
-
-
-class SpawnProcess(process.BaseProcess):
-    """A fresh interpreter."""
-
-    _start_method = 'spawn'
-
-    @staticmethod
-    def _Popen(process_obj):
-        from .popen_spawn_posix import Popen
-
-        return Popen(process_obj)
-
-    @staticmethod
-    def _after_fork():
-        pass
-
-
-class ForkServerProcess(process.BaseProcess):
-    """A copy of a small clean server."""
-
-    _start_method = 'forkserver'
-
-    @staticmethod
-    def _Popen(process_obj):
-        from .popen_forkserver import Popen
-
-        return Popen(process_obj)
 
 
 class ForkContext(BaseContext, _standard.ForkContext):
@@ -331,3 +278,7 @@ _default_context = DefaultContext(_concrete_contexts[_standard._default_context.
 def _force_start_method(method):
     _default_context._actual_context = _concrete_contexts[method]
     _standard._force_start_method(method)
+
+
+if process._forced_start_method is not None:
+    _force_start_method(process._forced_start_method)

@@ -1,5 +1,215 @@
-"""The standard library's own: the server that it starts knows the descriptors of its children by its own module's name."""
+"""The fork server: a small clean process that has imported the program's main module and forks a child for each start. The class
+is used in its owner, by any thread; :func:`main` is the server.
 
-from procession._standard import share
+It is reached by a private pair of sockets and makes its children its *siblings*: they are its owner's children, which alone
+waits for them. A child says itself to its parent who it is, so each death is unambiguous: a server that is killed is started
+anew by the next start, and its children live on. It ends with its owner, and by Python's own rules it has one thread.
+"""
 
-share(__name__)
+import os
+import signal
+import sys
+import threading
+
+from . import process, spawn
+from ._engine import Child, Link, fork_as_sibling, pidfd_of_self
+
+__all__ = ['ensure_running', 'get_inherited_fds', 'connect_to_new_process', 'set_forkserver_preload']
+
+_TRIES = 3
+# What the server leaves with when its preloaded modules have started threads: it could not be forked safely.
+_HAS_THREADS = 75
+
+
+class ForkServer:
+    """A process's server, which starts with the first child that is asked of it."""
+
+    def __init__(self):
+        self._preload_modules = ['__main__']
+        self._preload = True
+        self._forget()
+
+    def _forget(self):
+        self._lock = threading.Lock()
+        self._server = None
+        self._requests = None
+        self._forkserver_pid = None
+        self._forkserver_alive_fd = None
+        self._forkserver_address = None
+
+    def set_forkserver_preload(self, modules_names):
+        """Sets the names of the modules that the server imports at its start; `'__main__'` is the main module.
+
+        Without a call it is the main module alone. A module that does not import is told of by an `ImportWarning`. Modules
+        that start threads cannot be preloaded, and with them none is: each child then imports what it needs.
+        """
+        if not all(type(name) is str for name in modules_names):
+            raise TypeError('module_names must be a list of strings')
+        self._preload_modules = modules_names
+        self._preload = True
+
+    def get_inherited_fds(self):
+        """In a child: the file descriptors that came with its process object; elsewhere `None`."""
+        return spawn.get_inherited_fds()
+
+    def connect_to_new_process(self, letter, fds, name, daemon):
+        """Has the server make a child that reads `letter` and gets copies of the file descriptors `fds`; returns the engine's
+        hold of it. The standard library's takes the file descriptors and returns two pipes.
+        """
+        with self._lock:
+            for _ in range(_TRIES):
+                self._ensure_running()
+                ours, theirs = Link.pair()
+                ours.send(letter, fds)
+                if self._requests.ask(theirs):
+                    _wait_readable(ours)
+                    child = Child.answered(ours, name, daemon)
+                    if child is not None:
+                        return child
+                code = self._end()
+                if code == _HAS_THREADS:
+                    self._preload = False
+            raise RuntimeError(f'the fork server ended {_TRIES} times before it made a process, lastly with code {code}')
+
+    def ensure_running(self):
+        """Starts the server unless it runs. Processes that this one starts have their own."""
+        with self._lock:
+            self._ensure_running()
+
+    def _ensure_running(self):
+        if self._server is not None:
+            if self._server.poll() is None:
+                return
+            self._end()
+        preload = self._preload_modules if self._preload else []
+        data = spawn.get_preparation_data('forkserver') if preload else {}
+        kept = ('sys_path', 'sys_argv', 'dir', 'orig_dir', 'init_main_from_name', 'init_main_from_path')
+        data = {key: value for key, value in data.items() if key in kept}
+        from .context import reduction
+
+        requests, theirs = Link.pair()
+        ours, own = Link.pair()
+        passed = theirs.detach()
+        try:
+            ours.send(bytes(reduction.ForkingPickler.dumps((list(preload), data))), [pidfd_of_self(), passed])
+        finally:
+            os.close(passed)
+        command = spawn.command_line('from procession.forkserver import main; main()')
+        command = [os.fsencode(part) for part in command]
+        self._server = Child.executed(command[0], command, ours, own, 'forkserver', True)
+        self._requests = requests
+        self._forkserver_pid = self._server.pid
+        self._forkserver_alive_fd = requests.fileno()
+
+    def _stop(self):
+        with self._lock:
+            if self._server is not None:
+                self._end()
+
+    def _end(self):
+        """Lets the server end, which it does without requests, and returns its exit code."""
+        server = self._server
+        self._requests.close()
+        code = server.wait(1.0)
+        if code is None:
+            server.signal(signal.SIGKILL)
+            code = server.wait()
+        self._server = self._requests = self._forkserver_pid = self._forkserver_alive_fd = None
+        return code
+
+
+def _wait_readable(link):
+    import select
+
+    poller = select.poll()
+    poller.register(link.fileno(), select.POLLIN)
+    poller.poll()
+
+
+def main():
+    """The server's life, in a process started for it. It ends when its owner closes its requests, or is killed with it."""
+    import _pickle
+
+    # A Ctrl-C is for the program.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    own = Link.inherited()
+    received = own.receive()
+    if received is None:
+        return
+    own.tie()
+    letter, (_parent, fd) = received
+    requests = Link.of_fd(fd)
+    os.close(fd)
+    os.close(_parent)
+    preload, data = _pickle.loads(letter)
+    _preload(preload, data)
+    if len(os.listdir('/proc/self/task')) > 1:
+        os._exit(_HAS_THREADS)
+    process._close_stdin()
+    while (link := requests.next_request()) is not None:
+        try:
+            fork_as_sibling(lambda: _serve_one(link, (requests, own), handler))
+        except OSError as error:
+            link.say_failure(str(error))
+        link.close()
+
+
+def _preload(names, data):
+    """Imports what children will want. What fails here fails in the child that wants it, and is told there."""
+    if not names:
+        return
+    path = data.get('init_main_from_path')
+    by_name = data.get('init_main_from_name')
+    spawn.prepare({key: data[key] for key in ('sys_path', 'sys_argv', 'dir', 'orig_dir')})
+    for name in ['__main__'] * ('__main__' in names) + [name for name in names if name != '__main__']:
+        process.current_process()._inheriting = True
+        try:
+            if name != '__main__':
+                __import__(name)
+            elif by_name is not None:
+                spawn._fixup_main_from_name(by_name)
+            elif path is not None:
+                spawn._fixup_main_from_path(path)
+        except (Exception, SystemExit) as error:
+            import warnings
+
+            text = f'the fork server cannot preload {name}: {type(error).__name__}: {error}'
+            warnings.warn(text, ImportWarning, stacklevel=1)
+        finally:
+            del process.current_process()._inheriting
+
+
+def _serve_one(link, servers, handler):
+    """In a child: everything; returns its exit code."""
+    import atexit
+
+    from . import _lazy
+    from ._standard import standard
+
+    for other in servers:
+        other.close()
+    signal.signal(signal.SIGINT, handler)
+    code = 1
+    try:
+        link.say_hello()
+        # The server's callbacks are not the child's.
+        atexit._clear()
+        if _lazy.is_loaded('util'):
+            atexit.register(standard('util')._exit_function)
+        code = spawn._main(link)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        atexit._run_exitfuncs()
+        process._flush_std_streams()
+    return code
+
+
+_forkserver = ForkServer()
+ensure_running = _forkserver.ensure_running
+get_inherited_fds = _forkserver.get_inherited_fds
+connect_to_new_process = _forkserver.connect_to_new_process
+set_forkserver_preload = _forkserver.set_forkserver_preload
+
+# The server is its owner's alone.
+os.register_at_fork(after_in_child=_forkserver._forget)

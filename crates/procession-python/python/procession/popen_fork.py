@@ -1,5 +1,106 @@
-"""See `multiprocessing.popen_fork`, which serves here on procession's contexts."""
+"""Processes by `fork`, and what their parent does with a process of any start method. Used in the parent, by any thread.
 
-from procession._standard import adopt
+The child is forked by `os.fork`, by Python's rules: the hooks of `os.register_at_fork` run, and from 3.12 on Python warns when
+there are other threads.
+"""
 
-adopt(__name__)
+import atexit
+import os
+import signal
+
+from . import process, util
+from ._engine import Child, Link, disown_children, pidfd_of_self
+
+__all__ = ['Popen']
+
+# Any process that is forked from this one, by whomever, lets go of the links that this one's children hang on.
+os.register_at_fork(after_in_child=disown_children)
+
+
+class Popen:
+    """A started process.
+
+    `sentinel` is a pidfd, readable when the process has ended, whoever still holds its pipes; signals go through it. Its exit
+    code is kept once anybody has asked, and is 255 if some other wait in this program took it.
+    """
+
+    method = 'fork'
+
+    def __init__(self, process_obj):
+        util._flush_std_streams()
+        self.returncode = None
+        self.finalizer = None
+        self._launch(process_obj)
+
+    def duplicate_for_child(self, fd):
+        """Returns the number by which the child knows the file descriptor `fd`."""
+        return fd
+
+    def poll(self, flag=os.WNOHANG):
+        """Returns the exit code if the process has ended; with a `flag` of 0, waits for it."""
+        if flag != os.WNOHANG:
+            return self.wait()
+        if self.returncode is None:
+            self.returncode = self._child.poll()
+        return self.returncode
+
+    def wait(self, timeout=None):
+        """Waits up to `timeout` seconds, and returns the exit code or `None`."""
+        if self.returncode is None:
+            self.returncode = self._child.wait(timeout)
+        return self.returncode
+
+    def interrupt(self):
+        """Sends SIGINT."""
+        self._send_signal(signal.SIGINT)
+
+    def terminate(self):
+        """Sends SIGTERM."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self):
+        """Sends SIGKILL."""
+        self._send_signal(signal.SIGKILL)
+
+    def outcome(self):
+        """Returns what the target left, as the engine's tag and bytes, or `None`: of a process that has ended."""
+        return self._child.outcome()
+
+    def close(self):
+        """Lets go of the process and its sentinel."""
+        self._child = None
+
+    def _send_signal(self, sig):
+        if self.returncode is None:
+            try:
+                self._child.signal(sig)
+            except OSError:
+                if self.wait(timeout=0.1) is None:
+                    raise
+
+    def _hold(self, child):
+        self._child = child
+        self.pid = child.pid
+        self.sentinel = child.sentinel
+
+    def _launch(self, process_obj):
+        ours, theirs = Link.pair()
+        parent_sentinel = pidfd_of_self()
+        pid = os.fork()
+        if pid == 0:
+            _run(process_obj, theirs, parent_sentinel)
+        theirs.close()
+        self._hold(Child.forked(pid, ours, process_obj.name, process_obj.daemon))
+
+
+def _run(process_obj, link, parent_sentinel):
+    """In the child: everything, to its end."""
+    code = 1
+    try:
+        process._tie(link)
+        atexit._clear()
+        atexit.register(util._exit_function)
+        code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
+    finally:
+        atexit._run_exitfuncs()
+        os._exit(code)

@@ -1,5 +1,16 @@
-"""See `multiprocessing.popen_forkserver`, which serves here on procession's contexts."""
+"""Processes by the fork server: copies of a small clean process that has imported the program. Used in the parent, by any thread.
+"""
 
-from procession._standard import adopt
+from . import forkserver, popen_spawn_posix, spawn
 
-adopt(__name__)
+__all__ = ['Popen']
+
+
+class Popen(popen_spawn_posix.Popen):
+    """A copy of the server, and all the same a child of this process, which alone reaps it: its exit code is exact."""
+
+    method = 'forkserver'
+
+    def _launch(self, process_obj):
+        letter, fds = spawn.letter(self, process_obj)
+        self._hold(forkserver.connect_to_new_process(letter, fds, process_obj.name, process_obj.daemon))

@@ -1,9 +1,17 @@
-"""Processes as their parent and they themselves see them. Used in any process, from any thread.
+"""Processes as their parent and they themselves see them. Used in any process, from any thread; :meth:`BaseProcess._bootstrap`
+in a child, by its only thread.
 
 Which process this is, which parent and which children it has, is kept where the standard library keeps it: there is one
-answer, whichever package is asked.
+answer, whichever package is asked. A child imports this module before its target, so it imports little itself.
 """
 
+import itertools
+import os
+import signal
+import sys
+import threading
+
+from . import _lazy
 from ._standard import standard
 
 _standard = standard('process')
@@ -15,16 +23,251 @@ active_children = _standard.active_children
 current_process = _standard.current_process
 parent_process = _standard.parent_process
 
+# In a child: its end of the link to its parent, by which it is tied to its parent's life and leaves its outcome.
+_link = None
+# In a child whose contexts have not been imported: the start method that they are to begin with.
+_forced_start_method = None
+
 
 class BaseProcess(_standard.BaseProcess):
-    """A process: its arguments, its start, its end."""
+    """A process: its arguments, its start, its end.
+
+    What the standard library's has not: :meth:`result`, and, before 3.14, :meth:`interrupt`. A process ends when its parent is
+    killed, daemon or not.
+    """
+
+    def run(self):
+        """What the process does: calls the target, and returns what that returns. May be overridden."""
+        if self._target:
+            return self._target(*self._args, **self._kwargs)
+
+    def interrupt(self):
+        """Sends SIGINT, which is `KeyboardInterrupt` in a Python process unless it has a handler of its own.
+
+        As :meth:`terminate`; a process that has ended already gets nothing.
+        """
+        self._check_closed()
+        self._popen.interrupt()
+
+    def result(self, timeout=None):
+        """Waits up to `timeout` seconds for the process to end, and returns what its target (its :meth:`run`) returned.
+
+        ::
+
+            process = Process(target=pow, args=(2, 10))
+            process.start()
+            assert process.result() == 1024
+
+        An exception that ended the target is raised here too, with the traceback of the child as its `__cause__`.
+
+        :raises TimeoutError: the process has not ended in time; ask again.
+        :raises ProcessLost: it left no result, since it was killed or left by `sys.exit` or `os._exit`.
+        :raises pickle.PicklingError: the result, or the exception, does not pickle; the process itself did not fail for it.
+        """
+        self._check_closed()
+        assert self._parent_pid == os.getpid(), 'can only ask a child process'
+        assert self._popen is not None, 'can only ask a started process'
+        self.join(timeout)
+        from . import _outcome
+
+        return _outcome.received(self)
 
     def _bootstrap(self, parent_sentinel=None):
-        from . import context
+        """Runs the target in the child; returns the exit code. What happens around it is the standard library's."""
+        exitcode = 1
+        try:
+            self._begin(parent_sentinel)
+            _say('child process calling self.run()')
+            returned = self.run()
+            _leave_outcome('returned', returned)
+            exitcode = 0
+        except SystemExit as ending:
+            exitcode = _exit_code(ending)
+        except BaseException as error:
+            import traceback
 
+            sys.stderr.write(f'Process {self.name}:\n')
+            traceback.print_exc()
+            _leave_outcome('raised', error)
+        finally:
+            threading._shutdown()
+            _say('process exiting with exitcode %d', exitcode)
+            _flush_std_streams()
+        return exitcode
+
+    def _begin(self, parent_sentinel):
         if self._start_method is not None:
-            context._force_start_method(self._start_method)
-        return super()._bootstrap(parent_sentinel)
+            _force_start_method(self._start_method)
+        _close_stdin()
+        # Kept until the hooks below have run, as they may look at it.
+        before = _standard._current_process, _standard._children
+        _standard._process_counter = itertools.count(1)
+        _standard._children = set()
+        _standard._current_process = self
+        _standard._parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+        if threading._HAVE_THREAD_NATIVE_ID:
+            threading.main_thread()._set_native_id()
+        self._after_fork()
+        del before
+
+    @staticmethod
+    def _after_fork():
+        # What is not loaded has nothing registered with it.
+        if _lazy.is_loaded('util'):
+            util = standard('util')
+            util._finalizer_registry.clear()
+            util._run_after_forkers()
+
+
+class Process(BaseProcess):
+    """A process by the default start method."""
+
+    _start_method = None
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .context import _default_context
+
+        return _default_context.get_context().Process._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        from .context import _default_context
+
+        return _default_context.get_context().Process._after_fork()
+
+
+class ForkProcess(BaseProcess):
+    """A copy of its parent."""
+
+    _start_method = 'fork'
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_fork import Popen
+
+        return Popen(process_obj)
+
+
+class SpawnProcess(BaseProcess):
+    """A fresh interpreter."""
+
+    _start_method = 'spawn'
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_spawn_posix import Popen
+
+        return Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        pass
+
+
+class ForkServerProcess(BaseProcess):
+    """A copy of a small clean server."""
+
+    _start_method = 'forkserver'
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_forkserver import Popen
+
+        return Popen(process_obj)
+
+
+class _ParentProcess(_standard._ParentProcess):
+    """The parent as its child sees it: by a pidfd.
+
+    A child is killed with its parent. One that looks here whether the parent lives is given half a second after it, so
+    that it can see the death and act on it.
+    """
+
+    def is_alive(self):
+        self._watch()
+        return super().is_alive()
+
+    def join(self, timeout=None):
+        """Waits up to `timeout` seconds until the parent has ended."""
+        self._watch()
+        super().join(timeout)
+
+    @property
+    def sentinel(self):
+        """A pidfd: readable once the parent has ended."""
+        self._watch()
+        return self._sentinel
+
+    def _watch(self):
+        global _link_is_loose
+        if _link is not None and not _link_is_loose:
+            _link.tie_loosely()
+            _link_is_loose = True
+
+
+_link_is_loose = False
+
+
+def _tie(link):
+    """In a child: hangs its life on its parent's."""
+    global _link, _link_is_loose
+    link.tie()
+    _link, _link_is_loose = link, False
+
+
+def _force_start_method(method):
+    global _forced_start_method
+    _forced_start_method = method
+    _lazy.when_loaded('context', lambda context: context._force_start_method(method))
+    if (ours := sys.modules.get('procession.context')) is not None:
+        ours._force_start_method(method)
+
+
+def _leave_outcome(how, value):
+    if _link is None:
+        return
+    if how == 'returned' and value is None:
+        _link.report(0, b'N.')
+        return
+    from . import _outcome
+
+    _outcome.leave(_link, how, value)
+
+
+def _exit_code(ending):
+    if ending.code is None:
+        return 0
+    if isinstance(ending.code, int):
+        return ending.code
+    sys.stderr.write(f'{ending.code}\n')
+    return 1
+
+
+def _say(message, *args):
+    if _lazy.is_loaded('util'):
+        standard('util').info(message, *args)
+
+
+def _close_stdin():
+    """Lets standard input be empty: it is the parent's."""
+    if sys.stdin is None:
+        return
+    try:
+        sys.stdin.close()
+        null = os.open(os.devnull, os.O_RDONLY)
+    except (OSError, ValueError):
+        return
+    sys.stdin = open(null, encoding='utf-8', closefd=False)
+
+
+def _flush_std_streams():
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError):
+            # There is none, or it is closed.
+            continue
 
 
 def __getattr__(name):

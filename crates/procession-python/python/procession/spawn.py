@@ -1,35 +1,316 @@
-"""See `multiprocessing.spawn`, which serves here on procession's contexts."""
+"""What an interpreter that is started for a child does before its target, and what its parent tells it. The parent's half is
+used by any thread of it; the child's half, from :func:`spawn_main` on, by the child's only thread.
 
-import os.path
+A letter is two pickles: the preparation data, then the process object, which unpickles only after the preparation.
+"""
 
-from procession import _alias
-from procession._standard import adopt
+import os
+import sys
 
-adopt(__name__)
+from . import _lazy, process
+from ._engine import Link
+from ._standard import standard
 
-_adopted_prepare = prepare  # noqa: F821
-_adopted_preparation_data = get_preparation_data  # noqa: F821
-_FOLDER = os.path.dirname(os.path.dirname(__file__))
+__all__ = [
+    '_main',
+    'freeze_support',
+    'set_executable',
+    'get_executable',
+    'get_preparation_data',
+    'get_command_line',
+    'import_main_path',
+]
+
+WINEXE = False
+WINSERVICE = False
+
+#: The number of the child's end of its link: the first after the standard streams.
+LINK = 3
+
+#: The main modules that :func:`prepare` has replaced.
+old_main_modules = []
+
+_TRACKERS = 'resource_tracker'
+# The place of this package, for children that would not find it by `sys.path` before they are told the parent's.
+_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+_python_exe = None if sys.executable is None else os.fsencode(sys.executable)
+_inherited_fds = None
 
 
-def get_command_line(**terms):
-    """Returns the command that starts a child, which finds this package also where the environment does not tell of it."""
-    call = ', '.join(f'{name}={value!r}' for name, value in terms.items())
-    program = f'import sys; sys.path.append({_FOLDER!r}); from procession.spawn import spawn_main; spawn_main({call})'
-    flags = util._args_from_interpreter_flags()  # noqa: F821
-    return [get_executable(), *flags, '-c', program, '--multiprocessing-fork']  # noqa: F821
+def set_executable(exe):
+    """Sets the Python that is executed for children, in place of `sys.executable`."""
+    global _python_exe
+    _python_exe = exe if exe is None else os.fsencode(exe)
+
+
+def get_executable():
+    """Returns the path of the Python that is executed for children, as bytes."""
+    return _python_exe
+
+
+def is_forking(argv):
+    """Whether a command line is that of a child."""
+    return len(argv) >= 2 and argv[1] == '--multiprocessing-fork'
+
+
+def freeze_support():
+    """In the main module of a frozen program: does a child's work if this process is one, and does not return then."""
+    if is_forking(sys.argv):
+        terms = dict(term.split('=') for term in sys.argv[2:])
+        spawn_main(**{name: None if value == 'None' else int(value) for name, value in terms.items()})
+        sys.exit()
+
+
+def get_command_line(**kwds):
+    """Returns the command that starts a child which calls :func:`spawn_main` with these arguments."""
+    if getattr(sys, 'frozen', False):
+        return [sys.executable, '--multiprocessing-fork', *(f'{name}={value!r}' for name, value in kwds.items())]
+    call = ', '.join(f'{name}={value!r}' for name, value in kwds.items())
+    return command_line(f'from procession.spawn import spawn_main; spawn_main({call})')
+
+
+def command_line(program):
+    """Returns the command that starts an interpreter which runs `program`, and imports no more for it than it must."""
+    from .util import _args_from_interpreter_flags
+
+    # This package's folder may be on the path for the parent alone, and must not come before anything of the child's.
+    begin = f'import sys; sys.path.append({_FOLDER!r}); from procession import _lazy; _lazy.defer(); '
+    return [get_executable(), *_args_from_interpreter_flags(), '-c', begin + program, '--multiprocessing-fork']
+
+
+def letter(popen, process_obj):
+    """In the parent: returns what the child of `popen` is sent, and the file descriptors beside it."""
+    import io
+
+    from ._engine import pidfd_of_self
+    from .context import reduction, set_spawning_popen
+
+    data = get_preparation_data(process_obj._name)
+    head, body = io.BytesIO(), io.BytesIO()
+    set_spawning_popen(popen)
+    try:
+        reduction.dump(process_obj, body)
+        fds = [pidfd_of_self(), *popen._fds]
+        data['trackers'] = {}
+        for name, fd in _running_trackers():
+            data['trackers'][name] = len(fds)
+            fds.append(fd)
+        reduction.dump(data, head)
+    finally:
+        set_spawning_popen(None)
+    return head.getvalue() + body.getvalue(), fds
+
+
+def _running_trackers():
+    """The standard library's tracker of named resources, and ours: where one runs, a child is to use it and not another."""
+    modules = {'multiprocessing': _lazy.is_loaded(_TRACKERS) and standard(_TRACKERS)}
+    modules['procession'] = sys.modules.get('procession.' + _TRACKERS)
+    for name, module in modules.items():
+        fd = getattr(getattr(module, '_resource_tracker', None), '_fd', None)
+        if fd is not None:
+            yield name, fd
+
+
+def spawn_main(pipe_handle, parent_pid=None, tracker_fd=None):
+    """In an interpreter started for a child: does all of the child's work, and exits with its exit code."""
+    assert is_forking(sys.argv), 'Not forking'
+    assert pipe_handle == LINK, f'the link to the parent is {LINK}, not {pipe_handle}'
+    sys.exit(_main(Link.inherited()))
+
+
+def _main(link):
+    """In the child: prepares it by what came on its link and runs its process object; returns the exit code."""
+    global _inherited_fds
+    import io
+
+    import _pickle
+
+    received = link.receive()
+    if received is None:
+        # The parent is gone, and nobody is left to tell.
+        return 1
+    content, (parent_sentinel, *_inherited_fds) = received
+    process._tie(link)
+    content = io.BytesIO(content)
+    process.current_process()._inheriting = True
+    try:
+        data = _pickle.load(content)
+        _use_trackers(data.pop('trackers'))
+        prepare(data)
+        self = _pickle.load(content)
+    finally:
+        del process.current_process()._inheriting
+    return self._bootstrap(parent_sentinel)
+
+
+def get_inherited_fds():
+    """In a child: the file descriptors that came with its process object; elsewhere `None`."""
+    return _inherited_fds
+
+
+def _use_trackers(places):
+    # The first of those sent is not among these.
+    fds = {name: _inherited_fds[place - 1] for name, place in places.items()}
+    if 'multiprocessing' in fds:
+        _lazy.when_loaded(_TRACKERS, lambda module: _use_tracker(module, fds['multiprocessing']))
+    if 'procession' in fds:
+        from . import resource_tracker
+
+        _use_tracker(resource_tracker, fds['procession'])
+
+
+def _use_tracker(module, fd):
+    module._resource_tracker._fd = fd
+
+
+def _check_not_importing_main():
+    if getattr(process.current_process(), '_inheriting', False):
+        raise RuntimeError('''
+        An attempt has been made to start a new process before the current process has finished its bootstrapping phase:
+        the main module, which this child imports, starts processes when it is imported.
+
+        Do so under the proper idiom in the main module:
+
+            if __name__ == '__main__':
+                freeze_support()
+                ...
+
+        "freeze_support()" can be omitted if the program is not going to be frozen to produce an executable. See "Safe
+        importing of main module" in https://docs.python.org/3/library/multiprocessing.html
+        ''')
 
 
 def get_preparation_data(name):
     """Returns what a child of this process, of this name, has to know before it can unpickle anything of the program."""
-    data = _adopted_preparation_data(name)
-    if _alias.installed:
+    _check_not_importing_main()
+    from . import util
+    from .context import _default_context
+
+    first = process.ORIGINAL_DIR
+    data = {
+        'log_to_stderr': util._log_to_stderr,
+        'authkey': process.current_process().authkey,
+        'name': name,
+        'sys_path': list(sys.path),
+        'sys_argv': sys.argv,
+        'orig_dir': first,
+        'dir': os.getcwd(),
+        'start_method': _default_context.get_start_method(),
+    }
+    if '' in sys.path:
+        data['sys_path'][sys.path.index('')] = first
+    if util._logger is not None:
+        data['log_level'] = util._logger.getEffectiveLevel()
+    data.update(_main_data())
+    alias = sys.modules.get('procession._alias')
+    if alias is not None and alias.installed:
         data['alias'] = True
     return data
 
 
+def _main_data():
+    """By what a child finds the main module: its name, if it has one as a module, else its path, if it has one."""
+    main = sys.modules['__main__']
+    name = getattr(main.__spec__, 'name', None)
+    if name is not None:
+        return {'init_main_from_name': name}
+    path = getattr(main, '__file__', None)
+    if path is None:
+        return {}
+    if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:
+        path = os.path.join(process.ORIGINAL_DIR, path)
+    return {'init_main_from_path': os.path.normpath(path)}
+
+
 def prepare(data):
-    """Makes this child ready to unpickle what its parent sent, as `get_preparation_data` told it."""
+    """In the child: gets it ready to unpickle its process object, by what :func:`get_preparation_data` returned."""
     if data.get('alias'):
+        from . import _alias
+
+        _lazy.load_all()
         _alias.install()
-    _adopted_prepare(data)
+    current = process.current_process()
+    if 'name' in data:
+        current.name = data['name']
+    if 'authkey' in data:
+        current.authkey = data['authkey']
+    if data.get('log_to_stderr'):
+        standard('util').log_to_stderr()
+    if 'log_level' in data:
+        standard('util').get_logger().setLevel(data['log_level'])
+    if 'sys_path' in data:
+        sys.path = data['sys_path']
+    if 'sys_argv' in data:
+        sys.argv = data['sys_argv']
+    if 'dir' in data:
+        os.chdir(data['dir'])
+    if 'orig_dir' in data:
+        standard('process').ORIGINAL_DIR = data['orig_dir']
+    if 'start_method' in data:
+        process._force_start_method(data['start_method'])
+    if 'init_main_from_name' in data:
+        _fixup_main_from_name(data['init_main_from_name'])
+    elif 'init_main_from_path' in data:
+        _fixup_main_from_path(data['init_main_from_path'])
+
+
+def import_main_path(main_path):
+    """Has the file at `main_path` be the main module of this child, without what it keeps under the usual guard."""
+    _fixup_main_from_path(main_path)
+
+
+def _fixup_main_from_name(mod_name):
+    main = sys.modules['__main__']
+    # The main module of a package, a folder or an archive does its work whenever it is run: it is left alone.
+    if mod_name == '__main__' or mod_name.endswith('.__main__'):
+        return
+    if getattr(main.__spec__, 'name', None) == mod_name:
+        return
+    import runpy
+
+    _replace_main(runpy.run_module(mod_name, run_name='__mp_main__', alter_sys=True))
+
+
+def _fixup_main_from_path(main_path):
+    main = sys.modules['__main__']
+    # IPython's launcher was long one without the usual guard.
+    if os.path.splitext(os.path.basename(main_path))[0] == 'ipython':
+        return
+    if getattr(main, '__file__', None) == main_path:
+        return
+    if os.path.isfile(main_path) and main_path.endswith('.py'):
+        _run_script(main_path)
+        return
+    import runpy
+
+    _replace_main(runpy.run_path(main_path, run_name='__mp_main__'))
+
+
+def _run_script(path):
+    """Runs a script as `__mp_main__`, as `runpy` would, without what that imports for folders and archives."""
+    import io
+
+    with io.open_code(path) as file:
+        code = compile(file.read(), path, 'exec', dont_inherit=True)
+    module = type(sys)('__mp_main__')
+    module.__dict__.update(__file__=path, __cached__=None, __package__='')
+    before, argument = sys.modules.get('__mp_main__'), sys.argv[:1]
+    sys.modules['__mp_main__'] = module
+    sys.argv[:1] = [path]
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        sys.modules['__mp_main__'] = before or sys.modules['__main__']
+        raise
+    finally:
+        sys.argv[:1] = argument
+    old_main_modules.append(sys.modules['__main__'])
+    sys.modules['__main__'] = module
+
+
+def _replace_main(content):
+    module = type(sys)('__mp_main__')
+    module.__dict__.update(content)
+    old_main_modules.append(sys.modules['__main__'])
+    sys.modules['__main__'] = sys.modules['__mp_main__'] = module

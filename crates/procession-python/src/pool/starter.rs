@@ -11,6 +11,8 @@ use procession_core::start::{Method, Popen, Start};
 use procession_core::{Error, Result};
 use pyo3::prelude::*;
 
+use crate::process::Child as Process;
+
 /// Starts workers by `start(name, control, slot, desk)`, which returns a started `Process`.
 pub(super) struct Starter {
     method: Method,
@@ -39,10 +41,8 @@ impl Start for Starter {
         Python::attach(|py| {
             let args = (&preparation.name, control.as_fd().as_raw_fd(), *slot, desk.as_fd().as_raw_fd());
             let process = self.start.bind(py).call1(args)?;
-            let pid: u32 = process.getattr("pid")?.extract()?;
-            let (ours, _) = procession_core::Link::pair()?;
-            let popen = Popen::new(procession_core::PidFd::open(pid)?, ours);
-            PyResult::Ok(Arc::new(Child::new(preparation.name.clone(), preparation.daemon, popen)))
+            let child = process.getattr("_popen")?.getattr("_child")?.cast_into::<Process>()?;
+            PyResult::Ok(child.get().shared())
         })
         .map_err(|error| Error::Invalid(format!("cannot start a worker process: {error}")))
     }

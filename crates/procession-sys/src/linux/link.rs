@@ -7,13 +7,18 @@
 //! not: told to send SIGKILL as the "input is possible" signal of the child's end, it does so when the last copy of
 //! the parent's end is closed, which the parent's death does, whatever killed it. Unlike `PR_SET_PDEATHSIG` it is
 //! the process that counts and not the thread that started the child, and the fork server between the two does not matter.
+//!
+//! A child that watches its parent itself wants a moment to act on the death. It is given one by two steps of the kernel's: the
+//! signal is another, whose handler starts a timer, whose signal is SIGKILL. Such a child can put its end off: stopped
+//! or with all signals blocked it does not run the handler. Therefore only those that ask are treated so.
 
 #![allow(unsafe_code)] // fcntl's F_SETOWN_EX, F_SETSIG and O_ASYNC: rustix has none of them.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -25,6 +30,12 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use super::poller::poll_until;
 pub use crate::message::{MAX_FDS, MAX_MESSAGE, Message, Received};
+
+const F_SETSIG: libc::c_int = 10;
+
+/// Of [`Link::kill_me_later`], for its signal's handler: the timer, and milliseconds.
+static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
+static LATER: AtomicU64 = AtomicU64::new(0);
 
 /// One end of a pair.
 #[derive(Debug)]
@@ -129,7 +140,6 @@ impl Link {
             kind: libc::c_int,
             pid: libc::pid_t,
         }
-        const F_SETSIG: libc::c_int = 10;
         const F_SETOWN_EX: libc::c_int = 15;
         const F_OWNER_PID: libc::c_int = 1;
         let owner = Owner { kind: F_OWNER_PID, pid: getpid().as_raw_nonzero().get() };
@@ -147,6 +157,39 @@ impl Link {
         poll_until(&mut end, Some(Instant::now()))?;
         if !end[0].revents().is_empty() {
             kill_process(getpid(), Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    /// From now on the end of a process whose lifeline this is comes so much later than that of its peer. It takes the highest
+    /// real-time signal that has no handler yet.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, or no such signal is left.
+    pub fn kill_me_later(&self, grace: Duration) -> io::Result<()> {
+        let signal = free_realtime_signal()?;
+        // SAFETY: zero is a valid value of both C structures, whose fields are set below. The kernel reads the event and
+        // writes the timer to live locals; the handler is an `extern "C"` function that does what is safe in a handler.
+        unsafe {
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_SIGNAL;
+            event.sigev_signo = libc::SIGKILL;
+            let mut timer: libc::timer_t = std::ptr::null_mut();
+            checked(libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer))?;
+            LATER.store(grace.as_millis() as u64, Ordering::Relaxed);
+            TIMER.store(timer, Ordering::Release);
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = start_timer as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART;
+            checked(libc::sigaction(signal, &raw const action, std::ptr::null_mut()))?;
+            checked(libc::fcntl(self.fd.as_raw_fd(), F_SETSIG, signal))?;
+        }
+        // As for the lifeline itself: it may have been closed before.
+        let mut end = [PollFd::new(&self.fd, PollFlags::RDHUP)];
+        poll_until(&mut end, Some(Instant::now()))?;
+        if !end[0].revents().is_empty() {
+            start_timer(signal);
         }
         Ok(())
     }
@@ -222,6 +265,36 @@ fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Re
             result => return result,
         }
     }
+}
+
+extern "C" fn start_timer(_signal: libc::c_int) {
+    let later = LATER.load(Ordering::Relaxed);
+    let value = libc::timespec { tv_sec: (later / 1000) as libc::time_t, tv_nsec: (later % 1000) as i64 * 1_000_000 };
+    let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+    // SAFETY: timer_settime may be called in a signal handler; a timer of a process that this one was forked from is
+    // unknown to the kernel, which then does nothing; the value is read from a live local. errno is put back, as the code
+    // that was interrupted may be about to read it.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        libc::timer_settime(TIMER.load(Ordering::Acquire), 0, &raw const once, std::ptr::null_mut());
+        *errno = before;
+    }
+}
+
+fn free_realtime_signal() -> io::Result<libc::c_int> {
+    for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev() {
+        // SAFETY: zero is a valid value of the C structure, which the call writes.
+        let action = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            checked(libc::sigaction(signal, std::ptr::null(), &raw mut action))?;
+            action
+        };
+        if action.sa_sigaction == libc::SIG_DFL {
+            return Ok(signal);
+        }
+    }
+    Err(io::Error::other("each real-time signal has a handler already"))
 }
 
 fn rights(message: RecvAncillaryMessage<'_>) -> Vec<OwnedFd> {

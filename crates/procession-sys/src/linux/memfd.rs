@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
@@ -46,22 +46,6 @@ pub fn from_bytes(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     Ok(file.into())
-}
-
-/// Another fd of the file that this number is an fd of, for who got but a number: a caller in another language.
-///
-/// # Errors
-///
-/// If there is no such fd, or none left.
-#[allow(unsafe_code, reason = "rustix duplicates what it knows to be open only")]
-pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: asks for a new fd, whatever the number is; nothing is closed, read or written.
-    let fd = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    if fd == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made it, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Everything in it.

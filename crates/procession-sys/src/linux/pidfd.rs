@@ -128,14 +128,18 @@ impl PidFd {
     /// A child keeps its pid until it is reaped, so the pid is still its own, unless somebody here reaps children that
     /// are not theirs (`wait(-1)` in another thread, or SIGCHLD ignored, whereupon the kernel does). So the fd is
     /// asked whether it is a child of ours. If it is not, the child is lost and its pid may be anyone's: nothing is killed.
-    pub(super) fn of_new_child(pid: libc::pid_t) -> io::Result<PidFd> {
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if it is lost; others after the child has been killed.
+    pub fn of_new_child(pid: i32) -> io::Result<PidFd> {
         let opened = PidFd::open(pid.unsigned_abs()).and_then(|child| {
             child.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)?;
             Ok(child)
         });
         match opened {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ECHILD)) => Err(io::Error::new(
-                error.kind(),
+                io::ErrorKind::NotFound,
                 format!(
                     "child {pid} was reaped before its pidfd could be opened ({error}); do not ignore SIGCHLD and do not wait \
                      for children of others"

@@ -46,6 +46,11 @@ impl Link {
     }
 
     /// Refuses.
+    pub fn kill_me_later(&self, _grace: std::time::Duration) -> io::Result<()> {
+        unsupported()
+    }
+
+    /// Refuses.
     pub fn kill_me_when_peer_closes(&self) -> io::Result<()> {
         unsupported()
     }

@@ -22,11 +22,6 @@ pub fn from_bytes(_name: &str, _bytes: &[u8]) -> io::Result<OwnedFd> {
 }
 
 /// Refuses.
-pub fn duplicate(_number: RawFd) -> io::Result<OwnedFd> {
-    unsupported()
-}
-
-/// Refuses.
 pub fn read_all(_fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     unsupported()
 }

@@ -1,0 +1,161 @@
+//! Children that a face makes itself, because an interpreter must be forked by its own rules or started by its own command
+//! line. The face says what runs in them, in one *letter* that it writes and reads; how they are held, tied to their parent's
+//! life and heard is the engine's. Called in the parent by the thread that starts, and in the child by its only thread.
+//!
+//! | | parent | child |
+//! |---|---|---|
+//! | fork | forks, [`opened`] | has everything |
+//! | spawn | [`execute`], [`send`] | [`inherited`], [`receive`] |
+//! | forkserver | [`send`], [`request`], [`answer`] | its server's [`serve`], hello, [`receive`] |
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+pub use procession_sys::fork::clone_as_sibling;
+pub use procession_sys::link::Link;
+use procession_sys::link::MAX_FDS;
+use procession_sys::memfd;
+use procession_sys::pidfd::PidFd;
+use procession_sys::spawn::{FIRST_FD, Spawn, inherited_fd};
+
+use super::Popen;
+use crate::child::Child;
+use crate::outcome::{self, INLINE_LIMIT};
+use crate::wire::{Reader, Writer};
+
+/// How long a child that watches its parent's life itself may go on after its parent's death.
+pub const GRACE: Duration = Duration::from_millis(500);
+
+/// A child that the face has just forked.
+///
+/// # Errors
+///
+/// If no fd is left; the child is killed then.
+pub fn opened(pid: i32, link: Link, name: String, daemon: bool) -> io::Result<Child> {
+    match PidFd::of_new_child(pid) {
+        Ok(pidfd) => Ok(Child::new(name, daemon, Popen { pidfd, link, began: true })),
+        // A handler of SIGCHLD that waits for any child was quicker.
+        Err(error) if error.kind() == ErrorKind::NotFound => Child::lost(name, daemon, pid.unsigned_abs(), link),
+        Err(error) => Err(error),
+    }
+}
+
+/// Executes a program with the other end of the link as its first fd after the standard streams.
+///
+/// # Errors
+///
+/// See [`Spawn::start`].
+pub fn execute(program: &Path, args: &[OsString], theirs: &Link) -> io::Result<PidFd> {
+    Spawn { program, args, fds: &[theirs.as_fd()] }.start()
+}
+
+/// In an executed child: the link to its parent, once.
+///
+/// # Errors
+///
+/// `NotFound` if this process was not started by [`execute`].
+pub fn inherited() -> io::Result<Link> {
+    let link = Link::from(inherited_fd(FIRST_FD)?);
+    if link.is_seqpacket()? {
+        return Ok(link);
+    }
+    Err(io::Error::new(ErrorKind::NotFound, "the first file descriptor is not a link to a parent"))
+}
+
+/// Sends a letter, with copies of fds. Does not wait: both ends' buffers are empty when a child begins.
+///
+/// # Errors
+///
+/// What the system refuses. A child that has ended already is none: its end says so.
+pub fn send(link: &Link, letter: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+    let is_beside = letter.len() > INLINE_LIMIT;
+    let head = Writer::default().u8(is_beside.into()).u32(fds.len() as u32).0;
+    let beside = if is_beside { Some(memfd::from_bytes("procession-letter", letter)?) } else { None };
+    let mut all = beside.iter().map(AsFd::as_fd).chain(fds.iter().map(AsFd::as_fd));
+    let mut parts = vec![IoSlice::new(&head)];
+    if !is_beside {
+        parts.push(IoSlice::new(letter));
+    }
+    loop {
+        let some: Vec<_> = all.by_ref().take(MAX_FDS).collect();
+        let is_last = some.len() < MAX_FDS;
+        match link.send_now(&parts, &some) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            sent => sent?,
+        }
+        if is_last {
+            return Ok(());
+        }
+        // What one message has no room for follows in others.
+        parts = vec![IoSlice::new(b"+")];
+    }
+}
+
+/// In the child: reads what [`send`] sent. `None`: the parent is gone.
+///
+/// # Errors
+///
+/// `InvalidData` if it is not that.
+pub fn receive(link: &Link) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    let malformed = || io::Error::new(ErrorKind::InvalidData, "what the parent sent is not a letter");
+    let Some(first) = link.recv(None)? else { return Ok(None) };
+    let mut reader = Reader(&first.bytes);
+    let is_beside = reader.u8().ok_or_else(malformed)? != 0;
+    let expected = reader.u32().ok_or_else(malformed)? as usize + usize::from(is_beside);
+    let mut fds = first.fds;
+    // A full message is followed by another, were it without fds.
+    let mut is_full = fds.len() == MAX_FDS;
+    while is_full {
+        let Some(more) = link.recv(None)? else { return Ok(None) };
+        is_full = more.fds.len() == MAX_FDS;
+        fds.extend(more.fds);
+    }
+    if fds.len() != expected {
+        return Err(malformed());
+    }
+    let letter = if is_beside { memfd::read_all(fds.remove(0).as_fd())? } else { reader.0.to_vec() };
+    Ok(Some((letter, fds)))
+}
+
+/// Owner of a fork server: asks it for a child with that end of a link. `false`: it is gone.
+///
+/// # Errors
+///
+/// What the system refuses.
+pub fn request(requests: &Link, theirs: Link) -> io::Result<bool> {
+    match requests.send(&[IoSlice::new(b"fork")], &[theirs.as_fd()]) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        sent => sent.map(|()| true),
+    }
+}
+
+/// Owner: the child that was asked for, once the link is readable. `None`: the server ended before there was one.
+///
+/// # Errors
+///
+/// What the server could not do.
+pub fn answer(ours: &Link) -> io::Result<Option<PidFd>> {
+    let Some(message) = ours.recv(None)? else { return Ok(None) };
+    if let Some(failure) = outcome::parse_failure(&message) {
+        return Err(failure);
+    }
+    let hello = outcome::parse_hello(message);
+    hello.map(Some).ok_or_else(|| io::Error::other("the fork server's child said no hello"))
+}
+
+/// Server: the next child's end of its link. `None`: the owner is gone.
+///
+/// # Errors
+///
+/// What the system refuses.
+pub fn serve(requests: &Link) -> io::Result<Option<Link>> {
+    loop {
+        let Some(message) = requests.recv(None)? else { return Ok(None) };
+        if let Some(fd) = message.fds.into_iter().next() {
+            return Ok(Some(Link::from(fd)));
+        }
+    }
+}

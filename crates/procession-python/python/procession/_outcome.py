@@ -1,0 +1,99 @@
+"""What the target of a process left: written by the child as the last it does, read by the parent after the child has ended.
+
+It crosses on the link, which takes it whatever the parent does: a child never waits for somebody to read.
+"""
+
+import pickle
+import signal
+import traceback
+
+from .context import ProcessError, TimeoutError, reduction
+
+__all__ = ['ProcessLost', 'leave', 'received']
+
+# As the engine numbers them.
+_VALUE, _RAISED, _UNENCODABLE = 0, 1, 3
+
+
+class ProcessLost(ProcessError):
+    """A process ended without a result: it was killed, or left by `sys.exit` or `os._exit`.
+
+    `pid` is its process id, `exitcode` its exit code; a negative one is the signal that killed it.
+    """
+
+    def __init__(self, message, pid=None, exitcode=None):
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+
+    def __reduce__(self):
+        return type(self), (*self.args, self.pid, self.exitcode)
+
+
+def leave(link, how, value):
+    """In the child: leaves what its target `how` ('returned' or 'raised')."""
+    if how == 'raised':
+        text = ''.join(traceback.format_exception(type(value), value, value.__traceback__))
+        tag, content = _RAISED, (value, text)
+    else:
+        tag, content = _VALUE, value
+    try:
+        payload = _dumps(content)
+    except Exception as error:
+        shown = text if how == 'raised' else _shown(value)
+        tag, payload = _UNENCODABLE, pickle.dumps((how, shown, f'{type(error).__name__}: {error}'))
+    try:
+        link.report(tag, payload)
+    except BrokenPipeError:
+        # The parent has ended, and nobody is left to read.
+        return
+
+
+def received(process):
+    """In the parent: returns or raises what the target of `process` left."""
+    popen = process._popen
+    if popen.returncode is None:
+        raise TimeoutError(f'process {popen.pid} ({process.name}) has not ended in time')
+    outcome = popen.outcome()
+    if outcome is None:
+        raise _lost(process.name, popen.pid, popen.returncode)
+    tag, payload = outcome
+    content = pickle.loads(payload)
+    if tag == _VALUE:
+        return content
+    if tag == _RAISED:
+        from .pool import RemoteTraceback
+
+        error, text = content
+        error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
+        raise error
+    how, shown, why = content
+    what = 'result' if how == 'returned' else 'exception'
+    raise pickle.PicklingError(f'the {what} of process {popen.pid} ({process.name}) does not pickle ({why}): {shown}')
+
+
+def _lost(name, pid, exitcode):
+    if exitcode >= 0:
+        how = f'ended with exit code {exitcode}'
+    else:
+        try:
+            how = f'was killed by {signal.Signals(-exitcode).name}'
+        except ValueError:
+            how = f'was killed by signal {-exitcode}'
+    return ProcessLost(f'process {pid} ({name}) {how} and left no result', pid, exitcode)
+
+
+def _dumps(content):
+    # As everything that crosses between processes: with the reducers that programs have registered.
+    payload = bytes(reduction.ForkingPickler.dumps(content))
+    if isinstance(content, tuple):
+        # An exception whose constructor wants other arguments than it keeps pickles, and cannot be made again.
+        pickle.loads(payload)
+    return payload
+
+
+def _shown(value):
+    try:
+        return repr(value)[:200]
+    except Exception as error:
+        return f'<{type(value).__name__} object whose repr failed: {error}>'
