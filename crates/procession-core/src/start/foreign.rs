@@ -43,13 +43,14 @@ pub fn opened(pid: i32, link: Link, name: String, daemon: bool) -> io::Result<Ch
     }
 }
 
-/// Executes a program with the other end of the link as its first fd after the standard streams.
+/// Executes a program with the other end of the link as its first fd after the standard streams. SIGINT is blocked there until
+/// the face is ready for it.
 ///
 /// # Errors
 ///
 /// See [`Spawn::start`].
 pub fn execute(program: &Path, args: &[OsString], theirs: &Link) -> io::Result<PidFd> {
-    Spawn { program, args, fds: &[theirs.as_fd()] }.start()
+    Spawn { program, args, fds: &[theirs.as_fd()], holds_interrupts: true }.start()
 }
 
 /// In an executed child: the link to its parent, once.

@@ -51,7 +51,7 @@ pub(crate) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<P
         None => sys::current_executable().map_err(Error::os("cannot find the running program"))?,
     };
     let args = marked_args(&program);
-    let spawn = sys::Spawn { program: &program, args: &args, fds: &[theirs.as_fd()] };
+    let spawn = sys::Spawn { program: &program, args: &args, fds: &[theirs.as_fd()], holds_interrupts: false };
     let pidfd = spawn.start().map_err(Error::os(format!("cannot execute {}", program.display())))?;
     drop(theirs);
     // Only now, so that no child is quick enough to end before its pidfd is open. One that ended all the same, not being

@@ -5,7 +5,6 @@ It crosses on the link, which takes it whatever the parent does: a child never w
 
 import pickle
 import signal
-import traceback
 
 from .context import ProcessError, TimeoutError, reduction
 
@@ -33,15 +32,15 @@ class ProcessLost(ProcessError):
 def leave(link, how, value):
     """In the child: leaves what its target `how` ('returned' or 'raised')."""
     if how == 'raised':
-        text = ''.join(traceback.format_exception(type(value), value, value.__traceback__))
-        tag, content = _RAISED, (value, text)
+        from . import _remote
+
+        tag, payload = _RAISED, _remote.pack(value, value.__traceback__)
     else:
-        tag, content = _VALUE, value
-    try:
-        payload = _dumps(content)
-    except Exception as error:
-        shown = text if how == 'raised' else _shown(value)
-        tag, payload = _UNENCODABLE, pickle.dumps((how, shown, f'{type(error).__name__}: {error}'))
+        try:
+            # As everything that crosses between processes: with the reducers that programs have registered.
+            tag, payload = _VALUE, bytes(reduction.ForkingPickler.dumps(value))
+        except Exception as error:
+            tag, payload = _UNENCODABLE, pickle.dumps((_shown(value), f'{type(error).__name__}: {error}'))
     try:
         link.report(tag, payload)
     except BrokenPipeError:
@@ -58,18 +57,15 @@ def received(process):
     if outcome is None:
         raise _lost(process.name, popen.pid, popen.returncode)
     tag, payload = outcome
+    if tag == _RAISED:
+        from . import _remote
+
+        raise _remote.unpack(payload)
     content = pickle.loads(payload)
     if tag == _VALUE:
         return content
-    if tag == _RAISED:
-        from .pool import RemoteTraceback
-
-        error, text = content
-        error.__cause__ = RemoteTraceback(f'\n"""\n{text}"""')
-        raise error
-    how, shown, why = content
-    what = 'result' if how == 'returned' else 'exception'
-    raise pickle.PicklingError(f'the {what} of process {popen.pid} ({process.name}) does not pickle ({why}): {shown}')
+    shown, why = content
+    raise pickle.PicklingError(f'the result of process {popen.pid} ({process.name}) does not pickle ({why}): {shown}')
 
 
 def _lost(name, pid, exitcode):
@@ -81,15 +77,6 @@ def _lost(name, pid, exitcode):
         except ValueError:
             how = f'was killed by signal {-exitcode}'
     return ProcessLost(f'process {pid} ({name}) {how} and left no result', pid, exitcode)
-
-
-def _dumps(content):
-    # As everything that crosses between processes: with the reducers that programs have registered.
-    payload = bytes(reduction.ForkingPickler.dumps(content))
-    if isinstance(content, tuple):
-        # An exception whose constructor wants other arguments than it keeps pickles, and cannot be made again.
-        pickle.loads(payload)
-    return payload
 
 
 def _shown(value):

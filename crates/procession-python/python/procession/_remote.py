@@ -5,7 +5,6 @@ cause, and `RemoteTraceback` behind the last of them. What does not pickle, or w
 that does, with the original's type, message and traceback in its text.
 """
 
-import asyncio.events
 import os
 import pickle
 import sys
@@ -133,7 +132,9 @@ def leave(exit):
 
 def awaiting(result):
     """The iterator by which asyncio awaits the result of a call."""
-    loop = asyncio.events.get_running_loop()
+    import asyncio
+
+    loop = asyncio.get_running_loop()
     future = loop.create_future()
 
     def take():

@@ -132,6 +132,7 @@ def main():
 
     # A Ctrl-C is for the program.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     own = Link.inherited()
     received = own.receive()
     if received is None:
@@ -188,7 +189,6 @@ def _serve_one(link, servers, handler):
 
     for other in servers:
         other.close()
-    signal.signal(signal.SIGINT, handler)
     code = 1
     try:
         link.say_hello()
@@ -196,7 +196,7 @@ def _serve_one(link, servers, handler):
         atexit._clear()
         if _lazy.is_loaded('util'):
             atexit.register(standard('util')._exit_function)
-        code = spawn._main(link)
+        code = spawn._main(link, lambda: signal.signal(signal.SIGINT, handler))
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

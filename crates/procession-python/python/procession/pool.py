@@ -9,15 +9,18 @@ becomes the result of its call.
 """
 
 import os
+import signal
 import sys
 import warnings
 import weakref
 
 from . import _engine, get_context, util
+from . import process as _process
 from ._remote import MaybeEncodingError, RemoteTraceback
 from ._standard import standard
 from .context import get_spawning_popen, set_spawning_popen
 from .reduction import DupFd, ForkingPickler
+from .spawn import hear_interrupts
 
 _standard = standard('pool')
 
@@ -92,7 +95,9 @@ class Pool(_standard.Pool):
 
     def apply(self, func, args=(), kwds={}, *, timeout=None, retries=0):
         """Returns `func(*args, **kwds)`, called in a worker; raises what it raises."""
-        return self._wait_for(self.apply_async(func, args, kwds, timeout=timeout, retries=retries))
+        if self._state != RUN:
+            self._check_running()
+        return self._engine.apply(self, func, args, kwds, timeout, retries, True)
 
     def apply_async(
         self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None, retries=0
@@ -111,7 +116,7 @@ class Pool(_standard.Pool):
 
     def map(self, func, iterable, chunksize=None, *, timeout=None, retries=0):
         """Returns the list of `func(x)` for each `x` of the iterable."""
-        return self._wait_for(self._map(func, iterable, chunksize, False, None, None, timeout, retries))
+        return self._map(func, iterable, chunksize, False, None, None, timeout, retries, True)
 
     def map_async(
         self, func, iterable, chunksize=None, callback=None, error_callback=None, *, timeout=None, retries=0
@@ -121,7 +126,7 @@ class Pool(_standard.Pool):
 
     def starmap(self, func, iterable, chunksize=None, *, timeout=None, retries=0):
         """Returns the list of `func(*x)` for each `x` of the iterable."""
-        return self._wait_for(self._map(func, iterable, chunksize, True, None, None, timeout, retries))
+        return self._map(func, iterable, chunksize, True, None, None, timeout, retries, True)
 
     def starmap_async(
         self, func, iterable, chunksize=None, callback=None, error_callback=None, *, timeout=None, retries=0
@@ -199,12 +204,12 @@ class Pool(_standard.Pool):
         if self._state != RUN:
             raise ValueError('Pool not running')
 
-    def _map(self, func, iterable, chunksize, is_star, callback, error_callback, timeout, retries):
+    def _map(self, func, iterable, chunksize, is_star, callback, error_callback, timeout, retries, waits=False):
         self._check_running()
         if chunksize is not None and chunksize < 1:
             raise ValueError(f'Chunksize must be 1+, not {chunksize:n}')
         items = iterable if type(iterable) is list else list(iterable)
-        result = self._engine.map(self, func, items, chunksize, is_star, timeout, retries)
+        result = self._engine.map(self, func, items, chunksize, is_star, timeout, retries, waits)
         if callback is not None or error_callback is not None:
             result._call_back(callback, error_callback)
         return result
@@ -216,15 +221,6 @@ class Pool(_standard.Pool):
         feed = self._engine.imap(self, func, iter(iterable), chunksize, is_ordered, buffersize, timeout, retries)
         self._feeds.add(feed)
         return feed
-
-    @staticmethod
-    def _wait_for(result):
-        try:
-            return result.get()
-        except KeyboardInterrupt:
-            # Nobody else has the result: what is left of the call would only hold up the end.
-            result.cancel()
-            raise
 
     def __enter__(self):
         self._check_running()
@@ -272,7 +268,13 @@ class _Starting:
         process = self._process(self._ctx, target=_worker, args=args)
         process.name = process.name.replace('Process', 'PoolWorker')
         process.daemon = self._daemon
-        process.start()
+        process._hears_interrupts = False
+        # A Ctrl-C is for the program: a worker hears one in its tasks alone.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for pid, known in list(self._workers.items()):
             if not known.is_alive():
                 del self._workers[pid]
@@ -299,7 +301,12 @@ def _worker(control, slot, desk, max_tasks, max_memory, initializer, initargs):
     """What a worker process runs."""
     if initializer is not None:
         initializer(*initargs)
-    code = _engine.run_worker(control.fd, slot, desk.fd, max_tasks, max_memory)
+    try:
+        (_process._hear_interrupts or hear_interrupts)()
+        code = _engine.run_worker(control.fd, slot, desk.fd, max_tasks, max_memory)
+    except KeyboardInterrupt:
+        # Outside of any task: it was for the program.
+        code = 0
     util.debug('worker exiting')
     if code:
         sys.exit(code)

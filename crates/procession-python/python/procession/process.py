@@ -27,6 +27,8 @@ parent_process = _standard.parent_process
 _link = None
 # In a child whose contexts have not been imported: the start method that they are to begin with.
 _forced_start_method = None
+# In a child that does not hear Ctrl-C yet: what makes it.
+_hear_interrupts = None
 
 
 class BaseProcess(_standard.BaseProcess):
@@ -35,6 +37,9 @@ class BaseProcess(_standard.BaseProcess):
     What the standard library's has not: :meth:`result`, and, before 3.14, :meth:`interrupt`. A process ends when its parent is
     killed, daemon or not.
     """
+
+    # Whether a Ctrl-C means the process from its beginning on; otherwise it says itself when.
+    _hears_interrupts = True
 
     def run(self):
         """What the process does: calls the target, and returns what that returns. May be overridden."""
@@ -77,6 +82,8 @@ class BaseProcess(_standard.BaseProcess):
         exitcode = 1
         try:
             self._begin(parent_sentinel)
+            if self._hears_interrupts and _hear_interrupts is not None:
+                _hear_interrupts()
             _say('child process calling self.run()')
             returned = self.run()
             _leave_outcome('returned', returned)

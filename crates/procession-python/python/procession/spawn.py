@@ -119,8 +119,17 @@ def spawn_main(pipe_handle, parent_pid=None, tracker_fd=None):
     sys.exit(_main(Link.inherited()))
 
 
-def _main(link):
-    """In the child: prepares it by what came on its link and runs its process object; returns the exit code."""
+def hear_interrupts():
+    """In an executed child, where SIGINT is blocked: from now on a Ctrl-C means this process. One that came before did not."""
+    import _signal
+
+    handler = _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGINT])
+    _signal.signal(_signal.SIGINT, handler)
+
+
+def _main(link, begin=hear_interrupts):
+    """In the child: prepares it by what came on its link and runs its process object; returns the exit code. `begin` has it hear Ctrl-C once it does its work."""
     global _inherited_fds
     import io
 
@@ -141,6 +150,7 @@ def _main(link):
         self = _pickle.load(content)
     finally:
         del process.current_process()._inheriting
+    process._hear_interrupts = begin
     return self._bootstrap(parent_sentinel)
 
 

@@ -70,8 +70,9 @@ impl Pool {
         Ok(Pool { engine: Some(engine), functions: Functions::default(), by_value, is_unknown })
     }
 
-    /// Submits `function(*args, **named)`.
-    #[pyo3(signature = (owner, function, args, named, timeout = None, retries = 0))]
+    /// Submits `function(*args, **named)`. With `waits` it returns the result's value, and gives the call up if the wait is
+    /// interrupted: nobody else has the result. That is one call, so that no interrupt comes between.
+    #[pyo3(signature = (owner, function, args, named, timeout = None, retries = 0, waits = false))]
     fn apply(
         &self,
         owner: &Bound<'_, PyAny>,
@@ -80,7 +81,8 @@ impl Pool {
         named: Option<&Bound<'_, PyDict>>,
         timeout: Option<f64>,
         retries: u32,
-    ) -> PyResult<ApplyResult> {
+        waits: bool,
+    ) -> PyResult<Py<PyAny>> {
         let args = codec::as_tuple(args)?;
         let (kind, value) = match named {
             Some(named) if !named.is_empty() => {
@@ -91,11 +93,11 @@ impl Pool {
         let encode =
             |items: &mut Items, encoded: &Function| self.push(items, kind, encoded, value.as_any(), retries > 0);
         let terms = terms(Asked { timeout, retries }, None)?;
-        self.submit(owner, function, 1, terms, encode, false)
+        self.submit(owner, function, 1, terms, encode, false)?.handed_out(owner.py(), waits)
     }
 
-    /// Submits `function` over each of `items`, in chunks of the pool's choice or of `chunksize`.
-    #[pyo3(signature = (owner, function, items, chunksize, is_star, timeout = None, retries = 0))]
+    /// Submits `function` over each of `items`, in chunks of the pool's choice or of `chunksize`. `waits` is as with `apply`.
+    #[pyo3(signature = (owner, function, items, chunksize, is_star, timeout = None, retries = 0, waits = false))]
     fn map(
         &self,
         owner: &Bound<'_, PyAny>,
@@ -105,7 +107,9 @@ impl Pool {
         is_star: bool,
         timeout: Option<f64>,
         retries: u32,
-    ) -> PyResult<ApplyResult> {
+        waits: bool,
+    ) -> PyResult<Py<PyAny>> {
+        let py = owner.py();
         let asked = Asked { timeout, retries };
         let kind = if is_star { Kind::Starmap } else { Kind::Map };
         if timeout.is_some() || retries > 0 {
@@ -116,7 +120,7 @@ impl Pool {
                     self.push(encoded, kind, function, one.as_any(), retries > 0)
                 })
             };
-            return self.submit(owner, function, items.len(), terms(asked, chunksize)?, encode, true);
+            return self.submit(owner, function, items.len(), terms(asked, chunksize)?, encode, true)?.handed_out(py, waits);
         }
         let sizes = match chunksize {
             Some(0) => return Err(PyValueError::new_err("a chunk needs at least one task, not 0")),
@@ -132,7 +136,7 @@ impl Pool {
                 self.push(encoded, kind, function, chunk.as_any(), false)
             })
         };
-        self.submit(owner, function, sizes.len(), terms(asked, Some(1))?, encode, true)
+        self.submit(owner, function, sizes.len(), terms(asked, Some(1))?, encode, true)?.handed_out(py, waits)
     }
 
     /// A lazy map.

@@ -51,6 +51,19 @@ impl ApplyResult {
     }
 }
 
+impl ApplyResult {
+    /// The result as an object, or, if the caller `waits`, its value.
+    pub(super) fn handed_out(self, py: Python<'_>, waits: bool) -> PyResult<Py<PyAny>> {
+        if !waits {
+            return Ok(Py::new(py, self)?.into_any());
+        }
+        self.get(py, None).inspect_err(|_| {
+            // Over already unless the wait was interrupted. Refused only if the pool is beyond use, which is told elsewhere.
+            let _ = self.shared.handle.as_ref().map(|handle| py.detach(|| handle.cancel()));
+        })
+    }
+}
+
 #[pymethods]
 impl ApplyResult {
     /// Returns the result when it is there; raises `TimeoutError` after `timeout` seconds, or what the call raised.

@@ -22,7 +22,7 @@ pub const FIRST_FD: i32 = 3;
 
 const MAX_INHERITED: i32 = 16;
 
-/// A program to execute, with this process's environment, no signal blocked, and signal dispositions as they are (a Rust
+/// A program to execute, with this process's environment, no signal blocked but the one that is said to be, and signal dispositions as they are (a Rust
 /// program ignores SIGPIPE, and so does its child).
 #[derive(Clone, Copy, Debug)]
 pub struct Spawn<'a> {
@@ -32,6 +32,8 @@ pub struct Spawn<'a> {
     pub args: &'a [OsString],
     /// The fds it gets: the `i`-th becomes `FIRST_FD + i`. At most 16.
     pub fds: &'a [BorrowedFd<'a>],
+    /// Whether SIGINT is blocked: a Ctrl-C that is meant for the program is not to end a child that has not begun.
+    pub holds_interrupts: bool,
 }
 
 impl Spawn<'_> {
@@ -63,7 +65,7 @@ impl Spawn<'_> {
             actions.add_dup2(source, target)?;
         }
         actions.add_close_from(first_free)?;
-        let attributes = Attributes::with_no_signal_blocked()?;
+        let attributes = Attributes::new(self.holds_interrupts)?;
         let (argv, envp) = (pointers(&args), pointers(&environment));
         let mut pid = 0;
         // SAFETY: all pointers are to live, initialised values of the types asked for; the two arrays end with a null pointer
@@ -185,14 +187,18 @@ impl Drop for FileActions {
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {
-    fn with_no_signal_blocked() -> io::Result<Attributes> {
+    fn new(holds_interrupts: bool) -> io::Result<Attributes> {
         let mut raw = std::mem::MaybeUninit::uninit();
         // SAFETY: init initialises the value it is given unless it fails, and then the value is not used; from there on
-        // the guard destroys it. The setters copy what they are given.
+        // the guard destroys it. The setters copy what they are given. SIGINT is a signal's number.
         unsafe {
+            let mut blocked = empty_set();
+            if holds_interrupts {
+                libc::sigaddset(&raw mut blocked, libc::SIGINT);
+            }
             checked(libc::posix_spawnattr_init(raw.as_mut_ptr()))?;
             let mut attributes = Attributes(raw.assume_init());
-            checked(libc::posix_spawnattr_setsigmask(&raw mut attributes.0, &empty_set()))?;
+            checked(libc::posix_spawnattr_setsigmask(&raw mut attributes.0, &raw const blocked))?;
             checked(libc::posix_spawnattr_setflags(
                 &raw mut attributes.0,
                 libc::POSIX_SPAWN_SETSIGMASK as libc::c_short,

@@ -20,6 +20,8 @@ pub struct Spawn<'a> {
     pub args: &'a [OsString],
     /// The fds it gets.
     pub fds: &'a [BorrowedFd<'a>],
+    /// Whether SIGINT is blocked.
+    pub holds_interrupts: bool,
 }
 
 impl Spawn<'_> {
