@@ -20,7 +20,7 @@ const fn step(name: &'static str, arguments: &'static [&'static str]) -> Step {
     Step { name, arguments, flags: None, docs: "" }
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     step("formatting", &["fmt", "--all", "--check"]),
     step("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     Step { docs: "-D warnings", ..step("docs", &["doc", "--workspace", "--no-deps"]) },
@@ -30,6 +30,7 @@ const STEPS: [Step; 10] = [
     },
     step("tests", &["test", "--workspace"]),
     step("spans and events", &["test", "--package", "procession", "--features", "tracing", "--test", "pool_tracing"]),
+    step("what fuzzing found", &["test", "--package", "procession-core", "--features", "fuzzing", "--test", "corpora"]),
     step(
         "death at every step",
         &["test", "--package", "procession-shm", "--features", "fault-injection", "--test", "fault_injection"],
