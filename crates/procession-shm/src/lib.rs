@@ -23,7 +23,6 @@
 
 #![deny(unsafe_code)]
 
-#[cfg(not(loom))]
 mod block;
 #[cfg(not(loom))]
 mod control;
@@ -33,17 +32,17 @@ mod elements;
 pub mod fault;
 mod gate;
 mod hands;
-#[cfg(not(loom))]
 mod lease;
 #[cfg(not(loom))]
 mod memory;
+#[cfg(loom)]
+pub mod model;
 mod primitive;
 #[cfg(not(loom))]
 mod queue;
-#[cfg(not(loom))]
 mod ring;
 mod running;
-#[cfg(not(loom))]
+#[cfg_attr(loom, path = "segment_model.rs")]
 mod segment;
 mod spin;
 #[cfg(not(loom))]
@@ -53,7 +52,6 @@ pub mod sync;
 #[cfg(not(loom))]
 mod takers;
 
-#[cfg(not(loom))]
 pub use block::{Allocator, Area, BlockId, Held, Holder};
 #[cfg(not(loom))]
 pub use control::Control;
@@ -62,13 +60,11 @@ pub use cursors::Cursors;
 pub use elements::Elements;
 pub use gate::Gate;
 pub use hands::Hands;
-#[cfg(not(loom))]
 pub use lease::Slot;
 #[cfg(not(loom))]
 pub use memory::{Atomic, Memory, RawMemory};
 #[cfg(not(loom))]
 pub use queue::{NotPut, Queue};
-#[cfg(not(loom))]
 pub use ring::{ClaimLimit, HeadGuard, Ring, RingFull, TailGuard};
 pub use running::{Running, Sight, Verdict};
 #[cfg(not(loom))]
