@@ -15,8 +15,10 @@ use procession::{Bytes, Context, StartMethod};
 
 const MIB: usize = 1 << 20;
 
+type Pass = fn(Context, u64) -> u64;
+
 /// By which call, how many tasks of 1 MiB, with an argument that goes in a block or, copied more often, in the ring.
-const WAYS: [(&str, u64, fn(Context, u64) -> u64); 4] = [
+const WAYS: [(&str, u64, Pass); 4] = [
     ("imap_of_bytes", 10_000, |context, tasks| imap(context, tasks, bytes)),
     ("imap_of_text", 1500, |context, tasks| imap(context, tasks, text)),
     ("apply_async_of_bytes", 10_000, |context, tasks| apply_async(context, tasks, bytes)),
