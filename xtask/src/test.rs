@@ -35,7 +35,7 @@ const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
     Step { name, act: Act::Own(run) }
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     // A machine without one learns of it now, and not after ten minutes.
     own("a Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),
@@ -53,6 +53,7 @@ const STEPS: [Step; 13] = [
     own("Python environment", || python::environment(None).map(drop)),
     own("Python tests", python::test),
     step("spans and events", &["test", "--package", "procession", "--features", "tracing", "--test", "pool_tracing"]),
+    step("what fuzzing found", &["test", "--package", "procession-core", "--features", "fuzzing", "--test", "corpora"]),
     step(
         "death at every step",
         &["test", "--package", "procession-shm", "--features", "fault-injection", "--test", "fault_injection"],

@@ -26,6 +26,9 @@ pub mod child;
 pub mod connection;
 pub mod engine;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handle;
 pub mod outcome;
 pub mod pool;

@@ -107,9 +107,9 @@ impl From<io::Error> for Refusal {
 }
 
 // The magic and the build stand first and never change, so that any two builds can tell each other apart.
-const MAGIC: u32 = u32::from_le_bytes(*b"prcn");
+pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"prcn");
 const TASK: u8 = 0;
-const WORKER: u8 = 1;
+pub(crate) const WORKER: u8 = 1;
 const SERVER: u8 = 2;
 const TRACKER: u8 = 3;
 

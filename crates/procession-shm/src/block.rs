@@ -21,6 +21,9 @@
 //! | taking: word := HELD, **commit** | a block of a dead holder: the parent puts it back to SENT |
 //! | letting go: word := SENT or FREE, **commit** | a block that nobody holds |
 //!
+//! The word orders the bytes, too: who finds a block free or sent again comes after whoever had it has read it, so that it may
+//! be written over. `tests/loom_block.rs` checks that.
+//!
 //! A process that has forked since it took a block never lets go of it: the child may read it still. It is *pinned* until the
 //! pool ends.
 
@@ -36,9 +39,9 @@ use crate::primitive::{AtomicU64, Ordering};
 use crate::segment::{Bytes, Placed, PlacedArray, Segment, Words};
 
 /// Blocks that an area can have at once.
-pub(crate) const ENTRIES: usize = 1024;
+pub(crate) const ENTRIES: usize = if cfg!(loom) { 2 } else { 1024 };
 /// Blocks begin and end at multiples of this.
-const PAGE: usize = 4096;
+const PAGE: usize = if cfg!(loom) { 16 } else { 4096 };
 
 /// Who has a block: the lower half of its word. The upper half counts uses.
 const HOLDER: u64 = u32::MAX as u64;
@@ -72,6 +75,20 @@ pub(crate) struct Mark {
 // SAFETY: repr(C), an atomic; zero is a table that was never used.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
 unsafe impl Words for Mark {}
+
+#[cfg(loom)]
+impl crate::segment::Zeroed for Entry {
+    fn zeroed() -> Entry {
+        Entry { word: AtomicU64::new(0), offset: AtomicU64::new(0), len: AtomicU64::new(0) }
+    }
+}
+
+#[cfg(loom)]
+impl crate::segment::Zeroed for Mark {
+    fn zeroed() -> Mark {
+        Mark { used: AtomicU64::new(0) }
+    }
+}
 
 /// A block's name within its area: entry and use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -375,7 +392,7 @@ fn span(len: usize) -> usize {
     len.max(1).next_multiple_of(PAGE)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

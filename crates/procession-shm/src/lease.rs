@@ -9,7 +9,7 @@ use crate::running::Running;
 use crate::segment::{Bytes, Placed, Words};
 
 /// The most frames of one claim.
-pub(crate) const MOST_FRAMES: usize = 64;
+pub(crate) const MOST_FRAMES: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// An inbox that has been filled further than this is given back when a claim is done.
 const INBOX_KEPT: usize = 1 << 20;
@@ -45,6 +45,21 @@ pub(crate) struct SlotWords {
 // SAFETY: repr(C), nothing but atomics; zero is a slot that has claimed nothing.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
 unsafe impl Words for SlotWords {}
+
+#[cfg(loom)]
+impl crate::segment::Zeroed for SlotWords {
+    fn zeroed() -> SlotWords {
+        SlotWords {
+            state: AtomicU32::new(0),
+            dismissed: AtomicU32::new(0),
+            hands: Hands::new(),
+            running: Running::new(),
+            from: AtomicU64::new(0),
+            filled: AtomicU64::new(0),
+            offsets: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
 
 /// See the module.
 #[derive(Debug)]

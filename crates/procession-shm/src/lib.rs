@@ -24,7 +24,6 @@
 
 #![deny(unsafe_code)]
 
-#[cfg(not(loom))]
 mod block;
 #[cfg(not(loom))]
 mod control;
@@ -35,17 +34,17 @@ pub mod fault;
 mod gate;
 mod hands;
 pub mod interrupt;
-#[cfg(not(loom))]
 mod lease;
 #[cfg(not(loom))]
 mod memory;
+#[cfg(loom)]
+pub mod model;
 mod primitive;
 #[cfg(not(loom))]
 mod queue;
-#[cfg(not(loom))]
 mod ring;
 mod running;
-#[cfg(not(loom))]
+#[cfg_attr(loom, path = "segment_model.rs")]
 mod segment;
 mod spin;
 #[cfg(not(loom))]
@@ -55,7 +54,6 @@ pub mod sync;
 #[cfg(not(loom))]
 mod takers;
 
-#[cfg(not(loom))]
 pub use block::{Allocator, Area, BlockId, Held, Holder};
 #[cfg(not(loom))]
 pub use control::Control;
@@ -64,13 +62,11 @@ pub use cursors::Cursors;
 pub use elements::Elements;
 pub use gate::Gate;
 pub use hands::Hands;
-#[cfg(not(loom))]
 pub use lease::Slot;
 #[cfg(not(loom))]
 pub use memory::{Atomic, Memory, RawMemory};
 #[cfg(not(loom))]
 pub use queue::{NotPut, Queue, Tried};
-#[cfg(not(loom))]
 pub use ring::{ClaimLimit, HeadGuard, Ring, RingFull, TailGuard};
 pub use running::{Running, Sight, Verdict};
 #[cfg(not(loom))]

@@ -1,4 +1,5 @@
-//! The one place that chooses between the machine's atomics and loom's, and between the kernel's futex and its model.
+//! The one place that chooses between the machine's atomics and loom's, and between the kernel's futex and robust mutex and
+//! their models.
 
 #[cfg(not(loom))]
 mod imp {
@@ -7,6 +8,8 @@ mod imp {
 
     use std::io;
     use std::time::Duration;
+
+    pub(crate) use procession_sys::mutex::RobustMutex;
 
     /// Sleeps while the word is `seen`, for no longer than `timeout`.
     pub(crate) fn futex_wait(word: &AtomicU32, seen: u32, timeout: Duration) {
@@ -29,9 +32,11 @@ mod imp {
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
     pub(crate) use loom::thread::yield_now;
 
+    use std::io;
     use std::time::Duration;
 
     use loom::sync::{Condvar, Mutex};
+    use procession_sys::mutex::Acquired;
 
     loom::lazy_static! {
         static ref KERNEL: Kernel = Kernel { sleepers: Mutex::new(Sleepers::default()), woken: Condvar::new() };
@@ -47,6 +52,42 @@ mod imp {
     struct Sleepers {
         asleep: u32,
         passes: u32,
+    }
+
+    /// A lock whose owners do not die.
+    #[derive(Debug)]
+    pub(crate) struct RobustMutex {
+        is_held: Mutex<bool>,
+        released: Condvar,
+    }
+
+    impl RobustMutex {
+        pub(crate) fn new() -> RobustMutex {
+            RobustMutex { is_held: Mutex::new(false), released: Condvar::new() }
+        }
+
+        pub(crate) fn lock(&self) -> io::Result<Acquired> {
+            let mut is_held = self.is_held.lock().unwrap();
+            while *is_held {
+                is_held = self.released.wait(is_held).unwrap();
+            }
+            *is_held = true;
+            Ok(Acquired::Clean)
+        }
+
+        pub(crate) fn try_lock(&self) -> io::Result<Option<Acquired>> {
+            let was_held = std::mem::replace(&mut *self.is_held.lock().unwrap(), true);
+            Ok((!was_held).then_some(Acquired::Clean))
+        }
+
+        pub(crate) fn unlock(&self) {
+            *self.is_held.lock().unwrap() = false;
+            self.released.notify_one();
+        }
+
+        pub(crate) fn mark_consistent(&self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     /// No backstop here, so that a lost wake shows as a deadlock.

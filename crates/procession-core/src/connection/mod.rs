@@ -22,6 +22,8 @@
 
 pub mod authentication;
 pub mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod inbox;
 pub mod listener;
 mod socket;

@@ -26,10 +26,10 @@ use super::job::Job;
 /// two thirds, 64 KiB not half as long.
 pub const THRESHOLD: usize = 16 * 1024;
 
-/// What arguments may take up before whoever submits waits for tasks to finish.
-const MOST_BYTES: usize = 256 << 20;
+/// What arguments may take up, in blocks and as much again in the ring, before whoever submits waits for tasks to finish.
+pub(super) const MOST_BYTES: usize = 256 << 20;
 /// How long it waits for room, before it does without.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a buffer went: to be encoded in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

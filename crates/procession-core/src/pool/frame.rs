@@ -42,6 +42,7 @@ impl Header {
         let mut reader = Reader(frame);
         let (job, entry) = (reader.u64()?, reader.u64()?);
         let (chunk, first, count) = (reader.u32()?, reader.u32()?, reader.u32()?);
+        first.checked_add(count)?;
         Some((Header { job, entry, chunk, first, count }, reader.0))
     }
 }

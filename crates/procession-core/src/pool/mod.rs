@@ -41,6 +41,8 @@ mod callback;
 mod desk;
 mod feeder;
 pub mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod job;
 mod memory;
 mod oom;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use procession_sys::image::Entry;
 
+use super::blocks::{MOST_BYTES, PATIENCE};
 use super::frame::{Header, Items, span};
 use super::job::{Job, Terms};
 use super::{CLOSED, OPEN, Shared, trace};
@@ -12,6 +14,8 @@ use crate::{Error, Result};
 
 // How much is pushed before workers get a turn at the ring's lock.
 const PUSH_BYTES: usize = 256 * 1024;
+// Smaller jobs do not look for room, which would have them touch the workers' end of the ring.
+const SMALL: usize = 1024;
 
 impl Shared {
     /// `is_admitted`: the pool may be closed.
@@ -40,6 +44,7 @@ impl Shared {
         if items.is_empty() {
             return Ok(Arc::new(Job::finished()));
         }
+        self.wait_for_room(items.bytes().len());
         let (handles, lent) = (items.take_handles(), items.take_lent());
         let job = {
             let mut jobs = self.jobs();
@@ -61,6 +66,16 @@ impl Shared {
             self.give_up(&Arc::new(error));
         }
         Ok(job)
+    }
+
+    /// Lets workers take what is queued, if it is much already. Who waits in vain goes on: slow tasks are no reason to refuse
+    /// more, and the ring has room.
+    fn wait_for_room(self: &Arc<Self>, bytes: usize) {
+        let ring = self.control.tasks();
+        let has_room = || ring.is_empty() || ring.bytes() + bytes as u64 <= MOST_BYTES as u64;
+        if bytes > SMALL && !has_room() {
+            self.wait_until(has_room, Some(Instant::now() + PATIENCE));
+        }
     }
 
     /// Puts frames that were claimed and never begun back into the ring; those of jobs that are over are dropped.

@@ -37,6 +37,8 @@
 //! **The capacity** is a power of two, changed with both locks held, and so fixed for who holds either. A reservation says
 //! how far it may grow; memory is used only where frames have been.
 //!
+//! `tests/loom_ring.rs` checks the orderings, growth and shrinking included; `tests/loom_handover.rs` what is claimed and taken back.
+//!
 //! **The other end is looked at rarely**: each side keeps what it saw of the other's cursor last (`head_seen`, `tail_seen`)
 //! and looks again only when that does not suffice, so that a cache line does not cross for each frame. What was seen is
 //! never too much: cursors only grow.
@@ -49,17 +51,17 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use procession_sys::mutex::RobustMutex;
-
 use crate::lease::Slot;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::segment::{Bytes, Placed, Segment, Words};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, RobustMutex};
+#[cfg(not(loom))]
+use crate::segment::Segment;
+use crate::segment::{Bytes, Placed, Words};
 use cursor::{Cursor, UNIT};
 pub use head::HeadGuard;
 pub use tail::TailGuard;
 
 /// The capacity a ring begins with and returns to.
-const INITIAL: u64 = 64 * 1024;
+const INITIAL: u64 = if cfg!(loom) { 32 } else { 64 * 1024 };
 const HEADER: usize = 8;
 
 #[derive(Debug)]
@@ -98,6 +100,20 @@ struct HeadWords {
 // SAFETY: repr(C); atomics and process-shared mutexes. Zero is an empty ring once `create` has made the mutexes.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
 unsafe impl Words for RingWords {}
+
+#[cfg(loom)]
+impl crate::segment::Zeroed for RingWords {
+    fn zeroed() -> RingWords {
+        let word = || AtomicU64::new(0);
+        RingWords {
+            tail_lock: RobustMutex::new(),
+            tail: TailWords { tail: word(), head_seen: word() },
+            head_lock: RobustMutex::new(),
+            head: HeadWords { head: word(), tail_seen: word(), holder: AtomicU32::new(0) },
+            capacity: word(),
+        }
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -147,15 +163,21 @@ impl std::error::Error for RingFull {}
 
 impl Ring {
     /// Makes the locks of a ring at `words`, once, before any other process has the segment.
+    #[cfg(not(loom))]
     pub(crate) fn create(words: &Placed<RingWords>) -> io::Result<()> {
         words.tail_lock.init()?;
         words.head_lock.init()
     }
 
     /// The ring at `words` with its frames in `reservation`, claimed from by `slots`.
+    #[cfg(not(loom))]
     pub(crate) fn at(segment: &Segment, words: usize, reservation: Bytes, slots: Arc<[Slot]>) -> Ring {
+        Ring::over(segment.words(words), reservation, slots)
+    }
+
+    pub(crate) fn over(words: Placed<RingWords>, reservation: Bytes, slots: Arc<[Slot]>) -> Ring {
         let initial = INITIAL.min(reservation.len() as u64);
-        Ring { words: segment.words(words), bytes: reservation, slots, initial }
+        Ring { words, bytes: reservation, slots, initial }
     }
 
     /// Locks the end where frames are appended.
@@ -200,6 +222,13 @@ impl Ring {
                 return tail.since(head).1;
             }
         }
+    }
+
+    /// How many bytes they take, or fewer if some are being pushed: for who decides whether to push more.
+    pub fn bytes(&self) -> u64 {
+        let head = self.head(Ordering::Acquire);
+        // Read later, it is not before the head.
+        self.tail(Ordering::Acquire).since(head).0
     }
 
     /// The longest frame, in bytes: one that fits any inbox.

@@ -10,6 +10,8 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::thread::{Builder, JoinHandle};
 
+use rustix::io::Errno;
+
 use crate::per_process::{PerProcess, fork_generation};
 
 /// The engine's live threads. Counted up after a thread is made and down before it ends, so that it is never more than the
@@ -72,7 +74,7 @@ pub fn as_program_thread<R>(body: impl FnOnce() -> R) -> R {
 ///
 /// # Errors
 ///
-/// If `/proc` cannot be read.
+/// If `/proc` cannot be read; one of kind `NotFound` says what to do where there is none.
 pub fn other_threads() -> io::Result<usize> {
     let is_engine = ENGINE_IN.get() == fork_generation();
     let engine = ENGINE_THREADS.get().load(Ordering::SeqCst) - isize::from(is_engine);
@@ -103,11 +105,20 @@ pub(super) fn block_all_signals() {
 pub(super) fn count() -> io::Result<usize> {
     let tasks = "/proc/self/task";
     // A directory's links are its own two and one per directory in it; the kernel derives it from its count of threads.
-    let links = rustix::fs::stat(tasks)?.st_nlink as usize;
+    let links = rustix::fs::stat(tasks).map_err(uncounted)?.st_nlink as usize;
     if links >= 3 {
         return Ok(links - 2);
     }
     Ok(std::fs::read_dir(tasks)?.count())
+}
+
+fn uncounted(error: Errno) -> io::Error {
+    if error != Errno::NOENT {
+        return error.into();
+    }
+    let text = "/proc is not mounted, without which the threads that are in the way cannot be counted: mount it, or start \
+                processes by spawn";
+    io::Error::new(io::ErrorKind::NotFound, text)
 }
 
 pub(super) fn empty_set() -> libc::sigset_t {

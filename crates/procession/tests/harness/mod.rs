@@ -111,6 +111,24 @@ pub fn children_of_named(parent: u32, name: &str) -> Vec<u32> {
     .collect()
 }
 
+/// A process and all that descend from it.
+pub fn processes_below(root: u32) -> Vec<u32> {
+    let parent_of = |pid: u32| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    };
+    let entries = std::fs::read_dir("/proc").expect("/proc is there");
+    let pids: Vec<u32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    let parents: Vec<_> = pids.iter().map(|pid| parent_of(*pid)).collect();
+    let mut below = vec![root];
+    let mut seen = 0;
+    while let Some(parent) = below.get(seen).copied() {
+        below.extend(pids.iter().zip(&parents).filter(|(_, its)| **its == Some(parent)).map(|(pid, _)| *pid));
+        seen += 1;
+    }
+    below
+}
+
 /// A value that serialises and does not deserialise.
 pub mod one_way {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};

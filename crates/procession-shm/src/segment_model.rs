@@ -1,0 +1,128 @@
+//! The segment of the models (`tests/loom_*.rs`), in the place of `segment.rs`: words are loom's atomics, and plain bytes are
+//! memory of which loom is told every read and write, so that it finds whoever reads what may not be written yet, or writes
+//! what may still be read. In the threads of a model, which loom runs one at a time.
+
+#![allow(unsafe_code, reason = "gives out bytes in place, as the segment does")]
+
+use std::cell;
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+
+/// Every so many bytes loom watches one by one: the smallest thing that the protocols move.
+const UNIT: usize = 8;
+
+/// What makes words and bytes, which begin as zeros.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment;
+
+impl Segment {
+    pub(crate) fn words<T: Words + Zeroed>(&self, _: usize) -> Placed<T> {
+        Placed(Arc::new(T::zeroed()))
+    }
+
+    pub(crate) fn array<T: Words + Zeroed>(&self, _: usize, count: usize) -> PlacedArray<T> {
+        PlacedArray((0..count).map(|_| T::zeroed()).collect())
+    }
+
+    pub(crate) fn bytes(&self, _: usize, len: usize) -> Bytes {
+        let watched = (0..len.div_ceil(UNIT)).map(|_| UnsafeCell::new(())).collect();
+        Bytes(Arc::new(Memory { watched, bytes: cell::UnsafeCell::new(vec![0; len].into()), len }))
+    }
+}
+
+/// As in `segment.rs`.
+///
+/// # Safety
+///
+/// As there.
+pub(crate) unsafe trait Words {}
+
+/// Words that loom makes: its atomics are not valid as zero bytes.
+pub(crate) trait Zeroed {
+    fn zeroed() -> Self;
+}
+
+#[derive(Debug)]
+pub(crate) struct Placed<T>(Arc<T>);
+
+impl<T> Deref for Placed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct PlacedArray<T>(Vec<T>);
+
+impl<T> Deref for PlacedArray<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Bytes(Arc<Memory>);
+
+#[derive(Debug)]
+struct Memory {
+    watched: Vec<UnsafeCell<()>>,
+    bytes: cell::UnsafeCell<Box<[u8]>>,
+    len: usize,
+}
+
+// SAFETY: loom runs one thread of a model at a time, and switches between them with its own synchronisation.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Bytes {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len
+    }
+
+    pub(crate) fn write(&self, at: usize, source: &[u8]) {
+        self.watched(at, source.len()).for_each(|unit| unit.with_mut(|_| ()));
+        let to = self.pointer(at, source.len());
+        // SAFETY: `pointer` has shown that it is inside; loom has checked that nobody else has access now, and `source` is
+        // no part of it, as it is no part of a segment.
+        unsafe { to.copy_from_nonoverlapping(source.as_ptr(), source.len()) }
+    }
+
+    pub(crate) fn copy(&self, from: usize, to: usize, len: usize) {
+        self.watched(from, len).for_each(|unit| unit.with(|_| ()));
+        self.watched(to, len).for_each(|unit| unit.with_mut(|_| ()));
+        let (from, to) = (self.pointer(from, len), self.pointer(to, len));
+        // SAFETY: `pointer` has shown that both are inside; they may overlap; loom has checked that nobody else has access.
+        unsafe { from.copy_to(to, len) }
+    }
+
+    /// Loom is told of a read here; that the bytes are not read after they were given back is the borrower's to see to.
+    pub(crate) fn slice(&self, at: usize, len: usize) -> &[u8] {
+        self.watched(at, len).for_each(|unit| unit.with(|_| ()));
+        // SAFETY: `pointer` has shown that it is inside; loom has checked that what is written there was written before,
+        // and checks of every later write that it comes after this read.
+        unsafe { std::slice::from_raw_parts(self.pointer(at, len), len) }
+    }
+
+    pub(crate) fn punch(&self, at: usize, len: usize) -> io::Result<()> {
+        self.write(at, &vec![0; len]);
+        Ok(())
+    }
+
+    fn watched(&self, at: usize, len: usize) -> impl Iterator<Item = &UnsafeCell<()>> {
+        self.0.watched[at / UNIT..(at + len).div_ceil(UNIT)].iter()
+    }
+
+    fn pointer(&self, at: usize, len: usize) -> *mut u8 {
+        assert!(at + len <= self.0.len, "{len} bytes at {at} are outside of an area of {} bytes", self.0.len);
+        // SAFETY: the box itself never changes, and `at` lies within what it points to.
+        unsafe { (*self.0.bytes.get()).as_ptr().cast_mut().add(at) }
+    }
+}
