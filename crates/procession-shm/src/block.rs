@@ -354,6 +354,7 @@ impl Held {
 
     /// Where the bytes are, for a receiver that changes them: nobody else reads a block that was taken. They stay mapped as
     /// long as this is there. Whoever writes there keeps no slice of them.
+    #[cfg(not(loom))]
     pub fn as_mut_ptr(&self) -> *mut u8 {
         self.area.bytes.range(self.offset, self.len).as_ptr()
     }
