@@ -6,8 +6,6 @@
 mod buffer;
 mod codec;
 mod error;
-mod fd;
-mod pickle;
 mod pool;
 mod queue;
 mod sync;
