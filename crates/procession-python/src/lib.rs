@@ -6,7 +6,6 @@
 mod buffer;
 mod codec;
 mod error;
-mod pickle;
 mod pool;
 mod queue;
 mod sync;
