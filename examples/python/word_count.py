@@ -1,7 +1,7 @@
 """Counts the words of every text file below a folder: sequentially, then by a pool under each start method.
 
-Run `python word_count.py FOLDER`. `cargo xtask demo` does, on the toolchain's own documentation. It fails if two ways count
-otherwise.
+Run `python word_count.py FOLDER [MEGABYTES]`; only so much of a larger folder is counted. `cargo xtask demo` does, on the
+toolchain's own documentation. It fails if two ways count otherwise.
 """
 
 import collections
@@ -28,17 +28,26 @@ def count(paths):
     return words, os.getpid()
 
 
-def batches(folder, wanted):
-    """Cuts the files below a folder into about so many batches of about the same size."""
-    files = [path for path in sorted(folder.rglob('*')) if path.is_file() and not path.is_symlink()]
-    sizes = [path.stat().st_size for path in files]
-    cut, batch, size = [], [], 0
-    for path, length in zip(files, sizes):
+def files_below(folder, limit):
+    """The files below a folder with their sizes, up to `limit` bytes."""
+    total = 0
+    for path in sorted(folder.rglob('*')):
+        if path.is_file() and not path.is_symlink() and total < limit:
+            size = path.stat().st_size
+            total += size
+            yield path, size
+
+
+def batches(files, wanted):
+    """Cuts files into about so many batches of about the same size."""
+    share = sum(size for _, size in files) / wanted
+    cut, batch, bytes_in = [], [], 0
+    for path, size in files:
         batch.append(path)
-        size += length
-        if size * wanted >= sum(sizes):
+        bytes_in += size
+        if bytes_in >= share:
             cut.append(batch)
-            batch, size = [], 0
+            batch, bytes_in = [], 0
     return cut + [batch] if batch else cut
 
 
@@ -62,13 +71,17 @@ def timed(how, function, *arguments):
     return how, time.monotonic() - begun, words, pids
 
 
-def main(folder):
+def main(folder, limit):
     workers = len(os.sched_getaffinity(0))
-    work = batches(folder, workers * SHARES)
-    if not work:
+    files = list(files_below(folder, limit))
+    if not files:
         sys.exit(f'no files below {folder}')
-    print(f'Python {sys.version.split()[0]}: {sum(map(len, work))} files below {folder}, {workers} workers\n')
-    together(map(count, work[:1]))  # the first reading is slower
+    work = batches(files, workers * SHARES)
+    size = sum(size for _, size in files) / 1e6
+    print(f'Python {sys.version.split()[0]}: {len(files)} files below {folder}, {size:.1f} MB')
+    print(f'{workers} workers, {len(work)} tasks\n')
+    for path, _ in files:
+        path.read_bytes()  # the first reading is slower than the others
 
     runs = [timed('sequential', together, map(count, work))]
     for method in mp.get_all_start_methods():
@@ -84,6 +97,6 @@ def main(folder):
 
 
 if __name__ == '__main__':
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[1]), float(sys.argv[2]) * 1e6 if sys.argv[2:] else float('inf'))

@@ -16,6 +16,8 @@ use crate::{Outcome, cargo, python};
 /// Tasks for each worker: enough that no worker is left with the last one for long, and few enough that the tables of
 /// words that come back are not the work.
 const SHARES: u64 = 24;
+/// Of the tree: Python counts slowly, and shows the same on less.
+const PYTHON_MEGABYTES: &str = "40";
 const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// One way to count, as it went.
@@ -68,7 +70,7 @@ fn in_python(path: &Path) -> Outcome {
     let needs_python = |problem| format!("the Python half of the demo did not run: {problem}");
     let environment = python::environment(None).map_err(needs_python)?;
     let mut command = environment.command(&["examples/python/word_count.py"]);
-    command.arg(path);
+    command.arg(path).arg(PYTHON_MEGABYTES);
     cargo::run(command, LIMIT)
 }
 
