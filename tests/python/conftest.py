@@ -29,9 +29,8 @@ sys.modules['__main__'].__spec__ = None
 vars(sys.modules['__main__']).pop('__file__', None)
 
 
-def pytest_configure(config):
+def pytest_configure():
     global _watchdog
-    config.addinivalue_line('markers', 'limit(seconds): how long this test may take, in place of 60 seconds')
     # A copy of the real stderr: pytest puts a file in its place while a test runs.
     stderr = os.dup(2)
     faulthandler.enable(os.fdopen(stderr, 'w'), all_threads=True)

@@ -100,11 +100,12 @@ pub(crate) fn check() -> Outcome {
     Ok(())
 }
 
-/// The tests below tests/python, against the installed wheel.
-pub(crate) fn test() -> Outcome {
-    const LIMIT: Duration = Duration::from_secs(10 * 60);
+/// The tests below tests/python, against the installed wheel; the arguments are pytest's.
+pub(crate) fn test(arguments: &[&str]) -> Outcome {
+    const LIMIT: Duration = Duration::from_secs(15 * 60);
     let environment = environment(None)?;
-    run(environment.command(&["-m", "pytest", "--quiet", "--durations=10", "--durations-min=1", "tests/python"]), LIMIT)
+    let fixed = ["-m", "pytest", "--quiet", "--durations=10", "--durations-min=1"];
+    run(environment.command(&[&fixed[..], arguments].concat()), LIMIT)
 }
 
 /// An interpreter that can make environments.

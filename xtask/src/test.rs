@@ -51,7 +51,7 @@ const STEPS: [Step; 13] = [
     ),
     step("tests", &["test", "--workspace"]),
     own("Python environment", || python::environment(None).map(drop)),
-    own("Python tests", python::test),
+    own("Python tests", || python::test(&[])),
     step("spans and events", &["test", "--package", "procession", "--features", "tracing", "--test", "pool_tracing"]),
     step(
         "death at every step",
