@@ -8,6 +8,7 @@ import logging.handlers
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.managers
+import multiprocessing.pool
 import os
 import selectors
 import signal
@@ -18,6 +19,7 @@ import joblib
 import numpy
 import pebble
 import procession
+import procession.pool
 import pytest
 from joblib.externals import loky
 from tasks import (
@@ -38,6 +40,13 @@ def test_a_context_passes_the_checks_that_libraries_make(ctx, method):
     assert hasattr(ctx, 'Pool') and hasattr(ctx, 'Lock')
     assert issubclass(ctx.Process, multiprocessing.process.BaseProcess)
     assert ctx.Process._start_method == method
+
+
+def test_a_pool_passes_the_checks_that_libraries_make(ctx):
+    # dask asks whether it was given a pool of processes or of threads.
+    with ctx.Pool(1) as pool, procession.pool.ThreadPool(1) as threads:
+        assert isinstance(pool, multiprocessing.pool.Pool) and not isinstance(pool, multiprocessing.pool.ThreadPool)
+        assert isinstance(threads, multiprocessing.pool.ThreadPool)
 
 
 def test_both_packages_see_the_same_processes(ctx):

@@ -144,13 +144,7 @@ fn find(version: Option<&str>) -> Result<Found, String> {
         } else if is_free_threaded {
             others.push(format!("{shown} without the global lock, for which an abi3 wheel cannot be built"));
         } else if !has_venv {
-            return Err(format!(
-                "Python {} ({}) has no `venv` or `ensurepip`, which make virtual environments: on Debian and Ubuntu \
-                 they are the package python{}-venv",
-                found.version,
-                found.program.display(),
-                found.minor(),
-            ));
+            others.push(format!("{shown} without `venv` and `ensurepip`: apt install python{}-venv", found.minor()));
         } else {
             return Ok(found);
         }
@@ -159,8 +153,8 @@ fn find(version: Option<&str>) -> Result<Found, String> {
     others.dedup();
     let others = if others.is_empty() { "no `python3` is in PATH".into() } else { others.join(", ") };
     Err(format!(
-        "Python {wanted} is missing ({others}). Install one with its venv module (Debian and Ubuntu: apt install \
-         python3 python3-venv) and put it in PATH"
+        "Python {wanted} with its venv module is missing ({others}). Install one (Debian and Ubuntu: apt install python3 \
+         python3-venv) and put it in PATH"
     ))
 }
 
@@ -329,7 +323,7 @@ mod tests {
     #[test]
     fn a_missing_version_is_named() {
         let problem = find(Some("3.999")).err().expect("there is no such Python");
-        assert!(problem.contains("Python 3.999 is missing"), "{problem}");
+        assert!(problem.contains("Python 3.999 with its venv module is missing"), "{problem}");
     }
 
     #[test]

@@ -37,7 +37,7 @@ const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
 
 const STEPS: [Step; 13] = [
     // A machine without one learns of it now, and not after ten minutes.
-    own("a Python", python::check),
+    own("looking for Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),
     step("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     Step {
