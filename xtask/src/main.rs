@@ -17,8 +17,8 @@ usage: cargo xtask COMMAND
   demo [PATH]     count the words of every text file below PATH, sequentially and by a pool under each start method;
                   without PATH, of the Rust toolchain's own documentation; then the same in Python
   test            formatting, lints, docs and every test, Rust's and Python's: what continuous integration runs
-  test --python [ARGUMENT...]
-                  those of the Python package alone; the arguments are pytest's
+  test --python [3.12] [ARGUMENT...]
+                  those of the Python package alone, on another version if one is said; the arguments are pytest's
   bench [--pairs N] [ROW...]
                   measure beside procspawn and rayon, print a table, write target/bench/rust.json; ROW chooses rows by
                   a part of their name, and then nothing is written; N pairs of runs for each row

@@ -100,10 +100,14 @@ pub(crate) fn check() -> Outcome {
     Ok(())
 }
 
-/// The tests below tests/python, against the installed wheel; the arguments are pytest's.
+/// The tests below tests/python, against the installed wheel. The arguments are a version, as in `3.12`, and pytest's.
 pub(crate) fn test(arguments: &[&str]) -> Outcome {
     const LIMIT: Duration = Duration::from_secs(15 * 60);
-    let environment = environment(None)?;
+    let (version, arguments) = match arguments {
+        [version, arguments @ ..] if version.starts_with("3.") => (Some(*version), arguments),
+        _ => (None, arguments),
+    };
+    let environment = environment(version)?;
     let fixed = ["-m", "pytest", "--quiet", "--durations=10", "--durations-min=1"];
     run(environment.command(&[&fixed[..], arguments].concat()), LIMIT)
 }
