@@ -8,6 +8,7 @@ import faulthandler
 import gc
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -29,9 +30,8 @@ sys.modules['__main__'].__spec__ = None
 vars(sys.modules['__main__']).pop('__file__', None)
 
 
-def pytest_configure(config):
+def pytest_configure():
     global _watchdog
-    config.addinivalue_line('markers', 'limit(seconds): how long this test may take, in place of 60 seconds')
     # A copy of the real stderr: pytest puts a file in its place while a test runs.
     stderr = os.dup(2)
     faulthandler.enable(os.fdopen(stderr, 'w'), all_threads=True)
@@ -77,11 +77,14 @@ def ctx(method):
 def nothing_left(method):
     """Fails a test that leaves children, file descriptors or names in /dev/shm.
 
-    What a process makes once and keeps (a fork server, a resource tracker) is made before the first look.
+    What a process makes once and keeps (a fork server, a resource tracker) is made before the first look. A start before each
+    look makes looks alike: pidfds of processes that have ended may stay until the next one.
     """
     _warm_up(procession.get_context(method))
     before = _kept()
     yield
+    gc.collect()
+    _warm_up(procession.get_context(method))
     deadline = time.monotonic() + PATIENCE
     while (left := _own(_kept() - before)) and time.monotonic() < deadline:
         gc.collect()
@@ -113,7 +116,7 @@ def _kept():
             target = os.readlink(f'/proc/self/fd/{fd}')
         except FileNotFoundError:
             continue  # the descriptor of the listing itself
-        kept['fd to ' + target.partition(':')[0]] += 1
+        kept['fd to ' + re.sub(r'\d+', 'N', target)] += 1
     kept.update(f'/dev/shm/{name}' for name in os.listdir('/dev/shm'))
     return kept
 

@@ -18,9 +18,9 @@ def fail(text):
 
 
 def whose_process():
-    """The module of the class of this process, and its start method as both packages see it."""
-    kind = type(multiprocessing.current_process()).__module__
-    return kind, multiprocessing.get_start_method(), procession.get_start_method()
+    """Whether this process is one of ours, and its start method as both packages see it."""
+    is_ours = isinstance(multiprocessing.current_process(), procession.process.BaseProcess)
+    return is_ours, multiprocessing.get_start_method(), procession.get_start_method()
 
 
 def end_by(number):

@@ -44,8 +44,17 @@ def test_two_start_methods_in_one_program():
     assert output_of('two_contexts') == 'hello from spawn\nhello from fork\n'
 
 
+def test_words_are_counted_alike_by_every_start_method(tmp_path):
+    for number in range(200):
+        (tmp_path / f'{number}.txt').write_text('The cat and the dog\n' * number)
+    (tmp_path / 'picture').write_bytes(bytes(range(256)))
+    printed = output_of('word_count', tmp_path)
+    assert all(f'pool, {method}' in printed for method in ('fork', 'spawn', 'forkserver'))
+    assert f'all agree: {5 * sum(range(200))} words\nthe commonest: the {2 * sum(range(200))},' in printed
+
+
 def test_every_example_is_run():
-    assert {path.stem for path in FOLDER.glob('*.py')} == {*PRINTS, 'two_contexts'}
+    assert {path.stem for path in FOLDER.glob('*.py')} == {*PRINTS, 'two_contexts', 'word_count'}
 
 
 def output_of(name, *arguments):

@@ -8,6 +8,7 @@ import logging.handlers
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.managers
+import multiprocessing.pool
 import os
 import selectors
 import signal
@@ -18,6 +19,7 @@ import joblib
 import numpy
 import pebble
 import procession
+import procession.pool
 import pytest
 from joblib.externals import loky
 from tasks import (
@@ -40,6 +42,13 @@ def test_a_context_passes_the_checks_that_libraries_make(ctx, method):
     assert ctx.Process._start_method == method
 
 
+def test_a_pool_passes_the_checks_that_libraries_make(ctx):
+    # dask asks whether it was given a pool of processes or of threads.
+    with ctx.Pool(1) as pool, procession.pool.ThreadPool(1) as threads:
+        assert isinstance(pool, multiprocessing.pool.Pool) and not isinstance(pool, multiprocessing.pool.ThreadPool)
+        assert isinstance(threads, multiprocessing.pool.ThreadPool)
+
+
 def test_both_packages_see_the_same_processes(ctx):
     queue = ctx.SimpleQueue()
     process = ctx.Process(target=tell_who, args=(queue,))
@@ -59,7 +68,7 @@ def test_an_executor_runs_on_our_processes(ctx, method, nothing_left):
         assert executor.submit(add, 1, 2).result(SECONDS) == 3
         assert list(executor.map(add, range(100), range(100), chunksize=7)) == [2 * i for i in range(100)]
         assert executor.submit(initialized).result(SECONDS) == 7
-        assert executor.submit(whose_process).result(SECONDS) == ('procession.context', method, method)
+        assert executor.submit(whose_process).result(SECONDS) == (True, method, method)
         with pytest.raises(ValueError, match='not today'):
             executor.submit(fail, 'not today').result(SECONDS)
     del executor
@@ -99,14 +108,14 @@ def test_loky_runs_on_our_processes(ctx):
     # loky itself does not run on fork.
     with loky.ProcessPoolExecutor(2, context=ctx) as executor:
         assert list(executor.map(add, range(10), range(10))) == [2 * i for i in range(10)]
-        assert executor.submit(whose_process).result(SECONDS)[0] == 'procession.context'
+        assert executor.submit(whose_process).result(SECONDS)[0]
 
 
 def test_pebble_runs_on_our_processes(ctx, method, nothing_left):
     with pebble.ProcessPool(2, context=ctx) as pool:
         assert pool.schedule(add, args=(1, 2)).result(SECONDS) == 3
         assert list(pool.map(functools.partial(add, 1), range(10)).result()) == list(range(1, 11))
-        assert pool.schedule(whose_process).result(SECONDS) == ('procession.context', method, method)
+        assert pool.schedule(whose_process).result(SECONDS) == (True, method, method)
         slow = pool.schedule(sleep, args=(1000,), timeout=0.5)
         with pytest.raises(concurrent.futures.TimeoutError):
             slow.result(SECONDS)

@@ -81,7 +81,8 @@ fn interpreter(version: &str) -> Result<Interpreter, String> {
     let module = package.join("procession").join("_engine.abi3.so");
     if !module.exists() {
         let built = cargo::root().join("target").join("release").join("lib_engine.so");
-        std::os::unix::fs::symlink(&built, &module).map_err(|error| format!("cannot link {}: {error}", module.display()))?;
+        std::os::unix::fs::symlink(&built, &module)
+            .map_err(|error| format!("cannot link {}: {error}", module.display()))?;
     }
     let program = programs(version).into_iter().find(|program| is_version(program, version));
     let program = program.ok_or_else(|| format!("Python {version} is neither in PATH nor among pyenv's"))?;

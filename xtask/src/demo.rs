@@ -1,5 +1,5 @@
 //! `cargo xtask demo`: the main job on real input. Counts words sequentially and by a pool under each start method,
-//! checks that all agree, and prints one table.
+//! checks that all agree, and prints one table. Then the same by the Python package, in a program of examples/python.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -11,11 +11,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use procession::{Context, StartMethod, available_parallelism};
 
 use crate::wordcount::{Tally, files_below};
-use crate::{Outcome, cargo};
+use crate::{Outcome, cargo, python};
 
 /// Tasks for each worker: enough that no worker is left with the last one for long, and few enough that the tables of
 /// words that come back are not the work.
 const SHARES: u64 = 24;
+/// Of the tree: Python counts slowly, and shows the same on less.
+const PYTHON_MEGABYTES: &str = "40";
 const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// One way to count, as it went.
@@ -60,7 +62,16 @@ pub(crate) fn run(path: Option<&str>) -> Outcome {
         return Err(format!("{} counted otherwise than {}", odd.how, runs[0].how));
     }
     print_words(&runs[0].tally);
-    Ok(())
+    in_python(&path)
+}
+
+fn in_python(path: &Path) -> Outcome {
+    println!("\nThe same by the Python package:\n");
+    let needs_python = |problem| format!("the Python half of the demo did not run: {problem}");
+    let environment = python::environment(None).map_err(needs_python)?;
+    let mut command = environment.command(&["examples/python/word_count.py"]);
+    command.arg(path).arg(PYTHON_MEGABYTES);
+    cargo::run(command, LIMIT)
 }
 
 fn sequentially(batches: &[Vec<OsString>]) -> Result<Run, String> {

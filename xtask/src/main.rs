@@ -15,17 +15,25 @@ const HELP: &str = "\
 usage: cargo xtask COMMAND
 
   demo [PATH]     count the words of every text file below PATH, sequentially and by a pool under each start method;
-                  without PATH, of the Rust toolchain's own documentation
-  test            formatting, lints, docs and every test: what continuous integration runs
+                  without PATH, of the Rust toolchain's own documentation; then the same in Python
+  test            formatting, lints, docs and every test, Rust's and Python's: what continuous integration runs
+  test --python [3.12] [ARGUMENT...]
+                  those of the Python package alone, on another version if one is said; the arguments are pytest's
   bench [--pairs N] [ROW...]
                   measure beside procspawn and rayon, print a table, write target/bench/rust.json; ROW chooses rows by
                   a part of their name, and then nothing is written; N pairs of runs for each row
+  bench --python [--pairs N] [--row NAME]...
+                  the Python package beside multiprocessing, ProcessPoolExecutor, loky, billiard, mpire and pebble; writes
+                  target/bench/python.json and python.png; --row chooses a row, and then nothing is written
   conformance [--python 3.12] [--method fork|spawn|forkserver] [-k PATTERN] [--main] [--futures] [--all] [--stdlib]
                   the standard library's own tests of multiprocessing, run on procession: by all methods on Python 3.11 unless
                   said otherwise; --main and --futures: main modules, and executors; --all: everything on each version;
                   --stdlib: on the standard library, to compare
   stress --seconds N [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
+
+What needs Python (the demo's second half, test, bench --python) takes the first python3 of 3.11 or later in PATH and makes
+its own virtual environment below target/python.
 ";
 
 /// What a command ends with; the text says what to do.
@@ -39,6 +47,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(None),
         ["demo", path] if !path.starts_with('-') => demo::run(Some(path)),
         ["test"] => test::run(),
+        ["test", "--python", ref arguments @ ..] => python::test(arguments),
         ["bench", ref arguments @ ..] => bench::run(arguments),
         ["conformance", ref arguments @ ..] => conformance::run(arguments),
         ["stress", ref arguments @ ..] => stress::run(arguments),

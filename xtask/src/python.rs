@@ -100,11 +100,16 @@ pub(crate) fn check() -> Outcome {
     Ok(())
 }
 
-/// The tests below tests/python, against the installed wheel.
-pub(crate) fn test() -> Outcome {
-    const LIMIT: Duration = Duration::from_secs(10 * 60);
-    let environment = environment(None)?;
-    run(environment.command(&["-m", "pytest", "--quiet", "--durations=10", "--durations-min=1", "tests/python"]), LIMIT)
+/// The tests below tests/python, against the installed wheel. The arguments are a version, as in `3.12`, and pytest's.
+pub(crate) fn test(arguments: &[&str]) -> Outcome {
+    const LIMIT: Duration = Duration::from_secs(15 * 60);
+    let (version, arguments) = match arguments {
+        [version, arguments @ ..] if version.starts_with("3.") => (Some(*version), arguments),
+        _ => (None, arguments),
+    };
+    let environment = environment(version)?;
+    let fixed = ["-m", "pytest", "--quiet", "--durations=10", "--durations-min=1"];
+    run(environment.command(&[&fixed[..], arguments].concat()), LIMIT)
 }
 
 /// An interpreter that can make environments.
@@ -143,13 +148,7 @@ fn find(version: Option<&str>) -> Result<Found, String> {
         } else if is_free_threaded {
             others.push(format!("{shown} without the global lock, for which an abi3 wheel cannot be built"));
         } else if !has_venv {
-            return Err(format!(
-                "Python {} ({}) has no `venv` or `ensurepip`, which make virtual environments: on Debian and Ubuntu \
-                 they are the package python{}-venv",
-                found.version,
-                found.program.display(),
-                found.minor(),
-            ));
+            others.push(format!("{shown} without `venv` and `ensurepip`: apt install python{}-venv", found.minor()));
         } else {
             return Ok(found);
         }
@@ -158,8 +157,8 @@ fn find(version: Option<&str>) -> Result<Found, String> {
     others.dedup();
     let others = if others.is_empty() { "no `python3` is in PATH".into() } else { others.join(", ") };
     Err(format!(
-        "Python {wanted} is missing ({others}). Install one with its venv module (Debian and Ubuntu: apt install \
-         python3 python3-venv) and put it in PATH"
+        "Python {wanted} with its venv module is missing ({others}). Install one (Debian and Ubuntu: apt install python3 \
+         python3-venv) and put it in PATH"
     ))
 }
 
@@ -328,7 +327,7 @@ mod tests {
     #[test]
     fn a_missing_version_is_named() {
         let problem = find(Some("3.999")).err().expect("there is no such Python");
-        assert!(problem.contains("Python 3.999 is missing"), "{problem}");
+        assert!(problem.contains("Python 3.999 with its venv module is missing"), "{problem}");
     }
 
     #[test]

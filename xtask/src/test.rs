@@ -37,7 +37,7 @@ const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
 
 const STEPS: [Step; 14] = [
     // A machine without one learns of it now, and not after ten minutes.
-    own("a Python", python::check),
+    own("looking for Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),
     step("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     Step {
@@ -51,7 +51,7 @@ const STEPS: [Step; 14] = [
     ),
     step("tests", &["test", "--workspace"]),
     own("Python environment", || python::environment(None).map(drop)),
-    own("Python tests", python::test),
+    own("Python tests", || python::test(&[])),
     step("spans and events", &["test", "--package", "procession", "--features", "tracing", "--test", "pool_tracing"]),
     step("what fuzzing found", &["test", "--package", "procession-core", "--features", "fuzzing", "--test", "corpora"]),
     step(
