@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from attempt import Attempts, Interpreter
+from attempt import STOPPING, Attempts, Interpreter
 from expected import Expected
 
 METHODS = ('fork', 'spawn', 'forkserver')
@@ -63,7 +63,7 @@ class Combination:
         return found
 
     def run_class(self, name, tests):
-        """Runs the tests of one class and keeps their outcomes."""
+        """Runs the tests of one class and keeps their outcomes; returns the names of those that failed."""
         begun = time.monotonic()
         self._folder.mkdir(parents=True, exist_ok=True)
         attempts = Attempts(self._command, self._environment, name, tests, self._terms.limit, self._folder / f'{name}.log')
@@ -71,6 +71,7 @@ class Combination:
         self.outcomes.update(attempts.outcomes)
         self.left += [f'{name}: {command}' for command in attempts.left]
         self.seconds += time.monotonic() - begun
+        return [test for test, outcome in attempts.outcomes.items() if outcome['outcome'] == 'failed']
 
     def save(self):
         """Writes the outcomes."""
@@ -108,6 +109,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--interpreter', action='append', metavar='PROGRAM', default=None,
                         help='a Python with its suite; as often as wanted; this one')
+    parser.add_argument('--if-there', action='store_true', help='pass over an interpreter that comes without its tests')
     parser.add_argument('--package', type=pathlib.Path, help='the folder that holds procession, where it is not installed')
     parser.add_argument('--method', action='append', choices=METHODS, help='a start method; all')
     parser.add_argument('-k', metavar='PATTERN', help='only tests whose Class.test contains or matches this')
@@ -121,15 +123,22 @@ def parse(arguments):
     parser.add_argument('--results', type=pathlib.Path, default=pathlib.Path('target/conformance'))
     terms = parser.parse_args(arguments)
     terms.results = terms.results.resolve()
-    terms.interpreter = [interpreter(program, terms.package) for program in terms.interpreter or [sys.executable]]
+    interpreters = (interpreter(program, terms) for program in terms.interpreter or [sys.executable])
+    terms.interpreter = [interpreter for interpreter in interpreters if interpreter is not None]
     return terms
 
 
-def interpreter(program, package):
-    version, *suites = subprocess.run([program, '-I', '-c', QUESTION], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+def interpreter(program, terms):
+    answer = subprocess.run([program, '-I', '-c', QUESTION], stdout=subprocess.PIPE, text=True, check=True)
+    version, *suites = answer.stdout.split()
     if 'test._test_multiprocessing' not in suites:
-        sys.exit(f'{program} (Python {version}) comes without its tests: on Debian they are libpython3-testsuite')
-    return Interpreter(version, program, package and package.resolve(), has_futures='test.test_concurrent_futures' in suites)
+        problem = f'{program} (Python {version}) comes without its tests: on Debian they are in libpython3-testsuite'
+        if not terms.if_there:
+            sys.exit(problem)
+        print(f'left out: {problem}')
+        return None
+    package = terms.package and terms.package.resolve()
+    return Interpreter(version, program, package, has_futures='test.test_concurrent_futures' in suites)
 
 
 def suites(terms, interpreter):
@@ -152,9 +161,12 @@ def run_all(combinations, expected, jobs):
                 for name, tests in combination.classes(expected).items():
                     running[threads.submit(combination.run_class, name, tests)] = combination
             for done in concurrent.futures.as_completed(running):
-                done.result()
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+                for test in done.result():
+                    print(f'{running[done]} {test} failed', flush=True)
+        except BaseException:
+            STOPPING.set()
+            threads.shutdown(cancel_futures=True)
+            raise
     for combination in combinations:
         combination.save()
 

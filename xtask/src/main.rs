@@ -21,8 +21,8 @@ usage: cargo xtask COMMAND
                   measure beside procspawn and rayon, print a table, write target/bench/rust.json; ROW chooses rows by
                   a part of their name, and then nothing is written; N pairs of runs for each row
   conformance [--python 3.12] [--method fork|spawn|forkserver] [-k PATTERN] [--main] [--futures] [--all] [--stdlib]
-                  the standard library's own tests of multiprocessing, run on procession: by all methods on Python 3.11 unless
-                  said otherwise; --main and --futures: main modules, and executors; --all: everything on each version;
+                  the standard library's own tests of multiprocessing, run on procession: by all methods unless said
+                  otherwise; --main and --futures: main modules, and executors; --all: everything on each version;
                   --stdlib: on the standard library, to compare
   stress --seconds N [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed

@@ -74,14 +74,14 @@ def _run_module(name):
 
 
 def _run_path(path):
+    absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     # An archive or a folder has an importer; a script's own folder comes first where the importer's would.
-    if pkgutil.get_importer(path) is not None:
-        _set_first_path(path, always=True)
+    if pkgutil.get_importer(absolute) is not None:
+        _set_first_path(absolute, always=True)
         _new_main(None)
         runpy._run_module_as_main('__main__', False)
         return
     _set_first_path(os.path.dirname(os.path.realpath(path)))
-    absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     try:
         code, loader = _compiled(absolute)
     except OSError as error:
