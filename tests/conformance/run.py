@@ -1,8 +1,8 @@
-"""Runs the standard library's own tests of ``multiprocessing`` with procession in its place. ``cargo xtask conformance`` calls it.
+"""Runs the standard library's own tests of ``multiprocessing`` with procession in its place.
 
-Each class is run in a process of its own (`attempt.py`), several at a time; what fails is compared with `expected.toml`.
-Results go to a JSON file and a log of each class below the folder of `--results`. Exit code 0 means: nothing failed that is not
-listed, and nothing is listed that passes.
+``cargo xtask conformance`` calls it. Each class is run in a process of its own (`attempt.py`), several at a time; what
+fails is compared with `expected.toml`. Results go to a JSON file and a log of each class below the folder of `--results`.
+Exit code 0 means: nothing failed that is not listed, and nothing is listed that passes.
 """
 
 import argparse
@@ -66,7 +66,8 @@ class Combination:
         """Runs the tests of one class and keeps their outcomes; returns the names of those that failed."""
         begun = time.monotonic()
         self._folder.mkdir(parents=True, exist_ok=True)
-        attempts = Attempts(self._command, self._environment, name, tests, self._terms.limit, self._folder / f'{name}.log')
+        log = self._folder / f'{name}.log'
+        attempts = Attempts(self._command, self._environment, name, tests, self._terms.limit, log)
         attempts.run()
         self.outcomes.update(attempts.outcomes)
         self.left += [f'{name}: {command}' for command in attempts.left]
@@ -110,14 +111,16 @@ def parse(arguments):
     parser.add_argument('--interpreter', action='append', metavar='PROGRAM', default=None,
                         help='a Python with its suite; as often as wanted; this one')
     parser.add_argument('--if-there', action='store_true', help='pass over an interpreter that comes without its tests')
-    parser.add_argument('--package', type=pathlib.Path, help='the folder that holds procession, where it is not installed')
+    parser.add_argument('--package', type=pathlib.Path,
+                        help='the folder that holds procession, where it is not installed')
     parser.add_argument('--method', action='append', choices=METHODS, help='a start method; all')
     parser.add_argument('-k', metavar='PATTERN', help='only tests whose Class.test contains or matches this')
     parser.add_argument('--stdlib', action='store_true', help='run the standard library itself, for comparison')
     parser.add_argument('--main', action='store_true', help='the tests of main modules and virtual environments')
     parser.add_argument('--futures', action='store_true',
-                        help='the tests of process pool executors: aliased, with our contexts, and of the standard library')
-    parser.add_argument('--break', dest='break_', metavar='Pool.METHOD', help='break a method, to see that its tests notice')
+                        help='the tests of executors: aliased, with our contexts, and of the standard library')
+    parser.add_argument('--break', dest='break_', metavar='Pool.METHOD',
+                        help='break a method, to see that its tests notice')
     parser.add_argument('--jobs', type=int, default=2, help='classes at a time; 2')
     parser.add_argument('--limit', type=float, default=90, help='seconds for a test; 90')
     parser.add_argument('--results', type=pathlib.Path, default=pathlib.Path('target/conformance'))
@@ -196,7 +199,8 @@ def judge(combinations, expected, is_whole):
             print(f'\n{title}:', *lines, sep='\n   ')
     show(rows)
     passed, failed, listed, skipped = (sum(row[column] for row in rows) for column in (2, 3, 4, 5))
-    print(f'\n{passed} passed, {failed} failed, {skipped} skipped' + (f', {listed} not met as listed' if listed else ''))
+    known = f', {listed} not met as listed' if listed else ''
+    print(f'\n{passed} passed, {failed} failed, {skipped} skipped{known}')
     return not unexpected and not stale
 
 

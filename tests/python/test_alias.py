@@ -18,7 +18,8 @@ ASKED = textwrap.dedent("""
     spec = main.__spec__
     print({
         'argv': sys.argv, 'path': sys.path[:1], 'name': __name__, 'is main': main.__dict__ is globals(),
-        'file': main.__dict__.get('__file__'), 'package': __package__, 'doc': __doc__, 'cached': '__cached__' in globals(),
+        'file': main.__dict__.get('__file__'), 'package': __package__, 'doc': __doc__,
+        'cached': '__cached__' in globals(),
         'spec': spec and (spec.name, spec.origin, type(spec.loader).__name__),
         'loader': getattr(__loader__, '__name__', None) or type(__loader__).__name__,
         'builtins': type(__builtins__).__name__, 'annotations': globals().get('__annotations__'),
@@ -61,8 +62,8 @@ def programs(tmp_path):
 
 @pytest.mark.parametrize('flags', [(), ('-P',)], ids=['', 'safe path'])
 @pytest.mark.parametrize('program', [
-    ['script.py', 'a', '-m'], ['./package/module.py'], ['link.py'], ['-m', 'package.module', 'a', '-c'], ['folder', 'a'],
-    ['-m', 'folder'], ['-c', ASKED, 'a', '-h'],
+    ['script.py', 'a', '-m'], ['./package/module.py'], ['link.py'], ['-m', 'package.module', 'a', '-c'],
+    ['folder', 'a'], ['-m', 'folder'], ['-c', ASKED, 'a', '-h'],
 ], ids=['script', 'path', 'link', 'module', 'folder', 'package', 'code'])
 def test_a_program_is_started_as_by_python(program, flags, programs):
     plain = run(*program, cwd=programs, flags=flags, check=False)
@@ -179,6 +180,7 @@ def test_the_standard_librarys_tests_notice_a_broken_map(tmp_path):
         tests = json.loads(result.read_text())['tests']
         outcomes[bool(broken)] = {name: test['outcome'] for name, test in tests.items()}
         assert (answer.returncode != 0) == bool(broken), answer.stdout
-    assert {name for name, outcome in outcomes[True].items() if outcome == 'failed'} == {'WithProcessesTestPool.test_map'}
+    failed = {name for name, outcome in outcomes[True].items() if outcome == 'failed'}
+    assert failed == {'WithProcessesTestPool.test_map'}
     assert 'failed' not in outcomes[False].values()
     assert outcomes[True].keys() == outcomes[False].keys() and len(outcomes[True]) > 10
