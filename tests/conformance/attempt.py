@@ -9,6 +9,7 @@ import pathlib
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 ONE_CLASS = pathlib.Path(__file__).with_name('one_class.py')
@@ -19,6 +20,14 @@ GRACE = 3
 LEAVING = 5
 PROGRESS = 0.05
 TAIL = 60
+
+
+#: Set to have every attempt end what it has started, and then itself by :class:`Stopped`.
+STOPPING = threading.Event()
+
+
+class Stopped(Exception):
+    """The run is to end."""
 
 
 class Interpreter:
@@ -96,7 +105,8 @@ class Attempts:
                 size, since = grown, time.monotonic()
             elif time.monotonic() - since > self._limit + GRACE:
                 return False
-            time.sleep(PROGRESS)
+            if STOPPING.wait(PROGRESS):
+                raise Stopped
         return True
 
     def _await_others(self, group):

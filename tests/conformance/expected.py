@@ -12,8 +12,8 @@ KEYS = {'test', 'reason', 'python', 'suite', 'leave_out'}
 class Expected:
     """The list.
 
-    An entry names a `test`, as ``Class.test``; by `python`, as in ``['3.11']``, and `suite`, as in ``['fork', 'main']``,
-    where it applies: without them, everywhere. `leave_out` is for tests that cannot be run at all.
+    An entry names a `test`, as ``Class.test``. By `python`, as in ``['3.11']``, and `suite`, as in ``['fork', 'main']``, it
+    says where it applies: without them, everywhere. `leave_out` is for tests that cannot be run at all.
     """
 
     def __init__(self, path=FILE):

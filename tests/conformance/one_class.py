@@ -1,9 +1,9 @@
-"""Runs some tests of one class of the standard library's suite, or lists them all. Started by `attempt.py`, in a process of its own.
+"""Runs some tests of one class of the standard library's suite, or lists them all. `attempt.py` starts it.
 
-It stands for the standard library's thin files, one for each start method, which not every build ships: it is the main module of
-the tests, so spawned children import it again, and must find the same classes here. To have ``multiprocessing`` answered by
-procession it is run by ``python -m procession``; it does nothing about that itself, but for the interpreters that tests start
-by their command line: these are started through ``procession.__main__`` too.
+It stands for the standard library's thin files, one for each start method, which not every build ships: it is the main
+module of the tests, so spawned children import it again, and must find the same classes here. To have
+``multiprocessing`` answered by procession it is run by ``python -m procession``; it does nothing about that itself, but for
+the interpreters that tests start by their command line: these are started through ``procession.__main__`` too.
 
 What to run is in the environment, which children inherit however they are started:
 

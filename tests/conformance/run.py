@@ -1,8 +1,8 @@
-"""Runs the standard library's own tests of ``multiprocessing`` with procession in its place. ``cargo xtask conformance`` calls it.
+"""Runs the standard library's own tests of ``multiprocessing`` with procession in its place.
 
-Each class is run in a process of its own (`attempt.py`), several at a time; what fails is compared with `expected.toml`.
-Results go to a JSON file and a log of each class below the folder of `--results`. Exit code 0 means: nothing failed that is not
-listed, and nothing is listed that passes.
+``cargo xtask conformance`` calls it. Each class is run in a process of its own (`attempt.py`), several at a time; what
+fails is compared with `expected.toml`. Results go to a JSON file and a log of each class below the folder of `--results`.
+Exit code 0 means: nothing failed that is not listed, and nothing is listed that passes.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from attempt import Attempts, Interpreter
+from attempt import STOPPING, Attempts, Interpreter
 from expected import Expected
 
 METHODS = ('fork', 'spawn', 'forkserver')
@@ -63,14 +63,16 @@ class Combination:
         return found
 
     def run_class(self, name, tests):
-        """Runs the tests of one class and keeps their outcomes."""
+        """Runs the tests of one class and keeps their outcomes; returns the names of those that failed."""
         begun = time.monotonic()
         self._folder.mkdir(parents=True, exist_ok=True)
-        attempts = Attempts(self._command, self._environment, name, tests, self._terms.limit, self._folder / f'{name}.log')
+        log = self._folder / f'{name}.log'
+        attempts = Attempts(self._command, self._environment, name, tests, self._terms.limit, log)
         attempts.run()
         self.outcomes.update(attempts.outcomes)
         self.left += [f'{name}: {command}' for command in attempts.left]
         self.seconds += time.monotonic() - begun
+        return [test for test, outcome in attempts.outcomes.items() if outcome['outcome'] == 'failed']
 
     def save(self):
         """Writes the outcomes."""
@@ -108,28 +110,38 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--interpreter', action='append', metavar='PROGRAM', default=None,
                         help='a Python with its suite; as often as wanted; this one')
-    parser.add_argument('--package', type=pathlib.Path, help='the folder that holds procession, where it is not installed')
+    parser.add_argument('--if-there', action='store_true', help='pass over an interpreter that comes without its tests')
+    parser.add_argument('--package', type=pathlib.Path,
+                        help='the folder that holds procession, where it is not installed')
     parser.add_argument('--method', action='append', choices=METHODS, help='a start method; all')
     parser.add_argument('-k', metavar='PATTERN', help='only tests whose Class.test contains or matches this')
     parser.add_argument('--stdlib', action='store_true', help='run the standard library itself, for comparison')
     parser.add_argument('--main', action='store_true', help='the tests of main modules and virtual environments')
     parser.add_argument('--futures', action='store_true',
-                        help='the tests of process pool executors: aliased, with our contexts, and of the standard library')
-    parser.add_argument('--break', dest='break_', metavar='Pool.METHOD', help='break a method, to see that its tests notice')
+                        help='the tests of executors: aliased, with our contexts, and of the standard library')
+    parser.add_argument('--break', dest='break_', metavar='Pool.METHOD',
+                        help='break a method, to see that its tests notice')
     parser.add_argument('--jobs', type=int, default=2, help='classes at a time; 2')
     parser.add_argument('--limit', type=float, default=90, help='seconds for a test; 90')
     parser.add_argument('--results', type=pathlib.Path, default=pathlib.Path('target/conformance'))
     terms = parser.parse_args(arguments)
     terms.results = terms.results.resolve()
-    terms.interpreter = [interpreter(program, terms.package) for program in terms.interpreter or [sys.executable]]
+    interpreters = (interpreter(program, terms) for program in terms.interpreter or [sys.executable])
+    terms.interpreter = [interpreter for interpreter in interpreters if interpreter is not None]
     return terms
 
 
-def interpreter(program, package):
-    version, *suites = subprocess.run([program, '-I', '-c', QUESTION], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+def interpreter(program, terms):
+    answer = subprocess.run([program, '-I', '-c', QUESTION], stdout=subprocess.PIPE, text=True, check=True)
+    version, *suites = answer.stdout.split()
     if 'test._test_multiprocessing' not in suites:
-        sys.exit(f'{program} (Python {version}) comes without its tests: on Debian they are libpython3-testsuite')
-    return Interpreter(version, program, package and package.resolve(), has_futures='test.test_concurrent_futures' in suites)
+        problem = f'{program} (Python {version}) comes without its tests: on Debian they are in libpython3-testsuite'
+        if not terms.if_there:
+            sys.exit(problem)
+        print(f'left out: {problem}')
+        return None
+    package = terms.package and terms.package.resolve()
+    return Interpreter(version, program, package, has_futures='test.test_concurrent_futures' in suites)
 
 
 def suites(terms, interpreter):
@@ -152,9 +164,12 @@ def run_all(combinations, expected, jobs):
                 for name, tests in combination.classes(expected).items():
                     running[threads.submit(combination.run_class, name, tests)] = combination
             for done in concurrent.futures.as_completed(running):
-                done.result()
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+                for test in done.result():
+                    print(f'{running[done]} {test} failed', flush=True)
+        except BaseException:
+            STOPPING.set()
+            threads.shutdown(cancel_futures=True)
+            raise
     for combination in combinations:
         combination.save()
 
@@ -184,7 +199,8 @@ def judge(combinations, expected, is_whole):
             print(f'\n{title}:', *lines, sep='\n   ')
     show(rows)
     passed, failed, listed, skipped = (sum(row[column] for row in rows) for column in (2, 3, 4, 5))
-    print(f'\n{passed} passed, {failed} failed, {skipped} skipped' + (f', {listed} not met as listed' if listed else ''))
+    known = f', {listed} not met as listed' if listed else ''
+    print(f'\n{passed} passed, {failed} failed, {skipped} skipped{known}')
     return not unexpected and not stale
 
 

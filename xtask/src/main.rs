@@ -26,8 +26,8 @@ usage: cargo xtask COMMAND
                   the Python package beside multiprocessing, ProcessPoolExecutor, loky, billiard, mpire and pebble; writes
                   target/bench/python.json and python.png; --row chooses a row, and then nothing is written
   conformance [--python 3.12] [--method fork|spawn|forkserver] [-k PATTERN] [--main] [--futures] [--all] [--stdlib]
-                  the standard library's own tests of multiprocessing, run on procession: by all methods on Python 3.11 unless
-                  said otherwise; --main and --futures: main modules, and executors; --all: everything on each version;
+                  the standard library's own tests of multiprocessing, run on procession: by all methods unless said
+                  otherwise; --main and --futures: main modules, and executors; --all: everything on each version;
                   --stdlib: on the standard library, to compare
   stress --seconds N [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed

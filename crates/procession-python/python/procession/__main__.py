@@ -1,4 +1,4 @@
-"""``python -m procession PROGRAM``: runs an unmodified program with every ``import multiprocessing`` answered by procession.
+"""``python -m procession PROGRAM``: runs an unmodified program, whose ``import multiprocessing`` procession answers.
 
 ::
 
@@ -6,8 +6,8 @@
     python -m procession -m module args...      a module
     python -m procession -c code args...        a line of code
 
-The program is `__main__` and sees `sys.argv`, `sys.path` and its own `__file__` and `__spec__` as if Python itself had run it; so do
-its children find its main module. Runs in the main thread, before the program; the program then runs inside of it.
+The program is `__main__` and sees `sys.argv`, `sys.path` and its own `__file__` and `__spec__` as if Python itself had run
+it; so do its children find its main module. Runs in the main thread, before the program; the program then runs inside it.
 """
 
 import builtins
@@ -27,8 +27,8 @@ USAGE = 'usage: python -m procession [-c code | -m module | script] [argument ..
 def main(arguments):
     """Runs the program that `arguments` name, with the arguments that follow it, and ends with it.
 
-    `SystemExit` is raised as the program raises it, and with code 1 after an exception that it does not catch; without a
-    program it is raised with code 2.
+    `SystemExit` is raised as the program raises it, and with code 1 after an exception that it does not catch; with code 2
+    without a program.
     """
     from . import _alias
 
@@ -74,18 +74,19 @@ def _run_module(name):
 
 
 def _run_path(path):
+    absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     # An archive or a folder has an importer; a script's own folder comes first where the importer's would.
-    if pkgutil.get_importer(path) is not None:
-        _set_first_path(path, always=True)
+    if pkgutil.get_importer(absolute) is not None:
+        _set_first_path(absolute, always=True)
         _new_main(None)
         runpy._run_module_as_main('__main__', False)
         return
     _set_first_path(os.path.dirname(os.path.realpath(path)))
-    absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     try:
         code, loader = _compiled(absolute)
     except OSError as error:
-        print(f'{sys.executable}: can\'t open file {absolute!r}: [Errno {error.errno}] {error.strerror}', file=sys.stderr)
+        problem = f'[Errno {error.errno}] {error.strerror}'
+        print(f"{sys.executable}: can't open file {absolute!r}: {problem}", file=sys.stderr)
         sys.exit(2)
     module = _new_main(loader('__main__', absolute))
     module.__file__ = absolute

@@ -1,8 +1,8 @@
 """Answers ``import multiprocessing`` with procession, for programs that nobody wants to edit.
 
-``python -m procession`` calls :func:`install` before the program runs, and so do its children before they run anything of the
-program: those of `fork` inherit it, the others are told so in their preparation. It runs in the thread that calls it, which
-should be alone with imports of ``multiprocessing`` at that moment.
+``python -m procession`` calls :func:`install` before the program runs, and so do its children before they run anything of
+the program: those of `fork` inherit it, the others are told so in their preparation. It runs in the thread that calls it,
+which should be alone with imports of ``multiprocessing`` at that moment.
 
 >>> from procession import _alias
 >>> _alias.install()
@@ -33,9 +33,9 @@ installed = False
 def install():
     """From now on this process answers ``multiprocessing`` and each of its submodules with procession's.
 
-    Modules that are loaded already and know the package or a submodule by a name of theirs (``import multiprocessing as mp``)
-    know procession by it. Classes and functions that they took from it (``from multiprocessing import Queue``) stay what
-    they are. A second call does nothing.
+    Modules that are loaded already and know the package or a submodule by a name of theirs, as by
+    ``import multiprocessing as mp``, know procession by it. Classes and functions that they took from it, as by
+    ``from multiprocessing import Queue``, stay what they are. A second call does nothing.
     """
     global installed
     if installed:

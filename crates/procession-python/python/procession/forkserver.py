@@ -83,7 +83,7 @@ class ForkServer:
             self._end()
         preload = self._preload_modules if self._preload else []
         data = spawn.get_preparation_data('forkserver') if preload else {}
-        kept = ('sys_path', 'sys_argv', 'dir', 'orig_dir', 'init_main_from_name', 'init_main_from_path')
+        kept = ('alias', 'sys_path', 'sys_argv', 'dir', 'orig_dir', 'init_main_from_name', 'init_main_from_path')
         data = {key: value for key, value in data.items() if key in kept}
         from .context import reduction
 
@@ -161,7 +161,7 @@ def _preload(names, data):
         return
     path = data.get('init_main_from_path')
     by_name = data.get('init_main_from_name')
-    spawn.prepare({key: data[key] for key in ('sys_path', 'sys_argv', 'dir', 'orig_dir')})
+    spawn.prepare({key: value for key, value in data.items() if not key.startswith('init_main')})
     for name in ['__main__'] * ('__main__' in names) + [name for name in names if name != '__main__']:
         process.current_process()._inheriting = True
         try:

@@ -219,8 +219,10 @@ impl Barrier {
         self.0.parties()
     }
 
-    /// How many wait now.
+    /// How many wait now. Those who go on do not.
     pub fn waiting(&self) -> u32 {
+        // All are told to go on under the mutex: who goes on must not see those who are not yet told.
+        let _told = self.0.lock();
         self.0.waiting()
     }
 
@@ -494,6 +496,23 @@ mod tests {
             assert_eq!(barrier.wait_with(None, Some(act)).unwrap(), 1);
         });
         assert!(!barrier.is_broken() && barrier.waiting() == 0);
+    }
+
+    #[test]
+    fn who_goes_on_sees_nobody_wait() {
+        const PARTIES: u32 = 8;
+        for _ in 0..100 {
+            let barrier = Barrier::create(PARTIES).unwrap();
+            let pass = || {
+                barrier.wait(None).unwrap();
+                barrier.waiting()
+            };
+            let seen = thread::scope(|scope| {
+                let parties: Vec<_> = (0..PARTIES).map(|_| scope.spawn(pass)).collect();
+                parties.into_iter().map(|party| party.join().unwrap()).max()
+            });
+            assert_eq!(seen, Some(0));
+        }
     }
 
     #[test]
