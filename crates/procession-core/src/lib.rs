@@ -42,6 +42,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "fault-injection")]
 pub use procession_shm::fault;
 pub use procession_shm::{Atomic, Elements, Held, RawMemory};
+pub use procession_sys::bytes::append;
 pub use procession_sys::fork::ThreadsAtFork;
 pub use procession_sys::image::{Entry, EntryFn, Stateless};
 pub use procession_sys::named::Identity;

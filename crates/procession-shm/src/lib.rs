@@ -16,6 +16,7 @@
 //! | `takers` | who has items of a joinable queue and is not done with them |
 //! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
 //! | [`Running`] | what it runs, and the word by which the parent may stop it |
+//! | [`record`] | how arguments and results stand one behind the other |
 //! | [`Stream`] | records from one worker to the parent, without a lock |
 //! | [`sync`] | locks, semaphores, conditions, events, barriers: 64 bytes and more in an arena of many |
 //! | [`Gate`] | sleep and wake between processes |
@@ -40,6 +41,7 @@ mod memory;
 mod primitive;
 #[cfg(not(loom))]
 mod queue;
+pub mod record;
 #[cfg(not(loom))]
 mod ring;
 mod running;
@@ -75,4 +77,4 @@ pub use running::{Running, Sight, Verdict};
 pub use segment::Segment;
 pub use spin::Spin;
 #[cfg(not(loom))]
-pub use stream::{MAX_RECORD, STREAM_CAPACITY, Stream, StreamReader};
+pub use stream::{Arrival, MAX_RECORD, STREAM_CAPACITY, Stream, StreamReader};

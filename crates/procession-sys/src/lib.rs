@@ -31,7 +31,7 @@
 //! | `object` | which ELF object holds an address | where [`image`] finds the running image and its build id |
 //!
 //! Neutral, and here once: [`image`] (function identity across an exec), [`per_process`] (what a forked child must not
-//! inherit), [`ExitStatus`] and [`Signal`].
+//! inherit), [`bytes`] (short copies), [`ExitStatus`] and [`Signal`].
 //!
 //! # Architecture invariants
 //!
@@ -42,6 +42,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod bytes;
 mod exit_status;
 mod file_identity;
 mod fork_terms;

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
 use postcard::ser_flavors::Flavor;
+use procession_core::append;
 use procession_core::handle::{self, MOST_HANDLES};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -101,7 +102,7 @@ impl Flavor for Appending<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        append(self.0, bytes);
         Ok(())
     }
 

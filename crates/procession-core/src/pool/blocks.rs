@@ -232,6 +232,7 @@ impl Shared {
 pub(super) type Blocks = Mutex<HashMap<(u32, u64), Arc<Held>>>;
 
 /// A worker's part.
+#[derive(Debug)]
 pub(super) struct Serving {
     slot: u32,
     arguments: Area,
@@ -245,6 +246,12 @@ impl Serving {
     pub(super) fn new(control: &Control, slot: u32) -> Serving {
         let (arguments, results) = (control.arguments().clone(), control.results(slot as usize).clone());
         Serving { slot, arguments, results, allocator: RefCell::default(), given: RefCell::default() }
+    }
+
+    /// Whether the result has given any.
+    #[inline]
+    pub(super) fn has_given(&self) -> bool {
+        !self.given.borrow().is_empty()
     }
 
     /// What the result has given; its task has failed where it is not wanted.
