@@ -41,6 +41,7 @@ mod memory;
 mod primitive;
 #[cfg(not(loom))]
 mod queue;
+#[cfg(not(loom))]
 pub mod record;
 #[cfg(not(loom))]
 mod ring;
@@ -77,4 +78,4 @@ pub use running::{Running, Sight, Verdict};
 pub use segment::Segment;
 pub use spin::Spin;
 #[cfg(not(loom))]
-pub use stream::{Arrival, MAX_RECORD, STREAM_CAPACITY, Stream, StreamReader};
+pub use stream::{Arrival, MAX_RECORD, STREAM_CAPACITY, Stream, StreamReader, StreamWriter};

@@ -95,7 +95,7 @@ fn parse_long(header: &[u8; LONG_HEADER]) -> (u32, usize) {
     ((word >> 32) as u32, word as u32 as usize)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

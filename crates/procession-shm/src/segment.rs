@@ -319,6 +319,18 @@ impl Bytes {
         unsafe { copy_short(from, to, len) }
     }
 
+    /// Writes the length of `source`, which is a byte, to `at`, and behind it a copy.
+    #[inline]
+    pub(crate) fn write_short(&self, at: usize, source: &[u8]) {
+        let len = source.len();
+        let to = self.range(at, 1 + len).as_ptr();
+        // SAFETY: as in `write`; `range` has shown it for the byte before as well.
+        unsafe {
+            to.write(len as u8);
+            copy_short(source.as_ptr(), to.add(1), len);
+        }
+    }
+
     /// Copies within.
     pub(crate) fn copy(&self, from: usize, to: usize, len: usize) {
         let (from, to) = (self.range(from, len), self.range(to, len));

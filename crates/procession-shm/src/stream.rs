@@ -47,26 +47,16 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Producer: appends a value, a record of tag 0. Waits for room if there is too little, waking the consumer at its
-    /// gate so that it makes some.
-    ///
-    /// # Panics
-    ///
-    /// If the value is longer than [`MAX_RECORD`].
+    /// Producer: for appending short values one after the other. What is appended otherwise ends its use.
     #[inline]
-    pub fn write_value(&self, value: &[u8], consumer: &Gate) {
-        let len = value.len();
-        let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, 1 + len);
-        let at = tail as usize % STREAM_CAPACITY;
-        if len > SHORT || 1 + len > room || 1 + len > STREAM_CAPACITY - at {
-            return self.write(0, &[value], consumer);
-        }
-        self.bytes.write(at, &[len as u8]);
-        self.bytes.write(at + 1, value);
-        self.commit(tail + 1 + len as u64);
+    pub fn writer(&self) -> StreamWriter<'_> {
+        let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, 1 + SHORT);
+        let to_the_end = STREAM_CAPACITY - tail as usize % STREAM_CAPACITY;
+        StreamWriter { stream: self, tail, limit: tail + room.min(to_the_end) as u64 }
     }
 
-    /// Producer: appends a record of all `parts`, one behind the other, as [`write_value`](Stream::write_value) does.
+    /// Producer: appends a record of all `parts`, one behind the other. Waits for room if there is too little, waking
+    /// the consumer at its gate so that it makes some.
     ///
     /// # Panics
     ///
@@ -145,6 +135,31 @@ impl Stream {
         let (first, second) = source.split_at(STREAM_CAPACITY - at);
         self.bytes.write(at, first);
         self.bytes.write(0, second);
+    }
+}
+
+/// The producer's side of a stream, as long as it appends nothing but short values: all that it looks at is its own.
+#[derive(Debug)]
+pub struct StreamWriter<'a> {
+    stream: &'a Stream,
+    tail: u64,
+    /// How far the room reaches that is known, and in one piece.
+    limit: u64,
+}
+
+impl StreamWriter<'_> {
+    /// Appends a value, a record of tag 0. `false`: it is not short, or finds no room in one piece, and is for
+    /// [`Stream::write`]; then this is to be made anew.
+    #[inline]
+    pub fn write_value(&mut self, value: &[u8]) -> bool {
+        let behind = self.tail + 1 + value.len() as u64;
+        if value.len() > SHORT || behind > self.limit {
+            return false;
+        }
+        self.stream.bytes.write_short(self.tail as usize % STREAM_CAPACITY, value);
+        self.stream.commit(behind);
+        self.tail = behind;
+        true
     }
 }
 

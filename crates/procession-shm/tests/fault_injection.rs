@@ -386,7 +386,8 @@ fn streaming(step: Step, nth: u32) {
     // The same of short values, which are there one by one all the same.
     let control = Control::create(1).unwrap();
     die_at(step, nth, || {
-        (0..10u32).for_each(|number| control.stream(0).write_value(&number.to_le_bytes(), control.result_gate()));
+        let mut writer = control.stream(0).writer();
+        assert!((0..10u32).all(|number| writer.write_value(&number.to_le_bytes())));
     });
     assert_eq!(records(&control, &mut StreamReader::default()), (0..committed).collect::<Vec<_>>());
 }

@@ -124,7 +124,9 @@ impl Storm {
                     control.task_gate().wait_until(None, &Spin::none(), news);
                 }
                 while let Some(frame) = own.begin_next() {
-                    stream.write_value(&frame[..16], control.result_gate());
+                    if !stream.writer().write_value(&frame[..16]) {
+                        stream.write(0, &[&frame[..16]], control.result_gate());
+                    }
                 }
             }
         })

@@ -92,19 +92,13 @@ where
     R: Serialize,
 {
     let tasks = pool::tasks();
-    guarded(Report::ToCaller, output, |output| {
-        let mut input = input;
-        loop {
-            let tag = answer(&function, input, output);
-            if tag != tag::VALUE {
-                return tag;
-            }
-            match tasks.as_ref().and_then(|tasks| tasks.exchange(output)) {
-                Some(next) => input = next,
-                None => return tag,
-            }
-            forget_caught_panic();
-        }
+    let answer = |input: &[u8], output: &mut Vec<u8>| {
+        forget_caught_panic();
+        answer(&function, input, output)
+    };
+    guarded(Report::ToCaller, output, |output| match &tasks {
+        Some(tasks) => tasks.each(input, output, answer),
+        None => answer(input, output),
     })
 }
 
@@ -138,6 +132,7 @@ pub(crate) fn run_closure<R: Serialize>(closure: impl FnOnce() -> R, output: &mu
     guarded(Report::Here, output, |output| give(closure(), output))
 }
 
+#[inline]
 fn give<R: Serialize>(value: R, output: &mut Vec<u8>) -> u32 {
     match message::encode(&value, output) {
         Ok(()) => tag::VALUE,

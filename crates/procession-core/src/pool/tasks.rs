@@ -1,16 +1,16 @@
 //! The worker's way through a chunk: which task is next, what is written before and after it, and where its result goes. In
 //! the worker's only thread.
 //!
-//! An entry answers the task that it is called with. It may go on by itself: it [`exchange`](Tasks::exchange)s the answer for
-//! the next task's argument, and so the loop over a chunk is the face's own, with the user's types known in it, and costs a
-//! few nanoseconds a task. An entry that returns after each task is called again for the next.
+//! An entry answers the task that it is called with. It may go on by itself, through [`Tasks::each`]: then the loop over a
+//! chunk is compiled with the user's types, and costs a few nanoseconds a task. An entry that returns after each task is called
+//! again for the next.
 //!
 //! | | a chunk whose tasks have no time limit | one whose tasks have |
 //! |---|---|---|
 //! | before a task | its index is said | the same, and its stretch begins |
 //! | after it | its result is committed | its stretch ends, its result is committed |
 //! | stretch (see [`procession_shm::Running`]) | the chunk | the task |
-//! | who goes through it | the entry | the engine, which calls the entry for each |
+//! | who goes through it | the entry, if it will | the engine, which calls the entry for each |
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
@@ -18,8 +18,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use procession_shm::record::{self, SHORT};
-use procession_shm::{Control, MAX_RECORD, Running, Slot, Stream, Verdict};
+use procession_shm::{Control, Gate, MAX_RECORD, Running, Slot, Stream, Verdict, record};
 use procession_sys::exit;
 
 use super::blocks::Serving;
@@ -41,7 +40,9 @@ pub struct Tasks {
     /// One past the last task of the chunk.
     end: Cell<u32>,
     /// Where the arguments of the next task and of those behind it lie in the inbox.
-    rest: Cell<(usize, usize)>,
+    rest: Cell<usize>,
+    /// Where they end.
+    frame_end: Cell<usize>,
     /// A stretch is begun and not finished.
     is_begun: Cell<bool>,
     /// The chunk's first result is still to come.
@@ -86,7 +87,8 @@ impl Tasks {
             header: Cell::default(),
             next: Cell::new(0),
             end: Cell::new(0),
-            rest: Cell::default(),
+            rest: Cell::new(0),
+            frame_end: Cell::new(0),
             is_begun: Cell::new(false),
             is_first: Cell::new(false),
             is_leaving: Cell::new(false),
@@ -95,18 +97,41 @@ impl Tasks {
         }
     }
 
-    /// Commits the answer to the task at hand, a value, and gives the argument of the next one, which begins with that.
-    /// `None`: there is none to go on with; the answer is still to be returned.
+    /// Has `answer` answer the task at hand, which has this argument, and those behind it as long as each answer is a value.
+    /// What it gives, and leaves in `output`, is the last one's and still to be returned.
     #[inline]
-    pub fn exchange(&self, answer: &mut Vec<u8>) -> Option<&[u8]> {
-        if self.header.get().is_limited || cfg!(feature = "tracing") || self.is_over() {
-            return None;
+    pub fn each(
+        &self,
+        argument: &[u8],
+        output: &mut Vec<u8>,
+        mut answer: impl FnMut(&[u8], &mut Vec<u8>) -> u32,
+    ) -> u32 {
+        let mut tag = answer(argument, output);
+        let Header { job, is_limited, .. } = self.header.get();
+        if is_limited || self.diet.is_some() || cfg!(feature = "tracing") {
+            return tag;
         }
-        let (argument, rest) = self.peek()?;
-        self.commit(tag::VALUE, answer);
-        answer.clear();
-        self.advance(rest);
-        Some(argument)
+        // All that is looked at for each task is in locals: what is behind a cell would be loaded anew.
+        let (slot, running, gate) = (&self.slot, self.slot.running(), self.control.result_gate());
+        let (mut next, end) = (self.next.get(), self.end.get());
+        let (rest, frame_end) = (self.rest.get(), self.frame_end.get());
+        let mut arguments = slot.claimed(rest..frame_end);
+        let mut writer = self.stream.writer();
+        while tag == tag::VALUE && next != end && !slot.is_dismissed() && !running.is_stopped(job) {
+            // The engine finds out what is wrong with a frame that is malformed.
+            let Some((_, argument)) = record::take(&mut arguments) else { break };
+            if self.is_first.get() || self.buffers.has_given() || !writer.write_value(output) {
+                self.commit_at_length(tag, output, gate);
+                writer = self.stream.writer();
+            }
+            output.clear();
+            running.set_index(next);
+            next += 1;
+            self.next.set(next);
+            self.rest.set(frame_end - arguments.len());
+            tag = answer(argument, output);
+        }
+        tag
     }
 
     /// Begins a chunk; `None` if its frame is malformed.
@@ -115,7 +140,8 @@ impl Tasks {
         self.header.set(header);
         self.next.set(header.first);
         self.end.set(header.first.checked_add(header.count)?);
-        self.rest.set((frame.end - items.len(), frame.end));
+        self.rest.set(frame.end - items.len());
+        self.frame_end.set(frame.end);
         self.is_first.set(true);
         if !header.is_limited && !self.begin() {
             self.end.set(header.first);
@@ -132,8 +158,13 @@ impl Tasks {
         if self.is_over() {
             return Ok(None);
         }
-        let (argument, rest) = self.peek().ok_or(Malformed)?;
-        self.advance(rest);
+        let frame_end = self.frame_end.get();
+        let mut rest = self.slot.claimed(self.rest.get()..frame_end);
+        let (_, argument) = record::take(&mut rest).ok_or(Malformed)?;
+        let index = self.next.get();
+        self.slot.running().set_index(index);
+        self.next.set(index + 1);
+        self.rest.set(frame_end - rest.len());
         if self.header.get().is_limited && !self.begin() {
             // The rest of the chunk is of the same job.
             self.end.set(self.next.get());
@@ -153,7 +184,7 @@ impl Tasks {
         if self.header.get().is_limited {
             self.finish_stretch();
         }
-        self.commit(tag, answer);
+        self.commit_at_length(tag, answer, self.control.result_gate());
     }
 
     /// The worker runs no more of the chunk.
@@ -185,22 +216,6 @@ impl Tasks {
         self.is_leaving() || self.next.get() == self.end.get() || self.running().is_stopped(self.header.get().job)
     }
 
-    #[inline]
-    fn peek(&self) -> Option<(&[u8], (usize, usize))> {
-        let (start, end) = self.rest.get();
-        let mut bytes = self.slot.claimed(start..end);
-        let (_, argument) = record::take(&mut bytes)?;
-        Some((argument, (end - bytes.len(), end)))
-    }
-
-    #[inline]
-    fn advance(&self, rest: (usize, usize)) {
-        let index = self.next.get();
-        self.running().set_index(index);
-        self.rest.set(rest);
-        self.next.set(index + 1);
-    }
-
     /// Begins a stretch; `false` if it is to be left.
     fn begin(&self) -> bool {
         match self.running().begin(self.header.get().job) {
@@ -220,24 +235,15 @@ impl Tasks {
         }
     }
 
-    #[inline]
-    fn commit(&self, tag: u32, answer: &mut Vec<u8>) {
-        if tag != tag::VALUE || answer.len() > SHORT || self.is_first.get() || self.buffers.has_given() {
-            return self.commit_at_length(tag, answer);
-        }
-        self.stream.write_value(answer, self.control.result_gate());
-    }
-
-    fn commit_at_length(&self, tag: u32, answer: &mut Vec<u8>) {
+    fn commit_at_length(&self, tag: u32, answer: &mut Vec<u8>, gate: &Gate) {
         let tag = self.name_blocks(bounded(tag, answer));
-        let (stream, gate) = (&self.stream, self.control.result_gate());
         let named = self.named.borrow();
         if self.is_first.replace(false) {
             let Header { job, chunk, .. } = self.header.get();
             let id = Identity { job, chunk, index: self.index() }.encode();
-            stream.write(tag | FIRST, &[&id, &named, answer], gate);
+            self.stream.write(tag | FIRST, &[&id, &named, answer], gate);
         } else {
-            stream.write(tag, &[&named, answer], gate);
+            self.stream.write(tag, &[&named, answer], gate);
         }
     }
 
