@@ -47,6 +47,7 @@ pub use procession_shm::fault;
 pub use procession_shm::interrupt;
 pub use procession_shm::{Atomic, Elements, Held, RawMemory};
 pub use procession_sys::descriptor;
+pub use procession_sys::bytes::append;
 pub use procession_sys::fork::ThreadsAtFork;
 pub use procession_sys::image::{Entry, EntryFn, Stateless};
 pub use procession_sys::link::Link;

@@ -30,7 +30,7 @@ use crate::stream::{STREAM_CAPACITY, Stream, StreamWords};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pool");
 /// Raised with every change of the layout.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// The most slots of a segment.
 const MOST_SLOTS: usize = 1024;
 const PAGE: usize = 4096;

@@ -2,6 +2,8 @@
 //! ring, so that at any moment a task is in the ring or in one slot. The worker writes its slot; the parent reads it, cuts
 //! off what the worker has not begun, and resets it for a replacement.
 
+use std::ops::Range;
+
 use crate::fault::{Step, point};
 use crate::hands::Hands;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
@@ -62,7 +64,7 @@ impl crate::segment::Zeroed for SlotWords {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Slot {
     pub(crate) words: Placed<SlotWords>,
     pub(crate) inbox: Bytes,
@@ -102,8 +104,19 @@ impl Slot {
 
     /// Worker: begins the next claimed frame. From here on it is running, and nobody else's.
     pub fn begin_next(&self) -> Option<&[u8]> {
+        self.begin_next_at().map(|place| self.claimed(place))
+    }
+
+    /// As [`begin_next`](Slot::begin_next), but says where it lies in the inbox.
+    pub fn begin_next_at(&self) -> Option<Range<usize>> {
         let index = self.words.hands.begin()?;
-        Some(self.frame(index))
+        Some(self.place(index))
+    }
+
+    /// Worker: a part of the inbox that is within the claim.
+    #[inline]
+    pub fn claimed(&self, place: Range<usize>) -> &[u8] {
+        self.inbox.slice(place.start, place.len())
     }
 
     /// Which task runs.
@@ -166,9 +179,13 @@ impl Slot {
     }
 
     fn frame(&self, index: u32) -> &[u8] {
+        self.claimed(self.place(index))
+    }
+
+    fn place(&self, index: u32) -> Range<usize> {
         let at = self.words.offsets[index as usize % MOST_FRAMES].load(Ordering::Relaxed) as usize;
         let len = self.inbox.slice(at, 8);
         let len = u64::from_le_bytes(len.try_into().expect("eight bytes")) as usize;
-        self.inbox.slice(at + 8, len)
+        at + 8..at + 8 + len
     }
 }

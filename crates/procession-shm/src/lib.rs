@@ -16,6 +16,7 @@
 //! | `takers` | who has items of a joinable queue and is not done with them |
 //! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
 //! | [`Running`] | what it runs, and the word by which the parent may stop it |
+//! | [`record`] | how arguments and results stand one behind the other |
 //! | [`Stream`] | records from one worker to the parent, without a lock |
 //! | [`sync`] | locks, semaphores, conditions, events, barriers: 64 bytes and more in an arena of many |
 //! | [`Gate`] | sleep and wake between processes |
@@ -42,6 +43,8 @@ pub mod model;
 mod primitive;
 #[cfg(not(loom))]
 mod queue;
+#[cfg(not(loom))]
+pub mod record;
 mod ring;
 mod running;
 #[cfg_attr(loom, path = "segment_model.rs")]
@@ -73,4 +76,4 @@ pub use running::{Running, Sight, Verdict};
 pub use segment::Segment;
 pub use spin::Spin;
 #[cfg(not(loom))]
-pub use stream::{MAX_RECORD, STREAM_CAPACITY, Stream, StreamReader};
+pub use stream::{Arrival, MAX_RECORD, STREAM_CAPACITY, Stream, StreamReader, StreamWriter};

@@ -1,61 +1,69 @@
-//! What a worker is running, and the word by which the parent may stop it: a task is either finished by its worker or
-//! condemned by the parent, never both. The worker writes before and after each task; the parent looks, and condemns a
-//! task that has run out of time or has been cancelled before it kills the worker, so that the kill can hit no other.
+//! What a worker is running, and the word by which the parent may stop it: a stretch of tasks is either finished by its
+//! worker or condemned by the parent, never both. The worker writes before and after each stretch; the parent looks, and
+//! condemns one before it kills the worker, so that the kill can hit no other.
+//!
+//! A stretch is what may be condemned as one: a whole chunk, since a job is cancelled as a whole; where tasks have a time
+//! limit, each task, since one may be out of time and the next not.
 //!
 //! | worker | parent |
 //! |---|---|
-//! | 1. job := the task's job | 1. to stop a job: stop := the job, fence |
+//! | 1. job := the stretch's job | 1. to stop a job: stop := the job, fence |
 //! | 2. word := a number never used before, fence | 2. look: word, job |
 //! | 3. the job is to stop? word: the number becomes 0; skip it | 3. word: that number becomes *condemned*, or nothing happens |
-//! | 4. (runs) | 4. kill |
+//! | 4. (runs; before each task it looks at stop again) | 4. kill |
 //! | 5. word: that number becomes 0, or it is condemned | |
-//! | 6. commits the result | |
 //!
 //! The job read between the looks at one number is that number's: it changes only while the word is 0. Of the two fences
-//! one is first: the worker sees that the job is to stop, or the parent sees that it runs.
+//! one is first: the worker sees that the job is to stop, or the parent sees that it runs. The looks in 4 are without a
+//! fence: a task more may begin before they notice.
+//!
+//! Of a task with a limit the result is committed after 5: out of time, it has none. Of others each is committed when its task
+//! ends: who cancels the job wants none of them.
 //!
 //! | death of the worker | what it leaves |
 //! |---|---|
-//! | before 2 | the task is begun in the hands, and lost |
-//! | 2 to 6 | the same |
+//! | before 2 | the chunk is begun in the hands, and its next task without a result is lost |
+//! | 2 to 5 and after | the same |
 //! | condemned | the same; the parent knows why |
 
 use crate::fault::{Step, point};
 use crate::primitive::{AtomicU64, Ordering, fence};
 
-/// No task.
+/// Nothing runs.
 const NONE: u64 = 0;
-/// The task is not to be finished.
+/// The stretch is not to be finished.
 const CONDEMNED: u64 = u64::MAX;
 
 /// All zero: runs nothing.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Running {
-    /// The number of the task that runs, or one of the above.
+    /// The number of the stretch that runs, or one of the above.
     word: AtomicU64,
     /// The last number used; the worker's own.
     used: AtomicU64,
-    /// The job of the task that runs, or of the last that did.
+    /// The job of the stretch that runs, or of the last that did.
     job: AtomicU64,
-    /// Its index in the job.
+    /// The index in the job of the task that runs.
     index: AtomicU64,
+    /// How many tasks have been begun; the worker's own.
+    begun: AtomicU64,
     /// The job that the parent wanted stopped last; the parent's.
     stop: AtomicU64,
 }
 
-/// What a worker is to do with a task that it comes to.
+/// What a worker is to do with a stretch that it comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Run it.
     Run,
-    /// Leave it: nobody wants its result any more.
+    /// Leave it: nobody wants its results any more.
     Skip,
     /// End: the parent is about to kill this process.
     Condemned,
 }
 
-/// A running task, as the parent saw it.
+/// What runs, as the parent saw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sight {
     number: u64,
@@ -70,16 +78,23 @@ impl Running {
     #[allow(clippy::new_without_default, reason = "only models and tests make one that is not in a segment")]
     pub fn new() -> Running {
         let zero = || AtomicU64::new(0);
-        Running { word: zero(), used: zero(), job: zero(), index: zero(), stop: zero() }
+        Running { word: zero(), used: zero(), job: zero(), index: zero(), begun: zero(), stop: zero() }
     }
 
-    /// Worker: says which task of its job it comes to, before it [`begin`](Running::begin)s it.
+    /// Worker: says which task of its job it comes to: within the stretch, or before one that is this task's own.
     #[inline]
     pub fn set_index(&self, index: u32) {
         self.index.store(index.into(), Ordering::Relaxed);
+        self.begun.store(self.begun.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Worker: comes to a task of `job`, which is not 0.
+    /// Worker, between two tasks of a stretch: whether the job is to stop.
+    #[inline]
+    pub fn is_stopped(&self, job: u64) -> bool {
+        self.stop.load(Ordering::Relaxed) == job
+    }
+
+    /// Worker: comes to a stretch of tasks of `job`, which is not 0.
     #[inline]
     pub fn begin(&self, job: u64) -> Verdict {
         let number = self.used.load(Ordering::Relaxed) + 1;
@@ -89,13 +104,13 @@ impl Running {
         self.word.store(number, Ordering::Release);
         point(Step::RunningBegun);
         fence(Ordering::SeqCst);
-        if self.stop.load(Ordering::Relaxed) != job {
+        if !self.is_stopped(job) {
             return Verdict::Run;
         }
         if self.finish() { Verdict::Skip } else { Verdict::Condemned }
     }
 
-    /// Worker: the task is done. `false`: it has been condemned, and so is this process; its result does not count.
+    /// Worker: the stretch is done. `false`: it has been condemned, and so is this process.
     #[inline]
     pub fn finish(&self) -> bool {
         let number = self.used.load(Ordering::Relaxed);
@@ -121,10 +136,10 @@ impl Running {
 
     /// Parent: how many tasks have been begun here, by this worker and by those that had the slot before it.
     pub fn begun(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+        self.begun.load(Ordering::Relaxed)
     }
 
-    /// Parent: from now on the task that was seen is not to be finished. `false`: it has been, and nothing happens.
+    /// Parent: from now on the stretch that was seen is not to be finished. `false`: it has been, and nothing happens.
     pub fn condemn(&self, sight: Sight) -> bool {
         self.word.compare_exchange(sight.number, CONDEMNED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -140,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_is_finished_or_condemned() {
+    fn a_stretch_is_finished_or_condemned() {
         let running = Running::new();
         assert_eq!(running.look(), None);
         running.set_index(3);

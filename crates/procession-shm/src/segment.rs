@@ -14,6 +14,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
 use bytemuck::Pod;
+use procession_sys::bytes::copy_short;
 use procession_sys::memfd;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
@@ -124,7 +125,9 @@ impl Segment {
     /// The `len` plain bytes at `offset`.
     pub(crate) fn bytes(&self, offset: usize, len: usize) -> Bytes {
         self.check(offset, len);
-        Bytes { segment: self.clone(), offset, len }
+        // SAFETY: `check` has shown that the offset is inside the mapping.
+        let base = unsafe { self.0.base.add(offset) };
+        Bytes { segment: self.clone(), base, offset, len }
     }
 
     fn check(&self, offset: usize, len: usize) {
@@ -192,6 +195,12 @@ impl WeakSegment {
 pub(crate) struct Placed<T: Words> {
     segment: Segment,
     at: NonNull<T>,
+}
+
+impl<T: Words> Clone for Placed<T> {
+    fn clone(&self) -> Placed<T> {
+        Placed { segment: self.segment.clone(), at: self.at }
+    }
 }
 
 // SAFETY: `Words` are for sharing between processes, and so between threads; the segment inside is Send.
@@ -285,9 +294,15 @@ impl<T: Pod> Guarded<T> {
 #[derive(Clone, Debug)]
 pub(crate) struct Bytes {
     segment: Segment,
+    base: NonNull<u8>,
     offset: usize,
     len: usize,
 }
+
+// SAFETY: as for `Placed`: the memory is the segment's, which is kept beside, and is bound to no thread.
+unsafe impl Send for Bytes {}
+// SAFETY: as above; the protocols say whose turn it is, between threads as between processes.
+unsafe impl Sync for Bytes {}
 
 impl Bytes {
     pub(crate) fn len(&self) -> usize {
@@ -300,23 +315,19 @@ impl Bytes {
         let len = source.len();
         let (to, from) = (self.range(at, len).as_ptr(), source.as_ptr());
         // SAFETY: `range` has shown that the target is inside the mapping, which is not memory of this program's own
-        // and so does not overlap `source`. By protocol no other process reads these bytes before the commit. The lengths
-        // are said as constants where they are small, since a call would cost more than such a copy: two halves that
-        // overlap make up `len`, and neither is longer than it.
+        // and so does not overlap `source`. By protocol no other process reads these bytes before the commit.
+        unsafe { copy_short(from, to, len) }
+    }
+
+    /// Writes the length of `source`, which is a byte, to `at`, and behind it a copy.
+    #[inline]
+    pub(crate) fn write_short(&self, at: usize, source: &[u8]) {
+        let len = source.len();
+        let to = self.range(at, 1 + len).as_ptr();
+        // SAFETY: as in `write`; `range` has shown it for the byte before as well.
         unsafe {
-            match len {
-                0 => {}
-                1..4 => (0..len).for_each(|i| to.add(i).write(from.add(i).read())),
-                4..8 => {
-                    to.copy_from_nonoverlapping(from, 4);
-                    to.add(len - 4).copy_from_nonoverlapping(from.add(len - 4), 4);
-                }
-                8..=16 => {
-                    to.copy_from_nonoverlapping(from, 8);
-                    to.add(len - 8).copy_from_nonoverlapping(from.add(len - 8), 8);
-                }
-                _ => to.copy_from_nonoverlapping(from, len),
-            }
+            to.write(len as u8);
+            copy_short(source.as_ptr(), to.add(1), len);
         }
     }
 
@@ -348,6 +359,6 @@ impl Bytes {
         let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
         assert!(inside, "{len} bytes at {at} are outside of an area of {} bytes", self.len);
         // SAFETY: inside this area, and `Segment::bytes` checked that the area is inside the mapping.
-        unsafe { self.segment.0.base.add(self.offset + at) }
+        unsafe { self.base.add(at) }
     }
 }

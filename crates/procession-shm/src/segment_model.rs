@@ -48,6 +48,12 @@ pub(crate) trait Zeroed {
 #[derive(Debug)]
 pub(crate) struct Placed<T>(Arc<T>);
 
+impl<T> Clone for Placed<T> {
+    fn clone(&self) -> Self {
+        Placed(self.0.clone())
+    }
+}
+
 impl<T> Deref for Placed<T> {
     type Target = T;
 

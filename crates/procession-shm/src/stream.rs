@@ -10,12 +10,14 @@
 //! | 3. the last piece, **commit** | the record |
 //!
 //! The worker waits for room only, and the parent has a thread that makes some; when the parent dies, so does the worker.
+//! How a record looks is [`record`](crate::record)'s: the parent takes runs of short values as they stand.
 
 use std::io;
 
 use crate::cursors::Cursors;
 use crate::fault::{Step, point};
 use crate::gate::Gate;
+use crate::record::{self, SHORT};
 use crate::segment::{Bytes, Placed, Words};
 use crate::spin::Spin;
 
@@ -24,9 +26,6 @@ pub const STREAM_CAPACITY: usize = 256 * 1024;
 
 /// The longest payload of a record, in bytes.
 pub const MAX_RECORD: usize = 2 << 30;
-
-/// Length and tag; positions are multiples of this, so that a header never meets the end.
-const HEADER: usize = 8;
 
 #[derive(Debug)]
 #[repr(C)]
@@ -41,13 +40,21 @@ pub(crate) struct StreamWords {
 unsafe impl Words for StreamWords {}
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stream {
     pub(crate) words: Placed<StreamWords>,
     pub(crate) bytes: Bytes,
 }
 
 impl Stream {
+    /// Producer: for appending short values one after the other. What is appended otherwise ends its use.
+    #[inline]
+    pub fn writer(&self) -> StreamWriter<'_> {
+        let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, 1 + SHORT);
+        let to_the_end = STREAM_CAPACITY - tail as usize % STREAM_CAPACITY;
+        StreamWriter { stream: self, tail, limit: tail + room.min(to_the_end) as u64 }
+    }
+
     /// Producer: appends a record of all `parts`, one behind the other. Waits for room if there is too little, waking
     /// the consumer at its gate so that it makes some.
     ///
@@ -57,19 +64,24 @@ impl Stream {
     pub fn write(&self, tag: u32, parts: &[&[u8]], consumer: &Gate) {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         assert!(len <= MAX_RECORD, "a record of {len} bytes is too long");
-        let header = (len as u64 | u64::from(tag) << 32).to_le_bytes();
-        let (tail, room) = self.words.cursors.room(STREAM_CAPACITY);
-        if HEADER + len.next_multiple_of(HEADER) > room {
-            return self.write_in_pieces(&header, parts, consumer);
+        let long;
+        let header = if tag == 0 && len <= SHORT {
+            &[len as u8][..]
+        } else {
+            long = record::long_header(tag, len);
+            &long
+        };
+        let whole = header.len() + len;
+        let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, whole);
+        if whole > room {
+            return self.write_in_pieces(header, parts, consumer);
         }
         let mut at = tail;
-        for part in std::iter::once(&header[..]).chain(parts.iter().copied()) {
+        for part in std::iter::once(header).chain(parts.iter().copied()) {
             self.copy_in(at, part);
             at += part.len() as u64;
         }
-        point(Step::StreamCopied);
-        self.words.cursors.commit(at.next_multiple_of(HEADER as u64));
-        point(Step::StreamCommitted);
+        self.commit(at);
     }
 
     /// Whether everything committed has been read.
@@ -83,23 +95,25 @@ impl Stream {
         self.words.cursors.reset();
     }
 
+    #[inline]
+    fn commit(&self, tail: u64) {
+        point(Step::StreamCopied);
+        self.words.cursors.commit(tail);
+        point(Step::StreamCommitted);
+    }
+
     #[cold]
-    fn write_in_pieces(&self, header: &[u8; HEADER], parts: &[&[u8]], consumer: &Gate) {
-        let padding = [0; HEADER];
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        let pad = len.next_multiple_of(HEADER) - len;
-        let sources = std::iter::once(&header[..]).chain(parts.iter().copied()).chain([&padding[..pad]]);
-        // Commits stay at multiples of the header's size: what is over waits in `at` until more is behind it.
-        let mut at = self.words.cursors.room(STREAM_CAPACITY).0;
-        for mut source in sources {
+    fn write_in_pieces(&self, header: &[u8], parts: &[&[u8]], consumer: &Gate) {
+        let mut at = self.words.cursors.room(STREAM_CAPACITY, 0).0;
+        for mut source in std::iter::once(header).chain(parts.iter().copied()) {
             while !source.is_empty() {
-                let (tail, room) = self.words.cursors.room(STREAM_CAPACITY);
+                let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, STREAM_CAPACITY);
                 let free = room - (at - tail) as usize;
                 if free == 0 {
                     self.words.cursors.commit(at);
                     point(Step::StreamPiece);
                     consumer.wake(1);
-                    let has_room = || self.words.cursors.room(STREAM_CAPACITY).1 > 0;
+                    let has_room = || self.words.cursors.room(STREAM_CAPACITY, STREAM_CAPACITY).1 > 0;
                     self.words.room.wait_until(None, &Spin::none(), has_room);
                     continue;
                 }
@@ -109,8 +123,7 @@ impl Stream {
                 source = rest;
             }
         }
-        self.words.cursors.commit(at);
-        point(Step::StreamCommitted);
+        self.commit(at);
     }
 
     #[inline]
@@ -125,6 +138,40 @@ impl Stream {
     }
 }
 
+/// The producer's side of a stream, as long as it appends nothing but short values: all that it looks at is its own.
+#[derive(Debug)]
+pub struct StreamWriter<'a> {
+    stream: &'a Stream,
+    tail: u64,
+    /// How far the room reaches that is known, and in one piece.
+    limit: u64,
+}
+
+impl StreamWriter<'_> {
+    /// Appends a value, a record of tag 0. `false`: it is not short, or finds no room in one piece, and is for
+    /// [`Stream::write`]; then this is to be made anew.
+    #[inline]
+    pub fn write_value(&mut self, value: &[u8]) -> bool {
+        let behind = self.tail + 1 + value.len() as u64;
+        if value.len() > SHORT || behind > self.limit {
+            return false;
+        }
+        self.stream.bytes.write_short(self.tail as usize % STREAM_CAPACITY, value);
+        self.stream.commit(behind);
+        self.tail = behind;
+        true
+    }
+}
+
+/// What a stream brings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival<'a> {
+    /// So many short values, in the form of [`record`](crate::record).
+    Values(u32, &'a [u8]),
+    /// One record: tag and payload.
+    Record(u32, &'a [u8]),
+}
+
 /// The consumer's side: it keeps the part of a record that has arrived while the rest has not.
 #[derive(Debug, Default)]
 pub struct StreamReader {
@@ -132,59 +179,77 @@ pub struct StreamReader {
 }
 
 impl StreamReader {
-    /// Takes every committed record off the stream, giving each to `visitor`: tag and payload.
+    /// Takes every committed record off the stream, giving them to `visitor`.
     ///
     /// # Errors
     ///
     /// If the stream makes no sense: its producer has overwritten it. Nothing more is to be had from it.
-    pub fn drain(&mut self, stream: &Stream, mut visitor: impl FnMut(u32, &[u8])) -> io::Result<()> {
+    pub fn drain(&mut self, stream: &Stream, mut visitor: impl FnMut(Arrival<'_>)) -> io::Result<()> {
         let cursors = &stream.words.cursors;
         let available = cursors.available();
         let mut at = available.start;
-        if available.end.wrapping_sub(at) > STREAM_CAPACITY as u64 || !available.end.is_multiple_of(HEADER as u64) {
+        if available.end.wrapping_sub(at) > STREAM_CAPACITY as u64 {
             return Err(senseless());
         }
         while at < available.end {
             let offset = at as usize % STREAM_CAPACITY;
             let run = ((available.end - at) as usize).min(STREAM_CAPACITY - offset);
-            let bytes = stream.bytes.slice(offset, run);
-            if self.pending.is_empty() {
-                let (len, tag) = header(bytes)?;
-                let whole = HEADER + len.next_multiple_of(HEADER);
-                if whole <= run {
-                    visitor(tag, &bytes[HEADER..HEADER + len]);
-                    at += whole as u64;
-                    continue;
-                }
+            let mut bytes = stream.bytes.slice(offset, run);
+            while !bytes.is_empty() {
+                bytes = &bytes[self.read(bytes, &mut visitor)?..];
             }
-            at += self.gather(bytes, &mut visitor)? as u64;
+            at += run as u64;
             cursors.release(at);
             stream.words.room.wake(1);
         }
-        cursors.release(at);
-        stream.words.room.wake(1);
         Ok(())
     }
 
-    /// Adds to the record that is arriving; says how much of `bytes` is its.
-    fn gather(&mut self, bytes: &[u8], visitor: &mut impl FnMut(u32, &[u8])) -> io::Result<usize> {
-        let (len, tag) = header(if self.pending.is_empty() { bytes } else { &self.pending })?;
-        let whole = HEADER + len.next_multiple_of(HEADER);
-        let missing = (whole - self.pending.len()).min(bytes.len());
-        self.pending.extend_from_slice(&bytes[..missing]);
-        if self.pending.len() == whole {
-            visitor(tag, &self.pending[HEADER..HEADER + len]);
-            self.pending = Vec::new();
+    /// Reads what `bytes` begins with, and says how much that is.
+    #[inline]
+    fn read(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> io::Result<usize> {
+        if !self.pending.is_empty() {
+            return self.gather(bytes, visitor);
         }
-        Ok(missing)
+        let (count, len) = record::short_run(bytes);
+        if count > 0 {
+            visitor(Arrival::Values(count, &bytes[..len]));
+            return Ok(len);
+        }
+        let mut rest = bytes;
+        let Some((tag, payload)) = record::take(&mut rest) else { return self.gather(bytes, visitor) };
+        visitor(Arrival::Record(tag, payload));
+        Ok(bytes.len() - rest.len())
     }
-}
 
-#[inline]
-fn header(bytes: &[u8]) -> io::Result<(usize, u32)> {
-    let word = bytes.first_chunk().copied().map(u64::from_le_bytes).ok_or_else(senseless)?;
-    let (len, tag) = (word as u32 as usize, (word >> 32) as u32);
-    if len > MAX_RECORD { Err(senseless()) } else { Ok((len, tag)) }
+    /// Adds to the record that is arriving; says how much of `bytes` is its.
+    fn gather(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> io::Result<usize> {
+        let mut used = 0;
+        loop {
+            let whole = record::whole(&self.pending);
+            if whole > MAX_RECORD + record::LONG_HEADER {
+                return Err(senseless());
+            }
+            if self.pending.len() == whole {
+                break;
+            }
+            if used == bytes.len() {
+                return Ok(used);
+            }
+            let piece = (whole - self.pending.len()).min(bytes.len() - used);
+            self.pending.extend_from_slice(&bytes[used..used + piece]);
+            used += piece;
+        }
+        let record = std::mem::take(&mut self.pending);
+        match record::short_run(&record) {
+            (0, _) => {
+                let (tag, payload) = record::take(&mut &record[..]).ok_or_else(senseless)?;
+                visitor(Arrival::Record(tag, payload));
+            }
+            (count, _) => visitor(Arrival::Values(count, &record)),
+        }
+        Ok(used)
+    }
 }
 
 fn senseless() -> io::Error {

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use procession_shm::fault::{Step, arm};
-use procession_shm::{Allocator, ClaimLimit, Control, Holder, Queue, Spin, StreamReader, Verdict};
+use procession_shm::{Allocator, Arrival, ClaimLimit, Control, Holder, Queue, Spin, StreamReader, Verdict, record};
 use procession_sys::fork::fork;
 use procession_sys::thread::spawn_engine_thread;
 
@@ -353,9 +353,18 @@ fn recovering(nth: u32) {
 fn records(control: &Control, reader: &mut StreamReader) -> Vec<u32> {
     let mut numbers = Vec::new();
     reader
-        .drain(control.stream(0), |tag, payload| {
-            assert_eq!(tag, number(payload));
-            numbers.push(tag);
+        .drain(control.stream(0), |arrival| match arrival {
+            Arrival::Record(tag, payload) => {
+                assert_eq!(tag, number(payload));
+                numbers.push(tag);
+            }
+            Arrival::Values(count, mut values) => {
+                for _ in 0..count {
+                    let (_, payload) = record::take(&mut values).unwrap();
+                    numbers.push(u32::from_le_bytes(payload[..4].try_into().unwrap()));
+                }
+                assert!(values.is_empty());
+            }
         })
         .unwrap();
     numbers
@@ -374,6 +383,20 @@ fn streaming(step: Step, nth: u32) {
     control.stream(0).reset();
     control.stream(0).write(77, &[&frame(77)], control.result_gate());
     assert_eq!(records(&control, &mut StreamReader::default()), [77]);
+    // The same of short values, which are there one by one all the same.
+    let control = Control::create(1).unwrap();
+    die_at(step, nth, || {
+        let mut writer = control.stream(0).writer();
+        assert!((0..10u32).all(|number| writer.write_value(&number.to_le_bytes())));
+    });
+    assert_eq!(records(&control, &mut StreamReader::default()), (0..committed).collect::<Vec<_>>());
+}
+
+fn tag_of(arrival: Arrival<'_>) -> u32 {
+    match arrival {
+        Arrival::Record(tag, _) => tag,
+        Arrival::Values(..) => panic!("no value is written here"),
+    }
 }
 
 fn streaming_in_pieces(nth: u32) {
@@ -388,13 +411,13 @@ fn streaming_in_pieces(nth: u32) {
     let mut reader = StreamReader::default();
     let mut seen = 0;
     while !child.has_ended().unwrap() {
-        reader.drain(control.stream(0), |tag, _| seen += 1 + tag).unwrap();
+        reader.drain(control.stream(0), |arrival| seen += 1 + tag_of(arrival)).unwrap();
         control.result_gate().wait_until(Some(Instant::now() + Duration::from_millis(5)), &Spin::none(), || {
             !control.stream(0).is_empty()
         });
     }
     assert_eq!(child.reap().unwrap().signal(), Some(9), "a record is written in pieces");
-    reader.drain(control.stream(0), |tag, _| seen += 1 + tag).unwrap();
+    reader.drain(control.stream(0), |arrival| seen += 1 + tag_of(arrival)).unwrap();
     assert_eq!(seen, 1, "the record before is there, the one in pieces is not");
     control.stream(0).reset();
     control.stream(0).write(77, &[&frame(77)], control.result_gate());

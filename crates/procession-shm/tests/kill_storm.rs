@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use procession_shm::{ClaimLimit, Control, Spin, StreamReader};
+use procession_shm::{Arrival, ClaimLimit, Control, Spin, StreamReader, record};
 use procession_sys::Signal;
 use procession_sys::fork::fork;
 use procession_sys::pidfd::PidFd;
@@ -124,7 +124,9 @@ impl Storm {
                     control.task_gate().wait_until(None, &Spin::none(), news);
                 }
                 while let Some(frame) = own.begin_next() {
-                    stream.write(0, &[&frame[..16]], control.result_gate());
+                    if !stream.writer().write_value(&frame[..16]) {
+                        stream.write(0, &[&frame[..16]], control.result_gate());
+                    }
                 }
             }
         })
@@ -135,9 +137,13 @@ impl Storm {
         let arrived = &mut self.arrived;
         self.consumers[slot]
             .1
-            .drain(self.control.stream(slot), |_, payload| {
-                let (producer, sequence) = identity(payload);
-                *times(arrived, producer, sequence) += 1;
+            .drain(self.control.stream(slot), |arrival| {
+                let Arrival::Values(count, mut values) = arrival else { panic!("only values are written") };
+                for _ in 0..count {
+                    let (_, payload) = record::take(&mut values).unwrap();
+                    let (producer, sequence) = identity(payload);
+                    *times(arrived, producer, sequence) += 1;
+                }
             })
             .unwrap();
     }

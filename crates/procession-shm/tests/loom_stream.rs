@@ -25,7 +25,7 @@ fn every_item_arrives_once_and_in_order() {
             thread::spawn(move || {
                 let mut item = 0;
                 while item < ITEMS {
-                    let (tail, room) = shared.cursors.room(CAPACITY);
+                    let (tail, room) = shared.cursors.room(CAPACITY, 1);
                     if room == 0 {
                         thread::yield_now();
                         continue;

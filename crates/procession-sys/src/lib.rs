@@ -32,7 +32,7 @@
 //! | `object` | which ELF object holds an address | where [`image`] finds the running image and its build id |
 //!
 //! Neutral, and here once: [`image`] (function identity across an exec), [`per_process`] (what a forked child must not
-//! inherit), [`ExitStatus`] and [`Signal`].
+//! inherit), [`bytes`] (short copies), [`ExitStatus`] and [`Signal`].
 //!
 //! # Architecture invariants
 //!
@@ -44,6 +44,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod bytes;
 mod exit_status;
 mod file_identity;
 mod fork_terms;

@@ -6,11 +6,13 @@ use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
 use postcard::ser_flavors::Flavor;
+use procession_core::append;
 use procession_core::handle::{self, MOST_HANDLES};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Appends `value` to `out`; the error says why it does not encode. What an error leaves there is the caller's to cut off.
+#[inline]
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
     postcard::serialize_with_flavor(value, Appending(out)).map_err(|error| reason(&error))
 }
@@ -28,6 +30,7 @@ pub(crate) fn encode_with_handles<T: Serialize>(value: &T) -> Result<(Vec<u8>, V
 }
 
 /// Reads a value that takes up all of `bytes`; the error says why it does not decode.
+#[inline]
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
@@ -101,7 +104,7 @@ impl Flavor for Appending<'_> {
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        append(self.0, bytes);
         Ok(())
     }
 

@@ -6,11 +6,12 @@
 
 use std::any::Any;
 use std::backtrace::Backtrace;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
 use procession_core::outcome::tag;
+use procession_core::pool;
 use procession_core::{Entry, Stateless};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,8 +67,11 @@ where
     A: DeserializeOwned,
     R: Serialize,
 {
-    let report = if HERE { Report::Here } else { Report::ToCaller };
-    answer(report, Stateless::<F>::conjure(), input, output)
+    let function = Stateless::<F>::conjure();
+    if HERE {
+        return guarded(Report::Here, output, |output| answer(&function, input, output));
+    }
+    serve(function, input, output)
 }
 
 fn run_tuple<F, A>(input: &[u8], output: &mut Vec<u8>) -> u32
@@ -77,25 +81,40 @@ where
     F::Output: Serialize,
 {
     let function = Stateless::<F>::conjure();
-    answer(Report::ToCaller, |arguments| function.call_with(arguments), input, output)
+    serve(|arguments| function.call_with(arguments), input, output)
 }
 
+/// Answers a pool's task, and those behind it in the chunk as long as each returns a value.
 #[inline]
-fn answer<A, R>(report: Report, function: impl Fn(A) -> R, input: &[u8], output: &mut Vec<u8>) -> u32
+fn serve<A, R>(function: impl Fn(A) -> R, input: &[u8], output: &mut Vec<u8>) -> u32
 where
     A: DeserializeOwned,
     R: Serialize,
 {
-    guarded(report, output, |output| {
-        let argument = match message::decode(input) {
-            Ok(argument) => argument,
-            Err(why) => {
-                output.extend_from_slice(why.as_bytes());
-                return tag::UNDECODABLE;
-            }
-        };
-        give(function(argument), output)
+    let tasks = pool::tasks();
+    let answer = |input: &[u8], output: &mut Vec<u8>| {
+        forget_caught_panic();
+        answer(&function, input, output)
+    };
+    guarded(Report::ToCaller, output, |output| match &tasks {
+        Some(tasks) => tasks.each(input, output, answer),
+        None => answer(input, output),
     })
+}
+
+#[inline]
+fn answer<A, R>(function: &impl Fn(A) -> R, input: &[u8], output: &mut Vec<u8>) -> u32
+where
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    match message::decode(input) {
+        Ok(argument) => give(function(argument), output),
+        Err(why) => {
+            output.extend_from_slice(why.as_bytes());
+            tag::UNDECODABLE
+        }
+    }
 }
 
 /// Calls a callback on a result; gives its panic, encoded.
@@ -113,6 +132,7 @@ pub(crate) fn run_closure<R: Serialize>(closure: impl FnOnce() -> R, output: &mu
     guarded(Report::Here, output, |output| give(closure(), output))
 }
 
+#[inline]
 fn give<R: Serialize>(value: R, output: &mut Vec<u8>) -> u32 {
     match message::encode(&value, output) {
         Ok(()) => tag::VALUE,
@@ -154,6 +174,16 @@ struct Watched {
 
 thread_local! {
     static WATCHED: RefCell<Option<Watched>> = const { RefCell::new(None) };
+    /// A panic is noted there.
+    static HAS_PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A panic that the task before has caught itself is none of the next one's.
+#[inline]
+fn forget_caught_panic() {
+    if HAS_PANICKED.replace(false) {
+        WATCHED.with_borrow_mut(|watched| watched.as_mut().map(|watched| watched.panic.take()));
+    }
 }
 
 fn install_hook() {
@@ -164,6 +194,7 @@ fn install_hook() {
             let report = WATCHED.with_borrow_mut(|watched| {
                 watched.as_mut().map(|watched| {
                     watched.panic = Some(describe(info));
+                    HAS_PANICKED.set(true);
                     watched.report
                 })
             });

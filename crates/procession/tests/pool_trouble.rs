@@ -65,6 +65,39 @@ fn main() {
         assert!(error.is_worker_lost() && error.task().unwrap().starts_with("task 50 of"), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 100, "every task ran, the lost one too");
     }));
+    trials.extend(for_each_context("what_short_tasks_of_a_chunk_finished_before_a_death_counts", |context| {
+        let pool = context.pool(2).unwrap();
+        let deadly = |x: u64| if x == 4321 { std::process::abort() } else { x };
+        let result = pool.chunk_size(5000).map_async(deadly, 0..10_000).unwrap();
+        let error = result.get().unwrap_err();
+        assert!(error.is_worker_lost() && error.task().unwrap().starts_with("task 4321 of"), "{error}");
+        let stats = pool.stats().unwrap();
+        assert_eq!((stats.done, stats.lost, stats.failed), (9_999, 1, 0), "each of the others ran once");
+    }));
+    trials.extend(for_each_context("a_chunk_goes_on_behind_whatever_a_task_of_it_ended_with", |context| {
+        let pool = context.pool(2).unwrap();
+        let unlucky = |x: u64| if x % 7 == 3 { panic!("unlucky {x}") } else { "x".repeat(x as usize % 600) };
+        let result = pool.chunk_size(150).map_async(unlucky, 0..1_000).unwrap();
+        let error = result.get().unwrap_err();
+        assert_eq!(error.panic_message(), Some("unlucky 3"));
+        let stats = pool.stats().unwrap();
+        assert_eq!((stats.done, stats.failed, stats.lost), (857, 143, 0));
+        assert_eq!(stats.workers.iter().map(|worker| worker.done).sum::<u64>(), 1_000);
+        // Values around the longest short one, and far more than a stream holds.
+        let lengths = pool.chunk_size(4_000).map(|x: u64| vec![x as u8; x as usize % 600], 0..8_000).unwrap();
+        assert!(lengths.iter().enumerate().all(|(x, value)| *value == vec![x as u8; x % 600]));
+    }));
+    trials.extend(for_each_context("a_panic_that_a_task_caught_is_not_the_next_ones", |context| {
+        let pool = context.pool(1).unwrap();
+        let quiet = |x: u64| {
+            if x == 5 {
+                std::panic::resume_unwind(Box::new("quiet"));
+            }
+            assert!(std::panic::catch_unwind(|| panic!("caught")).is_err());
+        };
+        let error = pool.chunk_size(10).map(quiet, 0..10).unwrap_err();
+        assert_eq!((error.panic_message(), error.task().map(|task| &task[..6])), (Some("quiet"), Some("task 5")));
+    }));
     trials.extend(for_each_context("idle_workers_killed_then_a_job", |context| {
         let pool = context.pool(3).unwrap();
         pool.map(|x: u64| x, 0..10).unwrap();

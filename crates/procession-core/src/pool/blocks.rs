@@ -11,7 +11,7 @@
 //! An argument's block is its job's, and free when the job is over and no worker has it. A result's is held by the job from
 //! its arrival on, and by whoever has decoded it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -232,6 +232,7 @@ impl Shared {
 pub(super) type Blocks = Mutex<HashMap<(u32, u64), Arc<Held>>>;
 
 /// A worker's part.
+#[derive(Debug)]
 pub(super) struct Serving {
     slot: u32,
     arguments: Area,
@@ -239,16 +240,33 @@ pub(super) struct Serving {
     /// Made with the first block: its table is not touched before.
     allocator: RefCell<Option<Allocator>>,
     given: RefCell<Vec<u64>>,
+    has_given: Cell<bool>,
 }
 
 impl Serving {
     pub(super) fn new(control: &Control, slot: u32) -> Serving {
         let (arguments, results) = (control.arguments().clone(), control.results(slot as usize).clone());
-        Serving { slot, arguments, results, allocator: RefCell::default(), given: RefCell::default() }
+        Serving {
+            slot,
+            arguments,
+            results,
+            allocator: RefCell::default(),
+            given: RefCell::default(),
+            has_given: Cell::new(false),
+        }
+    }
+
+    /// Whether the result has given any.
+    #[inline]
+    pub(super) fn has_given(&self) -> bool {
+        self.has_given.get()
     }
 
     /// What the result has given; its task has failed where it is not wanted.
     pub(super) fn take_given(&self, is_wanted: bool) -> Vec<u64> {
+        if !self.has_given.replace(false) {
+            return Vec::new();
+        }
         let given = self.given.take();
         if is_wanted {
             return given;
@@ -273,6 +291,7 @@ impl Serving {
         let mut allocator = self.allocator.borrow_mut();
         let block = allocator.get_or_insert_with(|| Allocator::new(self.results.clone())).give(bytes)?;
         self.given.borrow_mut().push(block.0);
+        self.has_given.set(true);
         Some(Place { area: self.slot + 1, block: block.0 })
     }
 }

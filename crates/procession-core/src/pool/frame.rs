@@ -4,13 +4,15 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use procession_shm::record::{self, SHORT, long_header};
+
 use super::Shared;
 use super::blocks::{self, Lent};
 use crate::handle;
 use crate::wire::Reader;
 
 /// What a frame says before its items.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Header {
     /// The job's id in the table of jobs.
     pub(super) job: u64,
@@ -22,10 +24,12 @@ pub(super) struct Header {
     pub(super) first: u32,
     /// Items that follow.
     pub(super) count: u32,
+    /// Whether the tasks have a time limit.
+    pub(super) is_limited: bool,
 }
 
 impl Header {
-    const LEN: usize = 28;
+    const LEN: usize = 32;
 
     pub(super) fn encode(&self) -> [u8; Header::LEN] {
         let mut bytes = [0; Header::LEN];
@@ -33,7 +37,8 @@ impl Header {
         bytes[8..16].copy_from_slice(&self.entry.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.chunk.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.first.to_le_bytes());
-        bytes[24..].copy_from_slice(&self.count.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.count.to_le_bytes());
+        bytes[28..].copy_from_slice(&u32::from(self.is_limited).to_le_bytes());
         bytes
     }
 
@@ -43,25 +48,37 @@ impl Header {
         let (job, entry) = (reader.u64()?, reader.u64()?);
         let (chunk, first, count) = (reader.u32()?, reader.u32()?, reader.u32()?);
         first.checked_add(count)?;
-        Some((Header { job, entry, chunk, first, count }, reader.0))
+        let is_limited = match reader.u32()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        Some((Header { job, entry, chunk, first, count, is_limited }, reader.0))
     }
 }
 
-/// Encoded arguments of a job, one behind the other, each with its length before it.
+/// Encoded arguments of a job, one behind the other, in the form of [`record`].
 #[derive(Debug, Default)]
 pub struct Items {
     bytes: Vec<u8>,
     count: u32,
+    /// Where each item begins whose index is a multiple of [`MARKED`], but for the first.
+    marks: Vec<usize>,
+    /// The last one was long: room for a long header is left before the next.
+    expects_long: bool,
     /// Of the handles in the arguments.
     handles: Vec<OwnedFd>,
     /// Their large buffers.
     lent: Vec<Lent>,
 }
 
+/// Items between two whose place is known.
+const MARKED: u32 = 64;
+
 impl Items {
     /// Room for about so many small items.
     pub fn with_capacity(items: usize) -> Items {
-        Items { bytes: Vec::with_capacity(items.min(1 << 20) * 16), ..Items::default() }
+        Items { bytes: Vec::with_capacity(items.min(1 << 20) * 8 + 24), ..Items::default() }
     }
 
     /// So many as `encode` pushes, whose arguments may hold handles and large buffers.
@@ -81,26 +98,71 @@ impl Items {
     /// # Errors
     ///
     /// The error of `encode`, or `too_large` beyond 4 GiB for one item or 2^32 items.
+    #[inline]
     pub fn push<E>(
         &mut self,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
         too_large: impl FnOnce() -> E,
     ) -> Result<(), E> {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; 4]);
-        let encoded = encode(&mut self.bytes);
-        let len = u32::try_from(self.bytes.len() - start - 4);
-        match (encoded, len, self.count.checked_add(1)) {
-            (Ok(()), Ok(len), Some(count)) => {
-                self.bytes[start..start + 4].copy_from_slice(&len.to_le_bytes());
-                self.count = count;
-                Ok(())
-            }
-            (encoded, ..) => {
-                self.bytes.truncate(start);
-                Err(encoded.err().unwrap_or_else(too_large))
-            }
+        if self.expects_long {
+            self.bytes.extend_from_slice(&long_header(0, 0));
+        } else {
+            self.bytes.push(0);
         }
+        let payload = self.bytes.len();
+        if let Err(error) = encode(&mut self.bytes) {
+            self.bytes.truncate(start);
+            return Err(error);
+        }
+        let len = self.bytes.len() - payload;
+        if len <= SHORT && !self.expects_long {
+            self.bytes[start] = len as u8;
+        } else if !self.lengthen(start, payload, len) {
+            self.bytes.truncate(start);
+            return Err(too_large());
+        }
+        self.count(start).ok_or_else(too_large)
+    }
+
+    /// Gives the item that was begun at `start` a long header; `false` if it is too long for any.
+    #[cold]
+    fn lengthen(&mut self, start: usize, payload: usize, len: usize) -> bool {
+        if u32::try_from(len).is_err() {
+            return false;
+        }
+        let header = long_header(0, len);
+        let missing = header.len() - (payload - start);
+        if missing > 0 {
+            // Rare: the item before was short, or this is the first.
+            self.bytes.extend_from_slice(&header[..missing]);
+            self.bytes.copy_within(payload..payload + len, payload + missing);
+        }
+        self.bytes[start..start + header.len()].copy_from_slice(&header);
+        self.expects_long = len > SHORT;
+        true
+    }
+
+    /// Counts the item that begins at `start`; one too many is cut off.
+    #[inline]
+    fn count(&mut self, start: usize) -> Option<()> {
+        let Some(count) = self.count.checked_add(1) else {
+            self.bytes.truncate(start);
+            return None;
+        };
+        if self.count.is_multiple_of(MARKED) && self.count > 0 {
+            self.marks.push(start);
+        }
+        self.count = count;
+        Some(())
+    }
+
+    /// Where item `index` begins, or for their number, where they end.
+    pub(super) fn offset(&self, index: u32) -> usize {
+        let mark = ((index / MARKED) as usize).min(self.marks.len());
+        let from = mark.checked_sub(1).map_or(0, |mark| self.marks[mark]);
+        let left = index - mark as u32 * MARKED;
+        from + span(&self.bytes[from..], left).expect("items hold as many as they count")
     }
 
     /// How many there are.
@@ -152,20 +214,11 @@ impl Identity {
     }
 }
 
-/// Takes the next item off `items`.
-#[inline]
-pub(super) fn next_item<'a>(items: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let mut reader = Reader(items);
-    let item = reader.bytes()?;
-    *items = reader.0;
-    Some(item)
-}
-
 /// The byte length of the first `count` items.
 pub(super) fn span(items: &[u8], count: u32) -> Option<usize> {
     let mut rest = items;
     for _ in 0..count {
-        next_item(&mut rest)?;
+        record::take(&mut rest)?;
     }
     Some(items.len() - rest.len())
 }
@@ -184,15 +237,33 @@ mod tests {
             };
             items.push(copy, || "too large").unwrap();
         }
-        let header = Header { job: 1 << 40, entry: u64::MAX, chunk: 3, first: 7, count: 3 };
+        let header = Header { job: 1 << 40, entry: u64::MAX, chunk: 3, first: 7, count: 3, is_limited: true };
         let frame = [&header.encode(), items.bytes()].concat();
         let (got, mut rest) = Header::parse(&frame).unwrap();
         assert_eq!(got, header);
-        assert_eq!(span(rest, 2), Some(4 + 3 + 4));
-        assert_eq!(next_item(&mut rest), Some(&b"one"[..]));
-        assert_eq!(next_item(&mut rest), Some(&b""[..]));
-        assert_eq!(next_item(&mut rest), Some(&b"three"[..]));
-        assert_eq!(next_item(&mut rest), None);
+        assert_eq!(span(rest, 2), Some(1 + 3 + 1));
+        for item in [&b"one"[..], b"", b"three"] {
+            assert_eq!(record::take(&mut rest), Some((0, item)));
+        }
+        assert_eq!(record::take(&mut rest), None);
+    }
+
+    #[test]
+    fn items_of_every_length_are_found() {
+        let lengths: Vec<usize> = (0..400).map(|index| [0, 3, 254, 255, 1000, 1][index * index % 11 % 6]).collect();
+        let mut items = Items::default();
+        for (index, len) in lengths.iter().enumerate() {
+            let fill = |out: &mut Vec<u8>| {
+                out.extend(std::iter::repeat_n(index as u8, *len));
+                Ok::<_, ()>(())
+            };
+            items.push(fill, || ()).unwrap();
+            assert_eq!(items.offset(items.count), items.bytes().len());
+        }
+        for (index, len) in lengths.iter().enumerate() {
+            let mut rest = &items.bytes()[items.offset(index as u32)..];
+            assert_eq!(record::take(&mut rest), Some((0, &vec![index as u8; *len][..])), "item {index}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Frames and records of a pool, made of any bytes; see [`crate::fuzzing`].
 
-use super::frame::{Header, Identity, Items, next_item, span};
+use procession_shm::record;
+
+use super::frame::{Header, Identity, Items, span};
 
 /// A frame, as a worker reads it from its inbox; a record, as the parent does from a worker's stream; and items of any bytes, there and
 /// back.
@@ -20,11 +22,11 @@ pub fn frames(data: &[u8]) {
 fn walk(items: &[u8], count: u32) {
     let (mut rest, mut taken, mut bytes) = (items, 0, 0);
     while taken < count
-        && let Some(item) = next_item(&mut rest)
+        && let Some((_, item)) = record::take(&mut rest)
     {
         taken += 1;
-        bytes += 4 + item.len();
-        assert_eq!(bytes + rest.len(), items.len());
+        assert!(item.len() < items.len() - rest.len() - bytes, "a header and the item itself");
+        bytes = items.len() - rest.len();
     }
     assert_eq!(span(items, taken), Some(bytes));
     assert!(taken == count || span(items, taken + 1).is_none());
@@ -48,7 +50,7 @@ fn there_and_back(data: &[u8]) {
     }
     let mut encoded = items.bytes();
     for item in rest.chunks(length).filter(|item| item[0] % 8 != 0) {
-        assert_eq!(next_item(&mut encoded), Some(item));
+        assert_eq!(record::take(&mut encoded).map(|(_, item)| item), Some(item));
     }
     assert!(encoded.is_empty() && span(items.bytes(), items.len() as u32) == Some(items.bytes().len()));
 }

@@ -12,10 +12,9 @@ use std::time::Duration;
 use super::callback::Callback;
 use super::trace::JobSpan;
 use crate::outcome::tag;
-use procession_shm::Held;
+use procession_shm::{Held, record};
 
 use super::blocks::Blocks;
-use crate::wire::Reader;
 use crate::{Error, Result};
 
 /// What came back of a job's tasks, or why nothing will.
@@ -96,7 +95,7 @@ pub(super) struct Chunk {
     next: u32,
     /// One past the last task.
     end: u32,
-    /// For each task accounted for: tag, length, payload.
+    /// For each task accounted for, its outcome, in the form of [`record`].
     records: Vec<u8>,
 }
 
@@ -109,14 +108,21 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Adds the values of `count` tasks, from `first` on, which is the next.
+    #[inline]
+    pub(super) fn extend(&mut self, first: u32, count: u32, records: &[u8]) {
+        if self.count == 0 {
+            self.first = first;
+        }
+        self.count += count;
+        self.records.extend_from_slice(records);
+    }
+
     /// Adds the value of task `index`, which is the next.
     #[inline]
     pub(super) fn add(&mut self, index: u32, payload: &[u8]) {
-        if self.count == 0 {
-            self.first = index;
-        }
-        self.count += 1;
-        append(&mut self.records, tag::VALUE, payload);
+        self.extend(index, 1, &[]);
+        record::append(&mut self.records, tag::VALUE, payload);
     }
 }
 
@@ -125,15 +131,6 @@ impl Chunk {
     fn takes(&self, first: u32, count: u32) -> bool {
         first == self.next && count <= self.end - self.next
     }
-}
-
-#[inline]
-fn append(records: &mut Vec<u8>, tag: u32, payload: &[u8]) {
-    let len = u32::try_from(payload.len()).expect("a record's length is a u32");
-    let header = u64::from(len) << 32 | u64::from(tag);
-    records.reserve(8 + payload.len());
-    records.extend_from_slice(&header.to_le_bytes());
-    records.extend_from_slice(payload);
 }
 
 impl Job {
@@ -185,7 +182,7 @@ impl Job {
             *chunk = Chunk { first: index, next: index, end: chunk.end, records: Vec::new() };
         }
         chunk.next += 1;
-        append(&mut chunk.records, tag, payload);
+        record::append(&mut chunk.records, tag, payload);
         let only = fails.then(|| mem::take(chunk));
         progress.remaining -= 1;
         let is_last = progress.remaining == 0;
@@ -294,9 +291,9 @@ impl Job {
             Err(error) => return Some(Err(error.clone())),
         };
         for chunk in chunks {
-            let mut records = Reader(&chunk.records);
+            let mut records = &chunk.records[..];
             let mut index = chunk.first as usize;
-            while let (Some(tag), Some(payload)) = (records.u32(), records.bytes()) {
+            while let Some((tag, payload)) = record::take(&mut records) {
                 visitor(index, tag, payload);
                 index += 1;
             }

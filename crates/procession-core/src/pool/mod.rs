@@ -28,7 +28,7 @@
 //! | | `memory.rs`, `oom.rs`: memory of workers, and deaths for want of it | worker and parent |
 //! | | `blocks.rs`: large buffers | whoever encodes or decodes them |
 //! | | `desk.rs`: handles in arguments | a thread of its own, once there are any |
-//! | worker | `worker.rs` | the worker process |
+//! | worker | `worker.rs`; `tasks.rs`: its way through a chunk | the worker process |
 //!
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
 //! its job. A result counts from the one store that commits it to the worker's stream. What a dead worker had
@@ -50,6 +50,7 @@ mod result_handler;
 mod stats;
 mod stop;
 mod task_handler;
+mod tasks;
 mod trace;
 pub mod worker;
 mod worker_handler;
@@ -81,6 +82,7 @@ use result_handler::{Reader, Turn};
 use stats::Sights;
 pub use stats::{RunningTask, Stats, WorkerStats};
 pub use task_handler::{explicit_chunks, guided_chunks};
+pub use tasks::{Tasks, tasks};
 use trace::Notes;
 pub use worker::{Initializer, Service};
 use worker_handler::Events;

@@ -10,7 +10,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use procession_shm::{Spin, StreamReader, interrupt};
+use procession_shm::{Arrival, Spin, StreamReader, interrupt};
 
 use super::frame::Identity;
 use super::job::{Awaits, Delivery, Job, Jobs, Run};
@@ -127,8 +127,8 @@ impl Shared {
         }
         let Reader { stream: pending, current, tally } = reader;
         let mut understood = true;
-        let drained = pending.drain(stream, |tag, payload| {
-            understood = understood && self.receive(slot, current, tally, tag, payload).is_some();
+        let drained = pending.drain(stream, |arrival| {
+            understood = understood && self.receive(slot, current, tally, arrival).is_some();
         });
         if let Some(current) = current {
             self.enter_run(current, tally);
@@ -136,15 +136,25 @@ impl Shared {
         if drained.is_err() || !understood { Err(Senseless) } else { Ok(true) }
     }
 
-    /// Enters one record; `None` if it makes no sense.
+    /// Enters what has arrived; `None` if it makes no sense.
     fn receive(
         &self,
         slot: usize,
         current: &mut Option<Current>,
         tally: &mut Tally,
-        tag: u32,
-        mut payload: &[u8],
+        arrival: Arrival<'_>,
     ) -> Option<()> {
+        let (tag, mut payload) = match arrival {
+            Arrival::Record(tag, payload) => (tag, payload),
+            Arrival::Values(count, records) => {
+                let Current { job, next, run, .. } = current.as_mut()?;
+                if job.is_some() {
+                    run.extend(*next, count, records);
+                }
+                *next = next.checked_add(count)?;
+                return Some(());
+            }
+        };
         if tag & worker::FIRST != 0 {
             let (identity, rest) = Identity::parse(payload)?;
             payload = rest;
@@ -168,7 +178,7 @@ impl Shared {
         let tag = tag & !(worker::FIRST | worker::BLOCKS);
         if current.job.is_some() && tag == tag::VALUE {
             current.run.add(current.next, payload);
-            current.next += 1;
+            current.next = current.next.checked_add(1)?;
             return Some(());
         }
         self.enter_run(current, tally);
@@ -178,7 +188,7 @@ impl Shared {
             tally.failed += u64::from(delivery != Delivery::Stale);
             self.conclude(job, delivery);
         }
-        *next += 1;
+        *next = next.checked_add(1)?;
         Some(())
     }
 

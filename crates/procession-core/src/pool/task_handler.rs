@@ -7,7 +7,7 @@ use std::time::Instant;
 use procession_sys::image::Entry;
 
 use super::blocks::{MOST_BYTES, PATIENCE};
-use super::frame::{Header, Items, span};
+use super::frame::{Header, Items};
 use super::job::{Job, Terms};
 use super::{CLOSED, OPEN, Shared, trace};
 use crate::{Error, Result};
@@ -96,19 +96,19 @@ impl Shared {
     }
 
     fn push_chunks(&self, job: &Job, entry: Entry, items: &Items, sizes: &[u32]) -> Result<()> {
-        let mut rest = items.bytes();
-        let (mut chunk, mut first) = (0, 0);
+        let is_limited = job.terms.timeout.is_some();
+        let (mut chunk, mut first, mut start) = (0, 0, 0);
         while chunk < sizes.len() {
             let from = chunk;
             let mut pushed = 0;
             let mut ring = self.control.tasks().lock_tail().map_err(Error::os("cannot lock the task ring"))?;
             while chunk < sizes.len() && pushed < PUSH_BYTES {
                 let count = sizes[chunk];
-                let header = Header { job: job.id, entry: entry.to_raw(), chunk: chunk as u32, first, count };
-                let len = span(rest, count).expect("items hold as many as they count");
-                ring.push(&[&header.encode(), &rest[..len]]).map_err(ring_full)?;
-                rest = &rest[len..];
-                (chunk, first, pushed) = (chunk + 1, first + count, pushed + len);
+                let header =
+                    Header { job: job.id, entry: entry.to_raw(), chunk: chunk as u32, first, count, is_limited };
+                let end = items.offset(first + count);
+                ring.push(&[&header.encode(), &items.bytes()[start..end]]).map_err(ring_full)?;
+                (chunk, first, pushed, start) = (chunk + 1, first + count, pushed + end - start, end);
             }
             drop(ring);
             self.wake_workers(chunk - from);

@@ -1,25 +1,24 @@
-//! The worker: claims frames from the task ring, runs their items, commits each result to its stream. This is the main
+//! The worker: claims frames from the task ring and runs their tasks, whose results go into its stream. This is the main
 //! loop of a worker process, in its only thread.
 //!
 //! It claims no more at once than a fair share of what is queued, and no more than it will likely finish soon, so that
 //! little waits behind a task that takes long. What does wait too long the parent takes back.
 
 use std::num::{NonZeroU32, NonZeroU64};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::parent_id;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use procession_shm::{ClaimLimit, Control, MAX_RECORD, Slot, Spin, Verdict};
-use procession_sys::exit;
+use procession_shm::{ClaimLimit, Control, Slot, Spin};
 use procession_sys::image::{BuildId, Entry, EntryFn, SameImage};
 use procession_sys::link::Link;
 
 use super::blocks::{self, Serving};
 use super::desk::Asker;
-use super::frame::{Header, Identity, next_item};
-use super::memory::Diet;
+use super::tasks::{self, Malformed, Tasks};
 use super::trace;
 use crate::handle;
 use crate::outcome::{self, tag};
@@ -30,7 +29,7 @@ pub(super) const FIRST: u32 = 1 << 31;
 pub(super) const BLOCKS: u32 = 1 << 30;
 
 // What a worker that cannot serve exits with.
-const CANNOT_SERVE: i32 = 70;
+pub(super) const CANNOT_SERVE: i32 = 70;
 
 /// How the workers of a pool serve.
 #[derive(Debug, Default)]
@@ -55,8 +54,10 @@ pub struct Initializer {
 }
 
 /// As [`serve`], in a process of the engine's own, once the initializer has been called. Returns the exit code.
-pub(crate) fn run(control: &Control, slot: u32, service: &Service, desk: Arc<Link>, link: &Link) -> i32 {
-    match service.initializer.as_ref().and_then(|initializer| initialize(initializer, link)) {
+pub(crate) fn run(control: &Arc<Control>, slot: u32, service: &Service, desk: Arc<Link>, link: &Link) -> i32 {
+    // A pool's worker may be forked by a task of another pool, and has nothing of that one's.
+    let initialized = |initializer| tasks::serving(None, || initialize(initializer, link));
+    match service.initializer.as_ref().and_then(initialized) {
         Some(code) => code,
         None => serve(control, slot, service, desk),
     }
@@ -64,11 +65,15 @@ pub(crate) fn run(control: &Control, slot: u32, service: &Service, desk: Arc<Lin
 
 /// Serves until the pool is closed and no task is left. A face that starts workers its own way calls it in them, once they
 /// are ready; it returns the exit code.
-pub fn serve(control: &Control, slot: u32, service: &Service, desk: Arc<Link>) -> i32 {
+pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, desk: Arc<Link>) -> i32 {
     let asker = Rc::new(Asker::new(desk));
     let buffers = Rc::new(Serving::new(control, slot));
-    let serve = |worker: Worker<'_>| handle::asking(asker.clone(), || blocks::serving(&buffers, || worker.serve()));
-    match Worker::new(control, slot, service, &asker, &buffers).map(serve) {
+    let tasks = Rc::new(Tasks::new(control, slot, service.max_memory, &buffers));
+    let serve = |worker: Worker<'_>| {
+        let serve = || tasks::serving(Some(tasks.clone()), || worker.serve());
+        handle::asking(asker.clone(), || blocks::serving(&buffers, serve))
+    };
+    match Worker::new(control, slot, service, &asker, &buffers, &tasks).map(serve) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             eprintln!("procession: worker {slot} cannot use the pool's shared memory: {error}");
@@ -116,15 +121,13 @@ struct Worker<'a> {
     pace: Pace,
     /// Chunks left to run.
     left: Option<u32>,
-    diet: Option<Diet>,
     proof: SameImage,
     /// The entry looked up last, since a job's frames all name the same.
     known: Option<(u64, EntryFn)>,
     output: Vec<u8>,
     asker: &'a Asker,
     buffers: &'a Serving,
-    /// Of the blocks of a result, on their way into the stream.
-    named: Vec<u8>,
+    tasks: &'a Tasks,
 }
 
 impl<'a> Worker<'a> {
@@ -134,6 +137,7 @@ impl<'a> Worker<'a> {
         service: &Service,
         asker: &'a Asker,
         buffers: &'a Serving,
+        tasks: &'a Tasks,
     ) -> Result<Worker<'a>, &'static str> {
         if index as usize >= control.slots() {
             return Err("the pool has no such slot");
@@ -146,13 +150,12 @@ impl<'a> Worker<'a> {
             spin: Spin::new(control.slots() + 1),
             pace: Pace::default(),
             left: service.max_tasks.map(NonZeroU32::get),
-            diet: service.max_memory.map(Diet::new),
             proof: BuildId::current().same_image().ok_or("this image has no identity")?,
             known: None,
             output: Vec::new(),
             asker,
             buffers,
-            named: Vec::new(),
+            tasks,
         })
     }
 
@@ -205,99 +208,47 @@ impl<'a> Worker<'a> {
         let mut frames = 0;
         // What it leaves of a claim when it is to leave itself, the parent gives to others.
         while !self.is_to_leave()
-            && let Some(frame) = self.slot.begin_next()
+            && let Some(frame) = self.slot.begin_next_at()
         {
             self.run_frame(frame)?;
             frames += 1;
         }
         self.pace.learn(frames, begun.elapsed());
         self.left = self.left.map(|left| left.saturating_sub(frames));
-        if self.left != Some(0) && self.slot.is_bulky() {
+        if !self.is_to_leave() && self.slot.is_bulky() {
             self.control.tasks().lock_head(self.index + 1)?.trim(self.slot)?;
         }
         self.control.result_gate().wake(1);
         Ok(())
     }
 
-    fn run_frame(&mut self, frame: &[u8]) -> std::io::Result<()> {
-        let Some((header, mut items)) = Header::parse(frame) else { return Err(torn()) };
+    fn run_frame(&mut self, frame: Range<usize>) -> std::io::Result<()> {
+        let header = self.tasks.open(frame).ok_or_else(torn)?;
         let function = self.function(header.entry);
         self.asker.set_job(header.job);
-        let stream = self.control.stream(self.index as usize);
-        let gate = self.control.result_gate();
-        for index in header.first..header.first + header.count {
-            let item = next_item(&mut items).ok_or_else(torn)?;
-            self.slot.running().set_index(index);
-            match self.slot.running().begin(header.job) {
-                Verdict::Run => {}
-                // The rest of the chunk is of the same job.
-                Verdict::Skip => break,
-                Verdict::Condemned => exit::exit_now(CANNOT_SERVE),
-            }
+        while let Some(argument) = self.tasks.next().map_err(|Malformed| torn())? {
             self.output.clear();
             let tag = match function {
                 Some(function) => {
-                    let _span = trace::task(header.job, index);
-                    function(item, &mut self.output)
+                    let _span = trace::task(header.job, self.tasks.index());
+                    function(argument, &mut self.output)
                 }
                 None => {
                     self.output.extend_from_slice(b"the task's function is not in this program's code");
                     tag::UNDECODABLE
                 }
             };
-            let tag = self.bounded(tag);
-            let tag = self.name_blocks(tag);
-            if !self.slot.running().finish() {
-                exit::exit_now(CANNOT_SERVE);
-            }
-            if index == header.first {
-                let id = Identity { job: header.job, chunk: header.chunk, index }.encode();
-                stream.write(tag | FIRST, &[&id, &self.named, &self.output], gate);
-            } else {
-                stream.write(tag, &[&self.named, &self.output], gate);
-            }
-            if self.diet.as_mut().is_some_and(Diet::is_over) {
-                self.left = Some(0);
-            }
-            if self.is_to_leave() {
-                break;
-            }
+            self.tasks.finish(tag, &mut self.output);
         }
+        self.tasks.close();
         // A large result is not kept for the next one.
         self.output.shrink_to(1 << 20);
         Ok(())
     }
 
-    /// Between two tasks: whether this worker runs no more. A worker that has once left a claim undone is not to claim
-    /// again, since that would void it, whatever the parent thinks by then.
-    fn is_to_leave(&mut self) -> bool {
-        if self.slot.is_dismissed() {
-            self.left = Some(0);
-        }
-        self.left == Some(0)
-    }
-
-    /// A result that no stream can take is an error of its task, like one that does not encode.
-    fn bounded(&mut self, tag: u32) -> u32 {
-        const MOST: usize = MAX_RECORD - 64;
-        if self.output.len() <= MOST {
-            return tag;
-        }
-        let text = format!("it takes {} bytes, and a result may take {MOST}", self.output.len());
-        self.output = text.into_bytes();
-        tag::UNENCODABLE
-    }
-
-    /// Has the record say which blocks the result has.
-    fn name_blocks(&mut self, tag: u32) -> u32 {
-        self.named.clear();
-        let given = self.buffers.take_given(tag == tag::VALUE);
-        if given.is_empty() {
-            return tag;
-        }
-        self.named.extend_from_slice(&(given.len() as u32).to_le_bytes());
-        given.iter().for_each(|block| self.named.extend_from_slice(&block.to_le_bytes()));
-        tag | BLOCKS
+    /// Between two tasks: whether this worker runs no more.
+    fn is_to_leave(&self) -> bool {
+        self.left == Some(0) || self.tasks.is_leaving()
     }
 
     fn function(&mut self, entry: u64) -> Option<EntryFn> {

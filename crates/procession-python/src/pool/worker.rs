@@ -38,7 +38,7 @@ pub(crate) fn run_worker(
     max_tasks: Option<NonZeroU32>,
     max_memory: Option<NonZeroU64>,
 ) -> PyResult<i32> {
-    let control = Control::attach(descriptor::duplicate(control)?)?;
+    let control = Arc::new(Control::attach(descriptor::duplicate(control)?)?);
     let desk = Arc::new(Link::from(descriptor::duplicate(desk)?));
     let service = Service { initializer: None, max_tasks, max_memory };
     let code = py.detach(|| interrupt::interruptible(handle_signals, || worker::serve(&control, slot, &service, desk)));

@@ -1,0 +1,132 @@
+//! The form of records: how arguments stand in a frame, and results in a stream and in their job. Most are short values of
+//! tag 0, of which a byte tells the length:
+//!
+//! ```text
+//! short   length (1 byte, 0 to 254) | payload                       tag 0
+//! long    255 | length (u32) | tag (u32) | payload                  any tag
+//! ```
+//!
+//! So a run of short values is copied from place to place as it is, whoever copies it, and counted by one byte each.
+
+/// The longest short payload.
+pub const SHORT: usize = 254;
+
+/// Begins a long record.
+const LONG: u8 = 255;
+/// Bytes of a long record before its payload.
+pub(crate) const LONG_HEADER: usize = 9;
+
+/// What stands before the payload of a long record.
+///
+/// # Panics
+///
+/// If the length is no `u32`.
+#[inline]
+pub fn long_header(tag: u32, len: usize) -> [u8; LONG_HEADER] {
+    let len = u32::try_from(len).expect("a record's length is a u32");
+    let word = u64::from(tag) << 32 | u64::from(len);
+    let mut header = [LONG; LONG_HEADER];
+    header[1..].copy_from_slice(&word.to_le_bytes());
+    header
+}
+
+/// Appends a record.
+///
+/// # Panics
+///
+/// If the payload's length is no `u32`.
+#[inline]
+pub fn append(out: &mut Vec<u8>, tag: u32, payload: &[u8]) {
+    if tag == 0 && payload.len() <= SHORT {
+        out.push(payload.len() as u8);
+    } else {
+        out.extend_from_slice(&long_header(tag, payload.len()));
+    }
+    out.extend_from_slice(payload);
+}
+
+/// Takes the first record off `bytes`: tag and payload. `None` if it is not there whole.
+#[inline]
+pub fn take<'a>(bytes: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
+    let (&first, rest) = bytes.split_first()?;
+    if first == LONG {
+        return take_long(bytes);
+    }
+    let (payload, rest) = rest.split_at_checked(first.into())?;
+    *bytes = rest;
+    Some((0, payload))
+}
+
+#[cold]
+fn take_long<'a>(bytes: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
+    let (header, rest) = bytes.split_first_chunk()?;
+    let (tag, len) = parse_long(header);
+    let (payload, rest) = rest.split_at_checked(len)?;
+    *bytes = rest;
+    Some((tag, payload))
+}
+
+/// How many short values `bytes` begins with, each whole, and what they take up.
+#[inline]
+pub(crate) fn short_run(bytes: &[u8]) -> (u32, usize) {
+    let (mut count, mut end) = (0, 0);
+    while let Some(&len) = bytes.get(end)
+        && len != LONG
+        && end + 1 + usize::from(len) <= bytes.len()
+    {
+        end += 1 + usize::from(len);
+        count += 1;
+    }
+    (count, end)
+}
+
+/// What the record that `bytes` begins with takes up, or what must be there to tell: more than `bytes` has.
+pub(crate) fn whole(bytes: &[u8]) -> usize {
+    match bytes.first() {
+        None => 1,
+        Some(&LONG) => bytes.first_chunk().map_or(LONG_HEADER, |header| LONG_HEADER + parse_long(header).1),
+        Some(&len) => 1 + usize::from(len),
+    }
+}
+
+fn parse_long(header: &[u8; LONG_HEADER]) -> (u32, usize) {
+    let [_, word @ ..] = *header;
+    let word = u64::from_le_bytes(word);
+    ((word >> 32) as u32, word as u32 as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_and_a_short_one_costs_a_byte() {
+        let records =
+            [(0, vec![]), (0, vec![1; 3]), (7, vec![]), (0, vec![2; 254]), (0, vec![3; 255]), (9, vec![4; 70_000])];
+        let mut bytes = Vec::new();
+        records.iter().for_each(|(tag, payload)| append(&mut bytes, *tag, payload));
+        assert_eq!(bytes.len(), 1 + 4 + 9 + 255 + 9 + 255 + 9 + 70_000);
+        let mut rest = &bytes[..];
+        for (tag, payload) in &records {
+            assert_eq!(whole(rest), if *tag == 0 && payload.len() < 255 { 1 } else { 9 } + payload.len());
+            assert_eq!(take(&mut rest), Some((*tag, &payload[..])));
+        }
+        assert_eq!(take(&mut rest), None);
+    }
+
+    #[test]
+    fn a_run_of_short_values_ends_at_what_is_long_or_cut_off() {
+        let mut bytes = Vec::new();
+        for payload in [&b"one"[..], b"", b"three"] {
+            append(&mut bytes, 0, payload);
+        }
+        assert_eq!(short_run(&bytes), (3, 11));
+        assert_eq!(short_run(&bytes[..10]), (2, 5));
+        append(&mut bytes, 1, b"x");
+        assert_eq!(short_run(&bytes), (3, 11));
+        for cut in 0..9 {
+            let mut part = &bytes[11..11 + cut];
+            assert!(whole(part) > cut && take(&mut part).is_none());
+        }
+    }
+}
