@@ -11,7 +11,7 @@ from _frozen_importlib import module_from_spec
 from _frozen_importlib_external import PathFinder
 from _thread import RLock
 
-__all__ = ['defer', 'is_loaded', 'load_all', 'when_loaded']
+__all__ = ['defer', 'load_all', 'loaded', 'when_loaded']
 
 _PACKAGE = 'multiprocessing'
 _NAMES = ('context', 'reduction', 'resource_tracker', 'util')
@@ -51,10 +51,10 @@ def defer():
         setattr(package, name, _make(f'{_PACKAGE}.{name}', package.__path__))
 
 
-def is_loaded(name):
-    """Whether the standard library's module `name` of ``multiprocessing`` is there and has been executed."""
+def loaded(name):
+    """The standard library's module `name` of ``multiprocessing`` if it has been executed, else `None`."""
     module = _module(name)
-    return module is not None and not isinstance(module, _Deferred)
+    return None if isinstance(module, _Deferred) else module
 
 
 def when_loaded(name, callback):

@@ -185,7 +185,6 @@ def _serve_one(link, servers, handler):
     import atexit
 
     from . import _lazy
-    from ._standard import standard
 
     for other in servers:
         other.close()
@@ -194,8 +193,9 @@ def _serve_one(link, servers, handler):
         link.say_hello()
         # The server's callbacks are not the child's.
         atexit._clear()
-        if _lazy.is_loaded('util'):
-            atexit.register(standard('util')._exit_function)
+        util = _lazy.loaded('util')
+        if util is not None:
+            atexit.register(util._exit_function)
         code = spawn._main(link, lambda: signal.signal(signal.SIGINT, handler))
     except BaseException:
         sys.excepthook(*sys.exc_info())

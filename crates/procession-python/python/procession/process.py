@@ -120,8 +120,8 @@ class BaseProcess(_standard.BaseProcess):
     @staticmethod
     def _after_fork():
         # What is not loaded has nothing registered with it.
-        if _lazy.is_loaded('util'):
-            util = standard('util')
+        util = _lazy.loaded('util')
+        if util is not None:
             util._finalizer_registry.clear()
             util._run_after_forkers()
 
@@ -226,9 +226,11 @@ def _tie(link):
 def _force_start_method(method):
     global _forced_start_method
     _forced_start_method = method
-    _lazy.when_loaded('context', lambda context: context._force_start_method(method))
-    if (ours := sys.modules.get('procession.context')) is not None:
+    ours = sys.modules.get('procession.context')
+    if ours is not None:
         ours._force_start_method(method)
+    else:
+        _lazy.when_loaded('context', lambda context: context._force_start_method(method))
 
 
 def _leave_outcome(how, value):
@@ -252,8 +254,9 @@ def _exit_code(ending):
 
 
 def _say(message, *args):
-    if _lazy.is_loaded('util'):
-        standard('util').info(message, *args)
+    util = _lazy.loaded('util')
+    if util is not None and util._logger is not None:
+        util.info(message, *args)
 
 
 def _close_stdin():

@@ -104,8 +104,7 @@ def letter(popen, process_obj):
 
 def _running_trackers():
     """The standard library's tracker of named resources, and ours: where one runs, a child is to use it and not another."""
-    modules = {'multiprocessing': _lazy.is_loaded(_TRACKERS) and standard(_TRACKERS)}
-    modules['procession'] = sys.modules.get('procession.' + _TRACKERS)
+    modules = {'multiprocessing': _lazy.loaded(_TRACKERS), 'procession': sys.modules.get('procession.' + _TRACKERS)}
     for name, module in modules.items():
         fd = getattr(getattr(module, '_resource_tracker', None), '_fd', None)
         if fd is not None:
@@ -129,7 +128,9 @@ def hear_interrupts():
 
 
 def _main(link, begin=hear_interrupts):
-    """In the child: prepares it by what came on its link and runs its process object; returns the exit code. `begin` has it hear Ctrl-C once it does its work."""
+    """In the child: prepares it by what came on its link and runs its process object; returns the exit code. `begin` has it hear
+    Ctrl-C once it does its work.
+    """
     global _inherited_fds
     import io
 
