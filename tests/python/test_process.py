@@ -116,14 +116,14 @@ def test_a_signal_is_a_negative_exit_code(ctx, number):
     assert process.exitcode == -number
 
 
-@pytest.mark.parametrize('method, number', [('terminate', signal.SIGTERM), ('kill', signal.SIGKILL)])
-def test_a_process_is_ended_by_its_parent(ctx, method, number):
+@pytest.mark.parametrize('how, number', [('terminate', signal.SIGTERM), ('kill', signal.SIGKILL)])
+def test_a_process_is_ended_by_its_parent(ctx, how, number):
     process = started(ctx, sleep)
     assert process.is_alive() and process.exitcode is None
-    getattr(process, method)()
+    getattr(process, how)()
     process.join(PATIENCE)
     assert process.exitcode == -number
-    getattr(process, method)()
+    getattr(process, how)()
 
 
 def wait_for_interrupt(connection):
@@ -294,13 +294,13 @@ def test_a_process_without_a_result_is_lost(ctx):
     assert pickle.loads(pickle.dumps(raised.value)).exitcode == -signal.SIGKILL
 
 
-def test_what_does_not_pickle_is_an_error_of_result_alone(ctx):
+def test_a_result_that_does_not_pickle_is_an_error_of_result_alone(ctx):
     process = started(ctx, unpicklable)
     with pytest.raises(pickle.PicklingError, match='lambda'):
         process.result()
     assert process.exitcode == 0
     process = started(ctx, fail_pickily)
-    with pytest.raises(pickle.PicklingError, match='picky'):
+    with pytest.raises(Picky, match='picky'):
         process.result()
     assert process.exitcode == 1
 

@@ -1,9 +1,10 @@
-"""Modules of the standard library that a child of ours executes at their first use. Runs in an executed child, before it imports
-anything else of this package.
+"""Modules of the standard library that a child of ours executes at their first use. Runs in an executed child, before
+it imports anything else of this package.
 
 A child's start is the interpreter's start and its imports, and ``import multiprocessing`` brings sockets, selectors and
-pickle's Python half, which most targets never need. Here the module objects exist from the beginning, at their own places in
-`sys.modules`, and execute when somebody asks for something that is in them. Elsewhere than in such children nothing is deferred.
+pickle's Python half, which most targets never need. Here the module objects exist from the beginning, at their own
+places in `sys.modules`, and execute when somebody asks for something that is in them. Elsewhere than in such children
+nothing is deferred.
 """
 
 import sys
@@ -58,7 +59,9 @@ def loaded(name):
 
 
 def when_loaded(name, callback):
-    """Calls `callback` with the module `name` of ``multiprocessing`` once it is executed: now, if it has been or is not there."""
+    """Calls `callback` with the module `name` of ``multiprocessing`` once it is executed: now, if it has been or is not
+    there.
+    """
     with _lock:
         module = _module(name)
         if isinstance(module, _Deferred):
