@@ -67,9 +67,8 @@ impl Link {
     /// Child: receives what it is to become, and the fds. `None`: the parent is gone.
     fn receive<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyBytes>, Vec<i32>)>> {
         let received = self.using(foreign::receive)?;
-        Ok(received.map(|(letter, fds)| {
-            (PyBytes::new(py, &letter), fds.into_iter().map(IntoRawFd::into_raw_fd).collect())
-        }))
+        Ok(received
+            .map(|(letter, fds)| (PyBytes::new(py, &letter), fds.into_iter().map(IntoRawFd::into_raw_fd).collect())))
     }
 
     /// Child of a fork server: tells the parent who it is.
