@@ -67,9 +67,8 @@ impl Link {
     /// Child: receives what it is to become, and the fds. `None`: the parent is gone.
     fn receive<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyBytes>, Vec<i32>)>> {
         let received = self.using(foreign::receive)?;
-        Ok(received.map(|(letter, fds)| {
-            (PyBytes::new(py, &letter), fds.into_iter().map(IntoRawFd::into_raw_fd).collect())
-        }))
+        Ok(received
+            .map(|(letter, fds)| (PyBytes::new(py, &letter), fds.into_iter().map(IntoRawFd::into_raw_fd).collect())))
     }
 
     /// Child of a fork server: tells the parent who it is.
@@ -201,7 +200,7 @@ impl Child {
     /// Its exit code; `None` while it runs, and in other processes than its parent.
     fn poll(&self) -> PyResult<Option<i32>> {
         match self.child.wait(Some(Instant::now())) {
-            Ok(end) => Ok(Some(code(end))),
+            Ok(end) => Ok(Some(self.ended(end))),
             Err(Error::Timeout { .. } | Error::Inherited { .. }) => Ok(None),
             Err(error) => Err(raised(&error)),
         }
@@ -212,7 +211,7 @@ impl Child {
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
         let until = deadline(timeout)?;
         match blocking(py, || self.child.wait(until), Result::is_ok)? {
-            Ok(end) => Ok(Some(code(end))),
+            Ok(end) => Ok(Some(self.ended(end))),
             Err(Error::Timeout { .. } | Error::Inherited { .. }) => Ok(None),
             Err(error) => Err(raised(&error)),
         }
@@ -247,6 +246,12 @@ impl Child {
         Child { child }
     }
 
+    /// The exit code of one that has ended, which this module need not hold any longer.
+    fn ended(&self, end: &engine::End) -> i32 {
+        locked(&CHILDREN).retain(|child| !Arc::ptr_eq(child, &self.child));
+        end.code().unwrap_or(UNKNOWN_EXIT_CODE)
+    }
+
     /// For the engine's parts that wait for this child too.
     pub(crate) fn shared(&self) -> Arc<engine::Child> {
         self.child.clone()
@@ -270,10 +275,6 @@ pub(crate) fn disown_children() {
 pub(crate) fn pidfd_of_self() -> PyResult<i32> {
     let me = procession_core::engine::engine().me().map_err(|error| raised(&error))?;
     Ok(me.as_fd().as_raw_fd())
-}
-
-fn code(end: &engine::End) -> i32 {
-    end.code().unwrap_or(UNKNOWN_EXIT_CODE)
 }
 
 fn with<R>(link: &Shared, what: impl FnOnce(&foreign::Link) -> std::io::Result<R>) -> PyResult<R> {

@@ -1,9 +1,10 @@
-"""Modules of the standard library that a child of ours executes at their first use. Runs in an executed child, before it imports
-anything else of this package.
+"""Modules of the standard library that a child of ours executes at their first use. Runs in an executed child, before
+it imports anything else of this package.
 
 A child's start is the interpreter's start and its imports, and ``import multiprocessing`` brings sockets, selectors and
-pickle's Python half, which most targets never need. Here the module objects exist from the beginning, at their own places in
-`sys.modules`, and execute when somebody asks for something that is in them. Elsewhere than in such children nothing is deferred.
+pickle's Python half, which most targets never need. Here the module objects exist from the beginning, at their own
+places in `sys.modules`, and execute when somebody asks for something that is in them. Elsewhere than in such children
+nothing is deferred.
 """
 
 import sys
@@ -11,7 +12,7 @@ from _frozen_importlib import module_from_spec
 from _frozen_importlib_external import PathFinder
 from _thread import RLock
 
-__all__ = ['defer', 'is_loaded', 'load_all', 'when_loaded']
+__all__ = ['defer', 'load_all', 'loaded', 'when_loaded']
 
 _PACKAGE = 'multiprocessing'
 _NAMES = ('context', 'reduction', 'resource_tracker', 'util')
@@ -51,14 +52,16 @@ def defer():
         setattr(package, name, _make(f'{_PACKAGE}.{name}', package.__path__))
 
 
-def is_loaded(name):
-    """Whether the standard library's module `name` of ``multiprocessing`` is there and has been executed."""
+def loaded(name):
+    """The standard library's module `name` of ``multiprocessing`` if it has been executed, else `None`."""
     module = _module(name)
-    return module is not None and not isinstance(module, _Deferred)
+    return None if isinstance(module, _Deferred) else module
 
 
 def when_loaded(name, callback):
-    """Calls `callback` with the module `name` of ``multiprocessing`` once it is executed: now, if it has been or is not there."""
+    """Calls `callback` with the module `name` of ``multiprocessing`` once it is executed: now, if it has been or is not
+    there.
+    """
     with _lock:
         module = _module(name)
         if isinstance(module, _Deferred):

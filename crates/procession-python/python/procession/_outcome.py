@@ -1,4 +1,5 @@
-"""What the target of a process left: written by the child as the last it does, read by the parent after the child has ended.
+"""What the target of a process left: written by the child as the last it does, read by the parent after the child has
+ended.
 
 It crosses on the link, which takes it whatever the parent does: a child never waits for somebody to read.
 """

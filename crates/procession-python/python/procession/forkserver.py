@@ -1,9 +1,10 @@
-"""The fork server: a small clean process that has imported the program's main module and forks a child for each start. The class
-is used in its owner, by any thread; :func:`main` is the server.
+"""The fork server: a small clean process that has imported the program's main module and forks a child for each start.
+The class is used in its owner, by any thread; :func:`main` is the server.
 
-It is reached by a private pair of sockets and makes its children its *siblings*: they are its owner's children, which alone
-waits for them. A child says itself to its parent who it is, so each death is unambiguous: a server that is killed is started
-anew by the next start, and its children live on. It ends with its owner, and by Python's own rules it has one thread.
+It is reached by a private pair of sockets and makes its children its *siblings*: they are its owner's children, which
+alone waits for them. A child says itself to its parent who it is, so each death is unambiguous: a server that is killed
+is started anew by the next start, and its children live on. It ends with its owner, and by Python's own rules it has
+one thread.
 """
 
 import os
@@ -40,8 +41,8 @@ class ForkServer:
     def set_forkserver_preload(self, modules_names):
         """Sets the names of the modules that the server imports at its start; `'__main__'` is the main module.
 
-        Without a call it is the main module alone. A module that does not import is told of by an `ImportWarning`. Modules
-        that start threads cannot be preloaded, and with them none is: each child then imports what it needs.
+        Without a call it is the main module alone. A module that does not import is told of by an `ImportWarning`.
+        Modules that start threads cannot be preloaded, and with them none is: each child then imports what it needs.
         """
         if not all(type(name) is str for name in modules_names):
             raise TypeError('module_names must be a list of strings')
@@ -53,8 +54,8 @@ class ForkServer:
         return spawn.get_inherited_fds()
 
     def connect_to_new_process(self, letter, fds, name, daemon):
-        """Has the server make a child that reads `letter` and gets copies of the file descriptors `fds`; returns the engine's
-        hold of it. The standard library's takes the file descriptors and returns two pipes.
+        """Has the server make a child that reads `letter` and gets copies of the file descriptors `fds`; returns the
+        engine's hold of it. The standard library's takes the file descriptors and returns two pipes.
         """
         with self._lock:
             for _ in range(_TRIES):
@@ -69,7 +70,7 @@ class ForkServer:
                 code = self._end()
                 if code == _HAS_THREADS:
                     self._preload = False
-            raise RuntimeError(f'the fork server ended {_TRIES} times before it made a process, lastly with code {code}')
+            raise RuntimeError(f'the fork server ended {_TRIES} times before it made a process, lastly with {code}')
 
     def ensure_running(self):
         """Starts the server unless it runs. Processes that this one starts have their own."""
@@ -127,7 +128,8 @@ def _wait_readable(link):
 
 
 def main():
-    """The server's life, in a process started for it. It ends when its owner closes its requests, or is killed with it."""
+    """The server's life, in a process started for it. It ends when its owner closes its requests, or is killed with it.
+    """
     import _pickle
 
     # A Ctrl-C is for the program.
@@ -185,7 +187,6 @@ def _serve_one(link, servers, handler):
     import atexit
 
     from . import _lazy
-    from ._standard import standard
 
     for other in servers:
         other.close()
@@ -194,8 +195,9 @@ def _serve_one(link, servers, handler):
         link.say_hello()
         # The server's callbacks are not the child's.
         atexit._clear()
-        if _lazy.is_loaded('util'):
-            atexit.register(standard('util')._exit_function)
+        util = _lazy.loaded('util')
+        if util is not None:
+            atexit.register(util._exit_function)
         code = spawn._main(link, lambda: signal.signal(signal.SIGINT, handler))
     except BaseException:
         sys.excepthook(*sys.exc_info())

@@ -1,7 +1,8 @@
-"""Processes by `fork`, and what their parent does with a process of any start method. Used in the parent, by any thread.
+"""Processes by `fork`, and what their parent does with a process of any start method. Used in the parent, by any
+thread.
 
-The child is forked by `os.fork`, by Python's rules: the hooks of `os.register_at_fork` run, and from 3.12 on Python warns when
-there are other threads.
+The child is forked by `os.fork`, by Python's rules: the hooks of `os.register_at_fork` run, and from 3.12 on Python
+warns when there are other threads.
 """
 
 import atexit
@@ -20,8 +21,8 @@ os.register_at_fork(after_in_child=disown_children)
 class Popen:
     """A started process.
 
-    `sentinel` is a pidfd, readable when the process has ended, whoever still holds its pipes; signals go through it. Its exit
-    code is kept once anybody has asked, and is 255 if some other wait in this program took it.
+    `sentinel` is a pidfd, readable when the process has ended, whoever still holds its pipes; signals go through it.
+    Its exit code is kept once anybody has asked, and is 255 if some other wait in this program took it.
     """
 
     method = 'fork'

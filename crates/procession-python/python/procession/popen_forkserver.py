@@ -1,4 +1,5 @@
-"""Processes by the fork server: copies of a small clean process that has imported the program. Used in the parent, by any thread.
+"""Processes by the fork server: copies of a small clean process that has imported the program. Used in the parent, by
+any thread.
 """
 
 from . import forkserver, popen_spawn_posix, spawn

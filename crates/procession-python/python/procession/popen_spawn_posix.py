@@ -1,7 +1,8 @@
-"""Processes by `spawn`: fresh interpreters, at the price of a small program's start however large the parent is. Used in the
-parent, by any thread.
+"""Processes by `spawn`: fresh interpreters, at the price of a small program's start however large the parent is. Used
+in the parent, by any thread.
 
-Preparation data, process object and file descriptors go to the child in one message, and no resource tracker is started for it.
+Preparation data, process object and file descriptors go to the child in one message, and no resource tracker is started
+for it.
 """
 
 import os

@@ -1,5 +1,5 @@
-"""Processes as their parent and they themselves see them. Used in any process, from any thread; :meth:`BaseProcess._bootstrap`
-in a child, by its only thread.
+"""Processes as their parent and they themselves see them. Used in any process, from any thread;
+:meth:`BaseProcess._bootstrap` in a child, by its only thread.
 
 Which process this is, which parent and which children it has, is kept where the standard library keeps it: there is one
 answer, whichever package is asked. A child imports this module before its target, so it imports little itself.
@@ -34,8 +34,8 @@ _hear_interrupts = None
 class BaseProcess(_standard.BaseProcess):
     """A process: its arguments, its start, its end.
 
-    What the standard library's has not: :meth:`result`, and, before 3.14, :meth:`interrupt`. A process ends when its parent is
-    killed, daemon or not.
+    What the standard library's has not: :meth:`result`, and, before 3.14, :meth:`interrupt`. A process ends when its
+    parent is killed, daemon or not.
     """
 
     # Whether a Ctrl-C means the process from its beginning on; otherwise it says itself when.
@@ -67,7 +67,7 @@ class BaseProcess(_standard.BaseProcess):
 
         :raises TimeoutError: the process has not ended in time; ask again.
         :raises ProcessLost: it left no result, since it was killed or left by `sys.exit` or `os._exit`.
-        :raises pickle.PicklingError: the result, or the exception, does not pickle; the process itself did not fail for it.
+        :raises pickle.PicklingError: the result does not pickle; the process itself did not fail for it.
         """
         self._check_closed()
         assert self._parent_pid == os.getpid(), 'can only ask a child process'
@@ -120,8 +120,8 @@ class BaseProcess(_standard.BaseProcess):
     @staticmethod
     def _after_fork():
         # What is not loaded has nothing registered with it.
-        if _lazy.is_loaded('util'):
-            util = standard('util')
+        util = _lazy.loaded('util')
+        if util is not None:
             util._finalizer_registry.clear()
             util._run_after_forkers()
 
@@ -226,9 +226,11 @@ def _tie(link):
 def _force_start_method(method):
     global _forced_start_method
     _forced_start_method = method
-    _lazy.when_loaded('context', lambda context: context._force_start_method(method))
-    if (ours := sys.modules.get('procession.context')) is not None:
+    ours = sys.modules.get('procession.context')
+    if ours is not None:
         ours._force_start_method(method)
+    else:
+        _lazy.when_loaded('context', lambda context: context._force_start_method(method))
 
 
 def _leave_outcome(how, value):
@@ -252,8 +254,9 @@ def _exit_code(ending):
 
 
 def _say(message, *args):
-    if _lazy.is_loaded('util'):
-        standard('util').info(message, *args)
+    util = _lazy.loaded('util')
+    if util is not None and util._logger is not None:
+        util.info(message, *args)
 
 
 def _close_stdin():

@@ -1,5 +1,5 @@
-"""What an interpreter that is started for a child does before its target, and what its parent tells it. The parent's half is
-used by any thread of it; the child's half, from :func:`spawn_main` on, by the child's only thread.
+"""What an interpreter that is started for a child does before its target, and what its parent tells it. The parent's
+half is used by any thread of it; the child's half, from :func:`spawn_main` on, by the child's only thread.
 
 A letter is two pickles: the preparation data, then the process object, which unpickles only after the preparation.
 """
@@ -103,9 +103,10 @@ def letter(popen, process_obj):
 
 
 def _running_trackers():
-    """The standard library's tracker of named resources, and ours: where one runs, a child is to use it and not another."""
-    modules = {'multiprocessing': _lazy.is_loaded(_TRACKERS) and standard(_TRACKERS)}
-    modules['procession'] = sys.modules.get('procession.' + _TRACKERS)
+    """The standard library's tracker of named resources, and ours: where one runs, a child is to use it and not
+    another.
+    """
+    modules = {'multiprocessing': _lazy.loaded(_TRACKERS), 'procession': sys.modules.get('procession.' + _TRACKERS)}
     for name, module in modules.items():
         fd = getattr(getattr(module, '_resource_tracker', None), '_fd', None)
         if fd is not None:
@@ -120,7 +121,9 @@ def spawn_main(pipe_handle, parent_pid=None, tracker_fd=None):
 
 
 def hear_interrupts():
-    """In an executed child, where SIGINT is blocked: from now on a Ctrl-C means this process. One that came before did not."""
+    """In an executed child, where SIGINT is blocked: from now on a Ctrl-C means this process. One that came before did
+    not.
+    """
     import _signal
 
     handler = _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
@@ -129,7 +132,9 @@ def hear_interrupts():
 
 
 def _main(link, begin=hear_interrupts):
-    """In the child: prepares it by what came on its link and runs its process object; returns the exit code. `begin` has it hear Ctrl-C once it does its work."""
+    """In the child: prepares it by what came on its link and runs its process object; returns the exit code. `begin`
+    has it hear Ctrl-C once it does its work.
+    """
     global _inherited_fds
     import io
 
@@ -192,7 +197,8 @@ def _check_not_importing_main():
 
 
 def get_preparation_data(name):
-    """Returns what a child of this process, of this name, has to know before it can unpickle anything of the program."""
+    """Returns what a child of this process, of this name, has to know before it can unpickle anything of the program.
+    """
     _check_not_importing_main()
     from . import util
     from .context import _default_context

@@ -14,6 +14,7 @@
 
 #![allow(unsafe_code)] // fcntl's F_SETOWN_EX, F_SETSIG and O_ASYNC: rustix has none of them.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -36,6 +37,11 @@ const F_SETSIG: libc::c_int = 10;
 /// Of [`Link::kill_me_later`], for its signal's handler: the timer, and milliseconds.
 static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
 static LATER: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Where messages are received. Kept, as zeroing it anew costs a page fault for each of its pages after each fork.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// One end of a pair.
 #[derive(Debug)]
@@ -215,11 +221,17 @@ impl Link {
     }
 
     fn recv_with(&self, flags: RecvFlags) -> io::Result<Received> {
-        let mut buffer = [0; MAX_MESSAGE];
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(MAX_MESSAGE, 0);
+            self.recv_into(buffer, flags)
+        })
+    }
+
+    fn recv_into(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<Received> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let flags = flags | RecvFlags::CMSG_CLOEXEC;
-        let came = match retried(|| recvmsg(&self.fd, &mut [IoSliceMut::new(&mut buffer)], &mut beside, flags)) {
+        let came = match retried(|| recvmsg(&self.fd, &mut [IoSliceMut::new(buffer)], &mut beside, flags)) {
             Ok(came) => came,
             Err(Errno::AGAIN) => return Ok(Received::Nothing),
             Err(error) => return Err(error.into()),
