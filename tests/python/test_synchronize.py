@@ -426,6 +426,7 @@ def test_an_event_wakes_all_also_if_one_was_killed(ctx):
 def meet(barrier, times, indices):
     for _ in range(times):
         indices[barrier.wait(LONG)] += 1
+    assert barrier.n_waiting == 0 and not barrier.broken
 
 
 def test_a_barrier_opens_when_all_are_there(ctx):
