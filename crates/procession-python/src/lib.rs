@@ -6,11 +6,11 @@
 mod buffer;
 mod codec;
 mod error;
+mod fork;
 mod pool;
+mod process;
 mod queue;
 mod sync;
-mod fork;
-mod process;
 mod wait;
 
 use procession_core::start::Method;
@@ -24,13 +24,13 @@ mod _engine {
     #[pymodule_export]
     use crate::buffer::Block;
     #[pymodule_export]
-    use crate::pool::{ApplyResult, IMapIterator, Pool, give_handle, run_worker, take_handle};
-    #[pymodule_export]
-    use crate::queue::Queue;
-    #[pymodule_export]
     use crate::fork::fork_as_sibling;
     #[pymodule_export]
+    use crate::pool::{ApplyResult, IMapIterator, Pool, give_handle, run_worker, take_handle};
+    #[pymodule_export]
     use crate::process::{Child, Link, disown_children, pidfd_of_self};
+    #[pymodule_export]
+    use crate::queue::Queue;
     #[pymodule_export]
     use crate::sync::{Barrier, Condition, Event, SemLock};
 

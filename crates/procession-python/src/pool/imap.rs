@@ -55,6 +55,7 @@ struct State {
 }
 
 impl IMapIterator {
+    #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     pub(super) fn new(
         pool: &Bound<'_, Pool>,
         owner: &Bound<'_, PyAny>,

@@ -89,7 +89,10 @@ impl Function {
 
 /// Functions that have been pickled: most calls are of one of a few.
 #[derive(Debug, Default)]
-pub(crate) struct Functions(Mutex<HashMap<usize, (Py<PyAny>, Arc<Function>)>>);
+pub(crate) struct Functions(Mutex<Known>);
+
+/// By the function's address.
+type Known = HashMap<usize, (Py<PyAny>, Arc<Function>)>;
 
 impl Functions {
     const MOST: usize = 64;
@@ -119,7 +122,7 @@ impl Functions {
         Ok(new)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<usize, (Py<PyAny>, Arc<Function>)>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

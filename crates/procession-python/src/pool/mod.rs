@@ -53,6 +53,7 @@ impl Pool {
     /// `start(name, control, slot, desk)` starts a worker and returns its process.
     #[new]
     #[pyo3(signature = (workers, method, start, by_value, is_unknown, max_tasks = None, max_memory = None))]
+    #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn new(
         py: Python<'_>,
         workers: usize,
@@ -73,6 +74,7 @@ impl Pool {
     /// Submits `function(*args, **named)`. With `waits` it returns the result's value, and gives the call up if the wait is
     /// interrupted: nobody else has the result. That is one call, so that no interrupt comes between.
     #[pyo3(signature = (owner, function, args, named, timeout = None, retries = 0, waits = false))]
+    #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn apply(
         &self,
         owner: &Bound<'_, PyAny>,
@@ -98,6 +100,7 @@ impl Pool {
 
     /// Submits `function` over each of `items`, in chunks of the pool's choice or of `chunksize`. `waits` is as with `apply`.
     #[pyo3(signature = (owner, function, items, chunksize, is_star, timeout = None, retries = 0, waits = false))]
+    #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn map(
         &self,
         owner: &Bound<'_, PyAny>,
@@ -120,7 +123,9 @@ impl Pool {
                     self.push(encoded, kind, function, one.as_any(), retries > 0)
                 })
             };
-            return self.submit(owner, function, items.len(), terms(asked, chunksize)?, encode, true)?.handed_out(py, waits);
+            return self
+                .submit(owner, function, items.len(), terms(asked, chunksize)?, encode, true)?
+                .handed_out(py, waits);
         }
         let sizes = match chunksize {
             Some(0) => return Err(PyValueError::new_err("a chunk needs at least one task, not 0")),
@@ -141,6 +146,7 @@ impl Pool {
 
     /// A lazy map.
     #[pyo3(signature = (owner, function, iterator, chunksize, is_ordered, most_ahead = None, timeout = None, retries = 0))]
+    #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn imap(
         slf: &Bound<'_, Self>,
         owner: &Bound<'_, PyAny>,

@@ -148,7 +148,7 @@ impl ApplyResult {
                 Ok(())
             }
             Some(handle) => {
-                let callback = move |_: &Handle| Python::attach(|py| call(py)).err().map(|()| Vec::new());
+                let callback = move |_: &Handle| Python::attach(&call).err().map(|()| Vec::new());
                 py.detach(|| handle.on_complete(Box::new(callback))).or_raise(py)
             }
         }
@@ -205,7 +205,7 @@ impl Shared {
         visited.unwrap_or(Ok(())).or_raise(py)?;
         match (gathered.error, self.is_many) {
             (Some(error), _) => Err(error),
-            (None, true) => Ok(gathered.list.map_or_else(|| PyList::empty(py).unbind().into_any(), |list| list)),
+            (None, true) => Ok(gathered.list.unwrap_or_else(|| PyList::empty(py).unbind().into_any())),
             (None, false) => Ok(gathered.list.unwrap_or_else(|| py.None())),
         }
     }
