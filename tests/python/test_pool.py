@@ -14,6 +14,10 @@ def square(x):
     return x * x
 
 
+def identity(x):
+    return x
+
+
 def add(a, b=0):
     return a + b
 
@@ -63,6 +67,11 @@ def test_calls_in_every_form(pool):
     assert pool.map(square, range(100)) == [x * x for x in range(100)]
     assert pool.map(square, range(10), 3) == [x * x for x in range(10)]
     assert pool.map(square, []) == []
+    numbers = [0, -1, 2**62, -(2**63), 2**63 - 1, 7, 8, 9, 10] * 3
+    assert pool.map(identity, numbers, 9) == numbers
+    for others in ([1.5] * 20, [2**63] * 20, [True] * 20, [1] * 19 + [1.0], list(range(200_000)), [float('inf')] * 200_000):
+        back = pool.map(identity, others)
+        assert back == others and [type(x) for x in back[-2:]] == [type(x) for x in others[-2:]]
     assert pool.map_async(square, iter([1, 2])).get(30) == [1, 4]
     assert pool.starmap(add, [(1, 2), (3, 4)]) == [3, 7]
     assert pool.starmap_async(add, [(1,)]).get(30) == [1]

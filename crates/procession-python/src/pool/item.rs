@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! item    kind, function, value          function   length, pickle; or `BIG`, its number, its handle
-//! value   pickle, buffers, how long the buffers' part is (4 bytes; the top bit: the pickle is the first buffer)
+//! value   pickle, buffers, how long the buffers' part is (4 bytes; the top bits: the pickle is the first buffer, it is no pickle)
 //! buffer  0, whether it may be written, area, block; or 1, whether it may be written, length, bytes
 //! ```
 
@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use procession_core::pool::blocks::{self, Place};
-use procession_core::{handle, memfd};
+use procession_core::{Held, handle, memfd};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFunction};
 
+use super::packed;
 use crate::buffer::{Block, Bytes};
 use crate::codec;
 
@@ -47,6 +48,9 @@ const BIG_FUNCTION: usize = 4096;
 /// A pickle that is longer goes into a block as large buffers do.
 const BIG_PICKLE: usize = 64 * 1024;
 const PICKLE_IS_A_BUFFER: u32 = 1 << 31;
+/// It is no pickle at all: see `packed.rs`.
+const IS_PACKED: u32 = 1 << 30;
+const FLAGS: u32 = PICKLE_IS_A_BUFFER | IS_PACKED;
 
 const IN_BLOCK: u8 = 0;
 const INLINE: u8 = 1;
@@ -144,22 +148,26 @@ pub(crate) fn write(
 pub(crate) fn write_value(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, is_kept: bool) -> PyResult<()> {
     let py = value.py();
     let (start, mut buffers) = (out.len(), Vec::new());
-    codec::dumps(value, out, &mut buffers)?;
     let mut flag = 0;
+    if packed::write(out, value) {
+        flag = IS_PACKED;
+    } else {
+        codec::dumps(value, out, &mut buffers)?;
+    }
     let mut places = Vec::new();
     if out.len() - start >= BIG_PICKLE
         && let Some(place) = py.detach(|| blocks::give(&out[start..]))
     {
         out.truncate(start);
-        flag = PICKLE_IS_A_BUFFER;
+        flag |= PICKLE_IS_A_BUFFER;
         write_place(&mut places, place, false);
     }
     for buffer in &buffers {
         write_buffer(py, &mut places, buffer, buffer.is_writable() && !is_kept);
     }
-    let len = u32::try_from(places.len()).ok().filter(|len| len & PICKLE_IS_A_BUFFER == 0);
+    let len = u32::try_from(places.len()).ok().filter(|len| len & FLAGS == 0);
     let len = len.ok_or_else(|| {
-        PyValueError::new_err("its buffers take more than 2 GiB, and there is no room for them in shared memory now")
+        PyValueError::new_err("its buffers take more than 1 GiB, and there is no room for them in shared memory now")
     })?;
     out.extend_from_slice(&places);
     out.extend_from_slice(&(len | flag).to_le_bytes());
@@ -221,10 +229,14 @@ pub(crate) fn read_value<'py>(py: Python<'py>, value: &[u8]) -> PyResult<Bound<'
     let torn = || PyValueError::new_err("a value is cut off on its way between a pool and a worker");
     let (rest, mut trailer) = value.split_at_checked(value.len().wrapping_sub(4)).ok_or_else(torn)?;
     let flags = u32_of(&mut trailer).ok_or_else(torn)?;
-    let len = (flags & !PICKLE_IS_A_BUFFER) as usize;
+    let len = (flags & !FLAGS) as usize;
     let (pickle, mut places) = rest.split_at_checked(rest.len().wrapping_sub(len)).ok_or_else(torn)?;
     if flags == 0 {
         return codec::loads(py, PyBytes::new(py, pickle).as_any(), Vec::new());
+    }
+    if flags & IS_PACKED != 0 {
+        let held = if flags & PICKLE_IS_A_BUFFER == 0 { None } else { Some(held(&mut places)?.ok_or_else(torn)?.0) };
+        return packed::read(py, held.as_deref().map_or(pickle, |held| &**held))?.ok_or_else(torn);
     }
     let mut buffers = Vec::new();
     while !places.is_empty() {
@@ -237,22 +249,27 @@ pub(crate) fn read_value<'py>(py: Python<'py>, value: &[u8]) -> PyResult<Bound<'
     codec::loads(py, &pickle, buffers)
 }
 
+/// The next buffer, which lies in a block, and whether it may be written.
+fn held(rest: &mut &[u8]) -> PyResult<Option<(Arc<Held>, bool)>> {
+    let Some(&[IN_BLOCK, is_writable]) = take(rest, 2) else { return Ok(None) };
+    let (Some(area), Some(block)) = (u32_of(rest), u64_of(rest)) else { return Ok(None) };
+    let held = blocks::take(Place { area, block }).map_err(PyValueError::new_err)?;
+    Ok(Some((held, is_writable != 0)))
+}
+
 fn read_buffer<'py>(py: Python<'py>, rest: &mut &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let Some(&[place, is_writable]) = take(rest, 2) else { return Ok(None) };
-    let is_writable = is_writable != 0;
-    match place {
-        IN_BLOCK => {
-            let (Some(area), Some(block)) = (u32_of(rest), u64_of(rest)) else { return Ok(None) };
-            let held = blocks::take(Place { area, block }).map_err(PyValueError::new_err)?;
-            let block = Block::new(held, is_writable);
-            Ok(Some(Bound::new(py, block)?.into_any()))
-        }
+    match rest.first() {
+        Some(&IN_BLOCK) => match held(rest)? {
+            Some((held, is_writable)) => Ok(Some(Bound::new(py, Block::new(held, is_writable))?.into_any())),
+            None => Ok(None),
+        },
         _ => {
+            let Some(&[_, is_writable]) = take(rest, 2) else { return Ok(None) };
             let Some(bytes) = u64_of(rest).and_then(|len| take(rest, usize::try_from(len).ok()?)) else {
                 return Ok(None);
             };
             let bytes = PyBytes::new(py, bytes);
-            if !is_writable {
+            if is_writable == 0 {
                 return Ok(Some(bytes.into_any()));
             }
             Ok(Some(pyo3::types::PyByteArray::from(bytes.as_any())?.into_any()))

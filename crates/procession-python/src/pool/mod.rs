@@ -3,6 +3,7 @@
 
 mod imap;
 mod item;
+mod packed;
 mod result;
 mod starter;
 mod worker;

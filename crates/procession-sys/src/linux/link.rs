@@ -221,10 +221,13 @@ impl Link {
     }
 
     fn recv_with(&self, flags: RecvFlags) -> io::Result<Received> {
-        BUFFER.with_borrow_mut(|buffer| {
+        let kept = BUFFER.try_with(|buffer| {
+            let mut buffer = buffer.borrow_mut();
             buffer.resize(MAX_MESSAGE, 0);
-            self.recv_into(buffer, flags)
-        })
+            self.recv_into(&mut buffer, flags)
+        });
+        // At the exit of a process the thread's own values are gone.
+        kept.unwrap_or_else(|_| self.recv_into(&mut vec![0; MAX_MESSAGE], flags))
     }
 
     fn recv_into(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<Received> {
