@@ -9,7 +9,7 @@ nothing is deferred.
 
 import sys
 from _frozen_importlib import module_from_spec
-from _frozen_importlib_external import PathFinder
+from _frozen_importlib_external import PathFinder, SourceFileLoader, spec_from_file_location
 from _thread import RLock
 
 __all__ = ['defer', 'load_all', 'loaded', 'when_loaded']
@@ -47,9 +47,14 @@ def defer():
     """Makes the modules, unless ``multiprocessing`` has been imported."""
     if _PACKAGE in sys.modules:
         return
-    package = _make(_PACKAGE, None)
+    spec = PathFinder.find_spec(_PACKAGE)
+    # A standard library in an archive is left alone.
+    if spec is None or type(spec.loader) is not SourceFileLoader:
+        return
+    package = _make(spec)
+    (folder,) = package.__path__
     for name in _NAMES:
-        setattr(package, name, _make(f'{_PACKAGE}.{name}', package.__path__))
+        setattr(package, name, _make(spec_from_file_location(f'{_PACKAGE}.{name}', f'{folder}/{name}.py')))
 
 
 def loaded(name):
@@ -86,11 +91,10 @@ def _module(name):
     return (standard and standard.saved(name)) or sys.modules.get(f'{_PACKAGE}.{name}')
 
 
-def _make(name, path):
-    spec = PathFinder.find_spec(name, path)
+def _make(spec):
     module = module_from_spec(spec)
     module.__class__ = _Deferred
-    sys.modules[name] = module
+    sys.modules[spec.name] = module
     return module
 
 

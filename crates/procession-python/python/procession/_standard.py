@@ -10,7 +10,6 @@ Three kinds of modules make up the package:
   unchanged on our context. Its relative imports then find our modules.
 """
 
-import importlib
 import sys
 
 import multiprocessing as package
@@ -27,7 +26,9 @@ def standard(name):
     if name in _saved:
         return _saved[name]
     if sys.modules.get(package.__name__) is package:
-        return importlib.import_module(_PREFIX + name)
+        # Not by `importlib`, which no child of ours needs otherwise.
+        __import__(_PREFIX + name)
+        return sys.modules[_PREFIX + name]
     from importlib.util import module_from_spec
 
     spec = _spec(name)

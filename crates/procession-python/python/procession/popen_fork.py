@@ -14,6 +14,8 @@ from ._engine import Child, Link, disown_children, pidfd_of_self
 
 __all__ = ['Popen']
 
+process._util = util
+
 # Any process that is forked from this one, by whomever, lets go of the links that this one's children hang on.
 os.register_at_fork(after_in_child=disown_children)
 
@@ -85,6 +87,12 @@ class Popen:
         self.sentinel = child.sentinel
 
     def _launch(self, process_obj):
+        if process._empty_stdin is None:
+            try:
+                process._empty_stdin = process._open_empty()
+            except OSError:
+                # Without a null device the child keeps its parent's standard input.
+                pass
         ours, theirs = Link.pair()
         parent_sentinel = pidfd_of_self()
         pid = os.fork()

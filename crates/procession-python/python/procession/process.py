@@ -7,7 +7,6 @@ answer, whichever package is asked. A child imports this module before its targe
 
 import itertools
 import os
-import signal
 import sys
 import threading
 
@@ -25,6 +24,10 @@ parent_process = _standard.parent_process
 
 # In a child: its end of the link to its parent, by which it is tied to its parent's life and leaves its outcome.
 _link = None
+# The shared `util`, once this process has started others.
+_util = None
+# What forked children have for standard input, opened before: there is time for it in their parent.
+_empty_stdin = None
 # In a child whose contexts have not been imported: the start method that they are to begin with.
 _forced_start_method = None
 # In a child that does not hear Ctrl-C yet: what makes it.
@@ -81,12 +84,30 @@ class BaseProcess(_standard.BaseProcess):
         """Runs the target in the child; returns the exit code. What happens around it is the standard library's."""
         exitcode = 1
         try:
-            self._begin(parent_sentinel)
+            # Written as one: each function that a forked child calls is a page or more of its parent's to copy.
+            if self._start_method is not None:
+                _force_start_method(self._start_method)
+            _close_stdin()
+            # Kept until the hooks below have run, as they may look at it.
+            before = _standard._current_process, _standard._children
+            _standard._process_counter = itertools.count(1)
+            _standard._children = set()
+            _standard._current_process = self
+            _standard._parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+            if threading._HAVE_THREAD_NATIVE_ID:
+                threading.main_thread()._set_native_id()
+            self._after_fork()
+            del before
             if self._hears_interrupts and _hear_interrupts is not None:
                 _hear_interrupts()
-            _say('child process calling self.run()')
+            util = _util or _lazy.loaded('util')
+            if util is not None and util._logger is not None:
+                util.info('child process calling self.run()')
             returned = self.run()
-            _leave_outcome('returned', returned)
+            if returned is not None:
+                _leave_outcome('returned', returned)
+            elif _link is not None:
+                _link.report(0, b'N.')
             exitcode = 0
         except SystemExit as ending:
             exitcode = _exit_code(ending)
@@ -98,29 +119,16 @@ class BaseProcess(_standard.BaseProcess):
             _leave_outcome('raised', error)
         finally:
             threading._shutdown()
-            _say('process exiting with exitcode %d', exitcode)
+            util = _util or _lazy.loaded('util')
+            if util is not None and util._logger is not None:
+                util.info('process exiting with exitcode %d', exitcode)
             _flush_std_streams()
         return exitcode
-
-    def _begin(self, parent_sentinel):
-        if self._start_method is not None:
-            _force_start_method(self._start_method)
-        _close_stdin()
-        # Kept until the hooks below have run, as they may look at it.
-        before = _standard._current_process, _standard._children
-        _standard._process_counter = itertools.count(1)
-        _standard._children = set()
-        _standard._current_process = self
-        _standard._parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
-        if threading._HAVE_THREAD_NATIVE_ID:
-            threading.main_thread()._set_native_id()
-        self._after_fork()
-        del before
 
     @staticmethod
     def _after_fork():
         # What is not loaded has nothing registered with it.
-        util = _lazy.loaded('util')
+        util = _util or _lazy.loaded('util')
         if util is not None:
             util._finalizer_registry.clear()
             util._run_after_forkers()
@@ -236,9 +244,6 @@ def _force_start_method(method):
 def _leave_outcome(how, value):
     if _link is None:
         return
-    if how == 'returned' and value is None:
-        _link.report(0, b'N.')
-        return
     from . import _outcome
 
     _outcome.leave(_link, how, value)
@@ -253,22 +258,20 @@ def _exit_code(ending):
     return 1
 
 
-def _say(message, *args):
-    util = _lazy.loaded('util')
-    if util is not None and util._logger is not None:
-        util.info(message, *args)
-
-
 def _close_stdin():
     """Lets standard input be empty: it is the parent's."""
-    if sys.stdin is None:
+    if sys.stdin is None or sys.stdin is _empty_stdin:
         return
     try:
         sys.stdin.close()
-        null = os.open(os.devnull, os.O_RDONLY)
+        sys.stdin = _empty_stdin or _open_empty()
     except (OSError, ValueError):
+        # It cannot be closed, or there is no null device: it stays as it is.
         return
-    sys.stdin = open(null, encoding='utf-8', closefd=False)
+
+
+def _open_empty():
+    return open(os.open(os.devnull, os.O_RDONLY), encoding='utf-8', closefd=False)
 
 
 def _flush_std_streams():
