@@ -1,7 +1,13 @@
-//! The Python face, begun: the extension module `procession._engine`, on the same engine as the Rust face. Called by Python
-//! code in any process, with the interpreter attached.
+//! The Python face: the extension module `procession._engine`, on the same engine as the Rust face. Called by the Python code of the
+//! package, in any process, with the interpreter attached; what may wait detaches.
 //!
-//! It offers what the engine can say without a codec; processes and pools for Python come with the package.
+//! | room | what it is |
+//! |---|---|
+//! | `pool` | pools: items, results, lazy maps, a worker's part |
+//! | `queue`, `sync` | queues, locks and their kin |
+//! | `process`, `fork` | links to children, their one reaper, a fork server's siblings |
+//! | `codec`, `buffer` | pickling, and memory that Python reads in place |
+//! | `wait`, `error` | waits that hear signals, the engine's errors as exceptions |
 
 mod buffer;
 mod codec;
