@@ -164,8 +164,10 @@ def run_all(combinations, expected, jobs):
                 for name, tests in combination.classes(expected).items():
                     running[threads.submit(combination.run_class, name, tests)] = combination
             for done in concurrent.futures.as_completed(running):
+                combination = running[done]
                 for test in done.result():
-                    print(f'{running[done]} {test} failed', flush=True)
+                    is_listed = expected.find(combination.interpreter.version, combination.suite, test) is not None
+                    print(f'{combination} {test} failed{", as listed" if is_listed else ""}', flush=True)
         except BaseException:
             STOPPING.set()
             threads.shutdown(cancel_futures=True)
