@@ -1,4 +1,4 @@
-"""Queues through the public face: what the standard library promises, and what it fails at when processes end or die."""
+"""Queues through the public face: what the standard library promises, and where it fails when processes die."""
 
 import faulthandler
 import gc
@@ -68,8 +68,8 @@ class Refuses:
 
 ITEMS = [
     None, True, False, 0, -1, 2**63 - 1, -2**63, 2**63, 2**200, 0.5, float('-inf'), '', 'abc', 'äöü€\U0001f600',
-    '\ud800', b'', b'abc', b'x' * 70_000, b'y' * 3_000_000, 'z' * 100_000, bytearray(b'abc'), bytearray(200_000), (1, 'a'),
-    [1, [2]], {'a': Thing(3)},
+    '\ud800', b'', b'abc', b'x' * 70_000, b'y' * 3_000_000, 'z' * 100_000, bytearray(b'abc'), bytearray(200_000),
+    (1, 'a'), [1, [2]], {'a': Thing(3)},
     Number(3), Text('abc'), Thing, len, range(3), list(range(50_000)),
 ]
 

@@ -1,7 +1,7 @@
 """Queues of objects between processes. Used in any process that was given one, from any thread.
 
-A queue is a ring in shared memory, with a lock for each end. :meth:`Queue.put` pickles the item in the caller and returns
-once it is there for others to take: no thread feeds a pipe. So, other than in the standard library,
+A queue is a ring in shared memory, with a lock for each end. :meth:`Queue.put` pickles the item in the caller and
+returns once it is there for others to take: no thread feeds a pipe. So, other than in the standard library,
 
 * an item that does not pickle raises where it is put, and nothing is dropped silently. A subclass that has an
   ``_on_queue_feeder_error`` of its own gets the exception and the item there instead, as in the standard library. So
