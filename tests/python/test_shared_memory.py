@@ -95,7 +95,8 @@ def test_the_life_of_a_name():
 @pytest.mark.parametrize('arguments, error', [
     ({'create': True}, ValueError), ({'create': True, 'size': -1}, ValueError), ({}, ValueError),
     ({'name': 'a/b', 'create': True, 'size': 1}, OSError), ({'name': '', 'create': True, 'size': 1}, OSError),
-    ({'name': 'a\0b', 'create': True, 'size': 1}, ValueError), ({'name': 'a\0b'}, ValueError), ({'name': 'a/b'}, OSError),
+    ({'name': 'a\0b', 'create': True, 'size': 1}, ValueError), ({'name': 'a\0b'}, ValueError),
+    ({'name': 'a/b'}, OSError),
     ({'name': 'x' * 300, 'create': True, 'size': 1}, OSError), ({'name': 'not there'}, FileNotFoundError),
 ])
 def test_what_is_refused(arguments, error):
@@ -154,10 +155,43 @@ def test_a_readers_end_is_no_event(block, how):
     SharedMemory(block.name).close()
 
 
-UNLINKED_BY_A_CHILD = '''
-    import sys
+MADE_BY_A_CHILD = '''
+    import sys, time
     import procession as mp
-    from procession import resource_tracker
+    from procession import shared_memory
+
+    def make(queue):
+        block = shared_memory.SharedMemory(create=True, size=10)
+        block.buf[0] = 5
+        block.close()
+        queue.put(block.name)
+
+    if __name__ == '__main__':
+        ctx = mp.get_context(sys.argv[1])
+        queue = ctx.Queue()
+        process = ctx.Process(target=make, args=(queue,))
+        process.start()
+        name = queue.get()
+        process.join()
+        # A tracker of the child's own would take about so long to unlink it.
+        time.sleep(0.5)
+        block = shared_memory.SharedMemory(name)
+        print(block.buf[0])
+        block.close()
+        block.unlink()
+'''
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_what_a_child_has_made_outlives_it(tmp_path, method):
+    program = tmp_path / 'program.py'
+    program.write_text(textwrap.dedent(MADE_BY_A_CHILD))
+    ran = subprocess.run([sys.executable, program, method], capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ('5\n', '')
+
+
+UNLINKED_BY_A_CHILD = '''
+    import procession as mp
     from procession.shared_memory import SharedMemory
 
     def unlink(name):
@@ -165,7 +199,6 @@ UNLINKED_BY_A_CHILD = '''
         block.close()
         block.unlink()
 
-    resource_tracker.ensure_running()
     ctx = mp.get_context('fork')
     block = SharedMemory(create=True, size=10)
     process = ctx.Process(target=unlink, args=(block.name,))

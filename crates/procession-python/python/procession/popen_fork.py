@@ -8,6 +8,7 @@ warns when there are other threads.
 import atexit
 import os
 import signal
+import sys
 
 from . import process, util
 from ._engine import Child, Link, disown_children, pidfd_of_self
@@ -31,6 +32,7 @@ class Popen:
 
     def __init__(self, process_obj):
         util._flush_std_streams()
+        _share_tracker()
         self.returncode = None
         self.finalizer = None
         self._launch(process_obj)
@@ -100,6 +102,14 @@ class Popen:
             _run(process_obj, theirs, parent_sentinel)
         theirs.close()
         self._hold(Child.forked(pid, ours, process_obj.name, process_obj.daemon))
+
+
+def _share_tracker():
+    """Where shared memory with names may be made, a child is to have this process's tracker: one of its own would unlink
+    at the child's end what the child has made for others.
+    """
+    if 'procession.shared_memory' in sys.modules:
+        sys.modules['procession.resource_tracker']._resource_tracker.share()
 
 
 def _run(process_obj, link, parent_sentinel):

@@ -1,11 +1,11 @@
 """Queues of objects between processes. Used in any process that was given one, from any thread.
 
-A queue is a ring in shared memory, with a lock for each end. :meth:`Queue.put` pickles the item in the caller and returns once
-it is there for others to take: no thread feeds a pipe. So, other than in the standard library,
+A queue is a ring in shared memory, with a lock for each end. :meth:`Queue.put` pickles the item in the caller and
+returns once it is there for others to take: no thread feeds a pipe. So, other than in the standard library,
 
 * an item that does not pickle raises where it is put, and nothing is dropped silently. A subclass that has an
-  ``_on_queue_feeder_error`` of its own gets the exception and the item there instead, as in the standard library. So does the
-  standard one, which prints the traceback, in a program that was written for the standard library and has its
+  ``_on_queue_feeder_error`` of its own gets the exception and the item there instead, as in the standard library. So
+  does the standard one, which prints the traceback, in a program that was written for the standard library and has its
   ``multiprocessing`` answered by procession: no ``put`` of such a program expects to fail;
 * ``get_nowait()`` right after ``put()`` finds the item;
 * a process may end, or be killed, right after ``put()``: its items stay. It may be joined before the queue is drained;
@@ -95,7 +95,7 @@ class Queue(_standard.Queue):
         return len(self._ring)
 
     def empty(self):
-        """Returns whether there is no item. Reliable for what this process, or one it has joined, has put and not taken."""
+        """Returns whether there is no item. What this process, or one it has joined, has put is counted for sure."""
         return not self._reader.poll()
 
     def full(self):
@@ -186,7 +186,7 @@ class SimpleQueue(_standard.SimpleQueue):
 
 
 class _End:
-    """One end of a queue, in the manner of a connection: what `multiprocessing.connection.wait` and others look into."""
+    """One end of a queue, in the manner of a connection: `multiprocessing.connection.wait` takes it."""
 
     def __init__(self, ring):
         self._ring = ring

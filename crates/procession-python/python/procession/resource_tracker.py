@@ -1,4 +1,5 @@
-"""The tracker of named things: a small process that unlinks what a program leaves behind. Called in any process of the program.
+"""The tracker of named things: a small process that unlinks what a program leaves behind. Called in any process of the
+program.
 
 It is the standard library's, told in another way:
 
@@ -52,6 +53,11 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
             # In case that nobody has: the tracker complains of what it does not know.
             super().register(name, rtype)
             super().unregister(name, rtype)
+
+    def share(self):
+        """Starts the tracker if this process knows of none, so that its children do."""
+        if self._fd is None:
+            self.ensure_running()
 
     def ensure_running(self):
         """Starts the tracker unless it runs."""
