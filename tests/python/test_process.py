@@ -13,7 +13,7 @@ import time
 
 import procession
 import pytest
-from procession._outcome import ProcessLost
+from procession import ProcessLost
 
 METHODS = ('fork', 'spawn', 'forkserver')
 PATIENCE = 30

@@ -7,27 +7,12 @@ It crosses on the link, which takes it whatever the parent does: a child never w
 import pickle
 import signal
 
-from .context import ProcessError, TimeoutError, reduction
+from .context import ProcessLost, TimeoutError, reduction
 
-__all__ = ['ProcessLost', 'leave', 'received']
+__all__ = ['leave', 'received']
 
 # As the engine numbers them.
 _VALUE, _RAISED, _UNENCODABLE = 0, 1, 3
-
-
-class ProcessLost(ProcessError):
-    """A process ended without a result: it was killed, or left by `sys.exit` or `os._exit`.
-
-    `pid` is its process id, `exitcode` its exit code; a negative one is the signal that killed it.
-    """
-
-    def __init__(self, message, pid=None, exitcode=None):
-        super().__init__(message)
-        self.pid = pid
-        self.exitcode = exitcode
-
-    def __reduce__(self):
-        return type(self), (*self.args, self.pid, self.exitcode)
 
 
 def leave(link, how, value):

@@ -24,6 +24,21 @@ set_spawning_popen = _standard.set_spawning_popen
 __all__ = ()
 
 
+class ProcessLost(ProcessError):
+    """A process ended without a result: it was killed, or left by `sys.exit` or `os._exit`.
+
+    `pid` is its process id, `exitcode` its exit code; a negative one is the signal that killed it.
+    """
+
+    def __init__(self, message, pid=None, exitcode=None):
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+
+    def __reduce__(self):
+        return type(self), (*self.args, self.pid, self.exitcode)
+
+
 class WorkerLost(ProcessError):
     """A pool's worker ended while it ran the task: it was killed, it crashed, or the task ended it.
 
@@ -74,6 +89,7 @@ def _ended(exitcode):
 class BaseContext(_standard.BaseContext):
     """What every context offers."""
 
+    ProcessLost = ProcessLost
     WorkerLost = WorkerLost
     TaskTimeoutError = TaskTimeoutError
     CancelledError = CancelledError

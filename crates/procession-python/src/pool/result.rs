@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 use procession_core::outcome::tag;
 use procession_core::pool::Handle;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyGenericAlias, PyList, PyType};
 
 use super::{item, name_of};
 use crate::error::{self, OrRaise};
@@ -105,6 +105,12 @@ impl ApplyResult {
             None => Ok(false),
             Some(handle) => py.detach(|| handle.cancel()).or_raise(py),
         }
+    }
+
+    /// `AsyncResult[int]`, in an annotation.
+    #[classmethod]
+    fn __class_getitem__<'py>(cls: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyGenericAlias>> {
+        PyGenericAlias::new(cls.py(), cls, item)
     }
 
     /// Awaits the result in asyncio.

@@ -1,0 +1,5 @@
+installed: bool
+
+__all__ = ['install', 'installed']
+
+def install() -> None: ...

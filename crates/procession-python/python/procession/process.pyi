@@ -1,0 +1,52 @@
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing import process as _standard
+from typing import Any
+
+from multiprocessing.process import (
+    active_children as active_children,
+    current_process as current_process,
+    parent_process as parent_process,
+)
+
+from . import popen_fork, popen_forkserver, popen_spawn_posix
+
+__all__ = ['BaseProcess', 'current_process', 'active_children', 'parent_process']
+
+class AuthenticationString(bytes):
+    def __reduce__(self) -> Any: ...
+
+class BaseProcess(_standard.BaseProcess):
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] = {},
+        *,
+        daemon: bool | None = None,
+    ) -> None: ...
+    # What it returns is the process's result.
+    def run(self) -> Any: ...
+    def interrupt(self) -> None: ...
+    def result(self, timeout: float | None = None) -> Any: ...
+
+class Process(BaseProcess):
+    _start_method: str | None
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> popen_fork.Popen: ...
+
+class ForkProcess(BaseProcess):
+    _start_method: str
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> popen_fork.Popen: ...
+
+class SpawnProcess(BaseProcess):
+    _start_method: str
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> popen_spawn_posix.Popen: ...
+
+class ForkServerProcess(BaseProcess):
+    _start_method: str
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> popen_forkserver.Popen: ...

@@ -1,0 +1,12 @@
+# The standard library's source, on our heap and our locks. What takes a lock takes ours by `procession.Value` and `Array`.
+from multiprocessing import sharedctypes as _standard
+from multiprocessing.sharedctypes import *
+from multiprocessing.sharedctypes import (
+    SynchronizedArray as SynchronizedArray,
+    SynchronizedBase as SynchronizedBase,
+    SynchronizedString as SynchronizedString,
+    Synchronized as Synchronized,
+)
+
+__all__: list[str] = []
+__all__ += _standard.__all__
