@@ -47,7 +47,7 @@ def pools(context: SpawnContext) -> None:
         assert_type(pool, Pool)
         assert_type(pool.map(length, ['a', 'bb'], timeout=30.0, retries=1), list[int])
         assert_type(pool.starmap(repeated, [('a', 2)]), list[str])
-        assert_type(pool.imap(length, ['a'], buffersize=8), IMapIterator[int])
+        assert_type(pool.imap(length, ['a'], buffersize=8), 'IMapIterator[int]')
         result = pool.apply_async(length, ('abc',), timeout=30.0)
         assert_type(result, AsyncResult[int])
         assert_type(result.get(30), int)
@@ -86,7 +86,7 @@ def processes(context: ForkContext) -> None:
 
 def shared(context: ForkContext) -> None:
     number = context.Value(ctypes.c_int, 3, lock=context.RLock())
-    assert_type(number, Synchronized[int])
+    assert_type(number, 'Synchronized[int]')
     bare = context.Value(ctypes.c_int, 4, lock=False)
     assert_type(bare, ctypes.c_int)
     with number.get_lock():

@@ -112,6 +112,18 @@ pub(crate) fn test(arguments: &[&str]) -> Outcome {
     run(environment.command(&[&fixed[..], arguments].concat()), LIMIT)
 }
 
+/// Whether the stubs say what the installed package is, and mypy accepts a program that uses them.
+pub(crate) fn stubtest() -> Outcome {
+    const LIMIT: Duration = Duration::from_secs(5 * 60);
+    let environment = environment(None)?;
+    run(
+        environment.command(&["-m", "mypy.stubtest", "procession", "--allowlist", "tests/python/stubtest.txt"]),
+        LIMIT,
+    )?;
+    let cache = format!("--cache-dir={}", target().join("python").join("mypy").display());
+    run(environment.command(&["-m", "mypy", "--strict", &cache, "tests/python/typed_sample.py"]), LIMIT)
+}
+
 /// An interpreter that can make environments.
 struct Found {
     program: PathBuf,

@@ -35,7 +35,7 @@ const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
     Step { name, act: Act::Own(run) }
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     // A machine without one learns of it now, and not after ten minutes.
     own("looking for Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),
@@ -51,6 +51,7 @@ const STEPS: [Step; 15] = [
     ),
     step("tests", &["test", "--workspace"]),
     own("Python environment", || python::environment(None).map(drop)),
+    own("stubtest", python::stubtest),
     own("Python tests", || python::test(&[])),
     own("the standard library\'s tests", conformance::test),
     step("spans and events", &["test", "--package", "procession", "--features", "tracing", "--test", "pool_tracing"]),

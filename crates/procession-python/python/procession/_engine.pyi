@@ -1,4 +1,5 @@
 # The extension module. What is public of it is reached by the other modules; everything here may change.
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeAlias, final
@@ -6,7 +7,28 @@ from typing_extensions import Buffer, disjoint_base
 
 from .pool import ApplyResult as ApplyResult, IMapIterator as IMapIterator
 
-__all__: list[str]
+__all__ = [
+    'ApplyResult',
+    'Barrier',
+    'Block',
+    'Child',
+    'Condition',
+    'Event',
+    'IMapIterator',
+    'Link',
+    'Pool',
+    'Queue',
+    'SemLock',
+    '__version__',
+    'available_parallelism',
+    'disown_children',
+    'fork_as_sibling',
+    'get_all_start_methods',
+    'give_handle',
+    'pidfd_of_self',
+    'run_worker',
+    'take_handle',
+]
 
 _Handle: TypeAlias = tuple[int, int]
 
@@ -24,7 +46,8 @@ def run_worker(control: int, slot: int, desk: int, max_tasks: int | None = None,
 @final
 class Block:
     def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Link:

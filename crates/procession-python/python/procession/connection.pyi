@@ -1,5 +1,4 @@
 # The standard library's own module, shared with it.
-from multiprocessing import connection as _standard
 from multiprocessing.connection import *
 from multiprocessing.connection import (
     Client as Client,
@@ -11,5 +10,9 @@ from multiprocessing.connection import (
     wait as wait,
 )
 
-__all__: list[str] = []
-__all__ += _standard.__all__
+__all__ = [
+    'Client',
+    'Listener',
+    'Pipe',
+    'wait',
+]

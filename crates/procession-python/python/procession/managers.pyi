@@ -1,5 +1,4 @@
 # The standard library's source, on our contexts.
-from multiprocessing import managers as _standard
 from multiprocessing.managers import *
 from multiprocessing.managers import (
     BaseListProxy as BaseListProxy,
@@ -12,5 +11,10 @@ from multiprocessing.managers import (
     ValueProxy as ValueProxy,
 )
 
-__all__: list[str] = []
-__all__ += _standard.__all__
+__all__ = [
+    'BaseManager',
+    'BaseProxy',
+    'SharedMemoryManager',
+    'SyncManager',
+    'Token',
+]

@@ -12,9 +12,6 @@ from . import popen_fork, popen_forkserver, popen_spawn_posix
 
 __all__ = ['BaseProcess', 'current_process', 'active_children', 'parent_process']
 
-class AuthenticationString(bytes):
-    def __reduce__(self) -> Any: ...
-
 class BaseProcess(_standard.BaseProcess):
     def __init__(
         self,

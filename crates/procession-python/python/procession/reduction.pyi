@@ -1,5 +1,4 @@
 # The standard library's own module, shared with it.
-from multiprocessing import reduction as _standard
 from multiprocessing.reduction import *
 from multiprocessing.reduction import (
     ACKNOWLEDGE as ACKNOWLEDGE,
@@ -14,5 +13,13 @@ from multiprocessing.reduction import (
     sendfds as sendfds,
 )
 
-__all__: list[str] = []
-__all__ += _standard.__all__
+__all__ = [
+    'DupFd',
+    'ForkingPickler',
+    'dump',
+    'recv_handle',
+    'recvfds',
+    'register',
+    'send_handle',
+    'sendfds',
+]

@@ -1,5 +1,4 @@
 # The standard library's source, on our heap and our locks. What takes a lock takes ours by `procession.Value` and `Array`.
-from multiprocessing import sharedctypes as _standard
 from multiprocessing.sharedctypes import *
 from multiprocessing.sharedctypes import (
     SynchronizedArray as SynchronizedArray,
@@ -8,5 +7,11 @@ from multiprocessing.sharedctypes import (
     Synchronized as Synchronized,
 )
 
-__all__: list[str] = []
-__all__ += _standard.__all__
+__all__ = [
+    'Array',
+    'RawArray',
+    'RawValue',
+    'Value',
+    'copy',
+    'synchronized',
+]

@@ -1,5 +1,4 @@
 # The standard library's own module, shared with it.
-from multiprocessing import util as _standard
 from multiprocessing.util import *
 from multiprocessing.util import (
     DEBUG as DEBUG,
@@ -16,5 +15,20 @@ from multiprocessing.util import (
     spawnv_passfds as spawnv_passfds,
 )
 
-__all__: list[str] = []
-__all__ += _standard.__all__
+__all__ = [
+    'Finalize',
+    'ForkAwareLocal',
+    'ForkAwareThreadLock',
+    'SUBDEBUG',
+    'SUBWARNING',
+    'close_all_fds_except',
+    'debug',
+    'get_logger',
+    'get_temp_dir',
+    'info',
+    'is_exiting',
+    'log_to_stderr',
+    'register_after_fork',
+    'sub_debug',
+    'sub_warning',
+]

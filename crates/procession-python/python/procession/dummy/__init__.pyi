@@ -1,7 +1,22 @@
 # The standard library's source: threads with the API of processes.
-from multiprocessing import dummy as _standard
 from multiprocessing.dummy import *
 from multiprocessing.dummy import DummyProcess as DummyProcess, Namespace as Namespace, Value as Value, shutdown as shutdown
 
-__all__: list[str] = []
-__all__ += _standard.__all__
+__all__ = [
+    'Barrier',
+    'BoundedSemaphore',
+    'Condition',
+    'Event',
+    'JoinableQueue',
+    'Lock',
+    'Manager',
+    'Pipe',
+    'Pool',
+    'Process',
+    'Queue',
+    'RLock',
+    'Semaphore',
+    'active_children',
+    'current_process',
+    'freeze_support',
+]
