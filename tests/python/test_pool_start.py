@@ -1,4 +1,6 @@
-"""Pools whose workers cannot all be started."""
+"""What workers are when they begin, and pools whose workers cannot all be started."""
+
+import signal
 
 import procession
 import pytest
@@ -22,3 +24,15 @@ def test_a_worker_that_cannot_be_started_is_told_and_none_is_left(ctx, started):
         Context().Pool(5)
     assert remaining == 0
     assert set(procession.active_children()) == before
+
+
+@pytest.mark.parametrize('handler', [signal.SIG_IGN, signal.SIG_DFL])
+def test_the_handler_of_ctrl_c_that_an_initializer_sets_stays(ctx, handler):
+    with ctx.Pool(1, signal.signal, (signal.SIGINT, handler)) as pool:
+        assert pool.apply(signal.getsignal, (signal.SIGINT,)) == handler
+
+
+def test_without_one_a_task_hears_ctrl_c_as_any_program(ctx):
+    with ctx.Pool(1) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            pool.apply(signal.raise_signal, (signal.SIGINT,))

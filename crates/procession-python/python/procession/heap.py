@@ -30,10 +30,12 @@ class Arena:
 
 
 def reduce_arena(arena):
+    """What an arena pickles as, for a child that is being started or over a connection."""
     return rebuild_arena, (arena.size, reduction.DupFd(arena.fd))  # noqa: F821 (adopted)
 
 
 def rebuild_arena(size, handle):
+    """Returns the arena of `size` bytes whose file descriptor `handle` brings."""
     return Arena(size, handle.detach())
 
 

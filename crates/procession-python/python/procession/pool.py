@@ -299,10 +299,14 @@ def _received(sent):
 
 def _worker(control, slot, desk, max_tasks, max_memory, initializer, initargs):
     """What a worker process runs."""
+    # The process's own handler comes first, though nothing is heard yet: one that the initializer sets is to stay.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    if _process._hear_interrupts not in (None, hear_interrupts):
+        _process._hear_interrupts()
     if initializer is not None:
         initializer(*initargs)
     try:
-        (_process._hear_interrupts or hear_interrupts)()
+        hear_interrupts()
         code = _engine.run_worker(control.fd, slot, desk.fd, max_tasks, max_memory)
     except KeyboardInterrupt:
         # Outside of any task: it was for the program.
