@@ -36,3 +36,13 @@ def test_without_one_a_task_hears_ctrl_c_as_any_program(ctx):
     with ctx.Pool(1) as pool:
         with pytest.raises(KeyboardInterrupt):
             pool.apply(signal.raise_signal, (signal.SIGINT,))
+
+
+@pytest.mark.parametrize('processes', [0, -1])
+def test_a_pool_of_no_workers_is_refused(ctx, processes):
+    with pytest.raises(ValueError, match='^Number of processes must be at least 1$'):
+        ctx.Pool(processes)
+    with ctx.Pool(1) as pool:
+        with pytest.raises(ValueError, match='^Number of processes must be at least 1$'):
+            pool.resize(processes)
+        assert pool.apply(abs, (-1,)) == 1

@@ -121,6 +121,7 @@ impl Link {
         Ok(Link::of(foreign::Link::from(descriptor::duplicate(fd)?)))
     }
 
+    /// The number of this end, which stays this object's; `ValueError` once it is closed.
     fn fileno(&self) -> PyResult<i32> {
         self.using(|link| Ok(link.as_fd().as_raw_fd()))
     }

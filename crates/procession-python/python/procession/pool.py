@@ -94,7 +94,11 @@ class Pool(_standard.Pool):
         self._state = RUN
 
     def apply(self, func, args=(), kwds={}, *, timeout=None, retries=0):
-        """Returns `func(*args, **kwds)`, called in a worker; raises what it raises."""
+        """Returns `func(*args, **kwds)`, called in a worker; raises what it raises.
+
+        Raises `WorkerLost` if the worker was killed or ended by the task, `TaskTimeoutError` after `timeout` seconds of the task's run,
+        `BrokenPoolError` if no worker can be kept, and `ValueError` if the pool takes no more. An interrupted wait cancels the call.
+        """
         if self._state != RUN:
             self._check_running()
         return self._engine.apply(self, func, args, kwds, timeout, retries, True)
@@ -115,7 +119,10 @@ class Pool(_standard.Pool):
         return result
 
     def map(self, func, iterable, chunksize=None, *, timeout=None, retries=0):
-        """Returns the list of `func(x)` for each `x` of the iterable."""
+        """Returns the list of `func(x)` for each `x` of the iterable; of errors, as in `apply`, the first one's is raised.
+
+        `timeout` is in seconds, for each call of `func`; `chunksize` is how many items a worker is given at once.
+        """
         return self._map(func, iterable, chunksize, False, None, None, timeout, retries, True)
 
     def map_async(
@@ -173,8 +180,13 @@ class Pool(_standard.Pool):
             process.join()
 
     def resize(self, processes):
-        """Keeps so many workers from now on; of fewer, those that are too many end after the task that they run."""
+        """Keeps so many workers from now on; of fewer, those that are too many end after the task that they run.
+
+        Raises `ValueError` for less than one, and for more than the pool has room for, which the error tells.
+        """
         self._check_running()
+        if processes < 1:
+            raise ValueError('Number of processes must be at least 1')
         self._engine.resize(processes)
 
     def stats(self):

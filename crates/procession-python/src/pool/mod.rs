@@ -163,22 +163,27 @@ impl Pool {
         IMapIterator::new(slf, owner, function, iterator, chunksize, is_ordered, most_ahead, terms)
     }
 
+    /// Takes no more tasks; workers end when those that were given are finished.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.engine().close());
     }
 
+    /// Ends the workers at once; what is not finished is given up.
     fn terminate(&self, py: Python<'_>) {
         py.detach(|| self.engine().terminate());
     }
 
+    /// Waits, after `close` or `terminate`, until all workers have ended.
     fn join(&self, py: Python<'_>) -> PyResult<()> {
         blocking(py, || self.engine().join(), Result::is_ok)?.or_raise(py)
     }
 
+    /// Keeps so many workers from now on; `ValueError` if that is none.
     fn resize(&self, py: Python<'_>, workers: usize) -> PyResult<()> {
         py.detach(|| self.engine().resize(workers)).or_raise(py)
     }
 
+    /// How many workers it keeps.
     fn size(&self) -> usize {
         self.engine().size()
     }
