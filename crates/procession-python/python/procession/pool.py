@@ -8,7 +8,6 @@ other; functions and arguments are pickled in the thread that submits; lazy maps
 becomes the result of its call.
 """
 
-import os
 import signal
 import sys
 import warnings
