@@ -20,7 +20,7 @@ fn main() {
         loop {
             std::thread::sleep(Duration::from_millis(200));
             if let Some((what, since)) = &*RUNNING.lock().unwrap()
-                && since.elapsed() > Duration::from_secs(30)
+                && since.elapsed() > Duration::from_secs(100)
             {
                 eprintln!("hangs: {what}");
                 std::process::exit(101);

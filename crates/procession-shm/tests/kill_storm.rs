@@ -22,7 +22,7 @@ fn main() {
         now.as_nanos() as u64
     });
     println!("seed {seed}, {seconds} s");
-    let limit = Duration::from_secs(seconds + 30);
+    let limit = Duration::from_secs(seconds + 60);
     spawn_engine_thread("watchdog", move || {
         std::thread::sleep(limit);
         eprintln!("kill_storm hangs: seed {seed}");
@@ -66,7 +66,8 @@ impl Storm {
             self.consumers.push((consumer, StreamReader::default()));
         }
         let end = Instant::now() + length;
-        while Instant::now() < end {
+        // A machine that is busy with something else has the storm last longer; the watchdog is what bounds it.
+        while Instant::now() < end || self.kills <= 20 || self.frames() <= 1000 {
             std::thread::sleep(Duration::from_micros(self.choose(800)));
             (0..CONSUMERS).for_each(|slot| self.drain(slot));
             self.replace_producer();
@@ -185,15 +186,16 @@ impl Storm {
             let earlier = std::mem::replace(times(&mut self.arrived, producer, sequence), 1);
             assert_eq!(earlier, 0, "frame {sequence} of producer {producer} was lost, and arrived");
         }
-        let mut frames = 0;
         for (producer, sequences) in &self.arrived {
             for (sequence, times) in sequences.iter().enumerate() {
                 assert_eq!(*times, 1, "frame {sequence} of producer {producer}, of {}, arrives once", sequences.len());
             }
-            frames += sequences.len();
         }
-        assert!(self.kills > 20 && frames > 1000, "{} kills, {frames} frames: too few to tell", self.kills);
-        println!("{} kills, {frames} frames, {lost} lost with the consumer that was at them", self.kills);
+        println!("{} kills, {} frames, {lost} lost with the consumer that was at them", self.kills, self.frames());
+    }
+
+    fn frames(&self) -> usize {
+        self.arrived.values().map(Vec::len).sum()
     }
 
     fn choose(&mut self, below: u64) -> u64 {

@@ -24,7 +24,7 @@ fn main() {
         now.as_nanos() as u64
     });
     println!("seed {seed}, {seconds} s");
-    let limit = Duration::from_secs(seconds + 30);
+    let limit = Duration::from_secs(seconds + 60);
     spawn_engine_thread("watchdog", move || {
         std::thread::sleep(limit);
         eprintln!("lock_storm hangs: seed {seed}");
@@ -48,7 +48,7 @@ fn storm(mut random: u64, length: Duration) {
     let shared = Shared::new();
     let mut processes: Vec<PidFd> = (0..PROCESSES).map(|index| shared.start(index)).collect();
     let (end, mut kills) = (Instant::now() + length, 0);
-    while Instant::now() < end {
+    while Instant::now() < end || shared.has_seen_too_little(kills) {
         std::thread::sleep(Duration::from_micros(choose(3000)));
         let is_locker = choose(128) != 0;
         let (from, number) = if is_locker { (0, LOCKERS) } else { (LOCKERS, PROCESSES - LOCKERS) };
@@ -65,12 +65,7 @@ fn storm(mut random: u64, length: Duration) {
     }
     let [rounds, same, _] = shared.lock_mutex();
     assert_eq!(rounds, same);
-    let deaths = *shared.deaths.lock(None).unwrap_or_else(|error| panic!("{error}")).0;
-    println!("{kills} kills, {deaths} of them of owners, {rounds} rounds");
-    assert!(
-        kills > 50 && deaths > 5 && rounds > 500,
-        "{kills} kills, {deaths} of owners, {rounds} rounds: too few to tell"
-    );
+    println!("{kills} kills, {} of them of owners, {rounds} rounds", shared.deaths());
 }
 
 struct Shared {
@@ -115,6 +110,19 @@ impl Shared {
             DONE
         })
         .unwrap()
+    }
+
+    /// A machine that is busy with something else has the storm last longer; the watchdog is what bounds it.
+    fn has_seen_too_little(&self, kills: u32) -> bool {
+        kills <= 50 || self.deaths() <= 5 || self.lock_mutex()[0] <= 500
+    }
+
+    fn deaths(&self) -> u64 {
+        let (deaths, acquired) = self.deaths.lock(None).unwrap();
+        if acquired == Acquired::OwnerDied {
+            deaths.recover();
+        }
+        *deaths
     }
 
     fn lock_mutex(&self) -> [u64; 3] {

@@ -12,9 +12,9 @@ use procession_sys::pidfd::PidFd;
 
 use crate::die_at;
 
-/// Longer than any wait may last because of a death: the longest sleep without a look, and some.
+/// So long that the watchdog, which names what hangs, comes first.
 pub(crate) fn patience() -> Option<Instant> {
-    Some(Instant::now() + Duration::from_secs(10))
+    Some(Instant::now() + Duration::from_secs(120))
 }
 
 pub(crate) fn scenario(step: Step, nth: u32) {
@@ -275,7 +275,11 @@ fn meeting(step: Step, nth: u32) {
     };
     let victim = fork(None, || {
         arm(step, nth);
-        (0..9).for_each(|_| drop(barrier.wait(patience())));
+        for round in 0..9 {
+            if let Err(refused) = barrier.wait(patience()) {
+                eprintln!("{step:?}: round {round} ends before the step is reached: {refused:?}");
+            }
+        }
         0
     })
     .unwrap();
