@@ -1,6 +1,5 @@
 """Queues through the public face: what the standard library promises, and where it fails when processes die."""
 
-import faulthandler
 import gc
 import os
 import pickle
@@ -17,21 +16,6 @@ import pytest
 import multiprocessing.queues
 import procession as mp
 from procession import queues
-
-METHODS = mp.get_all_start_methods()
-LIMIT = 60
-
-
-@pytest.fixture(autouse=True)
-def watchdog():
-    faulthandler.dump_traceback_later(LIMIT, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
-
-
-@pytest.fixture(params=METHODS)
-def ctx(request):
-    return mp.get_context(request.param)
 
 
 class Thing:

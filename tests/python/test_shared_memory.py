@@ -1,6 +1,5 @@
 """Shared memory through the public face: whose a block is, and what is left of it when processes end or are killed."""
 
-import faulthandler
 import os
 import pickle
 import signal
@@ -15,21 +14,6 @@ import procession as mp
 from procession import heap, resource_tracker, shared_memory
 from procession.managers import SharedMemoryManager
 from procession.shared_memory import ShareableList, SharedMemory
-
-METHODS = mp.get_all_start_methods()
-LIMIT = 60
-
-
-@pytest.fixture(autouse=True)
-def watchdog():
-    faulthandler.dump_traceback_later(LIMIT, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
-
-
-@pytest.fixture(params=METHODS)
-def ctx(request):
-    return mp.get_context(request.param)
 
 
 @pytest.fixture
@@ -182,7 +166,6 @@ MADE_BY_A_CHILD = '''
 '''
 
 
-@pytest.mark.parametrize('method', METHODS)
 def test_what_a_child_has_made_outlives_it(tmp_path, method):
     program = tmp_path / 'program.py'
     program.write_text(textwrap.dedent(MADE_BY_A_CHILD))

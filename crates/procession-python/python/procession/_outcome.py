@@ -5,9 +5,8 @@ It crosses on the link, which takes it whatever the parent does: a child never w
 """
 
 import pickle
-import signal
 
-from .context import ProcessLost, TimeoutError, reduction
+from .context import ProcessLost, TimeoutError, _ended, reduction
 
 __all__ = ['leave', 'received']
 
@@ -41,7 +40,8 @@ def received(process):
         raise TimeoutError(f'process {popen.pid} ({process.name}) has not ended in time')
     outcome = popen.outcome()
     if outcome is None:
-        raise _lost(process.name, popen.pid, popen.returncode)
+        text = f'process {popen.pid} ({process.name}) {_ended(popen.returncode)} and left no result'
+        raise ProcessLost(text, popen.pid, popen.returncode)
     tag, payload = outcome
     if tag == _RAISED:
         from . import _remote
@@ -52,17 +52,6 @@ def received(process):
         return content
     shown, why = content
     raise pickle.PicklingError(f'the result of process {popen.pid} ({process.name}) does not pickle ({why}): {shown}')
-
-
-def _lost(name, pid, exitcode):
-    if exitcode >= 0:
-        how = f'ended with exit code {exitcode}'
-    else:
-        try:
-            how = f'was killed by {signal.Signals(-exitcode).name}'
-        except ValueError:
-            how = f'was killed by signal {-exitcode}'
-    return ProcessLost(f'process {pid} ({name}) {how} and left no result', pid, exitcode)
 
 
 def _shown(value):

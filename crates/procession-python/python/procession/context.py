@@ -76,6 +76,7 @@ class BrokenPoolError(ProcessError):
 
 
 def _ended(exitcode):
+    """Returns how a process ended that has this `exitcode`, for messages."""
     if exitcode is None:
         return 'ended (its exit code is unknown)'
     if exitcode >= 0:
