@@ -46,6 +46,15 @@ fn main() {
             }
         }
     }));
+    trials.extend(for_each_context("a_result_that_is_gone_makes_room_for_the_next", |context| {
+        let pool = context.pool(1).unwrap();
+        let place = || {
+            let result = pool.apply(|byte: u8| Bytes::from(vec![byte; MIB]), 1).unwrap();
+            result.as_ptr().addr()
+        };
+        let first = place();
+        assert!((0..5).all(|_| place() == first));
+    }));
     trials.extend(for_each_context("killed_workers_cost_their_tasks_and_no_bytes", |context| {
         let pool = context.pool(2).unwrap();
         for round in 0..10u8 {

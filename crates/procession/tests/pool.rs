@@ -3,10 +3,11 @@
 mod harness;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{eventually, exists, for_each_context, run, trial};
 use procession::{Context, Pool};
+use serde::{Deserialize, Deserializer, Serialize};
 
 fn main() {
     procession::init();
@@ -51,6 +52,22 @@ fn main() {
         let result = pool.map_async(|x: u32| vec![x; 1000], 0..1000).unwrap();
         eventually("the pool's thread drains it", || result.ready());
         assert_eq!(result.get().unwrap().len(), 1000);
+    }));
+    trials.extend(for_each_context("results_are_decoded_while_others_are_worked_on", |context| {
+        // The last task waits until the parent has decoded a result.
+        let pool = context.pool(2).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("decoded").to_str().unwrap().to_owned();
+        let task = |(index, path): (u32, String)| {
+            let end = Instant::now() + Duration::from_secs(20);
+            let is_decoded = || std::fs::exists(&path).unwrap();
+            while index == 99 && !is_decoded() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Decoded { was_told: is_decoded(), path }
+        };
+        let results = pool.chunk_size(1).map(task, (0..100).map(|index| (index, path.clone()))).unwrap();
+        assert!(results.len() == 100 && results[99].was_told);
     }));
     trials.extend(for_each_context("a_panic_is_its_tasks_error_and_the_worker_lives", |context| {
         let pool = context.pool(2).unwrap();
@@ -191,4 +208,19 @@ fn main() {
         assert_eq!(two.map(|x: u8| x, 0..100).unwrap(), first.get().unwrap());
     }));
     run(trials);
+}
+
+/// Tells by a file that it is decoded.
+#[derive(Serialize)]
+struct Decoded {
+    path: String,
+    was_told: bool,
+}
+
+impl<'de> Deserialize<'de> for Decoded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (path, was_told) = Deserialize::deserialize(deserializer)?;
+        std::fs::write(&path, "").map_err(serde::de::Error::custom)?;
+        Ok(Decoded { path, was_told })
+    }
 }

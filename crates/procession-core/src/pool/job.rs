@@ -81,13 +81,15 @@ pub(super) enum Delivery {
 #[derive(Debug)]
 struct Progress {
     chunks: Vec<Chunk>,
+    /// How many of them, from the first on, have all of their results.
+    complete: usize,
     remaining: usize,
     /// How often tasks have been lost and run again.
     retried: HashMap<u32, u32>,
 }
 
 /// Consecutive tasks of a job. A chunk is run by one worker at a time, in order, so its results arrive in order.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Chunk {
     /// Index of the first task.
     first: u32,
@@ -131,6 +133,29 @@ impl Chunk {
     fn takes(&self, first: u32, count: u32) -> bool {
         first == self.next && count <= self.end - self.next
     }
+
+    fn is_complete(&self) -> bool {
+        self.next == self.end
+    }
+
+    /// Visits its results, in order.
+    fn visit(&self, visitor: &mut impl FnMut(usize, u32, &[u8])) {
+        let mut records = &self.records[..];
+        let mut index = self.first as usize;
+        while let Some((tag, payload)) = record::take(&mut records) {
+            visitor(index, tag, payload);
+            index += 1;
+        }
+    }
+}
+
+impl Progress {
+    /// Results of the chunk have arrived.
+    fn advance(&mut self) {
+        while self.chunks.get(self.complete).is_some_and(Chunk::is_complete) {
+            self.complete += 1;
+        }
+    }
 }
 
 impl Job {
@@ -145,7 +170,7 @@ impl Job {
                 chunk
             })
             .collect();
-        let progress = Mutex::new(Progress { chunks, remaining: next as usize, retried: HashMap::new() });
+        let progress = Mutex::new(Progress { chunks, complete: 0, remaining: next as usize, retried: HashMap::new() });
         Job {
             id,
             terms,
@@ -187,6 +212,7 @@ impl Job {
         progress.remaining -= 1;
         let is_last = progress.remaining == 0;
         if !is_last && only.is_none() {
+            progress.advance();
             return Delivery::Entered;
         }
         let chunks = mem::take(&mut progress.chunks);
@@ -213,6 +239,7 @@ impl Job {
         }
         progress.remaining -= count as usize;
         if progress.remaining > 0 {
+            progress.advance();
             return Delivery::Entered;
         }
         let chunks = mem::take(&mut progress.chunks);
@@ -277,28 +304,47 @@ impl Job {
         mem::take(&mut self.wakers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Visits every task's result in order: index, tag, payload. Of a job that failed early there is only the one.
+    /// Visits every task's result in order, but for those of the first `seen` chunks: index, tag, payload. Of a job that
+    /// failed early there is only the one.
     ///
     /// # Errors
     ///
     /// The error that ended the job early, or that a callback made of it; `None` while it is not finished.
-    pub(super) fn visit(&self, mut visitor: impl FnMut(usize, u32, &[u8])) -> Option<Result<(), Arc<Error>>> {
+    pub(super) fn visit(
+        &self,
+        seen: usize,
+        mut visitor: impl FnMut(usize, u32, &[u8]),
+    ) -> Option<Result<(), Arc<Error>>> {
         if let Some(error) = self.spoiled.get() {
             return Some(Err(error.clone()));
         }
-        let chunks = match self.finished.get()? {
-            Ok(chunks) => chunks,
+        match self.finished.get()? {
+            Ok(chunks) => chunks[seen..].iter().for_each(|chunk| chunk.visit(&mut visitor)),
             Err(error) => return Some(Err(error.clone())),
-        };
-        for chunk in chunks {
-            let mut records = &chunk.records[..];
-            let mut index = chunk.first as usize;
-            while let Some((tag, payload)) = record::take(&mut records) {
-                visitor(index, tag, payload);
-                index += 1;
-            }
         }
         Some(Ok(()))
+    }
+
+    /// Whether so many chunks beyond the first `seen` are complete, in a job that is not finished, that a visit is worth it.
+    pub(super) fn has_complete(&self, seen: usize) -> bool {
+        /// The most visits of one job: each has the thread that asks take time from the workers.
+        const VISITS: usize = 64;
+        let progress = self.progress();
+        let enough = progress.chunks.len().div_ceil(VISITS);
+        // One that is finished has none here.
+        enough > 0 && !self.terms.fail_fast && progress.complete - seen >= enough
+    }
+
+    /// Visits the results of the chunks beyond the first `seen` that are complete in a job that is not finished. Returns how many
+    /// have been seen then.
+    pub(super) fn visit_complete(&self, seen: usize, mut visitor: impl FnMut(usize, u32, &[u8])) -> usize {
+        // Copied: the visitor is the user's code, and not to run under the lock.
+        let complete = {
+            let progress = self.progress();
+            progress.chunks.get(seen..progress.complete).map_or_else(Vec::new, <[Chunk]>::to_vec)
+        };
+        complete.iter().for_each(|chunk| chunk.visit(&mut visitor));
+        seen + complete.len()
     }
 
     /// Large buffers of its results.
@@ -376,7 +422,7 @@ mod tests {
 
     fn results(job: &Job) -> Vec<(usize, u32, Vec<u8>)> {
         let mut seen = Vec::new();
-        job.visit(|index, tag, payload| seen.push((index, tag, payload.to_vec()))).unwrap().unwrap();
+        job.visit(0, |index, tag, payload| seen.push((index, tag, payload.to_vec()))).unwrap().unwrap();
         seen
     }
 
@@ -385,9 +431,26 @@ mod tests {
         let job = Job::new(1, &[2, 1], Terms::default());
         assert_eq!(job.deliver(1, 2, 0, b"c"), Delivery::Entered);
         assert_eq!(job.deliver(0, 0, 0, b"a"), Delivery::Entered);
-        assert!(job.visit(|_, _, _| ()).is_none());
+        assert!(job.visit(0, |_, _, _| ()).is_none());
         assert_eq!(job.deliver(0, 1, 1, b"b"), Delivery::Finished);
         assert_eq!(results(&job), [(0, 0, b"a".to_vec()), (1, 1, b"b".to_vec()), (2, 0, b"c".to_vec())]);
+    }
+
+    #[test]
+    fn results_are_seen_as_far_as_they_are_complete_and_each_once() {
+        let job = Job::new(1, &[2, 1, 1], Terms::default());
+        let mut seen = Vec::new();
+        let mut see = |at| job.visit_complete(at, |index, _, payload| seen.push((index, payload.to_vec())));
+        job.deliver(1, 2, 0, b"c");
+        assert!(!job.has_complete(0) && see(0) == 0);
+        job.deliver(0, 0, 0, b"a");
+        assert!(!job.has_complete(0) && see(0) == 0);
+        job.deliver(0, 1, 0, b"b");
+        assert!(job.has_complete(0) && see(0) == 2 && !job.has_complete(2) && see(2) == 2);
+        assert_eq!(job.deliver(2, 3, 0, b"d"), Delivery::Finished);
+        assert!(!job.has_complete(2) && see(2) == 2);
+        job.visit(2, |index, _, payload| seen.push((index, payload.to_vec()))).unwrap().unwrap();
+        assert_eq!(seen, [(0, b"a".to_vec()), (1, b"b".to_vec()), (2, b"c".to_vec()), (3, b"d".to_vec())]);
     }
 
     #[test]

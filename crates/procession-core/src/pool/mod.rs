@@ -442,7 +442,32 @@ impl Handle {
     ///
     /// What ended the job early; `None` while it is not finished.
     pub fn visit(&self, visitor: impl FnMut(usize, u32, &[u8])) -> Option<Result<(), Arc<Error>>> {
-        blocks::reading(&self.job, || self.job.visit(visitor))
+        blocks::reading(&self.job, || self.job.visit(0, visitor))
+    }
+
+    /// Waits, as [`wait`](Handle::wait), and visits, as [`visit`](Handle::visit), what is there meanwhile: who decodes a long
+    /// job's results does so beside the workers. `Ok(None)` when the deadline came first; what was visited by then was not
+    /// all.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Handle::wait).
+    pub fn gather(
+        &self,
+        deadline: Option<Instant>,
+        mut visitor: impl FnMut(usize, u32, &[u8]),
+    ) -> Result<Option<Result<(), Arc<Error>>>> {
+        self.shared.check_owner("AsyncResult")?;
+        let (job, mut seen, mut spin) = (&self.job, 0, self.shared.spin);
+        while !self.shared.is_ready(job) {
+            let is_more = || self.shared.is_ready(job) || job.has_complete(seen);
+            if !self.shared.wait_spinning(is_more, deadline, spin) {
+                return Ok(None);
+            }
+            seen = blocks::reading(job, || job.visit_complete(seen, &mut visitor));
+            spin = Spin::none();
+        }
+        Ok(blocks::reading(job, || job.visit(seen, visitor)))
     }
 }
 

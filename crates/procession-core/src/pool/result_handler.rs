@@ -42,12 +42,22 @@ impl Reader {
 /// The chunk whose results are arriving.
 #[derive(Debug)]
 struct Current {
-    /// `None`: the job has been given up.
+    /// `None`: the job is over, or has been given up.
     job: Option<Arc<Job>>,
     chunk: u32,
     next: u32,
     /// What has arrived and is not in the job yet; nothing, between two looks at the stream.
     run: Run,
+}
+
+impl Current {
+    /// A job that is over is its handle's alone, and so are the blocks of its results: this worker's next job may be long in
+    /// coming.
+    fn forget_if_over(&mut self, delivery: Delivery) {
+        if matches!(delivery, Delivery::Finished | Delivery::Failed) {
+            self.job = None;
+        }
+    }
 }
 
 /// Who waits for results.
@@ -65,13 +75,22 @@ pub(super) struct Senseless;
 impl Shared {
     /// Waits until `done`, handling results meanwhile; `false` when the deadline came first, or a signal has ended the wait.
     pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
+        self.wait_spinning(done, deadline, self.spin)
+    }
+
+    /// The same, by this way of looking before the first sleep.
+    pub(super) fn wait_spinning(
+        self: &Arc<Self>,
+        done: impl Fn() -> bool,
+        deadline: Option<Instant>,
+        mut spin: Spin,
+    ) -> bool {
         if done() {
             return true;
         }
         if self.is_own_thread() {
             return self.wait_tending(done, deadline);
         }
-        let mut spin = self.spin;
         while !done() {
             if interrupt::is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 // One last look, so that a deadline of now is a poll.
@@ -182,13 +201,13 @@ impl Shared {
             return Some(());
         }
         self.enter_run(current, tally);
-        let Current { job, chunk, next, .. } = current;
-        if let Some(job) = job {
+        if let Current { job: Some(job), chunk, next, .. } = current {
             let delivery = job.deliver(*chunk, *next, tag, payload);
             tally.failed += u64::from(delivery != Delivery::Stale);
             self.conclude(job, delivery);
+            current.forget_if_over(delivery);
         }
-        *next = next.checked_add(1)?;
+        current.next = current.next.checked_add(1)?;
         Some(())
     }
 
@@ -202,6 +221,7 @@ impl Shared {
         let delivery = job.deliver_run(*chunk, run);
         tally.done += if delivery == Delivery::Stale { 0 } else { count };
         self.conclude(job, delivery);
+        current.forget_if_over(delivery);
     }
 
     /// Does what a result's arrival asks for.

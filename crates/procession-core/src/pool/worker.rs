@@ -118,6 +118,8 @@ struct Worker<'a> {
     slot: &'a Slot,
     parent: u32,
     spin: Spin,
+    /// Nothing came in the wait before this.
+    is_idle: bool,
     pace: Pace,
     /// Chunks left to run.
     left: Option<u32>,
@@ -148,6 +150,7 @@ impl<'a> Worker<'a> {
             slot: control.slot(index as usize),
             parent: parent_id(),
             spin: Spin::new(control.slots() + 1),
+            is_idle: false,
             pace: Pace::default(),
             left: service.max_tasks.map(NonZeroU32::get),
             proof: BuildId::current().same_image().ok_or("this image has no identity")?,
@@ -179,12 +182,14 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn wait(&self) {
+    fn wait(&mut self) {
         // How long an orphan that the kernel has not ended may sit here.
         const LOOK_UP: Duration = Duration::from_secs(5);
         let (control, slot) = (self.control, self.slot);
         let news = || !control.tasks().is_empty() || control.is_closed() || slot.is_dismissed();
-        if !control.task_gate().wait_until(Some(Instant::now() + LOOK_UP), &self.spin, news) {
+        let spin = if self.is_idle { &Spin::none() } else { &self.spin };
+        self.is_idle = !control.task_gate().wait_until(Some(Instant::now() + LOOK_UP), spin, news);
+        if self.is_idle {
             // Refused the memory stays in use, as before.
             let _ = self.buffers.trim();
         }

@@ -340,10 +340,11 @@ class _Main:
         self._has_file = getattr(main, '__file__', None) is not None
 
     def is_unknown(self, function):
-        if getattr(function, '__module__', None) != '__main__' or _cloudpickle() is None:
+        if getattr(function, '__module__', None) != '__main__':
             return False
-        name = getattr(function, '__qualname__', '')
-        return not self._has_file or self._known.get(name) != id(function)
+        is_known = self._has_file and self._known.get(getattr(function, '__qualname__', '')) == id(function)
+        # Last: where it is there its import takes tens of milliseconds, and a megabyte of every process.
+        return not is_known and _cloudpickle() is not None
 
 
 class _ByValue:

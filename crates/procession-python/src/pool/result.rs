@@ -69,6 +69,10 @@ impl ApplyResult {
     /// Returns the result when it is there; raises `TimeoutError` after `timeout` seconds, or what the call raised.
     #[pyo3(signature = (timeout = None))]
     fn get(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        // Who comes back for it again and again would decode its beginning as often.
+        if timeout.is_none() && self.shared.is_many {
+            self.shared.gather(py)?;
+        }
         if !self.wait_for(py, timeout)? {
             return Err(error::raised(py, &procession_core::Error::Timeout { what: "the result was there" }));
         }
@@ -180,13 +184,33 @@ impl Shared {
             return known;
         }
         let decoded = self.decode(py);
-        // Somebody else may have been quicker while this thread ran the user's code: one result for all.
-        if self.known(py).is_none() {
-            self.set(decoded);
-        }
+        self.keep(py, decoded);
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(owner);
         self.known(py).unwrap_or_else(|| Ok(py.None()))
+    }
+
+    /// Waits for a map's result, and decodes what is there meanwhile.
+    fn gather(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(handle) = self.handle.as_ref().filter(|handle| !handle.is_complete()) else { return Ok(()) };
+        let mut gathered = Gathered::default();
+        let visitor = |_, tag, payload: &[u8]| Python::attach(|py| gathered.add(py, self, tag, payload));
+        let gather = || handle.gather(None, visitor);
+        match blocking(py, gather, |ended| matches!(ended, Ok(Some(_))))?.or_raise(py)? {
+            Some(ended) => {
+                let decoded = ended.or_raise(py).and_then(|()| self.whole(py, gathered));
+                self.keep(py, decoded);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Somebody else may have been quicker while this thread ran the user's code: one result for all.
+    fn keep(&self, py: Python<'_>, decoded: PyResult<Py<PyAny>>) {
+        if self.known(py).is_none() {
+            self.set(decoded);
+        }
     }
 
     fn known(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
@@ -206,12 +230,12 @@ impl Shared {
     fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let Some(handle) = &self.handle else { return Ok(py.None()) };
         let mut gathered = Gathered::default();
-        let visited = handle.visit(|_, tag, payload| {
-            if gathered.error.is_none() {
-                gathered.add(py, self, tag, payload);
-            }
-        });
+        let visited = handle.visit(|_, tag, payload| gathered.add(py, self, tag, payload));
         visited.unwrap_or(Ok(())).or_raise(py)?;
+        self.whole(py, gathered)
+    }
+
+    fn whole(&self, py: Python<'_>, gathered: Gathered) -> PyResult<Py<PyAny>> {
         match (gathered.error, self.is_many) {
             (Some(error), _) => Err(error),
             (None, true) => Ok(gathered.list.unwrap_or_else(|| PyList::empty(py).unbind().into_any())),
@@ -230,6 +254,9 @@ struct Gathered {
 
 impl Gathered {
     fn add(&mut self, py: Python<'_>, shared: &Shared, tag: u32, payload: &[u8]) {
+        if self.error.is_some() {
+            return;
+        }
         let value = match value_of(py, tag, payload, shared.function.bind(py)) {
             Ok(value) => value,
             Err(error) => {

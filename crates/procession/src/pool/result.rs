@@ -20,7 +20,16 @@ use crate::{Error, Result, message, task};
 pub struct AsyncResult<T> {
     handle: Handle,
     function: &'static str,
-    read: fn(&Handle, &'static str) -> Result<T>,
+    read: fn(&Handle, &'static str, Wait) -> Result<T>,
+}
+
+/// How to read a result.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// Wait for it, and for its callbacks.
+    Until(Option<Instant>),
+    /// It is there. A callback that waited would wait for itself.
+    No,
 }
 
 impl<T> AsyncResult<T> {
@@ -30,8 +39,7 @@ impl<T> AsyncResult<T> {
     ///
     /// As [`Pool::apply`](crate::Pool::apply); of several failed tasks, the first's.
     pub fn get(&self) -> Result<T> {
-        self.handle.wait(None)?;
-        (self.read)(&self.handle, self.function)
+        (self.read)(&self.handle, self.function, Wait::Until(None))
     }
 
     /// Waits for the result, for no longer than `timeout`.
@@ -40,10 +48,7 @@ impl<T> AsyncResult<T> {
     ///
     /// [`Error::is_timeout`] when it is not there then; it is still to come. Otherwise as [`get`](AsyncResult::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
-        if !self.handle.wait(Instant::now().checked_add(timeout))? {
-            return Err(Error::timeout("the result was ready"));
-        }
-        (self.read)(&self.handle, self.function)
+        (self.read)(&self.handle, self.function, Wait::Until(Instant::now().checked_add(timeout)))
     }
 
     /// Waits until the result is there, whatever it is.
@@ -94,7 +99,7 @@ impl<T> AsyncResult<T> {
         let (read, function) = (self.read, self.function);
         self.handle.on_complete(Box::new(move |handle| {
             task::run_callback(|| {
-                let result = read(handle, function);
+                let result = read(handle, function, Wait::No);
                 callback(&result);
             })
         }))?;
@@ -148,7 +153,7 @@ impl<T> Future for AsyncResult<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         match self.handle.awaken(context.waker()) {
-            Ok(true) => Poll::Ready((self.read)(&self.handle, self.function)),
+            Ok(true) => Poll::Ready((self.read)(&self.handle, self.function, Wait::No)),
             Ok(false) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error.into())),
         }
@@ -177,15 +182,15 @@ impl<T> fmt::Debug for AsyncResult<T> {
     }
 }
 
-fn read_one<R: DeserializeOwned>(handle: &Handle, function: &'static str) -> Result<R> {
+fn read_one<R: DeserializeOwned>(handle: &Handle, function: &'static str, wait: Wait) -> Result<R> {
     let mut result = None;
-    visit(handle, |index, outcome, payload| result = Some(read(function, index, outcome, payload)))?;
-    result.unwrap_or_else(|| Err(Error::timeout("the result was ready")))
+    gather(handle, wait, |index, outcome, payload| result = Some(read(function, index, outcome, payload)))?;
+    result.unwrap_or_else(late)
 }
 
-fn read_many<R: DeserializeOwned>(handle: &Handle, function: &'static str) -> Result<Vec<R>> {
+fn read_many<R: DeserializeOwned>(handle: &Handle, function: &'static str, wait: Wait) -> Result<Vec<R>> {
     let mut results = Ok(Vec::with_capacity(handle.len()));
-    visit(handle, |index, outcome, payload| {
+    gather(handle, wait, |index, outcome, payload| {
         if let Ok(values) = &mut results {
             match read(function, index, outcome, payload) {
                 Ok(value) => values.push(value),
@@ -196,11 +201,16 @@ fn read_many<R: DeserializeOwned>(handle: &Handle, function: &'static str) -> Re
     results
 }
 
-fn visit(handle: &Handle, visitor: impl FnMut(usize, u32, &[u8])) -> Result<()> {
-    match handle.visit(visitor) {
-        Some(ended) => Ok(ended?),
-        None => Err(Error::timeout("the result was ready")),
-    }
+fn gather(handle: &Handle, wait: Wait, visitor: impl FnMut(usize, u32, &[u8])) -> Result<()> {
+    let ended = match wait {
+        Wait::Until(deadline) => handle.gather(deadline, visitor)?,
+        Wait::No => handle.visit(visitor),
+    };
+    ended.map_or_else(late, |ended| Ok(ended?))
+}
+
+fn late<T>() -> Result<T> {
+    Err(Error::timeout("the result was ready"))
 }
 
 fn read<R: DeserializeOwned>(function: &str, index: usize, outcome: u32, payload: &[u8]) -> Result<R> {
