@@ -219,7 +219,9 @@ class Pool(_standard.Pool):
         self._check_running()
         if chunksize is not None and chunksize < 1:
             raise ValueError(f'Chunksize must be 1+, not {chunksize:n}')
-        items = iterable if type(iterable) is list else list(iterable)
+        # A range becomes lists in parts; if each part is one item, all at once is quicker.
+        is_sliced = type(iterable) is list or (type(iterable) is range and chunksize != 1)
+        items = iterable if is_sliced else list(iterable)
         result = self._engine.map(self, func, items, chunksize, is_star, timeout, retries, waits)
         if callback is not None or error_callback is not None:
             result._call_back(callback, error_callback)

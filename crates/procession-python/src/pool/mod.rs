@@ -18,7 +18,7 @@ use procession_core::pool::{self as core, Service, Terms};
 use procession_core::start::Method;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PySlice, PyTuple};
 
 pub(crate) use imap::IMapIterator;
 pub(crate) use result::ApplyResult;
@@ -99,14 +99,15 @@ impl Pool {
         self.submit(owner, function, 1, terms, encode, false)?.handed_out(owner.py(), waits)
     }
 
-    /// Submits `function` over each of `items`, in chunks of the pool's choice or of `chunksize`. `waits` is as with `apply`.
+    /// Submits `function` over each of `items`, a list or a range, in chunks of the pool's choice or of `chunksize`. `waits` is as
+    /// with `apply`.
     #[pyo3(signature = (owner, function, items, chunksize, is_star, timeout = None, retries = 0, waits = false))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn map(
         &self,
         owner: &Bound<'_, PyAny>,
         function: &Bound<'_, PyAny>,
-        items: &Bound<'_, PyList>,
+        items: &Bound<'_, PyAny>,
         chunksize: Option<usize>,
         is_star: bool,
         timeout: Option<f64>,
@@ -116,28 +117,29 @@ impl Pool {
         let py = owner.py();
         let asked = Asked { timeout, retries };
         let kind = if is_star { Kind::Starmap } else { Kind::Map };
+        let len = items.len()?;
         if timeout.is_some() || retries > 0 {
             // What is asked for holds for each task: each travels by itself, though still in chunks.
             let encode = |encoded: &mut Items, function: &Function| {
-                items.iter().try_for_each(|item| {
-                    let one = PyTuple::new(item.py(), [item])?;
+                items.try_iter()?.try_for_each(|item| {
+                    let one = PyTuple::new(py, [item?])?;
                     self.push(encoded, kind, function, one.as_any(), retries > 0)
                 })
             };
             return self
-                .submit(owner, function, items.len(), terms(asked, chunksize)?, encode, true)?
+                .submit(owner, function, len, terms(asked, chunksize)?, encode, true)?
                 .handed_out(py, waits);
         }
         let sizes = match chunksize {
             Some(0) => return Err(PyValueError::new_err("a chunk needs at least one task, not 0")),
-            Some(size) => core::explicit_chunks(items.len(), size),
-            None => core::guided_chunks(items.len(), self.engine().size()),
+            Some(size) => core::explicit_chunks(len, size),
+            None => core::guided_chunks(len, self.engine().size()),
         };
         let encode = |encoded: &mut Items, function: &Function| {
             let mut from = 0;
             sizes.iter().try_for_each(|size| {
                 let to = from + *size as usize;
-                let chunk = items.get_slice(from, to);
+                let chunk = slice(items, from, to)?;
                 from = to;
                 self.push(encoded, kind, function, chunk.as_any(), false)
             })
@@ -285,6 +287,15 @@ impl Pool {
             }
         })
     }
+}
+
+/// A part of a list, or of a range: of that no more than a part is ever there as a list.
+fn slice<'py>(items: &Bound<'py, PyAny>, from: usize, to: usize) -> PyResult<Bound<'py, PyList>> {
+    if let Ok(list) = items.cast_exact::<PyList>() {
+        return Ok(list.get_slice(from, to));
+    }
+    let part = items.get_item(PySlice::new(items.py(), from as isize, to as isize, 1))?;
+    Ok(items.py().get_type::<PyList>().call1((part,))?.cast_into()?)
 }
 
 /// The pickle of what stands in for a function.
