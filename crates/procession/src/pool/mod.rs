@@ -118,7 +118,8 @@ impl Pool {
     /// Runs a task for each item and waits for the results, in the items' order.
     ///
     /// How many tasks travel together is chosen: many at first, single ones at the end. Say it yourself with
-    /// [`chunk_size`](Pool::chunk_size).
+    /// [`chunk_size`](Pool::chunk_size). All arguments are encoded before the first task runs: of what does not fit into memory at
+    /// once, [`imap`](Pool::imap) takes no more than it has room for.
     ///
     /// # Errors
     ///
