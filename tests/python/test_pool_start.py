@@ -1,6 +1,9 @@
 """What workers are when they begin, and pools whose workers cannot all be started."""
 
 import signal
+import subprocess
+import sys
+import textwrap
 
 import procession
 import pytest
@@ -46,3 +49,20 @@ def test_a_pool_of_no_workers_is_refused(ctx, processes):
         with pytest.raises(ValueError, match='^Number of processes must be at least 1$'):
             pool.resize(processes)
         assert pool.apply(abs, (-1,)) == 1
+
+
+def test_a_fork_beside_the_engines_threads_alone_is_not_warned_of(tmp_path):
+    path = tmp_path / 'program.py'
+    path.write_text(textwrap.dedent('''
+        import procession
+
+        if __name__ == '__main__':
+            context = procession.get_context('fork')
+            with context.Pool(3) as pool:
+                process = context.Process(target=print, args=('forked',))
+                process.start()
+                process.join()
+                print(pool.apply(abs, (-1,)))
+    '''))
+    done = subprocess.run([sys.executable, '-W', 'error', str(path)], capture_output=True, text=True, timeout=50)
+    assert (done.stdout, done.stderr) == ('forked\n1\n', '')

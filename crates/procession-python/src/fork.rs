@@ -1,8 +1,9 @@
-//! The fork server's children: a fork that Python knows of, made as the engine makes siblings. Called in the server, by its
-//! only thread, with the interpreter attached.
+//! Forks. The fork server's children: a fork that Python knows of, made as the engine makes siblings; called in the server, by its
+//! only thread. And what Python's own fork wants to know of the engine's threads; called by any. The interpreter is attached.
 
 #![allow(unsafe_code)] // Python's three calls around a fork, which PyO3 offers as they are.
 
+use procession_core::other_threads;
 use procession_core::start::foreign;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -32,4 +33,11 @@ pub(crate) fn fork_as_sibling(py: Python<'_>, child: Py<PyAny>) -> PyResult<()> 
     unsafe { ffi::PyOS_AfterFork_Parent() };
     made?;
     Ok(())
+}
+
+/// Whether this process has no threads but the caller and the engine's own, of which a forked child wants nothing.
+#[pyfunction]
+pub(crate) fn is_single_threaded() -> bool {
+    // Without `/proc` it cannot be known.
+    other_threads().is_ok_and(|others| others == 0)
 }

@@ -2,7 +2,7 @@
 thread.
 
 The child is forked by `os.fork`, by Python's rules: the hooks of `os.register_at_fork` run, and from 3.12 on Python
-warns when there are other threads.
+warns when there are other threads than the engine's.
 """
 
 import atexit
@@ -11,7 +11,7 @@ import signal
 import sys
 
 from . import process, util
-from ._engine import Child, Link, disown_children, pidfd_of_self
+from ._engine import Child, Link, disown_children, is_single_threaded, pidfd_of_self
 
 __all__ = ['Popen']
 
@@ -97,11 +97,22 @@ class Popen:
                 pass
         ours, theirs = Link.pair()
         parent_sentinel = pidfd_of_self()
-        pid = os.fork()
+        pid = _fork()
         if pid == 0:
             _run(process_obj, theirs, parent_sentinel)
         theirs.close()
         self._hold(Child.forked(pid, ours, process_obj.name, process_obj.daemon))
+
+
+def _fork():
+    if sys.version_info < (3, 12) or not is_single_threaded():
+        return os.fork()
+    import warnings
+
+    # Python counts the engine's threads too, which hold nothing that a child needs.
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)
+        return os.fork()
 
 
 def _share_tracker():
