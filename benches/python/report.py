@@ -44,14 +44,14 @@ class Measured:
 
 def print_table(measured, libraries):
     heads = ''.join(f'{SHORT.get(library, library):>12}' for library in libraries)
-    print(f'\n{"what":<34}{"unit":>8}{heads}{"ratio":>9}{"min..max":>15}{"must":>12}  met')
+    print(f'\n{"what":<34}{"unit":>8}{heads}{"ratio":>9}{"min..max":>15}{"must":>14}  met')
     for each in measured:
         figures = ''.join(f'{_figure(each.median(library)):>12}' for library in libraries)
         ratios = each.ratios()
         ratio = f'{statistics.median(ratios):.3g}' if ratios else '-'
         spread = f'{min(ratios):.3g}..{max(ratios):.3g}' if ratios else '-'
         print(
-            f'{each.row.what:<34}{each.row.unit:>8}{figures}{ratio:>9}{spread:>15}{_must(each.row):>12}'
+            f'{each.row.what:<34}{each.row.unit:>8}{figures}{ratio:>9}{spread:>15}{_must(each.row):>14}'
             f'  {_MET[each.is_met()]}'
         )
     print('\nratio: ours to multiprocessing; must: of the ratio, or of our own figure where it says so')
