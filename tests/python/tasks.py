@@ -13,6 +13,10 @@ def add(left, right):
     return left + right
 
 
+def double(x):
+    return 2 * x
+
+
 def fail(text):
     raise ValueError(text)
 
@@ -25,6 +29,10 @@ def whose_process():
 
 def end_by(number):
     os.kill(os.getpid(), number)
+
+
+def megabytes(count):
+    return bytes(range(256)) * (count << 12)
 
 
 _initialized = None
