@@ -1,5 +1,6 @@
 """Processes that tests start, programs that they run, and whether those have ended."""
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,18 @@ def started(ctx, target, *args, **terms):
     process = ctx.Process(target=target, args=args, **terms)
     process.start()
     return process
+
+
+def killed(process):
+    process.kill()
+    process.join(PATIENCE)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def joined(*processes):
+    for process in processes:
+        process.join(PATIENCE)
+        assert process.exitcode == 0
 
 
 def ended_within(pid, seconds):
