@@ -69,6 +69,16 @@ def answer_thrice(queue, connection):
         queue.put('put') if question == 'queue' else connection.send('sent')
 
 
+def echo(requests, answers):
+    for item in iter(requests.get, 'end'):
+        answers.put(item)
+
+
+def put_many(queue, who, count):
+    for number in range(count):
+        queue.put((who, number))
+
+
 def use_all(lock, event, value, queue, simple, connection):
     queue.put('begun')
     with lock:
