@@ -25,6 +25,8 @@ PATIENCE = 10.0
 
 _watchdog = None
 
+pytest.register_assert_rewrite('holders', 'processes', 'waits')
+
 # Children of the tests are spared the import of pytest as their main module.
 sys.modules['__main__'].__spec__ = None
 vars(sys.modules['__main__']).pop('__file__', None)

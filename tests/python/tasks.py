@@ -13,6 +13,10 @@ def add(left, right):
     return left + right
 
 
+def double(x):
+    return 2 * x
+
+
 def fail(text):
     raise ValueError(text)
 
@@ -25,6 +29,10 @@ def whose_process():
 
 def end_by(number):
     os.kill(os.getpid(), number)
+
+
+def megabytes(count):
+    return bytes(range(256)) * (count << 12)
 
 
 _initialized = None
@@ -59,6 +67,16 @@ def tell_who(queue):
 def answer_thrice(queue, connection):
     while (question := connection.recv()) != 'end':
         queue.put('put') if question == 'queue' else connection.send('sent')
+
+
+def echo(requests, answers):
+    for item in iter(requests.get, 'end'):
+        answers.put(item)
+
+
+def put_many(queue, who, count):
+    for number in range(count):
+        queue.put((who, number))
 
 
 def use_all(lock, event, value, queue, simple, connection):
