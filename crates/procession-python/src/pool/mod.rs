@@ -126,9 +126,7 @@ impl Pool {
                     self.push(encoded, kind, function, one.as_any(), retries > 0)
                 })
             };
-            return self
-                .submit(owner, function, len, terms(asked, chunksize)?, encode, true)?
-                .handed_out(py, waits);
+            return self.submit(owner, function, len, terms(asked, chunksize)?, encode, true)?.handed_out(py, waits);
         }
         let sizes = match chunksize {
             Some(0) => return Err(PyValueError::new_err("a chunk needs at least one task, not 0")),
