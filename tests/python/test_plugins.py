@@ -80,6 +80,13 @@ def test_an_executor_notices_that_its_worker_was_killed(ctx):
             executor.submit(end_by, signal.SIGKILL).result(SECONDS)
 
 
+@pytest.mark.parametrize('method', ['spawn', 'forkserver'])
+def test_an_executors_workers_end_after_a_task_each(method):
+    context = procession.get_context(method)
+    with concurrent.futures.ProcessPoolExecutor(3, context, max_tasks_per_child=1) as executor:
+        assert list(executor.map(abs, range(-12, 0))) == list(range(12, 0, -1))
+
+
 def test_an_executor_behind_asyncio(ctx):
     async def main(executor):
         loop = asyncio.get_running_loop()

@@ -33,6 +33,38 @@ def test_a_killed_producer_leaves_what_it_has_put(ctx):
     assert process.exitcode == -signal.SIGKILL and queue.get_nowait() == 'last words'
 
 
+def test_an_item_is_polled_no_later_than_its_producers_end(ctx):
+    from multiprocessing.connection import wait
+
+    queue = ctx.SimpleQueue()
+    for number in range(30):
+        process = ctx.Process(target=queue.put, args=(number,))
+        process.start()
+        while process.sentinel not in (ready := wait([queue._reader, process.sentinel], 30)):
+            assert ready == [queue._reader]
+        assert queue._reader in ready and queue.get() == number
+        process.join()
+
+
+def _watch(queue, watched):
+    queue._reader.fileno()
+    watched.set()
+    time.sleep(600)
+
+
+def test_a_reader_that_is_stopped_as_it_polls_holds_no_put_up(ctx):
+    queue, watched = ctx.Queue(), ctx.Event()
+    process = ctx.Process(target=_watch, args=(queue, watched), daemon=True)
+    process.start()
+    assert watched.wait(30)
+    os.kill(process.pid, signal.SIGSTOP)
+    for number in range(1000):
+        queue.put(number)
+    assert queue.qsize() == 1000
+    process.kill()
+    process.join()
+
+
 def _put_for_ever(queue):
     while True:
         queue.put(b'x' * 5000)

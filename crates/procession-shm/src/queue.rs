@@ -3,6 +3,17 @@
 //! A `put` is over when the frame is committed: nobody needs to read before the producer may exit, and no thread feeds.
 //! What a death leaves is the ring's and, where a queue can be joined, its takers'; a wake that dies with its waker is made
 //! up for by the gates.
+//!
+//! A process may *watch* the queue, to have a file descriptor readable while it holds frames. Then a `put` is over when that is
+//! lit: who polls sees an item no later than its producer's end. The header's word says how far the watcher is:
+//!
+//! | the word | set by | a `put` |
+//! |---|---|---|
+//! | unwatched | nobody has watched, or no longer; a producer that has waited too long | is over |
+//! | dark | the watcher, which then looks once more whether the queue is empty | waits while there are frames |
+//! | lit | the watcher, when it has lit | is over |
+//!
+//! A watcher that is dead or stopped holds one `put` up, for [`NO_LIGHT`]. Of several watchers the last counts.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -12,7 +23,7 @@ use std::time::{Duration, Instant};
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::interrupt;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
 use crate::ring::{HeadGuard, Ring, RingFull, RingWords, TailGuard};
 use crate::segment::{Placed, Segment, Words};
 use crate::spin::Spin;
@@ -20,11 +31,19 @@ use crate::takers::TakersWords;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"queu");
 /// Raised with every change of the layout.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// How far the ring may grow.
 const RESERVATION: usize = 8 << 30;
 /// How often who joins looks whether somebody died with items in hand.
 const BURIAL: Duration = Duration::from_millis(100);
+/// How long a `put` waits for a watcher to light. It takes some 50 us.
+const NO_LIGHT: Duration = Duration::from_millis(200);
+/// How often it looks meanwhile whether somebody took the item.
+const LOOK: Duration = Duration::from_millis(1);
+
+const UNWATCHED: u32 = 0;
+const DARK: u32 = 1;
+const LIT: u32 = 2;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -38,6 +57,8 @@ struct Header {
     bound: AtomicU64,
     /// 1 if it counts who has items and is not done with them.
     joinable: AtomicU32,
+    /// [`UNWATCHED`], [`DARK`] or [`LIT`].
+    light: AtomicU32,
     /// Consumers sleep here for frames.
     frames: Gate,
     /// Producers sleep here for room.
@@ -143,6 +164,7 @@ impl Queue {
         loop {
             if self.put_now(parts)? {
                 self.header.frames.wake(1);
+                self.await_light();
                 return Ok(());
             }
             if is_over(deadline) {
@@ -159,6 +181,9 @@ impl Queue {
     ///
     /// [`NotPut`] but for `Full`; the queue is as before.
     pub fn try_put(&self, parts: &[&[u8]]) -> Result<Tried<()>, NotPut> {
+        if self.header.light.load(Ordering::Relaxed) == DARK {
+            return Ok(Tried::Busy);
+        }
         let Some(mut ring) = self.ring.try_lock_tail().map_err(NotPut::Broken)? else { return Ok(Tried::Busy) };
         if self.is_closed() {
             return Err(NotPut::Closed);
@@ -274,6 +299,24 @@ impl Queue {
         self.header.frames.wait_until(None, &Spin::none(), news);
     }
 
+    /// Watcher: nothing is lit. It is to look once more whether the queue is empty, since a `put` may have found it lit.
+    pub fn darken(&self) {
+        self.header.light.store(DARK, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Watcher: it is lit.
+    pub fn light(&self) {
+        self.header.light.store(LIT, Ordering::Release);
+        futex_wake(&self.header.light, u32::MAX >> 1);
+    }
+
+    /// Watcher: it watches no longer.
+    pub fn unwatch(&self) {
+        self.header.light.store(UNWATCHED, Ordering::Release);
+        futex_wake(&self.header.light, u32::MAX >> 1);
+    }
+
     /// Wakes so many who wait for frames, or watch.
     pub fn wake(&self, count: u32) {
         self.header.frames.wake(count);
@@ -304,6 +347,22 @@ impl Queue {
     /// Whether nothing more may be put.
     pub fn is_closed(&self) -> bool {
         self.header.closed.load(Ordering::Acquire) != 0
+    }
+
+    /// After a `put`, and the fence of its wake: waits until who watches can see it.
+    fn await_light(&self) {
+        let light = &self.header.light;
+        if light.load(Ordering::Acquire) != DARK {
+            return;
+        }
+        let end = Instant::now() + NO_LIGHT;
+        while light.load(Ordering::Acquire) == DARK && !self.ring.is_empty() {
+            if is_over(Some(end)) {
+                let _ = light.compare_exchange(DARK, UNWATCHED, Ordering::AcqRel, Ordering::Relaxed);
+                return;
+            }
+            futex_wait(light, DARK, LOOK);
+        }
     }
 
     fn take(&self, out: &mut Vec<u8>) -> io::Result<bool> {
@@ -390,4 +449,39 @@ const fn frames_at() -> usize {
 /// Whether a wait is to end: its time is out, or a signal has ended it.
 fn is_over(deadline: Option<Instant>) -> bool {
     interrupt::is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_put_waits_for_the_light_of_who_watches() {
+        let (queue, is_lit) = (Queue::create(0, false).unwrap(), AtomicBool::new(false));
+        queue.darken();
+        assert_eq!(queue.try_put(&[b"one"]).unwrap(), Tried::Busy);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                queue.watch(|| false);
+                is_lit.store(true, Ordering::SeqCst);
+                queue.light();
+            });
+            queue.put(b"one", None).unwrap();
+            assert!(is_lit.load(Ordering::SeqCst) || queue.header.light.load(Ordering::SeqCst) == UNWATCHED);
+        });
+        queue.light();
+        assert_eq!(queue.try_put(&[b"two"]).unwrap(), Tried::Done(()), "it is lit");
+    }
+
+    #[test]
+    fn a_watcher_that_does_not_light_holds_one_put_up_and_no_other() {
+        let queue = Queue::create(0, false).unwrap();
+        queue.darken();
+        queue.put(b"one", None).unwrap();
+        assert_eq!(queue.try_put(&[b"two"]).unwrap(), Tried::Done(()));
+        assert_eq!(queue.len(), 2);
+    }
 }

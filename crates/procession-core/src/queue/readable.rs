@@ -9,6 +9,9 @@
 //! watching ────────────▶ lit, at rest ───────────────────────────▶ watching
 //! ```
 //!
+//! A `put` waits for the light where there is none (see [`procession_shm::Queue`]): who polls for items and for the ends of
+//! processes finds what a process has put no later than its end.
+//!
 //! What wakes the thread was perhaps meant for a consumer elsewhere, so it passes the wake on. When consumers elsewhere take
 //! the items, the fd stays readable until a `get` of this process has found none.
 
@@ -56,6 +59,7 @@ impl Readable {
         let waker = Waker::new().map_err(Error::os("cannot make a file descriptor for a queue"))?;
         let state = Mutex::new(State::Watching);
         let readable = Arc::new(Readable { queue: queue.clone(), waker, state, changed: Condvar::new() });
+        queue.darken();
         let watcher = readable.clone();
         thread::spawn_engine_thread("procession-queue", move || watcher.watch())
             .map_err(Error::os("cannot start the thread that watches a queue"))?;
@@ -75,6 +79,7 @@ impl Readable {
     pub(super) fn end(key: u64) {
         let Some(readable) = all().remove(&key) else { return };
         *readable.state() = State::Over;
+        readable.queue.unwatch();
         readable.changed.notify_all();
         readable.queue.wake(u32::MAX >> 1);
     }
@@ -93,6 +98,7 @@ impl Readable {
             // Refused by no system that has given it out.
             self.waker.wake().expect("an eventfd takes a wake");
             *state = State::Lit;
+            self.queue.light();
             self.queue.wake(1);
             while *state == State::Lit {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -103,6 +109,12 @@ impl Readable {
     fn look_again(&self) {
         let mut state = self.state();
         if *state == State::Lit && self.queue.is_empty() && !self.queue.is_closed() {
+            self.queue.darken();
+            if !self.queue.is_empty() {
+                // Put meanwhile, by a process that found it lit.
+                self.queue.light();
+                return;
+            }
             self.waker.drain().expect("an eventfd can be drained");
             *state = State::Watching;
             self.changed.notify_all();
