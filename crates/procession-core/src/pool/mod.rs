@@ -446,8 +446,8 @@ impl Handle {
     }
 
     /// Waits, as [`wait`](Handle::wait), and visits, as [`visit`](Handle::visit), what is there meanwhile: who decodes a long
-    /// job's results does so beside the workers. `Ok(None)` when the deadline came first; what was visited by then was not
-    /// all.
+    /// job's results does so beside the workers. `Ok(None)` when the deadline came first, or the visitor has said `false`, which
+    /// ends the wait; what was visited by then was not all.
     ///
     /// # Errors
     ///
@@ -455,19 +455,25 @@ impl Handle {
     pub fn gather(
         &self,
         deadline: Option<Instant>,
-        mut visitor: impl FnMut(usize, u32, &[u8]),
+        mut visitor: impl FnMut(usize, u32, &[u8]) -> bool,
     ) -> Result<Option<Result<(), Arc<Error>>>> {
         self.shared.check_owner("AsyncResult")?;
-        let (job, mut seen, mut spin) = (&self.job, 0, self.shared.spin);
+        let (job, mut seen, mut spin, mut goes_on) = (&self.job, 0, self.shared.spin, true);
         while !self.shared.is_ready(job) {
             let is_more = || self.shared.is_ready(job) || job.has_complete(seen);
             if !self.shared.wait_spinning(is_more, deadline, spin) {
                 return Ok(None);
             }
-            seen = blocks::reading(job, || job.visit_complete(seen, &mut visitor));
+            let visit = |index, tag, payload: &[u8]| goes_on = goes_on && visitor(index, tag, payload);
+            seen = blocks::reading(job, || job.visit_complete(seen, visit));
+            if !goes_on {
+                return Ok(None);
+            }
             spin = Spin::none();
         }
-        Ok(blocks::reading(job, || job.visit(seen, visitor)))
+        let visit = |index, tag, payload: &[u8]| goes_on = goes_on && visitor(index, tag, payload);
+        let ended = blocks::reading(job, || job.visit(seen, visit));
+        Ok(ended.filter(|_| goes_on))
     }
 }
 

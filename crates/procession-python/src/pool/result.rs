@@ -6,6 +6,7 @@ use std::task::{Wake, Waker};
 
 use procession_core::outcome::tag;
 use procession_core::pool::Handle;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyGenericAlias, PyList, PyType};
 
@@ -193,17 +194,30 @@ impl Shared {
     /// Waits for a map's result, and decodes what is there meanwhile.
     fn gather(&self, py: Python<'_>) -> PyResult<()> {
         let Some(handle) = self.handle.as_ref().filter(|handle| !handle.is_complete()) else { return Ok(()) };
-        let mut gathered = Gathered::default();
-        let visitor = |_, tag, payload: &[u8]| Python::attach(|py| gathered.add(py, self, tag, payload));
+        let (mut gathered, mut interrupt) = (Gathered::default(), None);
+        let visitor = |_, tag, payload: &[u8]| {
+            Python::attach(|py| {
+                // What a signal's handler raises ends the wait: it must not be taken for what a task has raised, whose error is told
+                // when all are finished.
+                interrupt = py.check_signals().err();
+                if tag != tag::VALUE || interrupt.is_some() {
+                    return false;
+                }
+                gathered.add(py, self, tag, payload);
+                interrupt = gathered.error.take_if(|error| !error.is_instance_of::<PyException>(py));
+                interrupt.is_none()
+            })
+        };
         let gather = || handle.gather(None, visitor);
-        match blocking(py, gather, |ended| matches!(ended, Ok(Some(_))))?.or_raise(py)? {
-            Some(ended) => {
-                let decoded = ended.or_raise(py).and_then(|()| self.whole(py, gathered));
-                self.keep(py, decoded);
-                Ok(())
-            }
-            None => Ok(()),
+        let ended = blocking(py, gather, |ended| matches!(ended, Ok(Some(_))))?.or_raise(py)?;
+        if let Some(error) = interrupt {
+            return Err(error);
         }
+        if let Some(ended) = ended {
+            let decoded = ended.or_raise(py).and_then(|()| self.whole(py, gathered));
+            self.keep(py, decoded);
+        }
+        Ok(())
     }
 
     /// Somebody else may have been quicker while this thread ran the user's code: one result for all.

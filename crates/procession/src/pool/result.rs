@@ -201,9 +201,12 @@ fn read_many<R: DeserializeOwned>(handle: &Handle, function: &'static str, wait:
     results
 }
 
-fn gather(handle: &Handle, wait: Wait, visitor: impl FnMut(usize, u32, &[u8])) -> Result<()> {
+fn gather(handle: &Handle, wait: Wait, mut visitor: impl FnMut(usize, u32, &[u8])) -> Result<()> {
     let ended = match wait {
-        Wait::Until(deadline) => handle.gather(deadline, visitor)?,
+        Wait::Until(deadline) => handle.gather(deadline, |index, outcome, payload| {
+            visitor(index, outcome, payload);
+            true
+        })?,
         Wait::No => handle.visit(visitor),
     };
     ended.map_or_else(late, |ended| Ok(ended?))
