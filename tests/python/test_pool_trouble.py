@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 import warnings
+import weakref
 
 import procession
 import pytest
@@ -165,6 +166,20 @@ def test_terminate_from_a_callback_and_after_a_kill(ctx):
     os.kill(pool._pool[0].pid, signal.SIGKILL)
     pool.terminate()
     pool.join()
+
+
+def test_a_result_that_was_taken_keeps_no_pool(ctx):
+    pool = ctx.Pool(1)
+    results = [pool.map_async(square, range(100)), pool.apply_async(square, (2,))]
+    assert [result.get(30) for result in results] and [result.get() for result in results]
+    waited = pool.map_async(square, range(100), 1)
+    assert waited.get()[-1] == 99 * 99
+    pool.close()
+    pool.join()
+    dropped = weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert dropped() is None and waited.ready()
 
 
 def test_a_dropped_pool_ends_its_workers(ctx):

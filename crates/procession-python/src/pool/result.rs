@@ -186,8 +186,6 @@ impl Shared {
         }
         let decoded = self.decode(py);
         self.keep(py, decoded);
-        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(owner);
         self.known(py).unwrap_or_else(|| Ok(py.None()))
     }
 
@@ -220,11 +218,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Somebody else may have been quicker while this thread ran the user's code: one result for all.
+    /// Somebody else may have been quicker while this thread ran the user's code: one result for all. Nothing more is to be waited
+    /// for.
     fn keep(&self, py: Python<'_>, decoded: PyResult<Py<PyAny>>) {
         if self.known(py).is_none() {
             self.set(decoded);
         }
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(owner);
     }
 
     fn known(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
