@@ -12,7 +12,7 @@ import time
 import pytest
 from processes import METHODS, PATIENCE, run, started
 from procession import ProcessLost
-from tasks import double, megabytes
+from tasks import double, fail, megabytes
 
 pytestmark = pytest.mark.limit(120)
 
@@ -23,10 +23,6 @@ def nothing():
 
 def sleep():
     time.sleep(600)
-
-
-def fail(text):
-    raise ValueError(text)
 
 
 def leave(code):

@@ -88,7 +88,7 @@ pub enum Tried<T> {
     Done(T),
     /// The queue is full, or empty.
     NotNow,
-    /// Somebody else is at it, or the ring must grow: only one who may wait can tell.
+    /// Somebody else is at it, the ring must grow, or who watches is to light: only one who may wait can tell.
     Busy,
 }
 

@@ -329,10 +329,14 @@ impl Job {
     pub(super) fn has_complete(&self, seen: usize) -> bool {
         /// The most visits of one job: each has the thread that asks take time from the workers.
         const VISITS: usize = 64;
+        // Without the lock where nothing can come before the end: who waits asks again and again.
+        if self.len < 2 || self.terms.fail_fast {
+            return false;
+        }
         let progress = self.progress();
         let enough = progress.chunks.len().div_ceil(VISITS);
         // One that is finished has none here.
-        enough > 0 && !self.terms.fail_fast && progress.complete - seen >= enough
+        enough > 0 && progress.complete - seen >= enough
     }
 
     /// Visits the results of the chunks beyond the first `seen` that are complete in a job that is not finished. Returns how many

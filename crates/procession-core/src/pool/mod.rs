@@ -56,6 +56,7 @@ pub mod worker;
 mod worker_handler;
 mod workers;
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -458,22 +459,21 @@ impl Handle {
         mut visitor: impl FnMut(usize, u32, &[u8]) -> bool,
     ) -> Result<Option<Result<(), Arc<Error>>>> {
         self.shared.check_owner("AsyncResult")?;
-        let (job, mut seen, mut spin, mut goes_on) = (&self.job, 0, self.shared.spin, true);
+        let (job, mut seen, mut spin, goes_on) = (&self.job, 0, self.shared.spin, Cell::new(true));
+        let mut visit = |index, tag, payload: &[u8]| goes_on.set(goes_on.get() && visitor(index, tag, payload));
         while !self.shared.is_ready(job) {
             let is_more = || self.shared.is_ready(job) || job.has_complete(seen);
             if !self.shared.wait_spinning(is_more, deadline, spin) {
                 return Ok(None);
             }
-            let visit = |index, tag, payload: &[u8]| goes_on = goes_on && visitor(index, tag, payload);
-            seen = blocks::reading(job, || job.visit_complete(seen, visit));
-            if !goes_on {
+            seen = blocks::reading(job, || job.visit_complete(seen, &mut visit));
+            if !goes_on.get() {
                 return Ok(None);
             }
             spin = Spin::none();
         }
-        let visit = |index, tag, payload: &[u8]| goes_on = goes_on && visitor(index, tag, payload);
         let ended = blocks::reading(job, || job.visit(seen, visit));
-        Ok(ended.filter(|_| goes_on))
+        Ok(ended.filter(|_| goes_on.get()))
     }
 }
 
