@@ -45,6 +45,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "fault-injection")]
 pub use procession_shm::fault;
 pub use procession_shm::interrupt;
+pub use procession_shm::record::Word;
 pub use procession_shm::{Atomic, Elements, Held, RawMemory};
 pub use procession_sys::bytes::append;
 pub use procession_sys::descriptor;

@@ -16,6 +16,52 @@ const LONG: u8 = 255;
 /// Bytes of a long record before its payload.
 pub(crate) const LONG_HEADER: usize = 9;
 
+/// The longest record of a word.
+pub const MOST_OF_WORD: usize = 9;
+
+/// A payload that is a word: those of its bytes that say anything, the lowest first. Passed on as a word, it stays in a register
+/// from the value to the record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word(pub u64);
+
+impl Word {
+    /// The word whose bytes these are; `None` if they are too many.
+    #[inline]
+    pub fn parse(payload: &[u8]) -> Option<Word> {
+        let wide = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+        Some(Word(match (payload.first_chunk(), payload.last_chunk(), payload) {
+            // Two loads that overlap, for want of one of so many bytes.
+            (Some(low), Some(high), _) if payload.len() <= 8 => wide(low) | wide(high) << (8 * (payload.len() - 4)),
+            (None, None, [a, b, c]) => wide(&[*a, *b, *c, 0]),
+            (None, None, [a, b]) => wide(&[*a, *b, 0, 0]),
+            (None, None, [a]) => u64::from(*a),
+            (None, None, []) => 0,
+            _ => return None,
+        }))
+    }
+
+    /// Appends the payload.
+    #[inline]
+    pub fn append(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.to_le_bytes());
+        out.truncate(out.len() - (8 - self.len()));
+    }
+
+    /// The record, and how much of it that is.
+    #[inline]
+    pub fn record(self) -> ([u8; MOST_OF_WORD], usize) {
+        let len = self.len();
+        let mut record = [len as u8; MOST_OF_WORD];
+        record[1..].copy_from_slice(&self.0.to_le_bytes());
+        (record, 1 + len)
+    }
+
+    #[inline]
+    fn len(self) -> usize {
+        8 - self.0.leading_zeros() as usize / 8
+    }
+}
+
 /// What stands before the payload of a long record.
 ///
 /// # Panics
@@ -72,12 +118,28 @@ pub(crate) fn short_run(bytes: &[u8]) -> (u32, usize) {
     let (mut count, mut end) = (0, 0);
     while let Some(&len) = bytes.get(end)
         && len != LONG
-        && end + 1 + usize::from(len) <= bytes.len()
     {
-        end += 1 + usize::from(len);
-        count += 1;
+        let stride = 1 + usize::from(len);
+        if are_alike(&bytes[end..], len, stride) {
+            end += ALIKE * stride;
+            count += ALIKE as u32;
+        } else if end + stride <= bytes.len() {
+            end += stride;
+            count += 1;
+        } else {
+            break;
+        }
     }
     (count, end)
+}
+
+/// Records of one length that are found together.
+const ALIKE: usize = 8;
+
+/// Whether `bytes` begins with so many records of this length: none of them is then waited for to find the next.
+#[inline]
+fn are_alike(bytes: &[u8], len: u8, stride: usize) -> bool {
+    bytes.len() >= ALIKE * stride && (1..ALIKE).all(|record| bytes[record * stride] == len)
 }
 
 /// What the record that `bytes` begins with takes up, or what must be there to tell: more than `bytes` has.
@@ -115,6 +177,21 @@ mod tests {
     }
 
     #[test]
+    fn words_come_back_and_their_high_zeros_do_not_travel() {
+        for shift in 0..64 {
+            for word in [1 << shift, (1 << shift) - 1, u64::MAX << shift, 0x8182_8384_8586_8788 >> shift] {
+                let mut payload = vec![];
+                Word(word).append(&mut payload);
+                assert_eq!(payload.len(), (64 - word.leading_zeros()).div_ceil(8) as usize, "{word:x}");
+                assert_eq!(Word::parse(&payload), Some(Word(word)));
+                let (record, len) = Word(word).record();
+                assert_eq!(take(&mut &record[..len]), Some((0, &payload[..])));
+            }
+        }
+        assert_eq!(Word::parse(&[0; 9]), None);
+    }
+
+    #[test]
     fn a_run_of_short_values_ends_at_what_is_long_or_cut_off() {
         let mut bytes = Vec::new();
         for payload in [&b"one"[..], b"", b"three"] {
@@ -124,6 +201,15 @@ mod tests {
         assert_eq!(short_run(&bytes[..10]), (2, 5));
         append(&mut bytes, 1, b"x");
         assert_eq!(short_run(&bytes), (3, 11));
+        for lengths in [[3; 40], std::array::from_fn(|at| [3, 3, 3, 3, 3, 3, 3, 3, 3, 2][at % 10]), [0; 40]] {
+            let mut alike = Vec::new();
+            lengths.iter().for_each(|&len| append(&mut alike, 0, &[9; 3][..len]));
+            let whole = lengths.iter().map(|len| 1 + len).sum();
+            assert_eq!(short_run(&alike), (40, whole), "{lengths:?}");
+            for cut in 1..=lengths[39] {
+                assert_eq!(short_run(&alike[..whole - cut]), (39, whole - 1 - lengths[39]));
+            }
+        }
         for cut in 0..9 {
             let mut part = &bytes[11..11 + cut];
             assert!(whole(part) > cut && take(&mut part).is_none());

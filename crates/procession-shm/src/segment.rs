@@ -331,6 +331,14 @@ impl Bytes {
         }
     }
 
+    /// Copies `source`, whose length is known where this is compiled, to `at`.
+    #[inline]
+    pub(crate) fn write_all<const LEN: usize>(&self, at: usize, source: &[u8; LEN]) {
+        let to = self.range(at, LEN).cast();
+        // SAFETY: as in `write`; an array of bytes may lie anywhere.
+        unsafe { to.write(*source) }
+    }
+
     /// Copies within.
     pub(crate) fn copy(&self, from: usize, to: usize, len: usize) {
         let (from, to) = (self.range(from, len), self.range(to, len));

@@ -17,7 +17,7 @@ use std::io;
 use crate::cursors::Cursors;
 use crate::fault::{Step, point};
 use crate::gate::Gate;
-use crate::record::{self, SHORT};
+use crate::record::{self, SHORT, Word};
 use crate::segment::{Bytes, Placed, Words};
 use crate::spin::Spin;
 
@@ -148,6 +148,20 @@ pub struct StreamWriter<'a> {
 }
 
 impl StreamWriter<'_> {
+    /// As [`write_value`](StreamWriter::write_value).
+    #[inline]
+    pub fn write_word(&mut self, word: Word) -> bool {
+        let (record, len) = word.record();
+        if self.tail + record.len() as u64 > self.limit {
+            return false;
+        }
+        // Behind the commit is room, whatever it holds.
+        self.stream.bytes.write_all(self.tail as usize % STREAM_CAPACITY, &record);
+        self.tail += len as u64;
+        self.stream.commit(self.tail);
+        true
+    }
+
     /// Appends a value, a record of tag 0. `false`: it is not short, or finds no room in one piece, and is for
     /// [`Stream::write`]; then this is to be made anew.
     #[inline]

@@ -143,8 +143,8 @@ impl Context {
     pub fn process<F, A, R>(&self, function: F, argument: A) -> Builder<'static, R>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         Builder::task(self.method, function, argument)
     }

@@ -82,6 +82,7 @@ mod context;
 mod current;
 mod error;
 mod handle;
+mod integer;
 mod message;
 pub mod pool;
 pub mod process;

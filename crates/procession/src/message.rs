@@ -11,19 +11,25 @@ use procession_core::handle::{self, MOST_HANDLES};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::integer;
+
 /// Appends `value` to `out`; the error says why it does not encode. What an error leaves there is the caller's to cut off.
 #[inline]
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+pub(crate) fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+    if let Some(word) = integer::encode(value) {
+        word.append(out);
+        return Ok(());
+    }
     postcard::serialize_with_flavor(value, Appending(out)).map_err(|error| reason(&error))
 }
 
 /// As [`encode`], where no handle can travel, even if this happens within something that is encoded with handles.
-pub(crate) fn encode_alone<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+pub(crate) fn encode_alone<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
     handle::outside(|| encode(value, out))
 }
 
 /// As [`encode`], where handles may travel too; gives their fds.
-pub(crate) fn encode_with_handles<T: Serialize>(value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>), String> {
+pub(crate) fn encode_with_handles<T: Serialize + 'static>(value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>), String> {
     let mut bytes = Vec::with_capacity(128);
     let (encoded, handles) = handle::sending(MOST_HANDLES, || encode(value, &mut bytes));
     encoded.map(|()| (bytes, handles))
@@ -31,7 +37,10 @@ pub(crate) fn encode_with_handles<T: Serialize>(value: &T) -> Result<(Vec<u8>, V
 
 /// Reads a value that takes up all of `bytes`; the error says why it does not decode.
 #[inline]
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, String> {
+    if let Some(integer) = integer::decode(bytes) {
+        return integer.ok_or_else(|| format!("these {} bytes are no {}", bytes.len(), std::any::type_name::<T>()));
+    }
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
@@ -125,6 +134,19 @@ mod tests {
         assert_eq!(out[0], 9);
         let back: (u64, String, Option<[f64; 1]>) = decode(&out[1..]).unwrap();
         assert_eq!(back, (7, "seven".into(), Some([1.5])));
+    }
+
+    #[test]
+    fn an_integer_alone_is_short_and_bytes_that_are_none_of_its_type_are_an_error() {
+        let encoded = |value: i64| {
+            let mut out = vec![9];
+            encode(&value, &mut out).unwrap();
+            out.split_off(1)
+        };
+        assert_eq!([0, -1, 64, i64::MIN].map(|value| encoded(value).len()), [0, 1, 1, 8]);
+        assert_eq!(decode::<i64>(&encoded(i64::MIN)), Ok(i64::MIN));
+        assert!(decode::<i16>(&encoded(40_000)).unwrap_err().contains("i16"));
+        assert!(decode::<u64>(&[0; 9]).is_err());
     }
 
     #[test]

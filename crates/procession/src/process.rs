@@ -48,8 +48,8 @@ impl<R> Process<R> {
     pub fn new<F, A>(function: F, argument: A) -> Builder<'static, R>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         Builder::task(start_method(), function, argument)
     }
@@ -66,7 +66,7 @@ impl<R> Process<R> {
     /// ```
     pub fn fork<'a>(closure: impl FnOnce() -> R + 'a) -> Builder<'a, R>
     where
-        R: Serialize + DeserializeOwned,
+        R: Serialize + DeserializeOwned + 'static,
     {
         let target = Target::Closure(Box::new(|output: &mut Vec<u8>| task::run_closure(closure, output)));
         Builder::with(StartMethod::Fork, Ok(target))
@@ -95,7 +95,7 @@ impl<R> Process<R> {
     /// argument or result that does not decode; a program without `init()` or of another build.
     pub fn join(&mut self) -> Result<R>
     where
-        R: DeserializeOwned,
+        R: DeserializeOwned + 'static,
     {
         let end = self.child.wait(None)?;
         self.result_of(end)
@@ -108,7 +108,7 @@ impl<R> Process<R> {
     /// [`Error::is_timeout`] when it is still alive then. It goes on; ask again, or [`kill`](Process::kill) it.
     pub fn join_timeout(&mut self, timeout: Duration) -> Result<R>
     where
-        R: DeserializeOwned,
+        R: DeserializeOwned + 'static,
     {
         let end = self.child.wait(Instant::now().checked_add(timeout))?;
         self.result_of(end)
@@ -151,7 +151,7 @@ impl<R> Process<R> {
 
     fn result_of(&self, end: &End) -> Result<R>
     where
-        R: DeserializeOwned,
+        R: DeserializeOwned + 'static,
     {
         let whose = || Whose::Process { name: self.name().to_owned(), pid: self.pid() };
         match end.returned(self.pid())? {
@@ -207,8 +207,8 @@ impl<'a, R> Builder<'a, R> {
     pub(crate) fn task<F, A>(method: StartMethod, function: F, argument: A) -> Builder<'static, R>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         let target = match message::encode_with_handles(&argument) {
             Ok((argument, handles)) => Ok(Target::Task { entry: task::process_entry(function), argument, handles }),

@@ -16,6 +16,7 @@ use procession_core::{Entry, Stateless};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::integer;
 use crate::message::{self, Panic};
 use crate::pool::TupleFn;
 
@@ -32,8 +33,8 @@ pub(crate) enum Report {
 pub(crate) fn pool_entry<F, A, R>(function: F) -> Entry
 where
     F: Fn(A) -> R + Copy + 'static,
-    A: DeserializeOwned,
-    R: Serialize,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
 {
     let _: Stateless<F> = Stateless::of(function);
     Entry::of(run::<F, A, R, false>)
@@ -43,8 +44,8 @@ where
 pub(crate) fn process_entry<F, A, R>(function: F) -> Entry
 where
     F: Fn(A) -> R + Copy + 'static,
-    A: DeserializeOwned,
-    R: Serialize,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
 {
     let _: Stateless<F> = Stateless::of(function);
     Entry::of(run::<F, A, R, true>)
@@ -54,8 +55,8 @@ where
 pub(crate) fn tuple_entry<F, A>(function: F) -> Entry
 where
     F: TupleFn<A>,
-    A: DeserializeOwned,
-    F::Output: Serialize,
+    A: DeserializeOwned + 'static,
+    F::Output: Serialize + 'static,
 {
     let _: Stateless<F> = Stateless::of(function);
     Entry::of(run_tuple::<F, A>)
@@ -64,8 +65,8 @@ where
 fn run<F, A, R, const HERE: bool>(input: &[u8], output: &mut Vec<u8>) -> u32
 where
     F: Fn(A) -> R + Copy + 'static,
-    A: DeserializeOwned,
-    R: Serialize,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
 {
     let function = Stateless::<F>::conjure();
     if HERE {
@@ -77,8 +78,8 @@ where
 fn run_tuple<F, A>(input: &[u8], output: &mut Vec<u8>) -> u32
 where
     F: TupleFn<A>,
-    A: DeserializeOwned,
-    F::Output: Serialize,
+    A: DeserializeOwned + 'static,
+    F::Output: Serialize + 'static,
 {
     let function = Stateless::<F>::conjure();
     serve(|arguments| function.call_with(arguments), input, output)
@@ -88,33 +89,51 @@ where
 #[inline]
 fn serve<A, R>(function: impl Fn(A) -> R, input: &[u8], output: &mut Vec<u8>) -> u32
 where
-    A: DeserializeOwned,
-    R: Serialize,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
 {
     let tasks = pool::tasks();
-    let answer = |input: &[u8], output: &mut Vec<u8>| {
-        forget_caught_panic();
-        answer(&function, input, output)
-    };
-    guarded(Report::ToCaller, output, |output| match &tasks {
-        Some(tasks) => tasks.each(input, output, answer),
-        None => answer(input, output),
+    guarded(Report::ToCaller, output, |output| {
+        let mut rest = tasks.as_ref().map(|tasks| tasks.rest());
+        let mut input = input;
+        loop {
+            forget_caught_panic();
+            let value = match message::decode(input) {
+                Ok(argument) => function(argument),
+                Err(why) => return undecodable(&why, output),
+            };
+            let word = integer::encode(&value);
+            let tag = word.map_or_else(|| give(value, output), |_| tag::VALUE);
+            let next = rest.as_mut().and_then(|rest| match word {
+                Some(word) => rest.next_by_word(word, output),
+                None => rest.next(tag, output),
+            });
+            let Some(next) = next else {
+                if let Some(word) = word {
+                    word.append(output);
+                }
+                return tag;
+            };
+            input = next;
+        }
     })
 }
 
-#[inline]
 fn answer<A, R>(function: &impl Fn(A) -> R, input: &[u8], output: &mut Vec<u8>) -> u32
 where
-    A: DeserializeOwned,
-    R: Serialize,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
 {
     match message::decode(input) {
         Ok(argument) => give(function(argument), output),
-        Err(why) => {
-            output.extend_from_slice(why.as_bytes());
-            tag::UNDECODABLE
-        }
+        Err(why) => undecodable(&why, output),
     }
+}
+
+#[cold]
+fn undecodable(why: &str, output: &mut Vec<u8>) -> u32 {
+    output.extend_from_slice(why.as_bytes());
+    tag::UNDECODABLE
 }
 
 /// Calls a callback on a result; gives its panic, encoded.
@@ -128,12 +147,12 @@ pub(crate) fn run_callback(callback: impl FnOnce()) -> Option<Vec<u8>> {
 }
 
 /// Calls a closure that exists in this process only, and leaves its value or its panic in `output`.
-pub(crate) fn run_closure<R: Serialize>(closure: impl FnOnce() -> R, output: &mut Vec<u8>) -> u32 {
+pub(crate) fn run_closure<R: Serialize + 'static>(closure: impl FnOnce() -> R, output: &mut Vec<u8>) -> u32 {
     guarded(Report::Here, output, |output| give(closure(), output))
 }
 
 #[inline]
-fn give<R: Serialize>(value: R, output: &mut Vec<u8>) -> u32 {
+fn give<R: Serialize + 'static>(value: R, output: &mut Vec<u8>) -> u32 {
     match message::encode(&value, output) {
         Ok(()) => tag::VALUE,
         Err(why) => {
@@ -228,7 +247,7 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
 mod tests {
     use super::*;
 
-    fn call<R: Serialize>(closure: impl FnOnce() -> R) -> (u32, Vec<u8>) {
+    fn call<R: Serialize + 'static>(closure: impl FnOnce() -> R) -> (u32, Vec<u8>) {
         let mut output = b"left over".to_vec();
         output.clear();
         let tag = guarded(Report::ToCaller, &mut output, |output| give(closure(), output));

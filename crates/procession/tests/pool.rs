@@ -26,6 +26,26 @@ fn main() {
             }
         }
     }));
+    trials.extend(for_each_context("integers_of_every_type_and_size_come_back", |context| {
+        let pool = context.pool(2).unwrap();
+        macro_rules! there_and_back {
+            ($($integer:ident)*) => {$({
+                let edges = (0..$integer::BITS).map(|shift| $integer::MAX >> shift);
+                let all: Vec<$integer> = edges.flat_map(|edge| [edge, edge / 3, !edge]).chain([0, 1]).collect();
+                assert_eq!(pool.map(|x: $integer| x, all.clone()).unwrap(), all);
+                assert_eq!(pool.starmap(|x: $integer, y: u8| (x, y), all.iter().map(|x| (*x, 7))).unwrap().len(), all.len());
+                for one in all {
+                    assert_eq!(pool.apply(|x: $integer| x, one).unwrap(), one);
+                }
+            })*};
+        }
+        there_and_back!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
+        // Beside others in one job, and in place of a value that is none.
+        let odd = pool.map(|x: i64| (x % 2 != 0).then_some(x), -3..3).unwrap();
+        assert_eq!(odd, [Some(-3), None, Some(-1), None, Some(1), None]);
+        assert_eq!(pool.map(|text: String| text.len(), ["", "a"].map(String::from)).unwrap(), [0, 1]);
+        assert_eq!(pool.map(|len: usize| "x".repeat(len), [0, 300, 2]).unwrap().concat().len(), 302);
+    }));
     trials.extend(for_each_context("apply_and_results_to_come", |context| {
         let pool = context.pool(2).unwrap();
         assert_eq!(pool.apply(|word: String| word.len(), "seven!!".to_owned()).unwrap(), 7);

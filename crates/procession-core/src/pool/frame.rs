@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use procession_shm::record::{self, SHORT, long_header};
+use procession_shm::record::{self, MOST_OF_WORD, SHORT, Word, long_header};
 
 use super::Shared;
 use super::blocks::{self, Lent};
@@ -122,7 +122,44 @@ impl Items {
             self.bytes.truncate(start);
             return Err(too_large());
         }
-        self.count(start).ok_or_else(too_large)
+        if !self.mark(start) {
+            self.bytes.truncate(start);
+            return Err(too_large());
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Appends an item for each word.
+    ///
+    /// # Errors
+    ///
+    /// `too_many` beyond 2^32 items.
+    pub fn push_words<E>(
+        &mut self,
+        words: impl IntoIterator<Item = Word>,
+        too_many: impl FnOnce() -> E,
+    ) -> Result<(), E> {
+        let mut words = words.into_iter();
+        self.expects_long = false;
+        loop {
+            // As many at once as one mark is for, beside the vector: its length in memory would be waited for with each.
+            let (mut records, mut len, mut count) = ([0; MARKED as usize * MOST_OF_WORD], 0, 0);
+            for word in words.by_ref().take((MARKED - self.count % MARKED) as usize) {
+                let (record, of_it) = word.record();
+                records[len..len + record.len()].copy_from_slice(&record);
+                len += of_it;
+                count += 1;
+            }
+            if count == 0 {
+                return Ok(());
+            }
+            if !self.mark(self.bytes.len()) {
+                return Err(too_many());
+            }
+            self.bytes.extend_from_slice(&records[..len]);
+            self.count += count;
+        }
     }
 
     /// Gives the item that was begun at `start` a long header; `false` if it is too long for any.
@@ -143,18 +180,18 @@ impl Items {
         true
     }
 
-    /// Counts the item that begins at `start`; one too many is cut off.
+    /// Before the item that is to begin at `start`; `false`: there can be no more.
     #[inline]
-    fn count(&mut self, start: usize) -> Option<()> {
-        let Some(count) = self.count.checked_add(1) else {
-            self.bytes.truncate(start);
-            return None;
-        };
-        if self.count.is_multiple_of(MARKED) && self.count > 0 {
-            self.marks.push(start);
+    fn mark(&mut self, start: usize) -> bool {
+        if self.count.is_multiple_of(MARKED) {
+            if self.count > u32::MAX - MARKED {
+                return false;
+            }
+            if self.count > 0 {
+                self.marks.push(start);
+            }
         }
-        self.count = count;
-        Some(())
+        true
     }
 
     /// Where item `index` begins, or for their number, where they end.
@@ -264,6 +301,35 @@ mod tests {
             let mut rest = &items.bytes()[items.offset(index as u32)..];
             assert_eq!(record::take(&mut rest), Some((0, &vec![index as u8; *len][..])), "item {index}");
         }
+    }
+
+    #[test]
+    fn words_are_items_like_others() {
+        let words: Vec<u64> = (0..300).map(|index| u64::MAX >> (index % 65).min(63)).collect();
+        let (mut at_once, mut singly) = (Items::default(), Items::default());
+        for part in words.chunks(70) {
+            let long = |out: &mut Vec<u8>| {
+                out.extend_from_slice(&[1; 1000]);
+                Ok::<_, ()>(())
+            };
+            at_once.push(long, || ()).unwrap();
+            singly.push(long, || ()).unwrap();
+            at_once.push_words(part.iter().map(|word| Word(*word)), || ()).unwrap();
+            for word in part {
+                let copy = |out: &mut Vec<u8>| {
+                    Word(*word).append(out);
+                    Ok::<_, ()>(())
+                };
+                singly.push(copy, || ()).unwrap();
+            }
+        }
+        assert_eq!(at_once.len(), words.len() + 5);
+        let payloads = |items: &Items| -> Vec<Vec<u8>> {
+            let each = (0..items.count).map(|index| &items.bytes()[items.offset(index)..]);
+            each.map(|mut rest| record::take(&mut rest).unwrap().1.to_vec()).collect()
+        };
+        assert_eq!(payloads(&at_once), payloads(&singly));
+        assert_eq!(at_once.offset(at_once.count), at_once.bytes().len());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::callback::Callback;
+use super::chunk::{Chunk, Results, Run};
 use super::trace::JobSpan;
 use crate::outcome::tag;
 use procession_shm::{Held, record};
@@ -86,67 +87,6 @@ struct Progress {
     remaining: usize,
     /// How often tasks have been lost and run again.
     retried: HashMap<u32, u32>,
-}
-
-/// Consecutive tasks of a job. A chunk is run by one worker at a time, in order, so its results arrive in order.
-#[derive(Clone, Default, Debug)]
-pub(super) struct Chunk {
-    /// Index of the first task.
-    first: u32,
-    /// Index of the first task not yet accounted for.
-    next: u32,
-    /// One past the last task.
-    end: u32,
-    /// For each task accounted for, its outcome, in the form of [`record`].
-    records: Vec<u8>,
-}
-
-/// Values that have arrived for consecutive tasks of a chunk, on their way into the job: one lock for all.
-#[derive(Default, Debug)]
-pub(super) struct Run {
-    first: u32,
-    pub(super) count: u32,
-    records: Vec<u8>,
-}
-
-impl Run {
-    /// Adds the values of `count` tasks, from `first` on, which is the next.
-    #[inline]
-    pub(super) fn extend(&mut self, first: u32, count: u32, records: &[u8]) {
-        if self.count == 0 {
-            self.first = first;
-        }
-        self.count += count;
-        self.records.extend_from_slice(records);
-    }
-
-    /// Adds the value of task `index`, which is the next.
-    #[inline]
-    pub(super) fn add(&mut self, index: u32, payload: &[u8]) {
-        self.extend(index, 1, &[]);
-        record::append(&mut self.records, tag::VALUE, payload);
-    }
-}
-
-impl Chunk {
-    /// Whether `count` tasks from `first` on are its next.
-    fn takes(&self, first: u32, count: u32) -> bool {
-        first == self.next && count <= self.end - self.next
-    }
-
-    fn is_complete(&self) -> bool {
-        self.next == self.end
-    }
-
-    /// Visits its results, in order.
-    fn visit(&self, visitor: &mut impl FnMut(usize, u32, &[u8])) {
-        let mut records = &self.records[..];
-        let mut index = self.first as usize;
-        while let Some((tag, payload)) = record::take(&mut records) {
-            visitor(index, tag, payload);
-            index += 1;
-        }
-    }
 }
 
 impl Progress {
@@ -304,22 +244,18 @@ impl Job {
         mem::take(&mut self.wakers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Visits every task's result in order, but for those of the first `seen` chunks: index, tag, payload. Of a job that
+    /// Visits every task's result in order, those of a chunk at a time, but for those of the first `seen` chunks. Of a job that
     /// failed early there is only the one.
     ///
     /// # Errors
     ///
     /// The error that ended the job early, or that a callback made of it; `None` while it is not finished.
-    pub(super) fn visit(
-        &self,
-        seen: usize,
-        mut visitor: impl FnMut(usize, u32, &[u8]),
-    ) -> Option<Result<(), Arc<Error>>> {
+    pub(super) fn visit(&self, seen: usize, visitor: impl FnMut(Results<'_>)) -> Option<Result<(), Arc<Error>>> {
         if let Some(error) = self.spoiled.get() {
             return Some(Err(error.clone()));
         }
         match self.finished.get()? {
-            Ok(chunks) => chunks[seen..].iter().for_each(|chunk| chunk.visit(&mut visitor)),
+            Ok(chunks) => chunks[seen..].iter().map(Chunk::results).for_each(visitor),
             Err(error) => return Some(Err(error.clone())),
         }
         Some(Ok(()))
@@ -341,13 +277,13 @@ impl Job {
 
     /// Visits the results of the chunks beyond the first `seen` that are complete in a job that is not finished. Returns how many
     /// have been seen then.
-    pub(super) fn visit_complete(&self, seen: usize, mut visitor: impl FnMut(usize, u32, &[u8])) -> usize {
+    pub(super) fn visit_complete(&self, seen: usize, visitor: impl FnMut(Results<'_>)) -> usize {
         // Copied: the visitor is the user's code, and not to run under the lock.
         let complete = {
             let progress = self.progress();
             progress.chunks.get(seen..progress.complete).map_or_else(Vec::new, <[Chunk]>::to_vec)
         };
-        complete.iter().for_each(|chunk| chunk.visit(&mut visitor));
+        complete.iter().map(Chunk::results).for_each(visitor);
         seen + complete.len()
     }
 
@@ -367,66 +303,17 @@ impl fmt::Debug for Job {
     }
 }
 
-/// The jobs that are not finished, by id. An id is used once: its upper half is the use of its lower half.
-#[derive(Debug, Default)]
-pub(super) struct Jobs {
-    places: Vec<(u32, Option<Arc<Job>>)>,
-    free: Vec<u32>,
-    live: usize,
-}
-
-impl Jobs {
-    pub(super) fn add(&mut self, sizes: &[u32], terms: Terms) -> Arc<Job> {
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.places.push((0, None));
-            u32::try_from(self.places.len() - 1).expect("fewer than 2^32 jobs at once")
-        });
-        let (uses, job) = &mut self.places[place as usize];
-        // No job has the id 0.
-        *uses = uses.wrapping_add(1).max(1);
-        let new = Arc::new(Job::new(u64::from(*uses) << 32 | u64::from(place), sizes, terms));
-        *job = Some(new.clone());
-        self.live += 1;
-        new
-    }
-
-    pub(super) fn get(&self, id: u64) -> Option<Arc<Job>> {
-        let (_, job) = self.places.get(id as u32 as usize)?;
-        job.as_ref().filter(|job| job.id == id).cloned()
-    }
-
-    pub(super) fn remove(&mut self, id: u64) {
-        let place = id as u32;
-        let Some((_, job)) = self.places.get_mut(place as usize) else { return };
-        if job.as_ref().is_some_and(|job| job.id == id) {
-            *job = None;
-            self.free.push(place);
-            self.live -= 1;
-        }
-    }
-
-    pub(super) fn live(&self) -> usize {
-        self.live
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Job>> {
-        self.places.iter().filter_map(|(_, job)| job.as_ref())
-    }
-
-    pub(super) fn drain(&mut self) -> Vec<Arc<Job>> {
-        let jobs: Vec<_> = self.places.iter().filter_map(|(_, job)| job.clone()).collect();
-        jobs.iter().for_each(|job| self.remove(job.id));
-        jobs
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn owned((index, tag, payload): (usize, u32, &[u8])) -> (usize, u32, Vec<u8>) {
+        (index, tag, payload.to_vec())
+    }
+
     fn results(job: &Job) -> Vec<(usize, u32, Vec<u8>)> {
         let mut seen = Vec::new();
-        job.visit(0, |index, tag, payload| seen.push((index, tag, payload.to_vec()))).unwrap().unwrap();
+        job.visit(0, |results| seen.extend(results.map(owned))).unwrap().unwrap();
         seen
     }
 
@@ -435,7 +322,7 @@ mod tests {
         let job = Job::new(1, &[2, 1], Terms::default());
         assert_eq!(job.deliver(1, 2, 0, b"c"), Delivery::Entered);
         assert_eq!(job.deliver(0, 0, 0, b"a"), Delivery::Entered);
-        assert!(job.visit(0, |_, _, _| ()).is_none());
+        assert!(job.visit(0, |_| ()).is_none());
         assert_eq!(job.deliver(0, 1, 1, b"b"), Delivery::Finished);
         assert_eq!(results(&job), [(0, 0, b"a".to_vec()), (1, 1, b"b".to_vec()), (2, 0, b"c".to_vec())]);
     }
@@ -444,7 +331,7 @@ mod tests {
     fn results_are_seen_as_far_as_they_are_complete_and_each_once() {
         let job = Job::new(1, &[2, 1, 1], Terms::default());
         let mut seen = Vec::new();
-        let mut see = |at| job.visit_complete(at, |index, _, payload| seen.push((index, payload.to_vec())));
+        let mut see = |at| job.visit_complete(at, |results| seen.extend(results.map(owned)));
         job.deliver(1, 2, 0, b"c");
         assert!(!job.has_complete(0) && see(0) == 0);
         job.deliver(0, 0, 0, b"a");
@@ -453,8 +340,8 @@ mod tests {
         assert!(job.has_complete(0) && see(0) == 2 && !job.has_complete(2) && see(2) == 2);
         assert_eq!(job.deliver(2, 3, 0, b"d"), Delivery::Finished);
         assert!(!job.has_complete(2) && see(2) == 2);
-        job.visit(2, |index, _, payload| seen.push((index, payload.to_vec()))).unwrap().unwrap();
-        assert_eq!(seen, [(0, b"a".to_vec()), (1, b"b".to_vec()), (2, b"c".to_vec()), (3, b"d".to_vec())]);
+        job.visit(2, |results| seen.extend(results.map(owned))).unwrap().unwrap();
+        assert_eq!(seen, [(0, 0, b"a".to_vec()), (1, 0, b"b".to_vec()), (2, 0, b"c".to_vec()), (3, 0, b"d".to_vec())]);
     }
 
     #[test]
@@ -500,17 +387,5 @@ mod tests {
     fn a_task_is_run_again_as_often_as_was_asked() {
         let job = Job::new(1, &[2], Terms { retries: 2, ..Terms::default() });
         assert_eq!([0, 0, 1, 0].map(|index| job.retry(index)), [true, true, true, false]);
-    }
-
-    #[test]
-    fn an_id_is_never_used_twice() {
-        let mut jobs = Jobs::default();
-        let first = jobs.add(&[1], Terms::default()).id;
-        jobs.remove(first);
-        let second = jobs.add(&[1], Terms::default()).id;
-        assert_ne!(first, second);
-        assert!(jobs.get(first).is_none() && jobs.get(second).is_some());
-        jobs.remove(first);
-        assert_eq!(jobs.live(), 1);
     }
 }

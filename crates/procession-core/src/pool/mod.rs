@@ -38,12 +38,14 @@
 
 pub mod blocks;
 mod callback;
+mod chunk;
 mod desk;
 mod feeder;
 pub mod frame;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod job;
+mod jobs;
 mod memory;
 mod oom;
 mod result_handler;
@@ -72,11 +74,13 @@ use crate::start::Start;
 use crate::{Error, Result};
 use blocks::Arguments;
 pub use callback::Callback;
+pub use chunk::Results;
 use desk::Desk;
 pub use feeder::Feeder;
 use frame::Items;
+use job::Job;
 pub use job::Terms;
-use job::{Job, Jobs};
+use jobs::Jobs;
 use memory::Memory;
 use oom::OomWatch;
 use result_handler::{Reader, Turn};
@@ -437,12 +441,12 @@ impl Handle {
         Ok(first.shared.wait_until(|| handles.iter().any(|handle| first.shared.is_ready(&handle.job)), deadline))
     }
 
-    /// Visits every task's result in order: index, tag (see [`crate::outcome::tag`]), payload.
+    /// Visits every task's result in order, those of a chunk at a time.
     ///
     /// # Errors
     ///
     /// What ended the job early; `None` while it is not finished.
-    pub fn visit(&self, visitor: impl FnMut(usize, u32, &[u8])) -> Option<Result<(), Arc<Error>>> {
+    pub fn visit(&self, visitor: impl FnMut(Results<'_>)) -> Option<Result<(), Arc<Error>>> {
         blocks::reading(&self.job, || self.job.visit(0, visitor))
     }
 
@@ -456,11 +460,11 @@ impl Handle {
     pub fn gather(
         &self,
         deadline: Option<Instant>,
-        mut visitor: impl FnMut(usize, u32, &[u8]) -> bool,
+        mut visitor: impl FnMut(Results<'_>) -> bool,
     ) -> Result<Option<Result<(), Arc<Error>>>> {
         self.shared.check_owner("AsyncResult")?;
         let (job, mut seen, mut spin, goes_on) = (&self.job, 0, self.shared.spin, Cell::new(true));
-        let mut visit = |index, tag, payload: &[u8]| goes_on.set(goes_on.get() && visitor(index, tag, payload));
+        let mut visit = |results: Results<'_>| goes_on.set(goes_on.get() && visitor(results));
         while !self.shared.is_ready(job) {
             let is_more = || self.shared.is_ready(job) || job.has_complete(seen);
             if !self.shared.wait_spinning(is_more, deadline, spin) {

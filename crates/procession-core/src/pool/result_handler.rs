@@ -8,12 +8,15 @@
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use procession_shm::{Arrival, Spin, StreamReader, interrupt};
 
+use super::chunk::Run;
 use super::frame::Identity;
-use super::job::{Awaits, Delivery, Job, Jobs, Run};
+use super::job::{Awaits, Delivery, Job};
+use super::jobs::Jobs;
 use super::stats::Tally;
 use super::{Shared, worker};
 use crate::Error;
@@ -91,6 +94,7 @@ impl Shared {
         if self.is_own_thread() {
             return self.wait_tending(done, deadline);
         }
+        let mut begun = None;
         while !done() {
             if interrupt::is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 // One last look, so that a deadline of now is a poll.
@@ -105,7 +109,9 @@ impl Shared {
                 self.wait_for_turn(&done, deadline);
                 continue;
             }
-            while self.drain() && !done() {}
+            while self.drain() && !done() {
+                leave_cores(begun.get_or_insert_with(Instant::now).elapsed());
+            }
             if !done() {
                 let news = || done() || self.has_results() || (!is_vacant && self.vacancy_is_mine());
                 self.control.result_gate().wait_until(until, &spin, news);
@@ -373,6 +379,18 @@ impl Shared {
 
     pub(super) fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Results that have come without a pause for so long are many, and to be there at each of them takes their workers' cores and
+/// their streams' cache lines. For a part of the time that it has taken already: nobody waits much longer for the last.
+fn leave_cores(elapsed: Duration) {
+    // A shorter sleep is none; for a longer one a stream is too small.
+    const LEAST: Duration = Duration::from_micros(100);
+    const MOST: Duration = Duration::from_micros(200);
+    let pause = (elapsed / 8).min(MOST);
+    if pause >= LEAST {
+        thread::sleep(pause);
     }
 }
 

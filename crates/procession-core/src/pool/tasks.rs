@@ -18,7 +18,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use procession_shm::{Control, Gate, MAX_RECORD, Running, Slot, Stream, Verdict, record};
+use procession_shm::record::{self, Word};
+use procession_shm::{Control, Gate, MAX_RECORD, Running, Slot, Stream, StreamWriter, Verdict};
 use procession_sys::exit;
 
 use super::blocks::Serving;
@@ -97,41 +98,23 @@ impl Tasks {
         }
     }
 
-    /// Has `answer` answer the task at hand, which has this argument, and those behind it as long as each answer is a value.
-    /// What it gives, and leaves in `output`, is the last one's and still to be returned.
+    /// For going through the tasks behind the one at hand.
     #[inline]
-    pub fn each(
-        &self,
-        argument: &[u8],
-        output: &mut Vec<u8>,
-        mut answer: impl FnMut(&[u8], &mut Vec<u8>) -> u32,
-    ) -> u32 {
-        let mut tag = answer(argument, output);
+    pub fn rest(&self) -> Rest<'_> {
         let Header { job, is_limited, .. } = self.header.get();
-        if is_limited || self.diet.is_some() || cfg!(feature = "tracing") {
-            return tag;
+        let next = self.next.get();
+        // The engine goes through those for which there is more to do.
+        let is_engines = is_limited || self.diet.is_some() || cfg!(feature = "tracing");
+        Rest {
+            tasks: self,
+            slot: &self.slot,
+            running: self.slot.running(),
+            job,
+            next,
+            end: if is_engines { next } else { self.end.get() },
+            arguments: self.slot.claimed(self.rest.get()..self.frame_end.get()),
+            writer: self.stream.writer(),
         }
-        // All that is looked at for each task is in locals: what is behind a cell would be loaded anew.
-        let (slot, running, gate) = (&self.slot, self.slot.running(), self.control.result_gate());
-        let (mut next, end) = (self.next.get(), self.end.get());
-        let (rest, frame_end) = (self.rest.get(), self.frame_end.get());
-        let mut arguments = slot.claimed(rest..frame_end);
-        let mut writer = self.stream.writer();
-        while tag == tag::VALUE && next != end && !slot.is_dismissed() && !running.is_stopped(job) {
-            // The engine finds out what is wrong with a frame that is malformed.
-            let Some((_, argument)) = record::take(&mut arguments) else { break };
-            if self.is_first.get() || self.buffers.has_given() || !writer.write_value(output) {
-                self.commit_at_length(tag, output, gate);
-                writer = self.stream.writer();
-            }
-            output.clear();
-            running.set_index(next);
-            next += 1;
-            self.next.set(next);
-            self.rest.set(frame_end - arguments.len());
-            tag = answer(argument, output);
-        }
-        tag
     }
 
     /// Begins a chunk; `None` if its frame is malformed.
@@ -263,6 +246,87 @@ impl Tasks {
     #[inline]
     fn running(&self) -> &Running {
         self.slot.running()
+    }
+}
+
+/// A way through the tasks of a chunk behind the one at hand. All that is looked at for each is its own: what is behind a
+/// cell would be loaded anew.
+#[derive(Debug)]
+pub struct Rest<'a> {
+    tasks: &'a Tasks,
+    slot: &'a Slot,
+    running: &'a Running,
+    job: u64,
+    next: u32,
+    end: u32,
+    arguments: &'a [u8],
+    writer: StreamWriter<'a>,
+}
+
+impl<'a> Rest<'a> {
+    /// Commits what the task at hand gave, takes it out of `output`, and gives the argument of the next. `None`: there is none,
+    /// or the outcome is no value, and it is still to be returned.
+    #[inline]
+    pub fn next(&mut self, tag: u32, output: &mut Vec<u8>) -> Option<&'a [u8]> {
+        if tag != tag::VALUE {
+            return None;
+        }
+        let next = self.take()?;
+        if self.is_special() || !self.writer.write_value(output) {
+            self.commit_at_length(output);
+        }
+        output.clear();
+        Some(self.begin(next))
+    }
+
+    /// The same for a value that is a word; `output` is empty, and stays so.
+    #[inline]
+    pub fn next_by_word(&mut self, word: Word, output: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let next = self.take()?;
+        if self.is_special() || !self.writer.write_word(word) {
+            word.append(output);
+            self.commit_at_length(output);
+            output.clear();
+        }
+        Some(self.begin(next))
+    }
+
+    /// The argument of the next task, if it is to run here.
+    #[inline]
+    fn take(&mut self) -> Option<&'a [u8]> {
+        if self.next == self.end || self.slot.is_dismissed() || self.running.is_stopped(self.job) {
+            return None;
+        }
+        // The engine finds out what is wrong with a frame that is malformed.
+        Some(record::take(&mut self.arguments)?.1)
+    }
+
+    #[inline]
+    fn begin(&mut self, next: &'a [u8]) -> &'a [u8] {
+        self.running.set_index(self.next);
+        self.next += 1;
+        next
+    }
+
+    /// Whether more is to be written than the value.
+    #[inline]
+    fn is_special(&self) -> bool {
+        self.tasks.is_first.get() || self.tasks.buffers.has_given()
+    }
+
+    #[cold]
+    fn commit_at_length(&mut self, output: &mut Vec<u8>) {
+        self.tasks.next.set(self.next);
+        self.tasks.commit_at_length(tag::VALUE, output, self.tasks.control.result_gate());
+        self.writer = self.tasks.stream.writer();
+    }
+}
+
+/// Whichever way it ends, and be it a panic of the task at hand, the engine goes on where it has come to.
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.tasks.next.set(self.next);
+        self.tasks.rest.set(self.tasks.frame_end.get() - self.arguments.len());
     }
 }
 

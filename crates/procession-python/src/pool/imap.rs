@@ -192,17 +192,19 @@ impl IMapIterator {
 
     fn decode(&self, py: Python<'_>, handle: &Handle, state: &mut State) -> PyResult<()> {
         let mut result = Ok(());
-        let visited = handle.visit(|_, tag, payload| {
-            let value = value_of(py, tag, payload, self.function.bind(py));
-            result = value.and_then(|value| {
-                if self.chunksize == 1 {
-                    state.ready.push_back(value.unbind());
-                    return Ok(());
-                }
-                let values = value.cast_into::<PyList>()?;
-                state.ready.extend(values.iter().map(Bound::unbind));
-                Ok(())
-            });
+        let visited = handle.visit(|results| {
+            results.for_each(|(_, tag, payload)| {
+                let value = value_of(py, tag, payload, self.function.bind(py));
+                result = value.and_then(|value| {
+                    if self.chunksize == 1 {
+                        state.ready.push_back(value.unbind());
+                        return Ok(());
+                    }
+                    let values = value.cast_into::<PyList>()?;
+                    state.ready.extend(values.iter().map(Bound::unbind));
+                    Ok(())
+                });
+            })
         });
         visited.unwrap_or(Ok(())).or_raise(py)?;
         result

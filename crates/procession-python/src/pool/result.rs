@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
 use procession_core::outcome::tag;
-use procession_core::pool::Handle;
+use procession_core::pool::{Handle, Results};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyGenericAlias, PyList, PyType};
@@ -193,17 +193,19 @@ impl Shared {
     fn gather(&self, py: Python<'_>) -> PyResult<()> {
         let Some(handle) = self.handle.as_ref().filter(|handle| !handle.is_complete()) else { return Ok(()) };
         let (mut gathered, mut interrupt) = (Gathered::default(), None);
-        let visitor = |_, tag, payload: &[u8]| {
+        let visitor = |results: Results<'_>| {
             Python::attach(|py| {
-                // What a signal's handler raises ends the wait: it must not be taken for what a task has raised, whose error is told
-                // when all are finished.
-                interrupt = py.check_signals().err();
-                if tag != tag::VALUE || interrupt.is_some() {
-                    return false;
-                }
-                gathered.add(py, self, tag, payload);
-                interrupt = gathered.error.take_if(|error| !error.is_instance_of::<PyException>(py));
-                interrupt.is_none()
+                { results }.all(|(_, tag, payload)| {
+                    // What a signal's handler raises ends the wait: it must not be taken for what a task has raised, whose error is
+                    // told when all are finished.
+                    interrupt = py.check_signals().err();
+                    if tag != tag::VALUE || interrupt.is_some() {
+                        return false;
+                    }
+                    gathered.add(py, self, tag, payload);
+                    interrupt = gathered.error.take_if(|error| !error.is_instance_of::<PyException>(py));
+                    interrupt.is_none()
+                })
             })
         };
         let gather = || handle.gather(None, visitor);
@@ -245,7 +247,8 @@ impl Shared {
     fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let Some(handle) = &self.handle else { return Ok(py.None()) };
         let mut gathered = Gathered::default();
-        let visited = handle.visit(|_, tag, payload| gathered.add(py, self, tag, payload));
+        let visited =
+            handle.visit(|results| results.for_each(|(_, tag, payload)| gathered.add(py, self, tag, payload)));
         visited.unwrap_or(Ok(())).or_raise(py)?;
         self.whole(py, gathered)
     }

@@ -75,7 +75,7 @@ pub struct Connection<Tx, Rx> {
     values: PhantomData<fn(Tx) -> Rx>,
 }
 
-impl<Tx: Serialize, Rx> Connection<Tx, Rx> {
+impl<Tx: Serialize + 'static, Rx> Connection<Tx, Rx> {
     /// Sends a value. Waits while the other end has too much to receive.
     ///
     /// Queues, connections and other [handles](crate::Handle) within it go along, over unix sockets.
@@ -91,7 +91,7 @@ impl<Tx: Serialize, Rx> Connection<Tx, Rx> {
     }
 }
 
-impl<Tx, Rx: DeserializeOwned> Connection<Tx, Rx> {
+impl<Tx, Rx: DeserializeOwned + 'static> Connection<Tx, Rx> {
     /// Receives a value; waits for one.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ impl Builder {
     pub fn initializer<F, A>(mut self, function: F, argument: A) -> Builder
     where
         F: Fn(A) + Copy + 'static,
-        A: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
     {
         self.service = match (self.service, message::encode_with_handles(&argument)) {
             (Ok(service), Ok((argument, handles))) => {

@@ -60,8 +60,8 @@ impl<'a> Call<'a> {
     pub fn apply<F, A, R>(&self, function: F, argument: A) -> Result<R>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         self.apply_async(function, argument)?.get()
     }
@@ -74,8 +74,8 @@ impl<'a> Call<'a> {
     pub fn apply_async<F, A, R>(&self, function: F, argument: A) -> Result<AsyncResult<R>>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         self.pool.submit_one(function, argument, self.terms)
     }
@@ -88,8 +88,8 @@ impl<'a> Call<'a> {
     pub fn map<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<R>>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         self.map_async(function, items)?.get()
     }
@@ -102,8 +102,8 @@ impl<'a> Call<'a> {
     pub fn map_async<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<AsyncResult<Vec<R>>>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         self.pool.submit::<F, A, R>(task::pool_entry(function), items, self.terms)
     }
@@ -116,8 +116,8 @@ impl<'a> Call<'a> {
     pub fn starmap<F, A>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<F::Output>>
     where
         F: TupleFn<A>,
-        A: Serialize + DeserializeOwned,
-        F::Output: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
     {
         self.starmap_async(function, items)?.get()
     }
@@ -134,8 +134,8 @@ impl<'a> Call<'a> {
     ) -> Result<AsyncResult<Vec<F::Output>>>
     where
         F: TupleFn<A>,
-        A: Serialize + DeserializeOwned,
-        F::Output: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
     {
         self.pool.submit::<F, A, F::Output>(task::tuple_entry(function), items, self.terms)
     }
@@ -144,7 +144,7 @@ impl<'a> Call<'a> {
     pub fn imap<F, A, R, I>(&self, function: F, items: I) -> Imap<R>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
         I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {
@@ -155,7 +155,7 @@ impl<'a> Call<'a> {
     pub fn imap_unordered<F, A, R, I>(&self, function: F, items: I) -> ImapUnordered<R>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
         I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {

@@ -24,7 +24,7 @@ use procession_core::pool::{Feeder, Handle, Terms};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{AsyncResult, Call, push};
+use super::{AsyncResult, Call, push_all};
 use crate::{Error, Result, task};
 
 /// Chunks that are on their way for each worker: one that it runs and one that waits for it, and as many again that wait
@@ -81,16 +81,15 @@ impl<R: DeserializeOwned + Serialize + 'static> Imap<R> {
     pub(super) fn new<F, A, I>(call: Call<'_>, function: F, mut items: I) -> Imap<R>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
         I: Iterator<Item = A> + Send + 'static,
     {
         let entry = task::pool_entry(function);
         let chunk = call.terms.chunk.unwrap_or(1);
         let terms = Terms { chunk: Some(chunk), ..call.terms };
         let next = move |feeder: &Feeder| {
-            let mut items = items.by_ref().take(chunk);
-            let encoded =
-                feeder.items(chunk.min(1024), |encoded| items.try_for_each(|item| push::<F, A>(encoded, &item)))?;
+            let items = items.by_ref().take(chunk);
+            let encoded = feeder.items(chunk.min(1024), |encoded| push_all::<F, A>(encoded, items))?;
             Ok((!encoded.is_empty()).then_some(encoded))
         };
         let tap = match (chunk, call.pool.engine.feeder()) {
@@ -146,14 +145,14 @@ impl<R: DeserializeOwned + Serialize + 'static> Imap<R> {
     }
 }
 
-impl<R: DeserializeOwned> Feed<R> {
+impl<R: DeserializeOwned + 'static> Feed<R> {
     fn source(&self) -> MutexGuard<'_, Source<R>> {
         // An iterator of items that panicked took itself away: what is left is whole.
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<R: DeserializeOwned> Source<R> {
+impl<R: DeserializeOwned + 'static> Source<R> {
     /// Submits chunks until enough are on their way, beside so many that the iterator has, or the items are at their end.
     fn pull(&mut self, ahead: usize) {
         // Taken out, so that it is gone where it panics.
@@ -183,7 +182,7 @@ impl<R: DeserializeOwned> Source<R> {
     }
 }
 
-impl<R: DeserializeOwned> Feeding for Feed<R> {
+impl<R: DeserializeOwned + 'static> Feeding for Feed<R> {
     fn pull_all(&self) {
         // The pool is closed: there is no bound.
         self.source().pull(0);

@@ -8,6 +8,7 @@ mod tuple;
 
 use std::any::type_name;
 use std::fmt;
+use std::iter;
 use std::sync::{PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::context::start_method;
-use crate::{Error, Result, message, task};
+use crate::{Error, Result, integer, message, task};
 use imap::Feeds;
 
 pub use builder::Builder;
@@ -86,8 +87,8 @@ impl Pool {
     pub fn apply<F, A, R>(&self, function: F, argument: A) -> Result<R>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         self.apply_async(function, argument)?.get()
     }
@@ -109,8 +110,8 @@ impl Pool {
     pub fn apply_async<F, A, R>(&self, function: F, argument: A) -> Result<AsyncResult<R>>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         self.submit_one(function, argument, Terms::default())
     }
@@ -127,8 +128,8 @@ impl Pool {
     pub fn map<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<R>>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         self.map_async(function, items)?.get()
     }
@@ -141,8 +142,8 @@ impl Pool {
     pub fn map_async<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<AsyncResult<Vec<R>>>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
         self.call().map_async(function, items)
     }
@@ -172,7 +173,7 @@ impl Pool {
     pub fn imap<F, A, R, I>(&self, function: F, items: I) -> Imap<R>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
         I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {
@@ -183,7 +184,7 @@ impl Pool {
     pub fn imap_unordered<F, A, R, I>(&self, function: F, items: I) -> ImapUnordered<R>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
         I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {
@@ -206,8 +207,8 @@ impl Pool {
     pub fn starmap<F, A>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<F::Output>>
     where
         F: TupleFn<A>,
-        A: Serialize + DeserializeOwned,
-        F::Output: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
     {
         self.call().starmap(function, items)
     }
@@ -224,8 +225,8 @@ impl Pool {
     ) -> Result<AsyncResult<Vec<F::Output>>>
     where
         F: TupleFn<A>,
-        A: Serialize + DeserializeOwned,
-        F::Output: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        F::Output: Serialize + DeserializeOwned + 'static,
     {
         self.call().starmap_async(function, items)
     }
@@ -362,10 +363,10 @@ impl Pool {
     fn submit_one<F, A, R>(&self, function: F, argument: A, terms: Terms) -> Result<AsyncResult<R>>
     where
         F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
     {
-        let items = self.engine.items(1, |items| push::<F, A>(items, &argument))?;
+        let items = self.engine.items(1, |items| push_all::<F, A>(items, iter::once(argument)))?;
         let handle = self.engine.submit(task::pool_entry(function), items, terms)?;
         Ok(AsyncResult::one(handle, type_name::<F>()))
     }
@@ -378,13 +379,11 @@ impl Pool {
         terms: Terms,
     ) -> Result<AsyncResult<Vec<R>>>
     where
-        A: Serialize,
-        R: DeserializeOwned,
+        A: Serialize + 'static,
+        R: DeserializeOwned + 'static,
     {
-        let mut arguments = arguments.into_iter();
-        let items = self.engine.items(arguments.size_hint().0, |items| {
-            arguments.try_for_each(|argument| push::<F, A>(items, &argument))
-        })?;
+        let arguments = arguments.into_iter();
+        let items = self.engine.items(arguments.size_hint().0, |items| push_all::<F, A>(items, arguments))?;
         let handle = self.engine.submit(entry, items, terms)?;
         Ok(AsyncResult::many(handle, type_name::<F>()))
     }
@@ -396,10 +395,12 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn push<F, A: Serialize>(items: &mut Items, argument: &A) -> Result<()> {
+/// Of a job of `F`.
+fn push_all<F, A: Serialize + 'static>(items: &mut Items, mut arguments: impl Iterator<Item = A>) -> Result<()> {
     let failed = |why: String| Error::unencodable("argument", type_name::<F>(), why);
-    items.push(
-        |out| message::encode(argument, out).map_err(failed),
-        || failed("it is larger than 4 GiB, or there are more than 2^32 of them".into()),
-    )
+    let too_large = || failed("it is larger than 4 GiB, or there are more than 2^32 of them".into());
+    if integer::is_integer::<A>() {
+        return items.push_words(arguments.map_while(|argument| integer::encode(&argument)), too_large);
+    }
+    arguments.try_for_each(|argument| items.push(|out| message::encode(&argument, out).map_err(failed), too_large))
 }

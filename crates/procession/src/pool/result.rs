@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use procession_core::outcome::tag;
-use procession_core::pool::Handle;
+use procession_core::pool::{Handle, Results};
 use serde::de::DeserializeOwned;
 
 use crate::error::Whose;
@@ -142,7 +142,7 @@ impl<T> AsyncResult<T> {
             return None;
         }
         let mut all = true;
-        let ended = self.handle.visit(|_, outcome, _| all &= outcome == tag::VALUE)?;
+        let ended = self.handle.visit(|mut results| all &= results.all(|(_, outcome, _)| outcome == tag::VALUE))?;
         Some(all && ended.is_ok())
     }
 }
@@ -160,13 +160,13 @@ impl<T> Future for AsyncResult<T> {
     }
 }
 
-impl<R: DeserializeOwned> AsyncResult<R> {
+impl<R: DeserializeOwned + 'static> AsyncResult<R> {
     pub(super) fn one(handle: Handle, function: &'static str) -> AsyncResult<R> {
         AsyncResult { handle, function, read: read_one::<R> }
     }
 }
 
-impl<R: DeserializeOwned> AsyncResult<Vec<R>> {
+impl<R: DeserializeOwned + 'static> AsyncResult<Vec<R>> {
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -182,29 +182,30 @@ impl<T> fmt::Debug for AsyncResult<T> {
     }
 }
 
-fn read_one<R: DeserializeOwned>(handle: &Handle, function: &'static str, wait: Wait) -> Result<R> {
+fn read_one<R: DeserializeOwned + 'static>(handle: &Handle, function: &'static str, wait: Wait) -> Result<R> {
     let mut result = None;
-    gather(handle, wait, |index, outcome, payload| result = Some(read(function, index, outcome, payload)))?;
+    gather(handle, wait, |mut results| result = results.next().map(|one| read(function, one)))?;
     result.unwrap_or_else(late)
 }
 
-fn read_many<R: DeserializeOwned>(handle: &Handle, function: &'static str, wait: Wait) -> Result<Vec<R>> {
-    let mut results = Ok(Vec::with_capacity(handle.len()));
-    gather(handle, wait, |index, outcome, payload| {
-        if let Ok(values) = &mut results {
-            match read(function, index, outcome, payload) {
-                Ok(value) => values.push(value),
-                Err(error) => results = Err(error),
+fn read_many<R: DeserializeOwned + 'static>(handle: &Handle, function: &'static str, wait: Wait) -> Result<Vec<R>> {
+    let mut all = Ok(Vec::with_capacity(handle.len()));
+    gather(handle, wait, |results| {
+        if let Ok(values) = &mut all {
+            let mut failed = None;
+            values.extend(results.map_while(|one| read(function, one).map_err(|error| failed = Some(error)).ok()));
+            if let Some(error) = failed {
+                all = Err(error);
             }
         }
     })?;
-    results
+    all
 }
 
-fn gather(handle: &Handle, wait: Wait, mut visitor: impl FnMut(usize, u32, &[u8])) -> Result<()> {
+fn gather(handle: &Handle, wait: Wait, mut visitor: impl FnMut(Results<'_>)) -> Result<()> {
     let ended = match wait {
-        Wait::Until(deadline) => handle.gather(deadline, |index, outcome, payload| {
-            visitor(index, outcome, payload);
+        Wait::Until(deadline) => handle.gather(deadline, |results| {
+            visitor(results);
             true
         })?,
         Wait::No => handle.visit(visitor),
@@ -216,7 +217,8 @@ fn late<T>() -> Result<T> {
     Err(Error::timeout("the result was ready"))
 }
 
-fn read<R: DeserializeOwned>(function: &str, index: usize, outcome: u32, payload: &[u8]) -> Result<R> {
+#[inline]
+fn read<R: DeserializeOwned + 'static>(function: &str, (index, outcome, payload): (usize, u32, &[u8])) -> Result<R> {
     if outcome != tag::VALUE {
         return Err(Error::from_outcome(Whose::task(function, index), outcome, payload));
     }
