@@ -42,6 +42,29 @@ PARALLEL = textwrap.dedent("""
 """)
 
 
+#: Offers what the fork context makes to children of another start method, and prints what is refused.
+MIXED = textwrap.dedent("""
+    import sys
+    import multiprocessing
+
+    def nothing(what):
+        pass
+
+    if __name__ == '__main__':
+        fork, other = multiprocessing.get_context('fork'), multiprocessing.get_context(sys.argv[1])
+        made = ('Lock', 'Semaphore', 'Condition', 'Event', 'Queue', 'JoinableQueue', 'SimpleQueue')
+        for what in [*(getattr(fork, name)() for name in made), fork.Barrier(1), fork.Value('i'), fork.Pipe()]:
+            process = other.Process(target=nothing, args=(what,))
+            try:
+                process.start()
+            except RuntimeError as error:
+                print(type(what).__name__, str(error)[:70])
+            else:
+                process.join()
+                print(type(what).__name__, process.exitcode)
+""")
+
+
 def run(*arguments, cwd, check=True, flags=()):
     return subprocess.run(
         [sys.executable, *flags, *arguments], cwd=cwd, text=True, check=check, timeout=50,
@@ -74,6 +97,17 @@ def test_a_program_is_started_as_by_python(program, flags, programs):
     assert aliased.stdout == plain.stdout
     if plain.returncode == 0:
         assert ast.literal_eval(aliased.stdout)['is main']
+
+
+@pytest.mark.parametrize('other', ['spawn', 'forkserver'])
+def test_what_fork_makes_is_kept_from_others_as_by_the_original_and_from_none_by_procession(other, tmp_path):
+    (tmp_path / 'script.py').write_text(MIXED)
+    plain = run('script.py', other, cwd=tmp_path)
+    aliased = run('-m', 'procession', 'script.py', other, cwd=tmp_path)
+    assert aliased.stdout == plain.stdout
+    assert plain.stdout.count('A SemLock created in a fork context') == 9
+    (tmp_path / 'script.py').write_text(MIXED.replace('import multiprocessing', 'import procession as multiprocessing'))
+    assert 'SemLock' not in run('script.py', other, cwd=tmp_path).stdout
 
 
 def test_children_of_every_method_see_procession_and_the_main_module(method, tmp_path):

@@ -6,6 +6,7 @@ so that its locks, queues and connections travel to our children, and ours to it
 """
 
 import signal
+import sys
 
 from . import process, reduction
 from ._standard import standard
@@ -17,11 +18,34 @@ ProcessError = _standard.ProcessError
 BufferTooShort = _standard.BufferTooShort
 TimeoutError = _standard.TimeoutError
 AuthenticationError = _standard.AuthenticationError
-assert_spawning = _standard.assert_spawning
 get_spawning_popen = _standard.get_spawning_popen
 set_spawning_popen = _standard.set_spawning_popen
 
 __all__ = ()
+
+
+def assert_spawning(obj):
+    """Raises `RuntimeError` unless a child is being started that `obj` may go to."""
+    _standard.assert_spawning(obj)
+    # In an argument of a pool's task it may.
+    method = getattr(get_spawning_popen(), 'method', None)
+    if getattr(obj, '_is_fork_ctx', False) and method in ('spawn', 'forkserver'):
+        raise RuntimeError(
+            f'A SemLock created in a fork context is being shared with a process in a {method} context, which multiprocessing does not '
+            'support. Make it by the context of the process, or import procession in its place, where this works'
+        )
+
+
+def answers_multiprocessing():
+    """Whether the program's `multiprocessing` is this package."""
+    return sys.modules.get('multiprocessing') is sys.modules[__package__]
+
+
+def note_maker(obj, ctx):
+    """Notes that `ctx` makes `obj`. What its `fork` makes, the original keeps from children of the other start methods, and a program
+    that asked for `multiprocessing` gets that."""
+    if answers_multiprocessing() and (ctx or sys.modules[__package__]).get_start_method() == 'fork':
+        obj._is_fork_ctx = True
 
 
 class ProcessLost(ProcessError):

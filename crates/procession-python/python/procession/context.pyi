@@ -28,6 +28,9 @@ from .process import (
 
 __all__ = ()
 
+def answers_multiprocessing() -> bool: ...
+def note_maker(obj: Any, ctx: _standard.BaseContext) -> None: ...
+
 _LockLike: TypeAlias = synchronize.Lock | synchronize.RLock
 _T = TypeVar('_T')
 _CT = TypeVar('_CT', bound=_CData)

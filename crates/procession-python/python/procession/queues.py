@@ -20,14 +20,13 @@ returns once it is there for others to take: no thread feeds a pipe. So, other t
 """
 
 import os
-import sys
 import types
 from queue import Empty, Full
 
 from . import reduction
 from ._engine import Queue as _Ring
 from ._standard import standard
-from .context import assert_spawning
+from .context import answers_multiprocessing, assert_spawning, note_maker
 from .util import register_after_fork
 
 _standard = standard('queues')
@@ -41,6 +40,7 @@ class Queue(_standard.Queue):
     _is_joinable = False
 
     def __init__(self, maxsize=0, *, ctx):
+        note_maker(self, ctx)
         self._maxsize = maxsize if maxsize > 0 else _most()
         self._opid = os.getpid()
         # For concurrent.futures, which sets it.
@@ -60,7 +60,7 @@ class Queue(_standard.Queue):
         self._reader = _Reader(ring)
         self._writer = _Writer(ring)
         has_own_hook = type(self)._on_queue_feeder_error is not Queue._on_queue_feeder_error
-        self._has_hook = has_own_hook or _answers_multiprocessing()
+        self._has_hook = has_own_hook or answers_multiprocessing()
         self._reset()
         register_after_fork(self, Queue._after_fork)
 
@@ -151,6 +151,7 @@ class SimpleQueue(_standard.SimpleQueue):
     """A queue with little more than `put` and `get`."""
 
     def __init__(self, *, ctx):
+        note_maker(self, ctx)
         self._open(_Ring(0, False))
 
     def __getstate__(self):
@@ -261,10 +262,6 @@ class _NoLock:
 
     def __exit__(self, *exception):
         pass
-
-
-def _answers_multiprocessing():
-    return sys.modules.get('multiprocessing') is sys.modules[__package__]
 
 
 def _most():

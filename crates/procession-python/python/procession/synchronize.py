@@ -56,6 +56,7 @@ class SemLock(_engine.SemLock):
     """What locks and semaphores have in common: `acquire(block=True, timeout=None)`, `release()`, and `with`."""
 
     def __init__(self, kind, value, maxvalue, *, ctx):
+        context.note_maker(self, ctx)
         self._make(kind, value, maxvalue)
 
     @property
@@ -246,6 +247,7 @@ class Event(_engine.Event):
     """
 
     def __init__(self, *, ctx):
+        context.note_maker(self, ctx)
         self._make()
 
     def __getstate__(self):
@@ -267,6 +269,7 @@ class Barrier(threading.Barrier):
     """
 
     def __init__(self, parties, action=None, timeout=None, *, ctx):
+        context.note_maker(self, ctx)
         self._barrier = _engine.Barrier(parties)
         self._action, self._timeout = action, timeout
 
