@@ -147,7 +147,9 @@ fn giving_blocks(step: Step, nth: u32) {
     let held = results.take(told, Holder::Parent).unwrap();
     die_at(step, nth, || {
         let mut worker = Allocator::new(results.clone());
-        (0..nth).for_each(|_| drop(worker.give(&frame(1)).unwrap()));
+        (0..nth).for_each(|_| {
+            worker.give(&frame(1)).unwrap();
+        });
     });
     results.reclaim();
     let mut replacement = Allocator::new(results.clone());
@@ -184,7 +186,11 @@ fn taking_to_be_done(nth: u32) {
         assert!(queue.get(&mut out, None).unwrap());
         number(&out)
     };
-    die_at(Step::TakeCounted, nth, || (0..nth).for_each(|_| drop(take())));
+    die_at(Step::TakeCounted, nth, || {
+        (0..nth).for_each(|_| {
+            take();
+        })
+    });
     // The last is still queued; those before died with who had taken them.
     for left in nth - 1..5 {
         assert!(!queue.join(Some(Instant::now())).unwrap(), "some are unfinished");

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use procession_sys::image::Entry;
 
-use super::frame::Items;
+use super::items::Items;
 use super::job::Terms;
 use super::{Handle, OPEN, Pool, Shared};
 use crate::Result;

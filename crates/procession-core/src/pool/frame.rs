@@ -1,14 +1,8 @@
 //! The frame of a chunk in the task ring: a header and the chunk's encoded arguments. Written by the task handler, read
 //! by the worker that claims it, and by the worker handler when that worker dies.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use procession_shm::record;
 
-use procession_shm::record::{self, MOST_OF_WORD, SHORT, Word, long_header};
-
-use super::Shared;
-use super::blocks::{self, Lent};
-use crate::handle;
 use crate::wire::Reader;
 
 /// What a frame says before its items.
@@ -57,174 +51,6 @@ impl Header {
     }
 }
 
-/// Encoded arguments of a job, one behind the other, in the form of [`record`].
-#[derive(Debug, Default)]
-pub struct Items {
-    bytes: Vec<u8>,
-    count: u32,
-    /// Where each item begins whose index is a multiple of [`MARKED`], but for the first.
-    marks: Vec<usize>,
-    /// The last one was long: room for a long header is left before the next.
-    expects_long: bool,
-    /// Of the handles in the arguments.
-    handles: Vec<OwnedFd>,
-    /// Their large buffers.
-    lent: Vec<Lent>,
-}
-
-/// Items between two whose place is known.
-const MARKED: u32 = 64;
-
-impl Items {
-    /// Room for about so many small items.
-    pub fn with_capacity(items: usize) -> Items {
-        Items { bytes: Vec::with_capacity(items.min(1 << 20) * 8 + 24), ..Items::default() }
-    }
-
-    /// So many as `encode` pushes, whose arguments may hold handles and large buffers.
-    pub(super) fn encoded<E>(
-        pool: &Arc<Shared>,
-        capacity: usize,
-        encode: impl FnOnce(&mut Items) -> Result<(), E>,
-    ) -> Result<Items, E> {
-        let mut all = Items::with_capacity(capacity);
-        let ((encoded, handles), lent) =
-            blocks::submitting(pool, || handle::sending(u32::MAX as usize, || encode(&mut all)));
-        encoded.map(|()| Items { handles, lent, ..all })
-    }
-
-    /// Appends what `encode` writes as one item. An error leaves the items as they were.
-    ///
-    /// # Errors
-    ///
-    /// The error of `encode`, or `too_large` beyond 4 GiB for one item or 2^32 items.
-    #[inline]
-    pub fn push<E>(
-        &mut self,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-        too_large: impl FnOnce() -> E,
-    ) -> Result<(), E> {
-        let start = self.bytes.len();
-        if self.expects_long {
-            self.bytes.extend_from_slice(&long_header(0, 0));
-        } else {
-            self.bytes.push(0);
-        }
-        let payload = self.bytes.len();
-        if let Err(error) = encode(&mut self.bytes) {
-            self.bytes.truncate(start);
-            return Err(error);
-        }
-        let len = self.bytes.len() - payload;
-        if len <= SHORT && !self.expects_long {
-            self.bytes[start] = len as u8;
-        } else if !self.lengthen(start, payload, len) {
-            self.bytes.truncate(start);
-            return Err(too_large());
-        }
-        if !self.mark(start) {
-            self.bytes.truncate(start);
-            return Err(too_large());
-        }
-        self.count += 1;
-        Ok(())
-    }
-
-    /// Appends an item for each word.
-    ///
-    /// # Errors
-    ///
-    /// `too_many` beyond 2^32 items.
-    pub fn push_words<E>(
-        &mut self,
-        words: impl IntoIterator<Item = Word>,
-        too_many: impl FnOnce() -> E,
-    ) -> Result<(), E> {
-        let mut words = words.into_iter();
-        self.expects_long = false;
-        loop {
-            // As many at once as one mark is for, beside the vector: its length in memory would be waited for with each.
-            let (mut records, mut len, mut count) = ([0; MARKED as usize * MOST_OF_WORD], 0, 0);
-            for word in words.by_ref().take((MARKED - self.count % MARKED) as usize) {
-                let (record, of_it) = word.record();
-                records[len..len + record.len()].copy_from_slice(&record);
-                len += of_it;
-                count += 1;
-            }
-            if count == 0 {
-                return Ok(());
-            }
-            if !self.mark(self.bytes.len()) {
-                return Err(too_many());
-            }
-            self.bytes.extend_from_slice(&records[..len]);
-            self.count += count;
-        }
-    }
-
-    /// Gives the item that was begun at `start` a long header; `false` if it is too long for any.
-    #[cold]
-    fn lengthen(&mut self, start: usize, payload: usize, len: usize) -> bool {
-        if u32::try_from(len).is_err() {
-            return false;
-        }
-        let header = long_header(0, len);
-        let missing = header.len() - (payload - start);
-        if missing > 0 {
-            // Rare: the item before was short, or this is the first.
-            self.bytes.extend_from_slice(&header[..missing]);
-            self.bytes.copy_within(payload..payload + len, payload + missing);
-        }
-        self.bytes[start..start + header.len()].copy_from_slice(&header);
-        self.expects_long = len > SHORT;
-        true
-    }
-
-    /// Before the item that is to begin at `start`; `false`: there can be no more.
-    #[inline]
-    fn mark(&mut self, start: usize) -> bool {
-        if self.count.is_multiple_of(MARKED) {
-            if self.count > u32::MAX - MARKED {
-                return false;
-            }
-            if self.count > 0 {
-                self.marks.push(start);
-            }
-        }
-        true
-    }
-
-    /// Where item `index` begins, or for their number, where they end.
-    pub(super) fn offset(&self, index: u32) -> usize {
-        let mark = ((index / MARKED) as usize).min(self.marks.len());
-        let from = mark.checked_sub(1).map_or(0, |mark| self.marks[mark]);
-        let left = index - mark as u32 * MARKED;
-        from + span(&self.bytes[from..], left).expect("items hold as many as they count")
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    pub(super) fn take_handles(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.handles)
-    }
-
-    pub(super) fn take_lent(&mut self) -> Vec<Lent> {
-        std::mem::take(&mut self.lent)
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
 /// Which task a result is of: job, chunk, index. Before the first result of a chunk in a worker's stream.
 pub(super) struct Identity {
     pub(super) job: u64,
@@ -266,16 +92,10 @@ mod tests {
 
     #[test]
     fn a_frame_comes_back() {
-        let mut items = Items::default();
-        for item in [&b"one"[..], b"", b"three"] {
-            let copy = |out: &mut Vec<u8>| {
-                out.extend_from_slice(item);
-                Ok(())
-            };
-            items.push(copy, || "too large").unwrap();
-        }
+        let mut items = Vec::new();
+        [&b"one"[..], b"", b"three"].iter().for_each(|item| record::append(&mut items, 0, item));
         let header = Header { job: 1 << 40, entry: u64::MAX, chunk: 3, first: 7, count: 3, is_limited: true };
-        let frame = [&header.encode(), items.bytes()].concat();
+        let frame = [&header.encode(), &items[..]].concat();
         let (got, mut rest) = Header::parse(&frame).unwrap();
         assert_eq!(got, header);
         assert_eq!(span(rest, 2), Some(1 + 3 + 1));
@@ -283,66 +103,5 @@ mod tests {
             assert_eq!(record::take(&mut rest), Some((0, item)));
         }
         assert_eq!(record::take(&mut rest), None);
-    }
-
-    #[test]
-    fn items_of_every_length_are_found() {
-        let lengths: Vec<usize> = (0..400).map(|index| [0, 3, 254, 255, 1000, 1][index * index % 11 % 6]).collect();
-        let mut items = Items::default();
-        for (index, len) in lengths.iter().enumerate() {
-            let fill = |out: &mut Vec<u8>| {
-                out.extend(std::iter::repeat_n(index as u8, *len));
-                Ok::<_, ()>(())
-            };
-            items.push(fill, || ()).unwrap();
-            assert_eq!(items.offset(items.count), items.bytes().len());
-        }
-        for (index, len) in lengths.iter().enumerate() {
-            let mut rest = &items.bytes()[items.offset(index as u32)..];
-            assert_eq!(record::take(&mut rest), Some((0, &vec![index as u8; *len][..])), "item {index}");
-        }
-    }
-
-    #[test]
-    fn words_are_items_like_others() {
-        let words: Vec<u64> = (0..300).map(|index| u64::MAX >> (index % 65).min(63)).collect();
-        let (mut at_once, mut singly) = (Items::default(), Items::default());
-        for part in words.chunks(70) {
-            let long = |out: &mut Vec<u8>| {
-                out.extend_from_slice(&[1; 1000]);
-                Ok::<_, ()>(())
-            };
-            at_once.push(long, || ()).unwrap();
-            singly.push(long, || ()).unwrap();
-            at_once.push_words(part.iter().map(|word| Word(*word)), || ()).unwrap();
-            for word in part {
-                let copy = |out: &mut Vec<u8>| {
-                    Word(*word).append(out);
-                    Ok::<_, ()>(())
-                };
-                singly.push(copy, || ()).unwrap();
-            }
-        }
-        assert_eq!(at_once.len(), words.len() + 5);
-        let payloads = |items: &Items| -> Vec<Vec<u8>> {
-            let each = (0..items.count).map(|index| &items.bytes()[items.offset(index)..]);
-            each.map(|mut rest| record::take(&mut rest).unwrap().1.to_vec()).collect()
-        };
-        assert_eq!(payloads(&at_once), payloads(&singly));
-        assert_eq!(at_once.offset(at_once.count), at_once.bytes().len());
-    }
-
-    #[test]
-    fn an_item_that_does_not_encode_leaves_no_trace() {
-        let mut items = Items::default();
-        let refused = items.push(
-            |out| {
-                out.push(1);
-                Err("no")
-            },
-            || "too large",
-        );
-        assert_eq!(refused, Err("no"));
-        assert!(items.is_empty() && items.bytes().is_empty());
     }
 }

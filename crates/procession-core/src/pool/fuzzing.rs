@@ -2,7 +2,8 @@
 
 use procession_shm::record;
 
-use super::frame::{Header, Identity, Items, span};
+use super::frame::{Header, Identity, span};
+use super::items::Items;
 
 /// A frame, as a worker reads it from its inbox; a record, as the parent does from a worker's stream; and items of any bytes, there and
 /// back.

@@ -7,7 +7,8 @@ use std::time::Instant;
 use procession_sys::image::Entry;
 
 use super::blocks::{MOST_BYTES, PATIENCE};
-use super::frame::{Header, Items};
+use super::frame::Header;
+use super::items::Items;
 use super::job::{Job, Terms};
 use super::{CLOSED, OPEN, Shared, trace};
 use crate::{Error, Result};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_core::Entry;
-use procession_core::pool::frame::Items;
+use procession_core::pool::Items;
 use procession_core::pool::{self as core, Service, Terms};
 use procession_core::start::Method;
 use pyo3::exceptions::PyValueError;

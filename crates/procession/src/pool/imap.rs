@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::vec;
 
 use procession_core::Entry;
-use procession_core::pool::frame::Items;
+use procession_core::pool::Items;
 use procession_core::pool::{Feeder, Handle, Terms};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -13,7 +13,7 @@ use std::sync::{PoisonError, Weak};
 use std::time::Duration;
 
 use procession_core::Entry;
-use procession_core::pool::{self as engine, Terms, frame::Items};
+use procession_core::pool::{self as engine, Items, Terms};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -1,0 +1,148 @@
+//! A submitted job as its submitter holds it: what waits for its results, and reads them. In the parent, in any thread.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use procession_shm::Spin;
+
+use super::callback::Callback;
+use super::chunk::Results;
+use super::job::Job;
+use super::{Shared, blocks};
+use crate::{Error, Result};
+
+/// A submitted job, as its submitter holds it. Dropping it lets the tasks run and their results go.
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) job: Arc<Job>,
+}
+
+impl Handle {
+    /// The job's id: no other job of the pool has it.
+    pub fn id(&self) -> u64 {
+        self.job.id
+    }
+
+    /// How many tasks it has.
+    #[allow(clippy::len_without_is_empty, reason = "a handle on no task is like any other")]
+    pub fn len(&self) -> usize {
+        self.job.len
+    }
+
+    /// Waits until every task has a result and every callback has run; `false` when the deadline came first. In a callback:
+    /// until every task has a result.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.shared.check_owner("AsyncResult")?;
+        Ok(self.shared.wait_until(|| self.shared.is_ready(&self.job), deadline))
+    }
+
+    /// Has `waker` woken when every task has a result; `true` if they all have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn awaken(&self, waker: &Waker) -> Result<bool> {
+        self.shared.check_owner("AsyncResult")?;
+        Ok(self.shared.awaken(&self.job, waker))
+    }
+
+    /// Whether every task has a result and every callback has run.
+    pub fn is_finished(&self) -> bool {
+        if !self.job.is_finished() && self.shared.check_owner("AsyncResult").is_ok() {
+            self.shared.drain();
+        }
+        self.shared.is_ready(&self.job)
+    }
+
+    /// As [`is_finished`](Handle::is_finished), by what is known without a look at the workers' streams.
+    pub fn is_complete(&self) -> bool {
+        self.shared.is_ready(&self.job)
+    }
+
+    /// Has `callback` run in the pool's thread once every task has a result; a panic of it becomes the job's error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn on_complete(&self, callback: Callback) -> Result<()> {
+        self.shared.check_owner("AsyncResult")?;
+        self.shared.call_back(&self.job, callback);
+        Ok(())
+    }
+
+    /// Ends the job without the results that are missing: what is queued does not begin, what runs is ended with its
+    /// worker. `false`: it was finished before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child; if the shared memory cannot be used.
+    pub fn cancel(&self) -> Result<bool> {
+        self.shared.check_owner("AsyncResult")?;
+        let cancelled = self.shared.cancel(&self.job);
+        self.shared.wake_futures();
+        cancelled
+    }
+
+    /// Whether one of several has every result now, waiting for it until the deadline. Which one the caller finds out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn wait_any(handles: &[&Handle], deadline: Option<Instant>) -> Result<bool> {
+        let Some(first) = handles.first() else { return Ok(true) };
+        first.shared.check_owner("AsyncResult")?;
+        Ok(first.shared.wait_until(|| handles.iter().any(|handle| first.shared.is_ready(&handle.job)), deadline))
+    }
+
+    /// Visits every task's result in order, those of a chunk at a time.
+    ///
+    /// # Errors
+    ///
+    /// What ended the job early; `None` while it is not finished.
+    pub fn visit(&self, visitor: impl FnMut(Results<'_>)) -> Option<Result<(), Arc<Error>>> {
+        blocks::reading(&self.job, || self.job.visit(0, visitor))
+    }
+
+    /// Waits, as [`wait`](Handle::wait), and visits, as [`visit`](Handle::visit), what is there meanwhile: who decodes a long
+    /// job's results does so beside the workers. `Ok(None)` when the deadline came first, or the visitor has said `false`, which
+    /// ends the wait; what was visited by then was not all.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Handle::wait).
+    pub fn gather(
+        &self,
+        deadline: Option<Instant>,
+        mut visitor: impl FnMut(Results<'_>) -> bool,
+    ) -> Result<Option<Result<(), Arc<Error>>>> {
+        self.shared.check_owner("AsyncResult")?;
+        let (job, mut seen, mut spin, goes_on) = (&self.job, 0, self.shared.spin, Cell::new(true));
+        let mut visit = |results: Results<'_>| goes_on.set(goes_on.get() && visitor(results));
+        while !self.shared.is_ready(job) {
+            let is_more = || self.shared.is_ready(job) || job.has_complete(seen);
+            if !self.shared.wait_spinning(is_more, deadline, spin) {
+                return Ok(None);
+            }
+            seen = blocks::reading(job, || job.visit_complete(seen, &mut visit));
+            if !goes_on.get() {
+                return Ok(None);
+            }
+            spin = Spin::none();
+        }
+        let ended = blocks::reading(job, || job.visit(seen, visit));
+        Ok(ended.filter(|_| goes_on.get()))
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("finished", &self.job.is_finished()).finish()
+    }
+}
