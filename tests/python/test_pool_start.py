@@ -41,6 +41,27 @@ def test_without_one_a_task_hears_ctrl_c_as_any_program(ctx):
             pool.apply(signal.raise_signal, (signal.SIGINT,))
 
 
+def test_a_signal_ends_a_wait_though_results_keep_coming(ctx):
+    class Alarm(Exception):
+        pass
+
+    def ring(number, frame):
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with ctx.Pool(3) as pool:
+            result = pool.map_async(abs, range(6_000_000), 500)
+            with pytest.raises(Alarm):
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
+                result.wait()
+            # It is this thread that takes the results, and it came back while there were more.
+            assert not result.ready()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.parametrize('processes', [0, -1])
 def test_a_pool_of_no_workers_is_refused(ctx, processes):
     with pytest.raises(ValueError, match='^Number of processes must be at least 1$'):

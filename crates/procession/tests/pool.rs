@@ -67,6 +67,16 @@ fn main() {
         assert_eq!(slow.successful(), Some(true));
         assert_eq!((slow.get().unwrap(), slow.get().unwrap()), (300, 300));
     }));
+    trials.extend(for_each_context("a_wait_ends_in_time_though_results_of_others_keep_coming", |context| {
+        let pool = context.pool(4).unwrap();
+        let slow = pool.apply_async(|s: u64| std::thread::sleep(Duration::from_secs(s)), 3600).unwrap();
+        eventually("it runs", || pool.stats().unwrap().workers.iter().any(|worker| worker.running.is_some()));
+        let flood = pool.chunk_size(100_000).map_async(|x: u64| x, 0..10_000_000).unwrap();
+        assert!(slow.get_timeout(Duration::from_millis(5)).unwrap_err().is_timeout());
+        // It is this thread that takes the results, and it came back while there were more.
+        assert!(!flood.ready());
+        pool.terminate();
+    }));
     trials.extend(for_each_context("a_result_that_nobody_waits_for_becomes_ready", |context| {
         let pool = context.pool(1).unwrap();
         let result = pool.map_async(|x: u32| vec![x; 1000], 0..1000).unwrap();

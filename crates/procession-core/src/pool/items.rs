@@ -10,7 +10,7 @@ use super::blocks::{self, Lent};
 use super::frame::span;
 use crate::handle;
 
-/// Encoded arguments of a job, one behind the other, in the form of [`record`].
+/// Encoded arguments of a job, one behind the other, in the form of [`record`](procession_shm::record).
 #[derive(Debug, Default)]
 pub struct Items {
     bytes: Vec<u8>,

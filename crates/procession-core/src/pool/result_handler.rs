@@ -94,9 +94,9 @@ impl Shared {
         if self.is_own_thread() {
             return self.wait_tending(done, deadline);
         }
-        let mut begun = None;
+        let mut stretch = None;
         while !done() {
-            if interrupt::is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if is_to_end(deadline) {
                 // One last look, so that a deadline of now is a poll.
                 self.drain();
                 return done();
@@ -109,8 +109,8 @@ impl Shared {
                 self.wait_for_turn(&done, deadline);
                 continue;
             }
-            while self.drain() && !done() {
-                leave_cores(begun.get_or_insert_with(Instant::now).elapsed());
+            while self.drain() && !done() && !is_to_end(deadline) {
+                stretch.get_or_insert_with(Stretch::new).leave_cores();
             }
             if !done() {
                 let news = || done() || self.has_results() || (!is_vacant && self.vacancy_is_mine());
@@ -382,16 +382,40 @@ impl Shared {
     }
 }
 
-/// Results that have come without a pause for so long are many, and to be there at each of them takes their workers' cores and
-/// their streams' cache lines. For a part of the time that it has taken already: nobody waits much longer for the last.
-fn leave_cores(elapsed: Duration) {
-    // A shorter sleep is none; for a longer one a stream is too small.
-    const LEAST: Duration = Duration::from_micros(100);
-    const MOST: Duration = Duration::from_micros(200);
-    let pause = (elapsed / 8).min(MOST);
-    if pause >= LEAST {
-        thread::sleep(pause);
+/// A wait during which results come without a pause. To be there at each of them takes their workers' cores and their streams'
+/// cache lines.
+struct Stretch {
+    begun: Instant,
+    /// When signals were asked after.
+    asked: Instant,
+}
+
+impl Stretch {
+    fn new() -> Stretch {
+        let begun = Instant::now();
+        Stretch { begun, asked: begun }
     }
+
+    /// Sleeps for a part of the time that it has taken already: nobody waits much longer for the last result.
+    fn leave_cores(&mut self) {
+        // A shorter sleep is none; for a longer one a stream is too small.
+        const LEAST: Duration = Duration::from_micros(100);
+        const MOST: Duration = Duration::from_micros(200);
+        let pause = (self.begun.elapsed() / 8).min(MOST);
+        if pause < LEAST {
+            return;
+        }
+        thread::sleep(pause);
+        if self.asked.elapsed() >= RETRY {
+            interrupt::ask();
+            self.asked = Instant::now();
+        }
+    }
+}
+
+/// Whether a wait is to end without what it waits for.
+fn is_to_end(deadline: Option<Instant>) -> bool {
+    interrupt::is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 fn earlier(deadline: Option<Instant>, other: Instant) -> Option<Instant> {
