@@ -75,7 +75,7 @@ pub struct Control {
     slots: Arc<[Slot]>,
     streams: Vec<Stream>,
     arguments: Area,
-    results: Vec<Area>,
+    layout: Layout,
 }
 
 impl Control {
@@ -110,7 +110,7 @@ impl Control {
         header.slots.store(slots as u32, Ordering::Relaxed);
         header.halvings.store(halvings, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
-        Ok(Control::map(segment, header, &layout))
+        Ok(Control::map(segment, header, layout))
     }
 
     /// Maps one that another process made.
@@ -138,7 +138,7 @@ impl Control {
         if layout.len != segment.len() {
             return Err(invalid("the segment's length does not fit its number of slots"));
         }
-        Ok(Control::map(segment, header, &layout))
+        Ok(Control::map(segment, header, layout))
     }
 
     /// The memfd, to hand to a worker.
@@ -203,8 +203,11 @@ impl Control {
     /// # Panics
     ///
     /// If there is no such slot.
-    pub fn results(&self, index: usize) -> &Area {
-        &self.results[index]
+    pub fn results(&self, index: usize) -> Area {
+        // Made for who asks: a worker needs its own alone, and has the less memory.
+        let Layout { count, areas, arguments, results, .. } = self.layout;
+        assert!(index < count, "there are {count} slots, and no {index}");
+        Area::at(&self.segment, self.layout.mark(index + 1), areas + arguments + index * results, results)
     }
 
     /// Where workers sleep for tasks.
@@ -229,7 +232,7 @@ impl Control {
         self.header.closed.load(Ordering::Acquire) != 0
     }
 
-    fn map(segment: Segment, header: Placed<Header>, layout: &Layout) -> Control {
+    fn map(segment: Segment, header: Placed<Header>, layout: Layout) -> Control {
         let slot = |index: usize| Slot {
             words: segment.words(layout.slots + index * size_of::<SlotWords>()),
             inbox: segment.bytes(layout.inboxes + index * layout.inbox, layout.inbox),
@@ -242,17 +245,12 @@ impl Control {
         let frames = segment.bytes(layout.frames, layout.areas - layout.frames);
         let ring = Ring::at(&segment, layout.ring, frames, slots.clone());
         let streams = (0..layout.count).map(stream).collect();
-        let mark = |area: usize| layout.marks + area * size_of::<Mark>();
-        let arguments = Area::at(&segment, mark(0), layout.areas, layout.arguments);
-        let results = |slot: usize| {
-            let offset = layout.areas + layout.arguments + slot * layout.results;
-            Area::at(&segment, mark(slot + 1), offset, layout.results)
-        };
-        let results = (0..layout.count).map(results).collect();
-        Control { segment, header, ring, slots, streams, arguments, results }
+        let arguments = Area::at(&segment, layout.mark(0), layout.areas, layout.arguments);
+        Control { segment, header, ring, slots, streams, arguments, layout }
     }
 }
 
+#[derive(Debug)]
 struct Layout {
     count: usize,
     /// Bytes of one inbox.
@@ -300,5 +298,10 @@ impl Layout {
             results,
             len,
         }
+    }
+
+    /// Where the words of an area lie: the arguments' first, then those of each slot's results.
+    fn mark(&self, area: usize) -> usize {
+        self.marks + area * size_of::<Mark>()
     }
 }

@@ -245,7 +245,7 @@ pub(super) struct Serving {
 
 impl Serving {
     pub(super) fn new(control: &Control, slot: u32) -> Serving {
-        let (arguments, results) = (control.arguments().clone(), control.results(slot as usize).clone());
+        let (arguments, results) = (control.arguments().clone(), control.results(slot as usize));
         Serving {
             slot,
             arguments,
