@@ -96,12 +96,12 @@ impl RobustMutex {
     ///
     /// `NotFound` if it was never made; `Deadlock` as [`Relock::Refused`] says; `ENOTRECOVERABLE` if an owner found it
     /// inconsistent and unlocked it so.
+    #[inline]
     pub fn lock(&self) -> io::Result<Acquired> {
-        if let Some(acquired) = self.spin()? {
-            return Ok(acquired);
+        match self.try_lock()? {
+            Some(acquired) => Ok(acquired),
+            None => self.wait(),
         }
-        // SAFETY: `spin` has found it made.
-        acquired(unsafe { libc::pthread_mutex_lock(self.raw()) })
     }
 
     /// Locks it if nobody holds it.
@@ -146,7 +146,7 @@ impl RobustMutex {
                 tv_sec: libc::time_t::try_from(until.as_secs()).unwrap_or(libc::time_t::MAX),
                 tv_nsec: until.subsec_nanos().into(),
             };
-            // SAFETY: `spin` has found it made; the time is a live local.
+            // SAFETY: `try_lock` has found it made; the time is a live local.
             match unsafe { libc::pthread_mutex_timedlock(self.raw(), &raw const until) } {
                 libc::ETIMEDOUT => left = deadline.saturating_duration_since(Instant::now()),
                 locked => return acquired(locked).map(Some),
@@ -157,12 +157,18 @@ impl RobustMutex {
         }
     }
 
+    #[cold]
+    fn wait(&self) -> io::Result<Acquired> {
+        if let Some(acquired) = self.spin()? {
+            return Ok(acquired);
+        }
+        // SAFETY: `lock` has found it made.
+        acquired(unsafe { libc::pthread_mutex_lock(self.raw()) })
+    }
+
     /// Looks again for as long as a hold may last. It looks at the word, as each attempt would take its cache line away from
     /// the holder.
     fn spin(&self) -> io::Result<Option<Acquired>> {
-        if let Some(acquired) = self.try_lock()? {
-            return Ok(Some(acquired));
-        }
         for attempt in 0..Self::LOOKS + Self::YIELDS {
             if self.word() & libc::FUTEX_TID_MASK == 0
                 && let Some(acquired) = self.try_lock()?

@@ -83,6 +83,7 @@ impl Lock {
         LockError::judge(self.guard(), acquired, "Lock")
     }
 
+    #[inline]
     fn guard(&self) -> LockGuard<'_> {
         LockGuard { lock: self, not_send: PhantomData }
     }
@@ -176,6 +177,7 @@ impl RLock {
         LockError::judge(self.guard(), acquired, "RLock")
     }
 
+    #[inline]
     fn guard(&self) -> RLockGuard<'_> {
         RLockGuard { lock: self, not_send: PhantomData }
     }

@@ -66,6 +66,7 @@ impl<G> LockError<G> {
     }
 
     /// What a lock that was had is to its user.
+    #[inline]
     pub(super) fn judge(guard: G, acquired: Acquired, what: &'static str) -> Result<G, LockError<G>> {
         match acquired {
             Acquired::Clean => Ok(guard),
