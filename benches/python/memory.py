@@ -30,11 +30,6 @@ def proportional(pid):
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith('Pss:')), 0)
 
 
-def total(pid):
-    """The memory of a process and all below it, in bytes."""
-    return sum(map(proportional, tree(pid)))
-
-
 def processor_time(pid):
     """The nanoseconds that a process and all below it have run."""
     times = 0
@@ -68,8 +63,14 @@ def _lines(folder, read):
 
 
 def _sample(pid):
+    def look():
+        return {each: proportional(each) for each in tree(pid) if each != os.getpid()}
+
     def now():
-        return sum(proportional(each) for each in tree(pid) if each != os.getpid())
+        # They are looked at one after the other: what one gives and another takes meanwhile would count twice. What lasts is there
+        # both times.
+        first, second = look(), look()
+        return sum(min(first.get(each, 0), size) for each, size in second.items())
 
     peak = now()
     print(peak, flush=True)
