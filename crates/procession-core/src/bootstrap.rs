@@ -131,7 +131,7 @@ pub(crate) fn run(identity: Identity, target: Target<'_>, link: Link) -> i32 {
         }
         Target::Closure(closure) => report(&link, closure),
         Target::Worker { control, slot, service, desk } => worker::run(&control, slot, &service, desk, &link),
-        Target::Server { requests } => return forkserver::serve(requests, Some(link)),
+        Target::Server { requests, newborn } => return forkserver::serve(requests, &newborn, Some(link)),
         Target::Tracker { names } => return tracker::serve(names),
     };
     // Before the code: what this process started ends with it, or is waited for.

@@ -7,7 +7,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use procession_shm::Control;
+use procession_shm::{Control, Newborn};
 use procession_sys::image::{BuildId, Entry};
 use procession_sys::link::{Link, Message};
 use procession_sys::memfd;
@@ -60,6 +60,8 @@ pub enum Target<'a> {
     Server {
         /// Where its requests come from.
         requests: Link,
+        /// Where its owner finds the child that it made last.
+        newborn: Arc<Newborn>,
     },
     /// The tracker of shared memory.
     Tracker {
@@ -162,9 +164,9 @@ pub(crate) fn send(link: &Link, preparation: &Preparation<'_>, me: &PidFd) -> io
             fds.extend(handles.iter().map(AsFd::as_fd));
             link.send_now(&[IoSlice::new(&head)], &fds)
         }
-        Target::Server { requests } => {
+        Target::Server { requests, newborn } => {
             let head = head.u8(SERVER).0;
-            fds.push(requests.as_fd());
+            fds.extend([requests.as_fd(), newborn.as_fd()]);
             link.send_now(&[IoSlice::new(&head)], &fds)
         }
         Target::Tracker { names } => {
@@ -219,8 +221,8 @@ pub(crate) fn parse(message: Message) -> Result<Received, Refusal> {
             Target::Worker { control, slot, service: Arc::new(service), desk }
         }
         SERVER => {
-            let requests: OwnedFd = fds.next().ok_or_else(short)?;
-            Target::Server { requests: Link::from(requests) }
+            let requests = Link::from(fds.next().ok_or_else(short)?);
+            Target::Server { requests, newborn: Arc::new(Newborn::attach(fds.next().ok_or_else(short)?)?) }
         }
         TRACKER => Target::Tracker { names: Link::from(fds.next().ok_or_else(short)?) },
         _ => return Err(Refusal::Malformed("the kind of target is unknown")),

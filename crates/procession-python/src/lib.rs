@@ -30,7 +30,7 @@ mod _engine {
     #[pymodule_export]
     use crate::buffer::Block;
     #[pymodule_export]
-    use crate::fork::{fork_as_sibling, is_single_threaded};
+    use crate::fork::{Newborn, fork_as_sibling, is_single_threaded};
     #[pymodule_export]
     use crate::pool::{ApplyResult, IMapIterator, Pool, give_handle, run_worker, take_handle};
     #[pymodule_export]

@@ -40,6 +40,8 @@ mod lease;
 mod memory;
 #[cfg(loom)]
 pub mod model;
+#[cfg(not(loom))]
+mod newborn;
 mod primitive;
 #[cfg(not(loom))]
 mod queue;
@@ -68,6 +70,8 @@ pub use hands::Hands;
 pub use lease::Slot;
 #[cfg(not(loom))]
 pub use memory::{Atomic, Memory, RawMemory};
+#[cfg(not(loom))]
+pub use newborn::Newborn;
 #[cfg(not(loom))]
 pub use queue::{NotPut, Queue, Tried};
 pub use ring::{ClaimLimit, HeadGuard, Ring, RingFull, TailGuard};

@@ -5,9 +5,10 @@
 
 mod harness;
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
 
 use harness::{end_of, in_time};
 use procession_sys::fork::{clone_as_sibling, fork};
@@ -29,11 +30,18 @@ fn main() {
     ]);
 }
 
+/// The sibling that is made, which nobody can have reaped yet.
+fn cloned(child: impl FnOnce() -> i32) -> io::Result<PidFd> {
+    let pid = AtomicU32::new(0);
+    clone_as_sibling(&pid, child)?;
+    PidFd::open(pid.into_inner())
+}
+
 /// Has a server clone one sibling that runs `child`, and gives that sibling.
 fn served(child: impl FnOnce() -> i32) -> PidFd {
     let (ours, theirs) = Link::pair().unwrap();
     let server = fork(None, || {
-        let sibling = clone_as_sibling(child).unwrap();
+        let sibling = cloned(child).unwrap();
         theirs.send(&[IoSlice::new(&sibling.pid().to_ne_bytes())], &[sibling.as_fd()]).unwrap();
         0
     });
@@ -66,7 +74,7 @@ fn sibling_can_be_killed_by_the_owner() {
 
 fn server_cannot_reap_its_sibling() {
     let server = fork(None, || {
-        let sibling = clone_as_sibling(|| 0).unwrap();
+        let sibling = cloned(|| 0).unwrap();
         assert!(sibling.wait_ended(Some(in_time())).unwrap(), "but it can wait for it");
         sibling.try_reap().unwrap_err().raw_os_error().unwrap()
     });
@@ -145,6 +153,6 @@ fn sibling_makes_threads_and_forks() {
 }
 
 fn threads_refuse() {
-    let refused = clone_as_sibling(|| 0).unwrap_err();
+    let refused = cloned(|| 0).unwrap_err();
     assert!(refused.to_string().contains("1 other threads"), "the watchdog counts here: {refused}");
 }

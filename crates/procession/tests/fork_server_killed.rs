@@ -2,7 +2,8 @@
 
 mod harness;
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use harness::{children_named, eventually, run, trial};
 use procession::Context;
@@ -11,7 +12,7 @@ use procession_sys::pidfd::PidFd;
 
 fn main() {
     procession::init();
-    run(vec![trial("restarted_on_next_use", || {
+    let restarted = trial("restarted_on_next_use", || {
         let context = Context::forkserver();
         let mut slow = context
             .process(
@@ -36,5 +37,30 @@ fn main() {
             eventually("the worker is replaced", || pool.worker_pids().len() == 2);
         }
         assert_eq!(slow.join().unwrap(), 5, "a process that the dead server made is not touched");
-    })])
+    });
+    let reaped = trial("children_killed_in_their_first_moment_are_reaped", || {
+        let context = Context::forkserver();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // A child has its server's name until it can say who it is: so both are struck, alone or together.
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    for pid in children_named("forkserver") {
+                        let _ = PidFd::open(pid).and_then(|child| child.signal(Signal::KILL));
+                    }
+                }
+            });
+            let end = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < end {
+                match context.process(|x: u32| x, 7).start() {
+                    Ok(mut process) => drop(process.join()),
+                    Err(error) => assert!(error.to_string().contains("fork server"), "{error}"),
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(context.process(|x: u32| x, 7).start().unwrap().join().unwrap(), 7);
+        eventually("nobody but the last server is left", || children_named("forkserver").len() == 1);
+    });
+    run(vec![restarted, reaped])
 }

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+pub use procession_shm::Newborn;
 pub use procession_sys::fork::clone_as_sibling;
 pub use procession_sys::link::Link;
 use procession_sys::link::MAX_FDS;

@@ -10,16 +10,18 @@
 //! |---|---|
 //! | server, before the request | send refused, or end of file: nobody holds the child's end; another server, once more |
 //! | server, after the child exists | the hello all the same |
-//! | child, before its hello | end of file; another attempt |
+//! | child, before its hello | end of file: it is reaped, by the pid that the kernel left for its owner ([`Newborn`]); another attempt |
+//! | server and child, in that moment | the same |
 //! | owner | the server's link closes and the kernel ends it; a child without preparation data ends by itself |
 //!
 //! The server starts with the first request, is started anew when it is found dead, and is ended at the owner's exit.
 
 use std::io::IoSlice;
 use std::os::fd::AsFd;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use procession_shm::Newborn;
 use procession_sys::fork::clone_as_sibling;
 use procession_sys::link::{Link, Message};
 use procession_sys::pidfd::PidFd;
@@ -56,6 +58,7 @@ impl Start for ForkServer {
             let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to a new process"))?;
             let me = engine.me()?;
             preparation::send(&ours, &preparation, &me).map_err(Error::os("cannot send the preparation data"))?;
+            running.newborn.expect();
             let sent = running.requests.send(&[IoSlice::new(b"fork")], &[theirs.as_fd()]);
             // From here on the server, or the child, is the only holder: end of file means that there is none.
             drop(theirs);
@@ -65,7 +68,9 @@ impl Start for ForkServer {
                 *server = Some(running);
                 return Ok(Popen { pidfd: answer(message)?, link: ours, began: true });
             }
+            let newborn = running.newborn.clone();
             lost = Some((running.process.pid(), running.end()?));
+            newborn.reap().map_err(Error::os("cannot reap a child that was killed before it could say who it is"))?;
         }
         let (pid, status) = lost.unwrap_or((0, ExitStatus::exited(0)));
         Err(Error::ForkServerLost { pid, status, tries: TRIES })
@@ -84,16 +89,18 @@ fn answer(message: Message) -> Result<PidFd> {
 pub(crate) struct Server {
     process: Child,
     requests: Link,
+    newborn: Arc<Newborn>,
 }
 
 impl Server {
     fn start() -> Result<Server> {
         let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to the fork server"))?;
+        let newborn = Arc::new(Newborn::create().map_err(Error::os("cannot make the memory of the fork server"))?);
         let name = "forkserver".to_owned();
-        let preparation =
-            Preparation { name: name.clone(), daemon: false, target: Target::Server { requests: theirs } };
+        let target = Target::Server { requests: theirs, newborn: newborn.clone() };
+        let preparation = Preparation { name: name.clone(), daemon: false, target };
         let popen = spawn::execute(&preparation, Method::ForkServer)?;
-        Ok(Server { process: Child::new(name, true, popen), requests: ours })
+        Ok(Server { process: Child::new(name, true, popen), requests: ours, newborn })
     }
 
     /// Ends and reaps it. Says why it could not serve, if that was not just a kill.
@@ -112,7 +119,7 @@ impl Server {
 }
 
 /// The server's loop, in the server: its only thread. Returns its exit code once the owner is gone.
-pub(crate) fn serve(requests: Link, mut own: Option<Link>) -> i32 {
+pub(crate) fn serve(requests: Link, newborn: &Newborn, mut own: Option<Link>) -> i32 {
     let mut requests = Some(requests);
     loop {
         let Some(link) = requests.as_ref() else { return 0 };
@@ -120,7 +127,7 @@ pub(crate) fn serve(requests: Link, mut own: Option<Link>) -> i32 {
             Ok(Some(message)) => {
                 let Some(fd) = message.fds.into_iter().next() else { continue };
                 let mut link = Some(Link::from(fd));
-                let made = clone_as_sibling(|| {
+                let made = clone_as_sibling(newborn.pid(), || {
                     (requests, own) = (None, None);
                     link.take().map_or(1, bootstrap::served)
                 });

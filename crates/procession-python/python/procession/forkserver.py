@@ -13,7 +13,7 @@ import sys
 import threading
 
 from . import process, spawn
-from ._engine import Child, Link, fork_as_sibling, pidfd_of_self
+from ._engine import Child, Link, Newborn, fork_as_sibling, pidfd_of_self
 
 __all__ = ['ensure_running', 'get_inherited_fds', 'connect_to_new_process', 'set_forkserver_preload']
 
@@ -34,6 +34,8 @@ class ForkServer:
         self._lock = threading.Lock()
         self._server = None
         self._requests = None
+        # Whom to reap if server and child are killed before either could tell.
+        self._newborn = None
         self._forkserver_pid = None
         self._forkserver_alive_fd = None
         self._forkserver_address = None
@@ -62,12 +64,15 @@ class ForkServer:
                 self._ensure_running()
                 ours, theirs = Link.pair()
                 ours.send(letter, fds)
+                newborn = self._newborn
+                newborn.expect()
                 if self._requests.ask(theirs):
                     _wait_readable(ours)
                     child = Child.answered(ours, name, daemon)
                     if child is not None:
                         return child
                 code = self._end()
+                newborn.reap()
                 if code == _HAS_THREADS:
                     self._preload = False
             raise RuntimeError(f'the fork server ended {_TRIES} times before it made a process, lastly with {code}')
@@ -90,9 +95,10 @@ class ForkServer:
 
         requests, theirs = Link.pair()
         ours, own = Link.pair()
+        self._newborn = Newborn()
         passed = theirs.detach()
         try:
-            ours.send(bytes(reduction.ForkingPickler.dumps((list(preload), data))), [pidfd_of_self(), passed])
+            ours.send(bytes(reduction.ForkingPickler.dumps((list(preload), data))), [pidfd_of_self(), passed, self._newborn.fileno()])
         finally:
             os.close(passed)
         command = spawn.command_line('from procession.forkserver import main; main()')
@@ -140,10 +146,11 @@ def main():
     if received is None:
         return
     own.tie()
-    letter, (_parent, fd) = received
-    requests = Link.of_fd(fd)
-    os.close(fd)
-    os.close(_parent)
+    letter, fds = received
+    _parent, requests, newborn = fds
+    requests, newborn = Link.of_fd(requests), Newborn.attach(newborn)
+    for fd in fds:
+        os.close(fd)
     preload, data = _pickle.loads(letter)
     _preload(preload, data)
     if len(os.listdir('/proc/self/task')) > 1:
@@ -151,7 +158,7 @@ def main():
     process._close_stdin()
     while (link := requests.next_request()) is not None:
         try:
-            fork_as_sibling(lambda: _serve_one(link, (requests, own), handler))
+            fork_as_sibling(newborn, lambda: _serve_one(link, (requests, own), handler))
         except OSError as error:
             link.say_failure(str(error))
         link.close()

@@ -28,7 +28,7 @@
 #![allow(unsafe_code)] // fork, pthread_atfork and clone: rustix leaves them to libc.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
 
 use super::exit::{exit_now, flush_stdio};
 use super::pidfd::PidFd;
@@ -78,12 +78,13 @@ pub fn fork(allow: Option<ThreadsAtFork>, child: impl FnOnce() -> i32) -> Result
 
 /// Forks a child that becomes a child of this process's parent, who alone can reap it. For a process with a single
 /// thread, such as the fork server. The child runs the closure as in [`fork`], but `pthread_atfork` handlers do not run.
+/// Its pid is in `pid` before it runs, for whoever shares that memory, and whatever becomes of this process.
 ///
 /// # Errors
 ///
 /// If this process has more than one thread; if the kernel refuses `CLONE_PARENT` (as to the first process of a container) or
 /// cannot tell the thread's tid address (built without `CONFIG_CHECKPOINT_RESTORE`).
-pub fn clone_as_sibling(child: impl FnOnce() -> i32) -> io::Result<PidFd> {
+pub fn clone_as_sibling(pid: &AtomicU32, child: impl FnOnce() -> i32) -> io::Result<()> {
     let others = settled(|| Ok(thread::count()?.saturating_sub(1)))?;
     if others > 0 {
         return Err(io::Error::other(format!(
@@ -100,25 +101,23 @@ pub fn clone_as_sibling(child: impl FnOnce() -> i32) -> io::Result<PidFd> {
     fork_generation();
     flush_stdio();
     before_fork();
-    let flags =
-        libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
-    let mut pidfd: libc::c_int = -1;
+    let flags = libc::CLONE_PARENT
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_SETTID
+        | libc::CLONE_CHILD_CLEARTID
+        | libc::SIGCHLD;
     // SAFETY: without CLONE_VM the child gets a copy of the memory and, with a null stack, goes on here on its copy of this
-    // stack, as after fork. There is one thread, so its state is whole. The kernel writes the pidfd to a
-    // live local of the parent, and the tid, in the child, to the word that glibc itself registered for that.
-    let pid = unsafe { raw_clone(flags, &raw mut pidfd, tid_address.as_ptr().cast()) };
-    match pid {
-        -1 => Err(refused("the kernel refuses clone with CLONE_PARENT and CLONE_PIDFD", io::Error::last_os_error())),
+    // stack, as after fork. There is one thread, so its state is whole. The kernel writes the pid to an atomic of its size, as
+    // any thread might, and the tid, in the child, to the word that glibc itself registered for that.
+    let made = unsafe { raw_clone(flags, pid.as_ptr().cast(), tid_address.as_ptr().cast()) };
+    match made {
+        -1 => Err(refused("the kernel refuses clone with CLONE_PARENT", io::Error::last_os_error())),
         0 => {
             in_forked_child();
             robust_list.register();
             run_child(child)
         }
-        pid => {
-            // SAFETY: CLONE_PIDFD succeeded, so the kernel has put a fresh fd (CLOEXEC) there, which nobody else knows.
-            let fd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(PidFd::from_parts(fd, pid.unsigned_abs() as u32))
-        }
+        _ => Ok(()),
     }
 }
 
@@ -206,16 +205,16 @@ impl RobustList {
 /// # Safety
 ///
 /// As clone(2) without `CLONE_VM`: the pointers must be valid for what the flags have the kernel write there.
-unsafe fn raw_clone(flags: libc::c_int, pidfd: *mut libc::c_int, tid: *mut libc::c_int) -> libc::c_long {
+unsafe fn raw_clone(flags: libc::c_int, pid: *mut libc::c_int, tid: *mut libc::c_int) -> libc::c_long {
     let (flags, no_stack, no_tls) = (libc::c_long::from(flags), 0_usize, 0_usize);
     // SAFETY: the caller's contract; the order of the last two arguments is the architecture's.
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        libc::syscall(libc::SYS_clone, flags, no_stack, pidfd, tid, no_tls)
+        libc::syscall(libc::SYS_clone, flags, no_stack, pid, tid, no_tls)
     }
     // SAFETY: as above.
     #[cfg(target_arch = "aarch64")]
     unsafe {
-        libc::syscall(libc::SYS_clone, flags, no_stack, pidfd, no_tls, tid)
+        libc::syscall(libc::SYS_clone, flags, no_stack, pid, no_tls, tid)
     }
 }

@@ -1,6 +1,7 @@
 //! No forks. As [`linux/fork.rs`](../linux/fork.rs).
 
 use std::io;
+use std::sync::atomic::AtomicU32;
 
 use super::pidfd::PidFd;
 use super::unsupported;
@@ -20,7 +21,7 @@ pub fn fork(_allow: Option<ThreadsAtFork>, _child: impl FnOnce() -> i32) -> Resu
 /// # Errors
 ///
 /// Always `Unsupported`.
-pub fn clone_as_sibling(_child: impl FnOnce() -> i32) -> io::Result<PidFd> {
+pub fn clone_as_sibling(_pid: &AtomicU32, _child: impl FnOnce() -> i32) -> io::Result<()> {
     unsupported()
 }
 
