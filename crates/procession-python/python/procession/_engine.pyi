@@ -16,6 +16,7 @@ __all__ = [
     'Event',
     'IMapIterator',
     'Link',
+    'Newborn',
     'Pool',
     'Queue',
     'SemLock',
