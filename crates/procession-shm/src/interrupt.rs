@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Asked after a sleep that did not bring what was waited for, which is at once when a signal has come: `true` ends the wait.
 type Ask = Rc<dyn Fn() -> bool>;
@@ -51,6 +52,11 @@ pub fn ask() -> bool {
 /// Whether this thread's wait has been ended.
 pub fn is_over() -> bool {
     SCOPE.with_borrow(|scope| scope.as_ref().is_some_and(|scope| scope.is_over))
+}
+
+/// Whether this thread's wait is to end without what it waits for: it has been ended, or its time is out.
+pub fn is_over_by(deadline: Option<Instant>) -> bool {
+    is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 #[cfg(test)]

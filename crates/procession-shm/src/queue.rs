@@ -167,7 +167,7 @@ impl Queue {
                 self.await_light();
                 return Ok(());
             }
-            if is_over(deadline) {
+            if interrupt::is_over_by(deadline) {
                 return Err(NotPut::Full);
             }
             let news = || self.has_room() || self.is_closed();
@@ -235,7 +235,7 @@ impl Queue {
                 }
                 return Ok(true);
             }
-            if is_closed || is_over(deadline) {
+            if is_closed || interrupt::is_over_by(deadline) {
                 return Ok(false);
             }
             let news = || !self.ring.is_empty() || self.is_closed();
@@ -280,7 +280,7 @@ impl Queue {
                 let _head = self.ring.lock_head(0)?;
                 self.takers.bury();
             }
-            if is_over(deadline) {
+            if interrupt::is_over_by(deadline) {
                 return Ok(self.is_finished());
             }
         }
@@ -357,7 +357,7 @@ impl Queue {
         }
         let end = Instant::now() + NO_LIGHT;
         while light.load(Ordering::Acquire) == DARK && !self.ring.is_empty() {
-            if is_over(Some(end)) {
+            if interrupt::is_over_by(Some(end)) {
                 let _ = light.compare_exchange(DARK, UNWATCHED, Ordering::AcqRel, Ordering::Relaxed);
                 return;
             }
@@ -444,11 +444,6 @@ const fn takers_at() -> usize {
 
 const fn frames_at() -> usize {
     (takers_at() + size_of::<TakersWords>()).next_multiple_of(4096)
-}
-
-/// Whether a wait is to end: its time is out, or a signal has ended it.
-fn is_over(deadline: Option<Instant>) -> bool {
-    interrupt::is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 #[cfg(all(test, not(loom)))]

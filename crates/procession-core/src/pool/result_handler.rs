@@ -96,7 +96,7 @@ impl Shared {
         }
         let mut stretch = None;
         while !done() {
-            if is_to_end(deadline) {
+            if interrupt::is_over_by(deadline) {
                 // One last look, so that a deadline of now is a poll.
                 self.drain();
                 return done();
@@ -109,7 +109,7 @@ impl Shared {
                 self.wait_for_turn(&done, deadline);
                 continue;
             }
-            while self.drain() && !done() && !is_to_end(deadline) {
+            while self.drain() && !done() && !interrupt::is_over_by(deadline) {
                 stretch.get_or_insert_with(Stretch::new).leave_cores();
             }
             if !done() {
@@ -411,11 +411,6 @@ impl Stretch {
             self.asked = Instant::now();
         }
     }
-}
-
-/// Whether a wait is to end without what it waits for.
-fn is_to_end(deadline: Option<Instant>) -> bool {
-    interrupt::is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 fn earlier(deadline: Option<Instant>, other: Instant) -> Option<Instant> {

@@ -1,7 +1,7 @@
 //! The worker's way through a chunk: which task is next, what is written before and after it, and where its result goes. In
 //! the worker's only thread.
 //!
-//! An entry answers the task that it is called with. It may go on by itself, through [`Tasks::each`]: then the loop over a
+//! An entry answers the task that it is called with. It may go on by itself, through [`Tasks::rest`]: then the loop over a
 //! chunk is compiled with the user's types, and costs a few nanoseconds a task. An entry that returns after each task is called
 //! again for the next.
 //!

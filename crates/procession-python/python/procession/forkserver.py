@@ -64,15 +64,14 @@ class ForkServer:
                 self._ensure_running()
                 ours, theirs = Link.pair()
                 ours.send(letter, fds)
-                newborn = self._newborn
-                newborn.expect()
+                self._newborn.expect()
                 if self._requests.ask(theirs):
                     _wait_readable(ours)
                     child = Child.answered(ours, name, daemon)
                     if child is not None:
                         return child
                 code = self._end()
-                newborn.reap()
+                self._newborn.reap()
                 if code == _HAS_THREADS:
                     self._preload = False
             raise RuntimeError(f'the fork server ended {_TRIES} times before it made a process, lastly with {code}')

@@ -193,9 +193,9 @@ impl Shared {
     fn gather(&self, py: Python<'_>) -> PyResult<()> {
         let Some(handle) = self.handle.as_ref().filter(|handle| !handle.is_complete()) else { return Ok(()) };
         let (mut gathered, mut interrupt) = (Gathered::default(), None);
-        let visitor = |results: Results<'_>| {
+        let visitor = |mut results: Results<'_>| {
             Python::attach(|py| {
-                { results }.all(|(_, tag, payload)| {
+                results.all(|(_, tag, payload)| {
                     // What a signal's handler raises ends the wait: it must not be taken for what a task has raised, whose error is
                     // told when all are finished.
                     interrupt = py.check_signals().err();
