@@ -66,27 +66,6 @@ def test_the_main_module_is_found(tmp_path, method, how):
     assert (done.stdout, done.stderr) == ('found\n', '')
 
 
-def test_a_spawned_child_imports_little(tmp_path):
-    done = run(tmp_path, '''
-        import sys, procession
-
-        def heavy():
-            return sorted({'socket', 'pickle', 'selectors', 'subprocess', 'procession.context'} & sys.modules.keys())
-
-        def late():
-            import multiprocessing
-            return multiprocessing.get_start_method(), multiprocessing.reduction.ForkingPickler.__name__
-
-        if __name__ == '__main__':
-            ctx = procession.get_context('spawn')
-            for target in (heavy, late):
-                process = ctx.Process(target=target)
-                process.start()
-                print(process.result() if target is late else process.result() == [])
-    ''')
-    assert (done.stdout, done.stderr) == ("True\n('spawn', 'ForkingPickler')\n", '')
-
-
 # The fork server.
 
 

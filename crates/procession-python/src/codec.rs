@@ -17,6 +17,12 @@ use crate::buffer::Bytes;
 /// A buffer that is shorter is pickled with the rest: see [`procession_core::pool::blocks::THRESHOLD`].
 const THRESHOLD: usize = procession_core::pool::blocks::THRESHOLD;
 
+/// Makes ready what this process pickles and unpickles with. Before a fork, so that its child has no need to.
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    Encoder::take(py)?.give_back();
+    unpickler(py).map(drop)
+}
+
 /// Appends the pickle of `value` to `out`; its large buffers, in order, to `buffers`.
 ///
 /// # Errors
@@ -43,14 +49,18 @@ pub(crate) fn loads<'py>(
     pickle: &Bound<'py, PyAny>,
     buffers: Vec<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let loads = LOADS.import(py, "_pickle", "loads")?;
+    let loads = unpickler(py)?;
     if buffers.is_empty() {
         return loads.call1((pickle,));
     }
     let named = PyDict::new(py);
     named.set_item(intern!(py, "buffers"), PyList::new(py, buffers)?)?;
     loads.call((pickle,), Some(&named))
+}
+
+fn unpickler(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "_pickle", "loads")
 }
 
 /// A C pickler, and where it writes.
@@ -123,27 +133,43 @@ impl Encoder {
 /// Where reducers are registered.
 struct Reducers {
     of_copyreg: Py<PyDict>,
-    of_forking_pickler: Py<PyDict>,
+    modules: Py<PyDict>,
 }
 
 impl Reducers {
     fn get(py: Python<'_>) -> PyResult<&Reducers> {
         static REDUCERS: PyOnceLock<Reducers> = PyOnceLock::new();
         REDUCERS.get_or_try_init(py, || {
-            let forking = py.import("procession.reduction")?.getattr("ForkingPickler")?;
-            let of_forking_pickler = forking.getattr("_extra_reducers")?.cast_into::<PyDict>()?.unbind();
-            let of_copyreg = py.import("copyreg")?.getattr("dispatch_table")?.cast_into::<PyDict>()?.unbind();
-            Ok(Reducers { of_copyreg, of_forking_pickler })
+            let dict = |module, name| -> PyResult<Py<PyDict>> {
+                Ok(py.import(module)?.getattr(name)?.cast_into::<PyDict>()?.unbind())
+            };
+            Ok(Reducers { of_copyreg: dict("copyreg", "dispatch_table")?, modules: dict("sys", "modules")? })
         })
     }
 
+    /// Those of `ForkingPickler`, whose module imports `socket`: where that is not loaded nobody has registered any, and its
+    /// own for what is no socket are what pickle does by itself.
+    fn of_forking_pickler<'py>(&self, py: Python<'py>) -> PyResult<Option<&Bound<'py, PyDict>>> {
+        static REDUCERS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+        if REDUCERS.get(py).is_none() && !self.modules.bind(py).contains(intern!(py, "socket"))? {
+            return Ok(None);
+        }
+        let reducers = REDUCERS.get_or_try_init(py, || -> PyResult<_> {
+            let forking = py.import("procession.reduction")?.getattr("ForkingPickler")?;
+            Ok(forking.getattr("_extra_reducers")?.cast_into::<PyDict>()?.unbind())
+        })?;
+        Ok(Some(reducers.bind(py)))
+    }
+
     fn count(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
-        Ok((self.of_copyreg.bind(py).len(), self.of_forking_pickler.bind(py).len()))
+        Ok((self.of_copyreg.bind(py).len(), self.of_forking_pickler(py)?.map_or(0, |reducers| reducers.len())))
     }
 
     fn table<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let table = self.of_copyreg.bind(py).copy()?;
-        table.update(self.of_forking_pickler.bind(py).as_mapping())?;
+        if let Some(reducers) = self.of_forking_pickler(py)? {
+            table.update(reducers.as_mapping())?;
+        }
         Ok(table)
     }
 }

@@ -2,6 +2,7 @@
 //! looks for about as long as a wake would cost. Whoever it waits for may need this very core, so it looks between
 //! yields, and pauses only where there are cores for all.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::primitive::yield_now;
@@ -18,10 +19,11 @@ impl Spin {
     const YIELDS: Duration = Duration::from_micros(50);
     const LOOKS: u32 = 8;
 
-    /// `waiters`: how many processes wait and work on this structure, the caller included. Made once and kept: it reads
-    /// the control group's quota.
+    /// `waiters`: how many processes wait and work on this structure, the caller included.
     pub fn new(waiters: usize) -> Spin {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // It reads the control group's quota, from files: once, before a process forks its workers.
+        static CORES: OnceLock<usize> = OnceLock::new();
+        let cores = *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
         Spin { pauses: if waiters <= cores { Self::PAUSES } else { 0 }, yields: Self::YIELDS }
     }
 

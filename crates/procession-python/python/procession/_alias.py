@@ -19,7 +19,7 @@ import importlib.util
 import sys
 import types
 
-from . import _standard
+from . import _lazy, _standard
 
 __all__ = ['install', 'installed']
 
@@ -41,6 +41,8 @@ def install():
     if installed:
         return
     installed = True
+    # What executes later would import procession's in the place of its own.
+    _lazy.load_all()
     _standard.save()
     for name in [name for name in sys.modules if name.startswith(_PREFIX)]:
         del sys.modules[name]
@@ -80,7 +82,7 @@ def _tell_loaded_modules():
     for name, module in list(sys.modules.items()):
         if name.partition('.')[0] in (_NAME, __package__) or not isinstance(module, types.ModuleType):
             continue
-        # Asked so, a module that loads itself at its first use does not.
+        # Asked so, a module of others that loads itself at its first use does not.
         namespace = object.__getattribute__(module, '__dict__')
         for key, value in list(namespace.items()):
             if value is _standard.package:

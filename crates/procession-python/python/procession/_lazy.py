@@ -1,12 +1,13 @@
-"""Modules of the standard library that a child of ours executes at their first use. Runs in an executed child, before
-it imports anything else of this package.
+"""Modules of the standard library that execute at their first use. Used in any process, by the first import of this package that
+needs ``multiprocessing``.
 
-A child's start is the interpreter's start and its imports, and ``import multiprocessing`` brings sockets, selectors and
-pickle's Python half, which most targets never need. Here the module objects exist from the beginning, at their own
-places in `sys.modules`, and execute when somebody asks for something that is in them. Elsewhere than in such children
-nothing is deferred.
+``import multiprocessing`` brings sockets, selectors, temporary files and pickle's Python half, which most programs and
+their children never need: ten milliseconds, and megabytes that each forked child shares the upkeep of. Here the module
+objects exist from the beginning, at their own places in `sys.modules`, and execute when somebody asks for something
+that is in them, or sets it. What the program has imported before is left as it is.
 """
 
+import os
 import sys
 from _frozen_importlib import module_from_spec
 from _frozen_importlib_external import PathFinder, SourceFileLoader, spec_from_file_location
@@ -15,10 +16,15 @@ from _thread import RLock
 __all__ = ['defer', 'load_all', 'loaded', 'when_loaded']
 
 _PACKAGE = 'multiprocessing'
-_NAMES = ('context', 'reduction', 'resource_tracker', 'util')
+_NAMES = ('connection', 'context', 'reduction', 'resource_tracker', 'util')
+# What `multiprocessing.pool` and `multiprocessing.util` take from the deferred when they execute themselves, and may never call.
+_PROMISED = {'multiprocessing.connection': 'wait', 'subprocess': '_args_from_interpreter_flags'}
 
 _lock = RLock()
 _callbacks = {}
+
+# A thread that is loading is not there in a forked child: see `_Loading`.
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)
 
 
 class _Deferred(type(sys)):
@@ -30,31 +36,49 @@ class _Deferred(type(sys)):
         _load(self)
         return getattr(self, name)
 
+    def __setattr__(self, name, value):
+        # Imports set their modules and what has two underscores; what anybody else sets is not to be set anew by the execution.
+        if not name.startswith('__') and not isinstance(value, type(sys)):
+            _load(self)
+        type(sys).__setattr__(self, name, value)
+
+    def __delattr__(self, name):
+        _load(self)
+        delattr(self, name)
+
+    def __dir__(self):
+        _load(self)
+        return dir(self)
+
 
 class _Loading(_Deferred):
-    """A module that is being executed, by the thread that holds the lock."""
+    """A module that is being executed, by the thread that holds the lock; if none does, by one that this process was forked without.
+    """
 
     __slots__ = ()
+    __setattr__ = type(sys).__setattr__
+    __delattr__ = type(sys).__delattr__
+    __dir__ = type(sys).__dir__
 
     def __getattr__(self, name):
-        with _lock:
-            if isinstance(self, _Loading):
-                raise AttributeError(f'module {self.__name__!r} has no attribute {name!r} yet')
+        if _lock._is_owned():
+            raise AttributeError(f'module {self.__name__!r} has no attribute {name!r} yet')
+        _load(self)
         return getattr(self, name)
 
 
 def defer():
-    """Makes the modules, unless ``multiprocessing`` has been imported."""
-    if _PACKAGE in sys.modules:
-        return
-    spec = PathFinder.find_spec(_PACKAGE)
+    """Makes those modules that have not been imported."""
+    package = sys.modules.get(_PACKAGE) or _make(PathFinder.find_spec(_PACKAGE))
     # A standard library in an archive is left alone.
-    if spec is None or type(spec.loader) is not SourceFileLoader:
+    if package is None or type(package.__spec__.loader) is not SourceFileLoader:
         return
-    package = _make(spec)
     (folder,) = package.__path__
     for name in _NAMES:
-        setattr(package, name, _make(spec_from_file_location(f'{_PACKAGE}.{name}', f'{folder}/{name}.py')))
+        module = _make(spec_from_file_location(f'{_PACKAGE}.{name}', f'{folder}/{name}.py'))
+        if module is not None:
+            setattr(package, name, module)
+    _make(PathFinder.find_spec('subprocess'))
 
 
 def loaded(name):
@@ -81,7 +105,7 @@ def when_loaded(name, callback):
 def load_all():
     """Executes what has been deferred."""
     for module in list(sys.modules.values()):
-        if isinstance(module, _Deferred):
+        if type(module) is _Deferred:
             _load(module)
 
 
@@ -92,15 +116,29 @@ def _module(name):
 
 
 def _make(spec):
+    if spec is None or spec.name in sys.modules or type(spec.loader) is not SourceFileLoader:
+        return None
     module = module_from_spec(spec)
+    promised = _PROMISED.get(spec.name)
+    if promised is not None:
+        setattr(module, promised, _promise(module, promised))
     module.__class__ = _Deferred
-    sys.modules[spec.name] = module
-    return module
+    # Another thread may have begun to import it.
+    return module if sys.modules.setdefault(spec.name, module) is module else None
+
+
+def _promise(module, name):
+    def function(*args, **kwds):
+        _load(module)
+        return getattr(module, name)(*args, **kwds)
+
+    function.__module__, function.__name__, function.__qualname__ = module.__name__, name, name
+    return function
 
 
 def _load(module):
     with _lock:
-        if type(module) is not _Deferred:
+        if not isinstance(module, _Deferred):
             return
         module.__class__ = _Loading
         # The package names the main module anew when it is imported, which is early everywhere else.

@@ -6,7 +6,7 @@ that does, with the original's type, message and traceback in its text.
 """
 
 import os
-import pickle
+import _pickle as pickle
 import sys
 import threading
 import traceback

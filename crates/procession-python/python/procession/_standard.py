@@ -12,6 +12,10 @@ Three kinds of modules make up the package:
 
 import sys
 
+from . import _lazy
+
+_lazy.defer()
+
 import multiprocessing as package
 
 _PREFIX = 'multiprocessing.'

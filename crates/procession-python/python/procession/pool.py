@@ -8,7 +8,7 @@ other; functions and arguments are pickled in the thread that submits; lazy maps
 becomes the result of its call.
 """
 
-import signal
+import _signal
 import sys
 import warnings
 import weakref
@@ -18,7 +18,6 @@ from . import process as _process
 from ._remote import MaybeEncodingError, RemoteTraceback
 from ._standard import standard
 from .context import get_spawning_popen, set_spawning_popen
-from .reduction import DupFd, ForkingPickler
 from .spawn import hear_interrupts
 
 _standard = standard('pool')
@@ -283,11 +282,11 @@ class _Starting:
         process.daemon = self._daemon
         process._hears_interrupts = False
         # A Ctrl-C is for the program: a worker hears one in its tasks alone.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
         try:
             process.start()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         for pid, known in list(self._workers.items()):
             if not known.is_alive():
                 del self._workers[pid]
@@ -303,6 +302,8 @@ class _Fd:
         self.fd = fd
 
     def __reduce__(self):
+        from .reduction import DupFd
+
         return _received, (DupFd(self.fd),)
 
 
@@ -313,7 +314,7 @@ def _received(sent):
 def _worker(control, slot, desk, max_tasks, max_memory, initializer, initargs):
     """What a worker process runs."""
     # The process's own handler comes first, though nothing is heard yet: one that the initializer sets is to stay.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
     if _process._hear_interrupts not in (None, hear_interrupts):
         _process._hear_interrupts()
     if initializer is not None:
@@ -376,6 +377,8 @@ def _pass_by_value(value, error):
     set_spawning_popen(_Passage())
     try:
         if isinstance(error, RuntimeError):
+            from .reduction import ForkingPickler
+
             return _ByValue(bytes(ForkingPickler.dumps(value)))
         if cloudpickle is not None:
             return _ByValue(cloudpickle.dumps(value))

@@ -75,7 +75,7 @@ def command_line(program):
     from .util import _args_from_interpreter_flags
 
     # This package's folder may be on the path for the parent alone, and must not come before anything of the child's.
-    begin = f'import sys; sys.path.append({_FOLDER!r}); from procession import _lazy; _lazy.defer(); '
+    begin = f'import sys; sys.path.append({_FOLDER!r}); '
     return [get_executable(), *_args_from_interpreter_flags(), '-c', begin + program, '--multiprocessing-fork']
 
 
@@ -248,7 +248,6 @@ def prepare(data):
     if data.get('alias'):
         from . import _alias
 
-        _lazy.load_all()
         _alias.install()
     current = process.current_process()
     if 'name' in data:

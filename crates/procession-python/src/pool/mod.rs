@@ -68,6 +68,7 @@ impl Pool {
         let method = method.parse::<Method>().or_raise(py)?;
         let service = Service { initializer: None, max_tasks, max_memory };
         let starter = Starter::new(method, start);
+        codec::prepare(py)?;
         let engine = py.detach(|| core::Pool::new(workers, starter, service)).or_raise(py)?;
         Ok(Pool { engine: Some(engine), functions: Functions::default(), by_value, is_unknown })
     }
