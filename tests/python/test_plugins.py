@@ -104,6 +104,34 @@ def test_joblib_takes_a_context_as_backend(ctx):
     assert results == list(range(1, 21))
 
 
+def test_a_pool_of_workers_of_the_standard_librarys_context(method):
+    context = multiprocessing.get_context(method)
+    before = set(multiprocessing.active_children())
+    with procession.pool.Pool(2, abs, (-1,), context=context) as pool:
+        assert pool.map(abs, range(-100, 0)) == list(range(100, 0, -1))
+        workers = pool._pool
+        assert [type(worker) for worker in workers] == [context.Process] * 2
+        with pytest.raises(procession.WorkerLost) as caught:
+            pool.apply(end_by, (signal.SIGKILL,))
+        # A child of the standard library's fork server is none of this process, which cannot know how it ended.
+        assert caught.value.exitcode == (None if method == 'forkserver' else -signal.SIGKILL)
+        assert pool.map(abs, range(-100, 0)) == list(range(100, 0, -1))
+    pool.join()
+    assert not any(worker.is_alive() for worker in workers)
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_a_pool_of_a_context_with_a_method_of_its_own():
+    class Context(multiprocessing.context.SpawnContext):
+        _name = 'mine'
+
+        def get_start_method(self, allow_none=False):
+            return self._name
+
+    with procession.pool.Pool(1, context=Context()) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+
+
 def test_joblib_maps_large_arrays_for_our_workers(ctx):
     array = numpy.arange(300_000, dtype='f8')
     results = joblib.Parallel(n_jobs=2, backend=ctx, max_nbytes=1000)(joblib.delayed(sum_of)(array) for _ in range(4))

@@ -29,6 +29,31 @@ def test_a_worker_that_cannot_be_started_is_told_and_none_is_left(ctx, started):
     assert set(procession.active_children()) == before
 
 
+def test_a_process_that_is_none_is_refused_and_ended(ctx):
+    class Pretended:
+        name, daemon = 'Process', False
+        started = []
+
+        def __init__(self, *args, **terms):
+            self.started.append(self)
+
+        def start(self):
+            self.is_running = True
+
+        def terminate(self):
+            self.is_running = False
+
+        def join(self):
+            assert not self.is_running
+
+    class Context(type(ctx)):
+        Process = Pretended
+
+    with pytest.raises(ValueError, match='has no pid'):
+        Context().Pool(2)
+    assert [process.is_running for process in Pretended.started] == [False, False]
+
+
 @pytest.mark.parametrize('handler', [signal.SIG_IGN, signal.SIG_DFL])
 def test_the_handler_of_ctrl_c_that_an_initializer_sets_stays(ctx, handler):
     with ctx.Pool(1, signal.signal, (signal.SIGINT, handler)) as pool:

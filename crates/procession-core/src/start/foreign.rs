@@ -44,6 +44,15 @@ pub fn opened(pid: i32, link: Link, name: String, daemon: bool) -> io::Result<Ch
     }
 }
 
+/// A process that neither the engine nor the face has started, by its pid: whoever did reaps it. It need not be a child.
+///
+/// # Errors
+///
+/// If there is no such process, or no fd is left.
+pub fn of_others(pid: u32, name: String, daemon: bool) -> io::Result<Child> {
+    Ok(Child::of_others(name, daemon, PidFd::open(pid)?))
+}
+
 /// Executes a program with the other end of the link as its first fd after the standard streams. SIGINT is blocked there until
 /// the face is ready for it.
 ///

@@ -44,7 +44,8 @@ class Pool(_standard.Pool):
 
     `processes` is their number, by default as many as this process may use cores. `initializer(*initargs)` is called in each worker
     before its first task. A worker is replaced after `maxtasksperchild` tasks, or once it has more than `max_memory_per_child` bytes of
-    memory of its own. Workers are daemonic, and so cannot have children; with `daemon=False` they can.
+    memory of its own. Workers are daemonic, and so cannot have children; with `daemon=False` they can. `context` may be another
+    library's; its workers find out within five seconds of an end of this process, not at once.
     """
 
     def __init__(
@@ -74,16 +75,19 @@ class Pool(_standard.Pool):
         if initializer is not None and not callable(initializer):
             raise TypeError('initializer must be a callable')
         self._feeds = weakref.WeakSet()
-        self._workers = {}
-        starting = _Starting(self, daemon, max_memory_per_child)
+        self._workers = []
+        starting = _Starting(self, processes, daemon, max_memory_per_child)
         limits = (maxtasksperchild, max_memory_per_child)
         method = self._ctx.get_start_method()
+        if method not in _engine.get_all_start_methods():
+            # Another library's, which says itself in which threads it forks.
+            method = 'spawn'
         try:
             self._engine = _engine.Pool(processes, method, starting, _pass_by_value, _Main().is_unknown, *limits)
         except Exception:
-            for process in self._workers.values():
+            for process in self._workers:
                 process.terminate()
-            for process in self._workers.values():
+            for process in self._workers:
                 process.join()
             if starting.error is not None:
                 raise starting.error from None
@@ -174,7 +178,7 @@ class Pool(_standard.Pool):
         for feed in list(self._feeds):
             feed._pull_all()
         self._engine.join()
-        for process in self._workers.values():
+        for process in self._workers:
             process.join()
 
     def resize(self, processes):
@@ -205,7 +209,8 @@ class Pool(_standard.Pool):
         if self._engine is None or self._state == INIT:
             return []
         alive = self._engine.worker_pids()
-        return [self._workers[pid] for pid in alive if pid in self._workers]
+        known = {process.pid: process for process in self._workers}
+        return [known[pid] for pid in alive if pid in known]
 
     def _repopulate_pool(self):
         self._engine.worker_pids()
@@ -258,19 +263,28 @@ class Pool(_standard.Pool):
 class _Starting:
     """How a pool's workers are started. The engine calls it, and it must not keep the pool."""
 
-    def __init__(self, pool, daemon, max_memory):
+    def __init__(self, pool, processes, daemon, max_memory):
         self._ctx = pool._ctx
         self._process = pool.Process
         self._daemon = daemon
         self._call = (pool._initializer, pool._initargs)
         self._limits = (pool._maxtasksperchild, max_memory)
         self._workers = pool._workers
+        self._processes = processes
+        # Those of the first that the engine has not asked for yet.
+        self._ahead = None
         # Why the last one that could not be started could not.
         self.error = None
 
     def __call__(self, name, control, slot, desk):
         try:
-            return self._start(control, slot, desk)
+            if self._ahead is None:
+                # All of the first at once: what this process does between two forks is memory that their children do not share.
+                self._ahead = {}
+                self._ahead = {slot: self._start(control, slot, desk) for slot in range(self._processes)}
+            elif slot not in self._ahead:
+                self._workers[:] = [process for process in self._workers if process.is_alive()]
+            return self._ahead.pop(slot, None) or self._start(control, slot, desk)
         except Exception as error:
             self.error = error
             raise
@@ -287,10 +301,7 @@ class _Starting:
             process.start()
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-        for pid, known in list(self._workers.items()):
-            if not known.is_alive():
-                del self._workers[pid]
-        self._workers[process.pid] = process
+        self._workers.append(process)
         util.debug('added worker')
         return process
 

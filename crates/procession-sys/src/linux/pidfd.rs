@@ -110,6 +110,15 @@ impl PidFd {
         self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
     }
 
+    /// How the child ended, if it has. It stays for others to reap.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_reap`](Self::try_reap).
+    pub fn peek(&self) -> io::Result<Option<ExitStatus>> {
+        self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+    }
+
     /// Waits for the child to end, and reaps it.
     ///
     /// # Errors
@@ -134,7 +143,7 @@ impl PidFd {
     /// `NotFound` if it is lost; others after the child has been killed.
     pub fn of_new_child(pid: i32) -> io::Result<PidFd> {
         let opened = PidFd::open(pid.unsigned_abs()).and_then(|child| {
-            child.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)?;
+            child.peek()?;
             Ok(child)
         });
         match opened {
