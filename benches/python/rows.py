@@ -1,14 +1,15 @@
-"""The rows of the table. Each measures one library in a process of its own, and returns one number."""
+"""The rows of the table. Each measures one library in a process of its own, and returns one number.
 
-import dataclasses
+A forked child has what its parent has imported. So what a row needs for itself, beside the library, it imports where it needs it: what
+is measured is a program that has the library and little else.
+"""
+
+import gc
 import os
-import statistics
-import subprocess
 import sys
 import time
 
 import libraries
-import memory
 import tasks
 
 MIB = 1 << 20
@@ -17,18 +18,12 @@ ARRAY = 64 * MIB
 LONG = 0.4
 
 
-@dataclasses.dataclass(frozen=True)
 class Row:
     """One row. `must` is the bound of what `of` says: of the ratio to multiprocessing's, or of our own figure."""
 
-    name: str
-    what: str
-    unit: str
-    measure: object
-    must: tuple | None = None
-    of: str = 'ratio'
-    libraries: tuple = libraries.LIBRARIES
-    pairs: int = 5
+    def __init__(self, name, what, unit, measure, must=None, of='ratio', *, libraries=libraries.LIBRARIES, pairs=5):
+        self.name, self.what, self.unit, self.measure = name, what, unit, measure
+        self.must, self.of, self.libraries, self.pairs = must, of, libraries, pairs
 
     @property
     def is_rate(self):
@@ -44,7 +39,7 @@ def batches(work, number):
         begun = time.perf_counter()
         work()
         rates.append(number / (time.perf_counter() - begun))
-    return statistics.median(rates)
+    return median(rates)
 
 
 def each(work, number):
@@ -54,7 +49,13 @@ def each(work, number):
         begun = time.perf_counter()
         work()
         times.append(time.perf_counter() - begun)
-    return statistics.median(times)
+    return median(times)
+
+
+def median(figures):
+    import statistics
+
+    return statistics.median(figures)
 
 
 # --- pools ----------------------------------------------------------------------------------------------------------
@@ -104,6 +105,7 @@ def array_as_result(library):
 
 
 def memory_of_argument(library):
+    import memory
     import numpy
 
     array = numpy.ones(ARRAY, dtype='u1')
@@ -117,6 +119,8 @@ def memory_of_argument(library):
 
 
 def memory_of_result(library):
+    import memory
+
     pool = libraries.pool(library, 1)
     pool.call(tasks.make, ARRAY)
     with memory.Peak() as peak:
@@ -128,6 +132,8 @@ def memory_of_result(library):
 
 
 def idle_processor(library):
+    import memory
+
     pool, seconds = libraries.pool(library), 10
     time.sleep(1)
     # Looking takes time too, here: the second look is what the first has cost.
@@ -140,14 +146,18 @@ def idle_processor(library):
 
 def idle_memory(library):
     pool = libraries.pool(library)
-    before = {os.getpid(), *_helpers(library)}
+    # A collection of this process's parts the pages of most objects from its workers'. Sooner or later there is one.
+    gc.collect()
+    import memory
+
+    before = {os.getpid(), *_helpers(library, memory)}
     workers = [pid for pid in memory.tree(os.getpid()) if pid not in before]
     share = sum(map(memory.proportional, workers)) / libraries.WORKERS
     pool.end()
     return share / MIB
 
 
-def _helpers(library):
+def _helpers(library, memory):
     """Processes that are no workers: trackers of resources, which are executed and not forked."""
     ours = open('/proc/self/cmdline').read()
     for pid in memory.tree(os.getpid())[1:]:
@@ -173,7 +183,7 @@ def queue_of(item, number):
             rates.append(number / (time.perf_counter() - begun))
             go.send('end')
             process.join()
-        return statistics.median(rates)
+        return median(rates)
 
     return measure
 
@@ -217,6 +227,8 @@ def lock_by_calls(library):
 
 
 def import_time(library):
+    import subprocess
+
     name = 'concurrent.futures.process' if library == 'ProcessPoolExecutor' else library
     # As programs have it: with the pool's module.
     more = f', {name}.pool' if library in libraries.WHOLE else ''
@@ -242,9 +254,9 @@ ROWS = [
     Row('queue-ints', 'Queue of ints', 'items/s', queue_of(7, 30_000), ('>=', 5), libraries=WHOLE),
     Row('queue-1k', 'Queue of 1 KiB', 'items/s', queue_of(bytes(1 << 10), 30_000), ('>=', 4), libraries=WHOLE),
     Row('queue-64k', 'Queue of 64 KiB', 'items/s', queue_of(bytes(1 << 16), 4_000), ('>=', 2), libraries=WHOLE),
-    Row('fork', 'start and join, fork', 'ms', start_by('fork', 60), ('<=', 1.0), libraries=WHOLE),
+    Row('fork', 'start and join, fork', 'ms', start_by('fork', 60), ('<=', 1.0), libraries=WHOLE, pairs=15),
     Row('forkserver', 'start and join, forkserver', 'ms', start_by('forkserver', 40), ('<=', 0.5), libraries=WHOLE),
-    Row('spawn', 'start and join, spawn', 'ms', start_by('spawn', 12), ('<=', 0.6), libraries=WHOLE),
+    Row('spawn', 'start and join, spawn', 'ms', start_by('spawn', 12), ('<=', 0.6), libraries=WHOLE, pairs=15),
     Row('lock', 'Lock, with', 'ns', lock, ('<=', 0.5), libraries=WHOLE, pairs=15),
     Row('lock-calls', 'Lock, acquire() and release()', 'ns', lock_by_calls, ('<=', 0.5), libraries=WHOLE, pairs=15),
     Row('idle-processor', 'idle pool, processor', '%', idle_processor, ('<=', 0.05), 'ours', pairs=1),

@@ -79,14 +79,13 @@ def test_a_module_executes_for_whoever_uses_it(tmp_path):
         import procession.pool
         import subprocess
         from multiprocessing import connection
-        from multiprocessing.connection import wait
         print(is_executed('subprocess'), is_executed('multiprocessing.connection'))
+        from multiprocessing.connection import wait
         print(subprocess.run([sys.executable, '-c', 'print(5)'], capture_output=True).stdout)
         reader, writer = procession.Pipe()
         writer.send(1)
         print(wait([reader], 5) == [reader], 'Client' in dir(connection))
-        print(isinstance(multiprocessing_pool := procession.Pool(1), __import__('multiprocessing.pool').pool.Pool))
-        multiprocessing_pool.terminate()
+        print(wait is connection.wait)
         print(is_executed('subprocess'), is_executed('multiprocessing.connection'))
     ''') == ['False False', "b'5\\n'", 'True True', 'True', 'True True']
 
@@ -98,10 +97,185 @@ def test_what_is_set_or_deleted_before_the_first_use_stays_so(tmp_path):
         import subprocess
         import multiprocessing.connection
         subprocess._USE_VFORK = 'mine'
+        multiprocessing.connection.tempfile = sys
         del multiprocessing.connection.Client
         print(subprocess.PIPE, subprocess._USE_VFORK, hasattr(multiprocessing.connection, 'Client'))
-        print(hasattr(multiprocessing.connection, 'Listener'))
-    ''') == ['-1 mine False', 'True']
+        print(hasattr(multiprocessing.connection, 'Listener'), multiprocessing.connection.tempfile is sys)
+    ''') == ['-1 mine False', 'True True']
+
+
+def test_functions_that_use_an_unused_module_go_by_value(tmp_path):
+    pytest.importorskip('cloudpickle')
+    assert seen(tmp_path, '''
+    if __name__ == '__main__':
+        with procession.get_context('fork').Pool(1) as pool:
+            import subprocess
+            print(is_executed('subprocess'), pool.apply(lambda: subprocess.PIPE))
+    ''') == ['False -1']
+
+
+def test_a_patched_function_can_call_and_give_way_to_the_original(tmp_path):
+    assert seen(tmp_path, '''
+    if __name__ == '__main__':
+        import procession.pool
+        import multiprocessing.pool
+        import unittest.mock
+        from multiprocessing import connection
+        original = connection.wait
+        connection.wait = lambda *args: original(*args)
+        print(connection.wait([], 0))
+        connection.wait = original
+        with unittest.mock.patch('multiprocessing.connection.wait'):
+            pass
+        print(connection.wait([], 0), multiprocessing.pool.wait([], 0))
+    ''') == ['[]', '[] []']
+
+
+def test_a_finder_that_watches_a_module_is_asked_for_it(tmp_path):
+    done = run(tmp_path, '''
+        import importlib.machinery, sys
+
+        class Loader(importlib.machinery.SourceFileLoader):
+            def exec_module(self, module):
+                super().exec_module(module)
+                print('watched', module.__name__)
+
+        class Finder:
+            @staticmethod
+            def find_spec(name, path=None, target=None):
+                if name != 'subprocess':
+                    return None
+                spec = importlib.machinery.PathFinder.find_spec(name, path)
+                spec.loader = Loader(name, spec.origin)
+                return spec
+
+        sys.modules.pop('subprocess', None)
+        sys.meta_path.insert(0, Finder)
+        import procession.context
+        import subprocess
+        subprocess.PIPE
+    ''')
+    assert (done.stdout, done.stderr) == ('watched subprocess\n', '')
+
+
+def test_a_reloaded_module_is_not_executed_again(tmp_path):
+    assert seen(tmp_path, '''
+    if __name__ == '__main__':
+        import importlib
+        import procession.context
+        import subprocess
+        importlib.reload(subprocess)
+        error = subprocess.CalledProcessError
+        print(hasattr(subprocess, 'STARTUPINFO'), subprocess.CalledProcessError is error, type(subprocess) is type(sys))
+    ''') == ['False True True']
+
+
+def test_another_thread_does_not_see_half_a_module(tmp_path):
+    assert seen(tmp_path, '''
+    if __name__ == '__main__':
+        import threading
+        import procession.context
+        import multiprocessing.connection as connection
+        begun, go, loader = threading.Event(), threading.Event(), connection.__spec__.loader
+
+        class Slow:
+            def exec_module(self, module):
+                module.BUFSIZE = 0
+                begun.set()
+                go.wait()
+                loader.exec_module(module)
+
+        connection.__spec__.loader = Slow()
+        threading.Thread(target=lambda: connection.Client).start()
+        begun.wait()
+        seen = []
+        other = threading.Thread(target=lambda: seen.append(connection.BUFSIZE))
+        other.start()
+        other.join(0.2)
+        print(seen)
+        go.set()
+        other.join()
+        print(seen)
+    ''') == ['[]', '[8192]']
+
+
+def test_loading_and_importing_what_it_imports_do_not_wait_for_each_other(tmp_path):
+    assert seen(tmp_path, '''
+    if __name__ == '__main__':
+        import threading
+        import procession.process
+        begin = threading.Barrier(2)
+
+        def load():
+            begin.wait()
+            sys.modules['multiprocessing.resource_tracker'].register
+
+        def import_it():
+            begin.wait()
+            import multiprocessing.spawn
+
+        threads = [threading.Thread(target=target) for target in (load, import_it)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print('both')
+    ''') == ['both']
+
+
+def test_an_interrupted_load_begins_anew(tmp_path):
+    assert seen(tmp_path, '''
+    if __name__ == '__main__':
+        import procession.context
+        import multiprocessing.connection as connection
+        loader = connection.__spec__.loader
+
+        class Interrupted:
+            def exec_module(self, module):
+                connection.__spec__.loader = loader
+                module.Client = 'half'
+                raise KeyboardInterrupt
+
+        connection.__spec__.loader = Interrupted()
+        try:
+            connection.Client
+        except KeyboardInterrupt:
+            print(is_executed('multiprocessing.connection'))
+        print(connection.Client.__name__)
+    ''') == ['False', 'Client']
+
+
+def test_callbacks_at_exit_run_in_the_order_of_the_imports(tmp_path):
+    assert seen(tmp_path, '''
+    if __name__ == '__main__':
+        import atexit
+        from procession.pool import Pool
+
+        @atexit.register
+        def late():
+            print(pool.apply(abs, (-1,)))
+            pool.close()
+            pool.join()
+
+        pool = Pool(1)
+    ''') == ['1']
+
+
+def test_a_partial_travels_without_attributes_of_its_own_whether_sockets_are_known_or_not(tmp_path):
+    assert seen(tmp_path, '''
+    import functools, threading
+
+    def asked(partial):
+        return partial('101'), vars(partial)
+
+    if __name__ == '__main__':
+        partial = functools.partial(int, base=2)
+        partial.lock = threading.Lock()
+        with procession.get_context('fork').Pool(1) as pool:
+            print(pool.apply(asked, (partial,)))
+            import socket
+            print(pool.apply(asked, (partial,)))
+    ''') == ['(5, {})', '(5, {})']
 
 
 def test_what_was_imported_before_is_left_alone(tmp_path):

@@ -14,6 +14,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import textwrap
 
 import joblib
 import numpy
@@ -22,6 +23,7 @@ import procession
 import procession.pool
 import pytest
 from joblib.externals import loky
+from processes import ended_within
 from tasks import (
     add, answer_thrice, end_by, fail, initialize, initialized, log_to, sleep, sum_of, tell_who, use_all, whose_process,
 )
@@ -119,6 +121,42 @@ def test_a_pool_of_workers_of_the_standard_librarys_context(method):
     pool.join()
     assert not any(worker.is_alive() for worker in workers)
     assert set(multiprocessing.active_children()) == before
+
+
+def _exit_once(path):
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    os._exit(3)
+
+
+def test_a_worker_of_the_standard_librarys_that_ends_at_once_is_replaced(method, tmp_path):
+    context = multiprocessing.get_context(method)
+    with procession.pool.Pool(6, _exit_once, (tmp_path / 'done',), context=context) as pool:
+        assert pool.map(abs, range(-100, 0)) == list(range(100, 0, -1))
+    pool.join()
+
+
+def test_workers_of_the_standard_librarys_end_with_their_parent(method, tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text(textwrap.dedent('''
+        import multiprocessing, os, signal, sys, time
+        import procession.pool
+
+        def linger(parent):
+            print(os.getpid(), flush=True)
+            os.kill(parent, signal.SIGKILL)
+            time.sleep(600)
+
+        if __name__ == '__main__':
+            context = multiprocessing.get_context(sys.argv[1])
+            procession.pool.Pool(1, linger, (os.getpid(),), context=context).apply(abs, (-1,))
+    '''))
+    with subprocess.Popen([sys.executable, program, method], stdout=subprocess.PIPE, text=True) as killed:
+        worker = int(killed.stdout.readline())
+    assert killed.returncode == -signal.SIGKILL
+    assert ended_within(worker, SECONDS)
 
 
 def test_a_pool_of_a_context_with_a_method_of_its_own():

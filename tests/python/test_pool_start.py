@@ -49,9 +49,29 @@ def test_a_process_that_is_none_is_refused_and_ended(ctx):
     class Context(type(ctx)):
         Process = Pretended
 
-    with pytest.raises(ValueError, match='has no pid'):
+    with pytest.raises(ValueError, match='it has no pid'):
         Context().Pool(2)
     assert [process.is_running for process in Pretended.started] == [False, False]
+
+
+def test_workers_that_ignore_sigterm_do_not_hold_up_a_failed_start(ctx):
+    remaining = 2
+
+    class Context(type(ctx)):
+        @staticmethod
+        def Process(*args, **terms):
+            nonlocal remaining
+            if remaining == 0:
+                raise OSError('no more of these')
+            remaining -= 1
+            return ctx.Process(*args, **terms)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(OSError, match='^no more of these$'):
+            Context().Pool(3)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize('handler', [signal.SIG_IGN, signal.SIG_DFL])

@@ -147,8 +147,8 @@ impl Reducers {
         })
     }
 
-    /// Those of `ForkingPickler`, whose module imports `socket`: where that is not loaded nobody has registered any, and its
-    /// own for what is no socket are what pickle does by itself.
+    /// Those of `ForkingPickler`, whose module imports `socket`: where that is not loaded nobody has registered any. Of its own, those for
+    /// methods do what pickle does by itself; see [`reduce_partial`].
     fn of_forking_pickler<'py>(&self, py: Python<'py>) -> PyResult<Option<&Bound<'py, PyDict>>> {
         static REDUCERS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
         if REDUCERS.get(py).is_none() && !self.modules.bind(py).contains(intern!(py, "socket"))? {
@@ -167,11 +167,27 @@ impl Reducers {
 
     fn table<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let table = self.of_copyreg.bind(py).copy()?;
-        if let Some(reducers) = self.of_forking_pickler(py)? {
-            table.update(reducers.as_mapping())?;
+        match self.of_forking_pickler(py)? {
+            Some(reducers) => table.update(reducers.as_mapping())?,
+            None => {
+                let partial = py.import("functools")?.getattr("partial")?;
+                table.set_item(partial, wrap_pyfunction!(reduce_partial, py)?)?;
+            }
         }
         Ok(table)
     }
+}
+
+/// A `functools.partial` as pickle has it, but without attributes of its own, as `ForkingPickler` has it.
+#[pyfunction]
+fn reduce_partial<'py>(
+    partial: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+    let (kind, args, state): (_, _, Bound<'py, PyTuple>) = partial.call_method0("__reduce__")?.extract()?;
+    let mut state: Vec<_> = state.iter().collect();
+    state.pop();
+    state.push(partial.py().None().into_bound(partial.py()));
+    Ok((kind, args, PyTuple::new(partial.py(), state)?))
 }
 
 /// The file that a pickler writes to.

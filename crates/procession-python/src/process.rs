@@ -186,6 +186,12 @@ impl Child {
         Ok(Some(Child::held(engine::Child::new(name, daemon, Popen { pidfd, link: ours.take()?, began: true }))))
     }
 
+    /// Of a process that another library has started and reaps.
+    #[staticmethod]
+    fn of_others(pid: u32, name: String, daemon: bool) -> PyResult<Child> {
+        Ok(Child { child: Arc::new(foreign::of_others(pid, name, daemon)?) })
+    }
+
     /// Its process id.
     #[getter]
     fn pid(&self) -> u32 {

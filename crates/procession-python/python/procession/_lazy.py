@@ -4,27 +4,29 @@ needs ``multiprocessing``.
 ``import multiprocessing`` brings sockets, selectors, temporary files and pickle's Python half, which most programs and
 their children never need: ten milliseconds, and megabytes that each forked child shares the upkeep of. Here the module
 objects exist from the beginning, at their own places in `sys.modules`, and execute when somebody asks for something
-that is in them, or sets it. What the program has imported before is left as it is.
+that is in them, or sets it. What the program has imported before, or has a finder of its own for, is left as it is.
 """
 
 import os
 import sys
-from _frozen_importlib import module_from_spec
-from _frozen_importlib_external import PathFinder, SourceFileLoader, spec_from_file_location
+from _frozen_importlib import _find_spec, module_from_spec
+from _frozen_importlib_external import SourceFileLoader
 from _thread import RLock
 
 __all__ = ['defer', 'load_all', 'loaded', 'when_loaded']
 
 _PACKAGE = 'multiprocessing'
-_NAMES = ('connection', 'context', 'reduction', 'resource_tracker', 'util')
-# What `multiprocessing.pool` and `multiprocessing.util` take from the deferred when they execute themselves, and may never call.
-_PROMISED = {'multiprocessing.connection': 'wait', 'subprocess': '_args_from_interpreter_flags'}
+_NAMES = ('connection', 'context', 'reduction', 'resource_tracker')
+# What these take from the deferred when they execute themselves, and may never call.
+_TAKEN = {
+    'multiprocessing.pool': ('multiprocessing.connection', 'wait'),
+    'multiprocessing.util': ('subprocess', '_args_from_interpreter_flags'),
+}
 
 _lock = RLock()
 _callbacks = {}
-
-# A thread that is loading is not there in a forked child: see `_Loading`.
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)
+# What was in a module before it began to execute, of those that are executing.
+_executing = {}
 
 
 class _Deferred(type(sys)):
@@ -33,12 +35,15 @@ class _Deferred(type(sys)):
     def __getattr__(self, name):
         if name.startswith('__') and name != '__all__':
             raise AttributeError(f'module {self.__name__!r} has no attribute {name!r}')
+        asker = sys._getframe(1).f_globals.get('__name__')
+        if _TAKEN.get(asker) == (self.__name__, name):
+            return lambda *args, **kwds: getattr(self, name)(*args, **kwds)
         _load(self)
         return getattr(self, name)
 
     def __setattr__(self, name, value):
-        # Imports set their modules and what has two underscores; what anybody else sets is not to be set anew by the execution.
-        if not name.startswith('__') and not isinstance(value, type(sys)):
+        # The import system sets its own, and submodules; what anybody else sets is not to be set anew by the execution.
+        if not name.startswith('__') and getattr(value, '__name__', None) != f'{self.__name__}.{name}':
             _load(self)
         type(sys).__setattr__(self, name, value)
 
@@ -50,35 +55,40 @@ class _Deferred(type(sys)):
         _load(self)
         return dir(self)
 
+    def __reduce_ex__(self, protocol):
+        # Picklers that know modules know them by their very type.
+        return __import__('importlib').import_module, (self.__name__,)
+
 
 class _Loading(_Deferred):
-    """A module that is being executed, by the thread that holds the lock; if none does, by one that this process was forked without.
-    """
+    """A module that is being executed, by the thread that holds the lock."""
 
     __slots__ = ()
     __setattr__ = type(sys).__setattr__
     __delattr__ = type(sys).__delattr__
     __dir__ = type(sys).__dir__
 
+    def __getattribute__(self, name):
+        # To other threads it is not there by halves.
+        if not name.startswith('__') and not _lock._is_owned():
+            _load(self)
+        return type(sys).__getattribute__(self, name)
+
     def __getattr__(self, name):
-        if _lock._is_owned():
-            raise AttributeError(f'module {self.__name__!r} has no attribute {name!r} yet')
-        _load(self)
-        return getattr(self, name)
+        raise AttributeError(f'module {self.__name__!r} has no attribute {name!r} yet')
 
 
 def defer():
     """Makes those modules that have not been imported."""
-    package = sys.modules.get(_PACKAGE) or _make(PathFinder.find_spec(_PACKAGE))
+    package = sys.modules.get(_PACKAGE) or _make(_PACKAGE, None)
     # A standard library in an archive is left alone.
     if package is None or type(package.__spec__.loader) is not SourceFileLoader:
         return
-    (folder,) = package.__path__
     for name in _NAMES:
-        module = _make(spec_from_file_location(f'{_PACKAGE}.{name}', f'{folder}/{name}.py'))
+        module = _make(f'{_PACKAGE}.{name}', package.__path__)
         if module is not None:
             setattr(package, name, module)
-    _make(PathFinder.find_spec('subprocess'))
+    _make('subprocess', None)
 
 
 def loaded(name):
@@ -105,7 +115,7 @@ def when_loaded(name, callback):
 def load_all():
     """Executes what has been deferred."""
     for module in list(sys.modules.values()):
-        if type(module) is _Deferred:
+        if isinstance(module, _Deferred):
             _load(module)
 
 
@@ -115,42 +125,64 @@ def _module(name):
     return (standard and standard.saved(name)) or sys.modules.get(f'{_PACKAGE}.{name}')
 
 
-def _make(spec):
-    if spec is None or spec.name in sys.modules or type(spec.loader) is not SourceFileLoader:
+def _make(name, path):
+    spec = None if name in sys.modules else _find_spec(name, path)
+    if spec is None or type(spec.loader) is not SourceFileLoader:
         return None
     module = module_from_spec(spec)
-    promised = _PROMISED.get(spec.name)
-    if promised is not None:
-        setattr(module, promised, _promise(module, promised))
     module.__class__ = _Deferred
     # Another thread may have begun to import it.
-    return module if sys.modules.setdefault(spec.name, module) is module else None
-
-
-def _promise(module, name):
-    def function(*args, **kwds):
-        _load(module)
-        return getattr(module, name)(*args, **kwds)
-
-    function.__module__, function.__name__, function.__qualname__ = module.__name__, name, name
-    return function
+    return module if sys.modules.setdefault(name, module) is module else None
 
 
 def _load(module):
+    package = sys.modules.get(_PACKAGE)
+    if module is not package and isinstance(package, _Deferred) and not _lock._is_owned():
+        # First: another thread, which imports something that this module imports too, may wait for the package meanwhile.
+        _load(package)
     with _lock:
-        if not isinstance(module, _Deferred):
+        if type(module) is not _Deferred:
             return
-        module.__class__ = _Loading
-        # The package names the main module anew when it is imported, which is early everywhere else.
-        main = sys.modules.get('__mp_main__')
-        try:
-            module.__spec__.loader.exec_module(module)
-        except BaseException:
-            module.__class__ = _Deferred
-            raise
-        finally:
-            if main is not None:
-                sys.modules['__mp_main__'] = main
+        # Somebody may have reloaded it.
+        if '__builtins__' not in module.__dict__:
+            _execute(module)
         module.__class__ = type(sys)
         for callback in _callbacks.pop(module.__name__, ()):
             callback(module)
+
+
+def _execute(module):
+    _executing[module] = dict(module.__dict__)
+    module.__class__ = _Loading
+    # The package names the main module anew when it is imported, which is early everywhere else.
+    main = sys.modules.get('__mp_main__')
+    try:
+        module.__spec__.loader.exec_module(module)
+    except BaseException:
+        _undo(module)
+        raise
+    finally:
+        _executing.pop(module, None)
+        if main is not None:
+            sys.modules['__mp_main__'] = main
+
+
+def _undo(module):
+    """Has a module that was executed in part be as before, but for what it has imported."""
+    namespace, before = module.__dict__, _executing[module]
+    for name in [name for name, value in namespace.items() if not isinstance(value, type(sys))]:
+        del namespace[name]
+    namespace.update(before)
+    module.__class__ = _Deferred
+
+
+def _after_fork():
+    # A thread that was executing a module is not there in the child, unless it forked.
+    if not _lock._is_owned():
+        for module in list(_executing):
+            _undo(module)
+        _executing.clear()
+        _lock._at_fork_reinit()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -9,7 +9,9 @@ becomes the result of its call.
 """
 
 import _signal
+import os
 import sys
+import threading
 import warnings
 import weakref
 
@@ -45,7 +47,7 @@ class Pool(_standard.Pool):
     `processes` is their number, by default as many as this process may use cores. `initializer(*initargs)` is called in each worker
     before its first task. A worker is replaced after `maxtasksperchild` tasks, or once it has more than `max_memory_per_child` bytes of
     memory of its own. Workers are daemonic, and so cannot have children; with `daemon=False` they can. `context` may be another
-    library's; its workers find out within five seconds of an end of this process, not at once.
+    library's.
     """
 
     def __init__(
@@ -86,7 +88,8 @@ class Pool(_standard.Pool):
             self._engine = _engine.Pool(processes, method, starting, _pass_by_value, _Main().is_unknown, *limits)
         except Exception:
             for process in self._workers:
-                process.terminate()
+                # They have no tasks, and may not hear a SIGTERM.
+                getattr(process, 'kill', process.terminate)()
             for process in self._workers:
                 process.join()
             if starting.error is not None:
@@ -282,9 +285,10 @@ class _Starting:
                 # All of the first at once: what this process does between two forks is memory that their children do not share.
                 self._ahead = {}
                 self._ahead = {slot: self._start(control, slot, desk) for slot in range(self._processes)}
-            elif slot not in self._ahead:
-                self._workers[:] = [process for process in self._workers if process.is_alive()]
-            return self._ahead.pop(slot, None) or self._start(control, slot, desk)
+            if slot in self._ahead:
+                return self._ahead.pop(slot)
+            self._workers[:] = [process for process in self._workers if process.is_alive()]
+            return self._start(control, slot, desk)
         except Exception as error:
             self.error = error
             raise
@@ -303,7 +307,17 @@ class _Starting:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         self._workers.append(process)
         util.debug('added worker')
-        return process
+        return _held(process)
+
+
+def _held(process):
+    """The engine's hold on a started process; `None` if it is none."""
+    child = getattr(getattr(process, '_popen', None), '_child', None)
+    if isinstance(child, _engine.Child):
+        return child
+    # Of another library: at once, as the start of the next may reap it.
+    pid = getattr(process, 'pid', None)
+    return None if pid is None else _engine.Child.of_others(pid, process.name, process.daemon)
 
 
 class _Fd:
@@ -324,6 +338,9 @@ def _received(sent):
 
 def _worker(control, slot, desk, max_tasks, max_memory, initializer, initargs):
     """What a worker process runs."""
+    if _process._link is None and _process.parent_process() is not None:
+        # Another library's process, which does not end with its parent by itself.
+        threading.Thread(target=_end_with, args=(_process.parent_process(),), daemon=True).start()
     # The process's own handler comes first, though nothing is heard yet: one that the initializer sets is to stay.
     _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
     if _process._hear_interrupts not in (None, hear_interrupts):
@@ -339,6 +356,11 @@ def _worker(control, slot, desk, max_tasks, max_memory, initializer, initargs):
     util.debug('worker exiting')
     if code:
         sys.exit(code)
+
+
+def _end_with(parent):
+    parent.join()
+    os._exit(1)
 
 
 def _terminate(engine):

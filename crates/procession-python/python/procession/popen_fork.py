@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 
-from . import process
+from . import process, util
 from ._engine import Child, Link, disown_children, is_single_threaded, pidfd_of_self
-from .util import _exit_function, _finalizer_registry
 
 __all__ = ['Popen']
+
+process._util = util
 
 # Any process that is forked from this one, by whomever, lets go of the links that this one's children hang on.
 os.register_at_fork(after_in_child=disown_children)
@@ -128,14 +129,8 @@ def _run(process_obj, link, parent_sentinel):
     try:
         process._tie(link)
         atexit._clear()
-        atexit.register(_finish)
+        atexit.register(util._exit_function)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:
         atexit._run_exitfuncs()
         os._exit(code)
-
-
-def _finish():
-    # Where there is nothing to do it would still copy a dozen pages.
-    if _finalizer_registry or process._standard._children or process._util._logger is not None:
-        _exit_function()

@@ -5,7 +5,6 @@ Which process this is, which parent and which children it has, is kept where the
 answer, whichever package is asked. A child imports this module before its target, so it imports little itself.
 """
 
-import _thread
 import itertools
 import os
 import sys
@@ -25,7 +24,7 @@ parent_process = _standard.parent_process
 
 # In a child: its end of the link to its parent, by which it is tied to its parent's life and leaves its outcome.
 _link = None
-# The shared `util`, once it is loaded: before, nothing is registered with it.
+# The shared `util`, once this process has started others.
 _util = None
 # What forked children have for standard input, opened before: there is time for it in their parent.
 _empty_stdin = None
@@ -101,8 +100,9 @@ class BaseProcess(_standard.BaseProcess):
             del before
             if self._hears_interrupts and _hear_interrupts is not None:
                 _hear_interrupts()
-            if _util is not None and _util._logger is not None:
-                _util.info('child process calling self.run()')
+            util = _util or _lazy.loaded('util')
+            if util is not None and util._logger is not None:
+                util.info('child process calling self.run()')
             returned = self.run()
             if returned is not None:
                 _leave_outcome('returned', returned)
@@ -118,20 +118,21 @@ class BaseProcess(_standard.BaseProcess):
             traceback.print_exc()
             _leave_outcome('raised', error)
         finally:
-            # With no thread to wait for it does nothing.
-            if _thread._count() or threading._threading_atexits:
-                threading._shutdown()
-            if _util is not None and _util._logger is not None:
-                _util.info('process exiting with exitcode %d', exitcode)
+            threading._shutdown()
+            util = _util or _lazy.loaded('util')
+            if util is not None and util._logger is not None:
+                util.info('process exiting with exitcode %d', exitcode)
             _flush_std_streams()
         return exitcode
 
     @staticmethod
     def _after_fork():
-        if _util is not None:
-            _util._finalizer_registry.clear()
-            if _util._afterfork_registry:
-                _util._run_after_forkers()
+        # What is not loaded has nothing registered with it.
+        util = _util or _lazy.loaded('util')
+        if util is not None:
+            util._finalizer_registry.clear()
+            if util._afterfork_registry:
+                util._run_after_forkers()
 
 
 class Process(BaseProcess):
@@ -229,14 +230,6 @@ def _tie(link):
     global _link, _link_is_loose
     link.tie()
     _link, _link_is_loose = link, False
-
-
-def _know_util(util):
-    global _util
-    _util = util
-
-
-_lazy.when_loaded('util', _know_util)
 
 
 def _force_start_method(method):

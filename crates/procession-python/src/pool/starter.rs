@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use procession_core::child::Child;
 use procession_core::preparation::{Preparation, Target};
-use procession_core::start::{Method, Popen, Start, foreign};
+use procession_core::start::{Method, Popen, Start};
 use procession_core::{Error, Result};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use crate::process::Child as Process;
 
-/// Starts workers by `start(name, control, slot, desk)`, which returns a started `Process`.
+/// Starts workers by `start(name, control, slot, desk)`, which returns the `Child` that it started.
 pub(super) struct Starter {
     method: Method,
     start: Py<PyAny>,
@@ -41,24 +41,13 @@ impl Start for Starter {
         };
         Python::attach(|py| {
             let args = (&preparation.name, control.as_fd().as_raw_fd(), *slot, desk.as_fd().as_raw_fd());
-            held(&self.start.bind(py).call1(args)?)
+            let Some(child) = self.start.bind(py).call1(args)?.extract::<Option<Bound<'_, Process>>>()? else {
+                return Err(PyTypeError::new_err("it has no pid, and a pool's workers must be processes"));
+            };
+            Ok(child.get().shared())
         })
         .map_err(|error| Error::Invalid(format!("cannot start a worker process: {error}")))
     }
-}
-
-/// The engine's hold on a started process. One of another library's context is known by its pid.
-fn held(process: &Bound<'_, PyAny>) -> PyResult<Arc<Child>> {
-    if let Ok(child) = process.getattr("_popen").and_then(|popen| popen.getattr("_child"))
-        && let Ok(child) = child.cast_into::<Process>()
-    {
-        return Ok(child.get().shared());
-    }
-    let pid = process.getattr("pid").and_then(|pid| pid.extract());
-    let pid =
-        pid.map_err(|_| PyTypeError::new_err(format!("{process} has no pid: a pool's workers must be processes")))?;
-    let (name, daemon) = (process.getattr("name")?.extract()?, process.getattr("daemon")?.is_truthy()?);
-    Ok(Arc::new(foreign::of_others(pid, name, daemon)?))
 }
 
 impl fmt::Debug for Starter {
