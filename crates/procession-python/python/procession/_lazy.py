@@ -24,6 +24,8 @@ _TAKEN = {
 }
 
 _lock = RLock()
+# Seconds between two looks of who waits for the lock.
+_LOOK = 0.01
 _callbacks = {}
 # What was in a module before it began to execute, of those that are executing.
 _executing = {}
@@ -137,10 +139,15 @@ def _make(name, path):
 
 def _load(module):
     package = sys.modules.get(_PACKAGE)
-    if module is not package and isinstance(package, _Deferred) and not _lock._is_owned():
+    is_inside = module.__name__.startswith(f'{_PACKAGE}.')
+    if is_inside and isinstance(package, _Deferred) and not _lock._is_owned():
         # First: another thread, which imports something that this module imports too, may wait for the package meanwhile.
         _load(package)
-    with _lock:
+    # Who had the lock may have executed it, and have the lock for another by now, which waits for what this thread imports.
+    while not _lock.acquire(timeout=_LOOK):
+        if not isinstance(module, _Deferred):
+            return
+    try:
         if type(module) is not _Deferred:
             return
         # Somebody may have reloaded it.
@@ -149,6 +156,8 @@ def _load(module):
         module.__class__ = type(sys)
         for callback in _callbacks.pop(module.__name__, ()):
             callback(module)
+    finally:
+        _lock.release()
 
 
 def _execute(module):
