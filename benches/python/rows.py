@@ -152,15 +152,17 @@ def idle_memory(library):
     gc.collect()
     import memory
 
-    before = {os.getpid(), *_helpers(library, memory)}
+    before = {os.getpid(), *_helpers(library)}
     workers = [pid for pid in memory.tree(os.getpid()) if pid not in before]
     share = sum(map(memory.proportional, workers)) / libraries.WORKERS
     pool.end()
     return share / MIB
 
 
-def _helpers(library, memory):
+def _helpers(library):
     """Processes that are no workers: trackers of resources, which are executed and not forked."""
+    import memory
+
     ours = open('/proc/self/cmdline').read()
     for pid in memory.tree(os.getpid())[1:]:
         if library != 'loky' and open(f'/proc/{pid}/cmdline').read() != ours:

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.limit(60)
 #: The modules that are loaded and were not before procession was imported, of those that cost time and memory.
 HEAVY = '''
     import sys
-    before = {name for name in sys.modules}
+    before = set(sys.modules)
     import procession
 
     def heavy():

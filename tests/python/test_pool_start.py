@@ -9,23 +9,28 @@ import procession
 import pytest
 
 
-@pytest.mark.parametrize('started', [0, 3])
-def test_a_worker_that_cannot_be_started_is_told_and_none_is_left(ctx, started):
-    remaining = started
+def running_out(ctx, number):
+    """A context of the same method that makes so many processes, and then raises."""
 
     class Context(type(ctx)):
-        @staticmethod
-        def Process(*args, **terms):
-            nonlocal remaining
-            if remaining == 0:
+        remaining = number
+
+        def Process(self, *args, **terms):
+            if self.remaining == 0:
                 raise OSError('no more of these')
-            remaining -= 1
+            self.remaining -= 1
             return ctx.Process(*args, **terms)
 
+    return Context()
+
+
+@pytest.mark.parametrize('started', [0, 3])
+def test_a_worker_that_cannot_be_started_is_told_and_none_is_left(ctx, started):
+    context = running_out(ctx, started)
     before = set(procession.active_children())
     with pytest.raises(OSError, match='^no more of these$'):
-        Context().Pool(5)
-    assert remaining == 0
+        context.Pool(5)
+    assert context.remaining == 0
     assert set(procession.active_children()) == before
 
 
@@ -55,21 +60,10 @@ def test_a_process_that_is_none_is_refused_and_ended(ctx):
 
 
 def test_workers_that_ignore_sigterm_do_not_hold_up_a_failed_start(ctx):
-    remaining = 2
-
-    class Context(type(ctx)):
-        @staticmethod
-        def Process(*args, **terms):
-            nonlocal remaining
-            if remaining == 0:
-                raise OSError('no more of these')
-            remaining -= 1
-            return ctx.Process(*args, **terms)
-
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with pytest.raises(OSError, match='^no more of these$'):
-            Context().Pool(3)
+            running_out(ctx, 2).Pool(3)
     finally:
         signal.signal(signal.SIGTERM, before)
 

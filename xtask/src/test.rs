@@ -47,7 +47,7 @@ const STEPS: [Step; 16] = [
     flagged(
         "a platform without support",
         ("--cfg procession_unsupported", "unsupported"),
-        &["check", "--package", "procession-sys"],
+        &["check", "--package", "procession"],
     ),
     step("tests", &["test", "--workspace"]),
     own("Python environment", || python::environment(None).map(drop)),

@@ -184,10 +184,9 @@ fn reduce_partial<'py>(
     partial: &Bound<'py, PyAny>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
     let (kind, args, state): (_, _, Bound<'py, PyTuple>) = partial.call_method0("__reduce__")?.extract()?;
-    let mut state: Vec<_> = state.iter().collect();
-    state.pop();
-    state.push(partial.py().None().into_bound(partial.py()));
-    Ok((kind, args, PyTuple::new(partial.py(), state)?))
+    let (function, bound, named, _): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) =
+        state.extract()?;
+    Ok((kind, args, (function, bound, named, partial.py().None()).into_pyobject(partial.py())?))
 }
 
 /// The file that a pickler writes to.

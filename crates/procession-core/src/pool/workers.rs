@@ -75,6 +75,15 @@ impl Shared {
         self.hire_into(&mut workers, slot, false)
     }
 
+    /// Starts a worker in an empty slot, which may have had one.
+    fn rehire(self: &Arc<Self>, workers: &mut Workers, slot: usize, is_replacement: bool) -> Result<()> {
+        self.control.slot(slot).reset();
+        self.control.stream(slot).reset();
+        self.readers()[slot].renew();
+        workers.begun_before[slot] = self.control.slot(slot).running().begun();
+        self.hire_into(workers, slot, is_replacement)
+    }
+
     fn hire_into(self: &Arc<Self>, workers: &mut Workers, slot: usize, is_replacement: bool) -> Result<()> {
         workers.hired += 1;
         let prefix = match self.starter.method() {
@@ -110,14 +119,6 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes a slot ready for another worker.
-    fn renew(&self, workers: &mut Workers, slot: usize) {
-        self.control.slot(slot).reset();
-        self.control.stream(slot).reset();
-        self.readers()[slot].renew();
-        workers.begun_before[slot] = self.control.slot(slot).running().begun();
-    }
-
     /// Keeps the workers of the first so many slots: starts those that are missing, dismisses the others.
     pub(super) fn resize(self: &Arc<Self>, size: usize) -> Result<()> {
         let room = self.control.room();
@@ -134,11 +135,9 @@ impl Shared {
             self.control.slot(slot).dismiss(slot >= size);
         }
         for slot in before..size {
-            if workers.by_slot[slot].is_some() {
-                continue;
-            }
-            self.renew(&mut workers, slot);
-            if let Err(error) = self.hire_into(&mut workers, slot, false) {
+            if workers.by_slot[slot].is_none()
+                && let Err(error) = self.rehire(&mut workers, slot, false)
+            {
                 self.size.store(before, Ordering::SeqCst);
                 (before..size).for_each(|slot| self.control.slot(slot).dismiss(true));
                 self.control.task_gate().wake(self.control.slots() as u32);
@@ -179,8 +178,7 @@ impl Shared {
             if workers.by_slot[slot].is_some() {
                 continue;
             }
-            self.renew(&mut workers, slot);
-            if let Err(error) = self.hire_into(&mut workers, slot, true) {
+            if let Err(error) = self.rehire(&mut workers, slot, true) {
                 workers.note_failure(error);
                 self.break_if_hopeless(&mut workers);
                 return;

@@ -338,9 +338,9 @@ def _received(sent):
 
 def _worker(control, slot, desk, max_tasks, max_memory, initializer, initargs):
     """What a worker process runs."""
-    if _process._link is None and _process.parent_process() is not None:
+    if _process._link is None and (parent := _process.parent_process()) is not None:
         # Another library's process, which does not end with its parent by itself.
-        threading.Thread(target=_end_with, args=(_process.parent_process(),), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     # The process's own handler comes first, though nothing is heard yet: one that the initializer sets is to stay.
     _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
     if _process._hear_interrupts not in (None, hear_interrupts):

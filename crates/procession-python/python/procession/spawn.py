@@ -75,8 +75,8 @@ def command_line(program):
     from .util import _args_from_interpreter_flags
 
     # This package's folder may be on the path for the parent alone, and must not come before anything of the child's.
-    begin = f'import sys; sys.path.append({_FOLDER!r}); '
-    return [get_executable(), *_args_from_interpreter_flags(), '-c', begin + program, '--multiprocessing-fork']
+    program = f'import sys; sys.path.append({_FOLDER!r}); {program}'
+    return [get_executable(), *_args_from_interpreter_flags(), '-c', program, '--multiprocessing-fork']
 
 
 def letter(popen, process_obj):

@@ -2,7 +2,7 @@
 #![allow(clippy::missing_errors_doc)] // Always `Unsupported`.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::unsupported;
 

@@ -62,6 +62,16 @@ impl PidFd {
     }
 
     /// Refuses.
+    pub fn peek(&self) -> io::Result<Option<ExitStatus>> {
+        unsupported()
+    }
+
+    /// Refuses.
+    pub fn of_new_child(_pid: i32) -> io::Result<PidFd> {
+        unsupported()
+    }
+
+    /// Refuses.
     pub fn reap(&self) -> io::Result<ExitStatus> {
         unsupported()
     }
