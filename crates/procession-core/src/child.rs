@@ -30,8 +30,9 @@ pub struct Child {
     generation: u64,
     /// The child is known to have reached its bootstrap; otherwise its hello on the link will say so.
     began: bool,
-    /// `None`: it has ended, or others have made it, and want its status.
     link: Mutex<Option<Link>>,
+    /// Others have made it, and want its status. Not the same as no link: the tracker has none, and is ours to reap.
+    is_others: bool,
     end: OnceLock<End>,
 }
 
@@ -49,13 +50,13 @@ impl Child {
     pub fn new(name: String, daemon: bool, popen: Popen) -> Child {
         let Popen { pidfd, link, began } = popen;
         let (link, end) = (Mutex::new(Some(link)), OnceLock::new());
-        Child { name, daemon, pidfd, generation: fork_generation(), began, link, end }
+        Child { name, daemon, pidfd, generation: fork_generation(), began, link, is_others: false, end }
     }
 
     /// A child that other code has made and reaps. It is not tied to this process's life, and leaves nothing but its status.
     pub(crate) fn of_others(name: String, daemon: bool, pidfd: PidFd) -> Child {
         let (link, end) = (Mutex::new(None), OnceLock::new());
-        Child { name, daemon, pidfd, generation: fork_generation(), began: true, link, end }
+        Child { name, daemon, pidfd, generation: fork_generation(), began: true, link, is_others: true, end }
     }
 
     /// A child that was reaped by others before its pidfd could be opened: it has ended, and nobody knows how. Its sentinel
@@ -69,7 +70,7 @@ impl Child {
         let end = OnceLock::from(End { status: None, outcome });
         let pidfd = PidFd::from_parts(OwnedFd::from(link), pid);
         let generation = fork_generation();
-        Ok(Child { name, daemon, pidfd, generation, began: true, link: Mutex::new(None), end })
+        Ok(Child { name, daemon, pidfd, generation, began: true, link: Mutex::new(None), is_others: false, end })
     }
 
     /// The name it was given.
@@ -144,7 +145,7 @@ impl Child {
         if let Some(end) = self.end.get() {
             return Ok(end);
         }
-        let status = if link.is_some() { self.pidfd.try_reap() } else { self.pidfd.peek() };
+        let status = if self.is_others { self.pidfd.peek() } else { self.pidfd.try_reap() };
         let status = match status {
             Ok(status) => status,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound || is_no_child(&error) => None,
