@@ -4,7 +4,7 @@
 //! spawn       exec ──▶ init() ─▶ hello ─▶ preparation data ─┐
 //! server      exec ──▶ init() ─▶ hello ─▶ preparation data ─┤
 //! tracker     exec ──▶ init() ─▶ hello ─▶ preparation data ─┤
-//! forkserver  clone ─▶ served() ─▶ hello ─▶ preparation data┤
+//! forkserver  fork ─▶ served() ─▶ hello ─▶ preparation data ┤
 //! fork        fork ─────────────────────────────────────────┴▶ run(): identity, lifeline, target, outcome, leave
 //! ```
 //!
@@ -73,11 +73,11 @@ fn unheard(error: &io::Error) -> Result<i32, String> {
     }
 }
 
-/// A fork server's child, in its first moment.
-pub(crate) fn served(link: Link) -> i32 {
+/// A fork server's child, in its first moment; `ready` is whether it could let go of what is the server's.
+pub(crate) fn served(link: Link, ready: io::Result<()>) -> i32 {
     // Not to be taken for the server, whose name it has, once its owner knows of it.
     thread::set_process_name("procession");
-    let begun = PidFd::of_self().and_then(|me| outcome::send_hello(&link, Some(&me)));
+    let begun = ready.and_then(|()| PidFd::of_self()).and_then(|me| outcome::send_hello(&link, Some(&me)));
     match begun.map_or_else(|error| unheard(&error), |()| prepared(link)) {
         Ok(code) => code,
         Err(reason) => {
@@ -131,7 +131,7 @@ pub(crate) fn run(identity: Identity, target: Target<'_>, link: Link) -> i32 {
         }
         Target::Closure(closure) => report(&link, closure),
         Target::Worker { control, slot, service, desk } => worker::run(&control, slot, &service, desk, &link),
-        Target::Server { requests, newborn } => return forkserver::serve(requests, &newborn, Some(link)),
+        Target::Server { requests } => return forkserver::serve(requests, link),
         Target::Tracker { names } => return tracker::serve(names),
     };
     // Before the code: what this process started ends with it, or is waited for.

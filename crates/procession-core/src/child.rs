@@ -3,18 +3,19 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_shm::interrupt;
-use procession_sys::link::Link;
+use procession_sys::link::{Link, Received};
 use procession_sys::per_process::fork_generation;
 use procession_sys::pidfd::PidFd;
+use procession_sys::poller;
 use procession_sys::{ExitStatus, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::outcome::{self, Outcome};
+use crate::outcome::{self, Heard, Outcome};
 use crate::start::Popen;
 use crate::{Error, Result};
 
@@ -31,10 +32,24 @@ pub struct Child {
     /// The child is known to have reached its bootstrap; otherwise its hello on the link will say so.
     began: bool,
     link: Mutex<Option<Link>>,
-    /// Others have made it, and want its status. Not the same as no link: the tracker has none, and is ours to reap.
-    is_others: bool,
+    reaper: Reaper,
     end: OnceLock<End>,
 }
+
+/// Who reaps a child, and so learns first how it ended.
+#[derive(Clone, Debug)]
+pub enum Reaper {
+    /// This process, whose child it is.
+    Parent,
+    /// The fork server that forked it, which then sends the exit status over the child's link.
+    Server(Arc<Child>),
+    /// Other code, which has made it and wants its status.
+    Others,
+}
+
+/// How long a fork server may take to report the end of a child that has ended. Then the server is killed, and whoever
+/// inherits its children reaps them.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a child ended.
 #[derive(Debug)]
@@ -48,15 +63,15 @@ pub struct End {
 impl Child {
     /// A child that a start method, or a face by its own means, has made.
     pub fn new(name: String, daemon: bool, popen: Popen) -> Child {
-        let Popen { pidfd, link, began } = popen;
+        let Popen { pidfd, link, began, reaper } = popen;
         let (link, end) = (Mutex::new(Some(link)), OnceLock::new());
-        Child { name, daemon, pidfd, generation: fork_generation(), began, link, is_others: false, end }
+        Child { name, daemon, pidfd, generation: fork_generation(), began, link, reaper, end }
     }
 
     /// A child that other code has made and reaps. It is not tied to this process's life, and leaves nothing but its status.
     pub(crate) fn of_others(name: String, daemon: bool, pidfd: PidFd) -> Child {
         let (link, end) = (Mutex::new(None), OnceLock::new());
-        Child { name, daemon, pidfd, generation: fork_generation(), began: true, link, is_others: true, end }
+        Child { name, daemon, pidfd, generation: fork_generation(), began: true, link, reaper: Reaper::Others, end }
     }
 
     /// A child that was reaped by others before its pidfd could be opened: it has ended, and nobody knows how. Its sentinel
@@ -70,7 +85,8 @@ impl Child {
         let end = OnceLock::from(End { status: None, outcome });
         let pidfd = PidFd::from_parts(OwnedFd::from(link), pid);
         let generation = fork_generation();
-        Ok(Child { name, daemon, pidfd, generation, began: true, link: Mutex::new(None), is_others: false, end })
+        let (link, reaper) = (Mutex::new(None), Reaper::Parent);
+        Ok(Child { name, daemon, pidfd, generation, began: true, link, reaper, end })
     }
 
     /// The name it was given.
@@ -145,18 +161,60 @@ impl Child {
         if let Some(end) = self.end.get() {
             return Ok(end);
         }
-        let status = if self.is_others { self.pidfd.peek() } else { self.pidfd.try_reap() };
-        let status = match status {
-            Ok(status) => status,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound || is_no_child(&error) => None,
-            Err(error) => return Err(self.os("read the exit status of")(error)),
-        };
-        let outcome = match link.as_ref() {
-            Some(link) => outcome::read(link, self.began).map_err(self.os("read the outcome of"))?,
-            None => Outcome::Died,
+        let (status, outcome) = match (&self.reaper, link.as_ref()) {
+            (Reaper::Server(server), Some(link)) => {
+                self.reported_end(server, link).map_err(self.os("read the outcome of"))?
+            }
+            (reaper, link) => {
+                let status = match reaper {
+                    Reaper::Others => self.pidfd.peek(),
+                    Reaper::Parent | Reaper::Server(_) => self.pidfd.try_reap(),
+                };
+                let status = match status {
+                    Ok(status) => status,
+                    // Others were quicker; the kernel may remember.
+                    Err(error) if is_no_child(&error) => self.pidfd.ended_status().unwrap_or(None),
+                    Err(error) => return Err(self.os("read the exit status of")(error)),
+                };
+                let outcome = link.map_or(Ok(Outcome::Died), |link| outcome::read(link, self.began));
+                (status, outcome.map_err(self.os("read the outcome of"))?)
+            }
         };
         *link = None;
         Ok(self.end.get_or_init(|| End { status, outcome }))
+    }
+
+    /// How a child ended that its fork server reaps: by what the server sends, or, if the server has ended, by what the
+    /// kernel tells.
+    fn reported_end(&self, server: &Child, link: &Link) -> io::Result<(Option<ExitStatus>, Outcome)> {
+        let mut heard = Heard::new(self.began);
+        let deadline = Instant::now() + REPORT_TIMEOUT;
+        let mut is_late = false;
+        loop {
+            // Before the link is read: what a server sent before its end is there by then.
+            let has_ended = is_late || server.pidfd.has_ended()?;
+            match link.recv_now()? {
+                Received::Message(message) => heard.take_message(&message)?,
+                Received::Nothing if !has_ended => {
+                    let ready = poller::wait_readable(&[link.as_fd(), server.sentinel()], Some(deadline))?;
+                    if !ready.contains(&true) {
+                        // It is stopped or stuck, and serves nobody. The next start makes another.
+                        server.pidfd.signal(Signal::KILL)?;
+                        is_late = true;
+                    }
+                }
+                Received::Nothing | Received::Closed => break,
+            }
+            if let Some(status) = heard.exited {
+                let status = match status {
+                    Some(status) => Some(status),
+                    None => self.pidfd.ended_status()?,
+                };
+                return Ok((status, heard.into_outcome()));
+            }
+        }
+        let status = self.pidfd.ended_status()?;
+        Ok((status, heard.into_outcome()))
     }
 
     fn check_owner(&self) -> Result<()> {
@@ -214,7 +272,8 @@ fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bo
     }
 }
 
-fn is_no_child(error: &std::io::Error) -> bool {
+fn is_no_child(error: &io::Error) -> bool {
+    const ESRCH: i32 = 3;
     const ECHILD: i32 = 10;
-    error.raw_os_error() == Some(ECHILD)
+    matches!(error.raw_os_error(), Some(ESRCH | ECHILD))
 }

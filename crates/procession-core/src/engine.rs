@@ -10,7 +10,7 @@ use procession_sys::per_process::PerProcess;
 use procession_sys::pidfd::PidFd;
 
 use crate::child::Child;
-use crate::start::forkserver::Server;
+use crate::start::forkserver::RunningServer;
 use crate::tracker::Tracker;
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ pub struct Engine {
     me: OnceLock<Arc<PidFd>>,
     children: Mutex<Vec<Arc<Child>>>,
     starting: Mutex<()>,
-    pub(crate) server: Mutex<Option<Server>>,
+    pub(crate) server: Mutex<Option<RunningServer>>,
     pub(crate) tracker: Mutex<Tracker>,
     started: AtomicU64,
     /// What must happen at exit is registered.

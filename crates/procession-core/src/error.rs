@@ -121,12 +121,15 @@ pub enum Error {
         pid: u32,
     },
     /// A process started by procession, but not by a function's fault, ended when it was needed.
-    #[error("the fork server (process {pid}) ended while it started a process ({status}); tried {tries} times")]
+    #[error(
+        "the fork server (process {pid}) could not start a process: {}; tried {tries} times",
+        status.map_or("each child was killed before it began".into(), |status| format!("it ended with {status}"))
+    )]
     ForkServerLost {
         /// The server.
         pid: u32,
-        /// How it ended.
-        status: ExitStatus,
+        /// How it ended; `None` if it did not, but its children did.
+        status: Option<ExitStatus>,
         /// Attempts made.
         tries: usize,
     },

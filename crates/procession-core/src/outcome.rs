@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 
+use procession_sys::ExitStatus;
 use procession_sys::image::BuildId;
 use procession_sys::link::{Link, Message, Received};
 use procession_sys::memfd;
@@ -35,6 +36,7 @@ const HELLO: u8 = 1;
 const REFUSED: u8 = 2;
 const RETURNED: u8 = 3;
 const FAILED: u8 = 4;
+const EXITED: u8 = 5;
 
 /// What the parent knows of a child's target after the child has ended.
 #[derive(Debug)]
@@ -124,15 +126,40 @@ pub fn parse_failure(message: &Message) -> Option<io::Error> {
     failed.then(|| io::Error::other(String::from_utf8_lossy(text).into_owned()))
 }
 
-/// Parent: reads what a child that has ended left on its link. `began` says that the child needed no hello (fork).
-pub(crate) fn read(link: &Link, mut began: bool) -> io::Result<Outcome> {
-    while let Received::Message(message) = link.recv_now()? {
+/// Fork server: says how a child ended that it has reaped. `None`: nobody can know.
+pub(crate) fn send_exited(link: &Link, status: Option<ExitStatus>) -> io::Result<()> {
+    let code = status.map_or(0, ExitStatus::code).cast_unsigned();
+    let message = Writer::default().u8(EXITED).u8(status.is_some().into()).u32(code).0;
+    link.send_now(&[IoSlice::new(&message)], &[])
+}
+
+/// What a parent has heard on the link of one child.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    began: bool,
+    outcome: Option<Outcome>,
+    /// What the fork server said of the child's end, once it has.
+    pub(crate) exited: Option<Option<ExitStatus>>,
+}
+
+impl Heard {
+    /// `began`: the child is known to have reached its bootstrap, so that its hello is not waited for.
+    pub(crate) fn new(began: bool) -> Heard {
+        Heard { began, outcome: None, exited: None }
+    }
+
+    /// Takes in one message.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if it is malformed.
+    pub(crate) fn take_message(&mut self, message: &Message) -> io::Result<()> {
         let mut reader = Reader(&message.bytes);
         match reader.u8() {
-            Some(HELLO) => began = true,
+            Some(HELLO) => self.began = true,
             Some(REFUSED) => {
                 let build = reader.bytes().ok_or_else(malformed)?;
-                return Ok(Outcome::OtherBuild(BuildId::from_bytes(build)));
+                self.outcome = Some(Outcome::OtherBuild(BuildId::from_bytes(build)));
             }
             Some(RETURNED) => {
                 let tag = reader.u32().ok_or_else(malformed)?;
@@ -140,12 +167,37 @@ pub(crate) fn read(link: &Link, mut began: bool) -> io::Result<Outcome> {
                     Some(beside) => memfd::read_all(beside.as_fd())?,
                     None => reader.0.to_vec(),
                 };
-                return Ok(Outcome::Returned { tag, payload });
+                self.outcome = Some(Outcome::Returned { tag, payload });
+            }
+            Some(EXITED) => {
+                let is_known = reader.u8().ok_or_else(malformed)? != 0;
+                let code = reader.u32().ok_or_else(malformed)?.cast_signed();
+                let status = if code < 0 { ExitStatus::signaled(-code) } else { ExitStatus::exited(code) };
+                self.exited = Some(is_known.then_some(status));
             }
             _ => return Err(malformed()),
         }
+        Ok(())
     }
-    Ok(if began { Outcome::Died } else { Outcome::NotReached })
+
+    /// What the target left, now that the child has ended.
+    pub(crate) fn into_outcome(self) -> Outcome {
+        self.outcome.unwrap_or(if self.began { Outcome::Died } else { Outcome::NotReached })
+    }
+}
+
+/// Parent: reads what a child that has ended left on its link. `began` says that the child needed no hello (fork).
+pub(crate) fn read(link: &Link, began: bool) -> io::Result<Outcome> {
+    let mut heard = Heard::new(began);
+    while let Received::Message(message) = link.recv_now()? {
+        heard.take_message(&message)?;
+    }
+    Ok(heard.into_outcome())
+}
+
+/// Owner: whether the fork server says that the child ended before it could say who it is.
+pub(crate) fn is_exited(message: &Message) -> bool {
+    message.bytes.first() == Some(&EXITED)
 }
 
 /// Parent: the pid and pidfd in a hello.

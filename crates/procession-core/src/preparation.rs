@@ -7,7 +7,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use procession_shm::{Control, Newborn};
+use procession_shm::Control;
 use procession_sys::image::{BuildId, Entry};
 use procession_sys::link::{Link, Message};
 use procession_sys::memfd;
@@ -60,8 +60,6 @@ pub enum Target<'a> {
     Server {
         /// Where its requests come from.
         requests: Link,
-        /// Where its owner finds the child that it made last.
-        newborn: Arc<Newborn>,
     },
     /// The tracker of shared memory.
     Tracker {
@@ -127,7 +125,7 @@ pub(crate) fn send(link: &Link, preparation: &Preparation<'_>, me: &PidFd) -> io
         .u32(me.pid())
         .u8(preparation.daemon.into())
         .bytes(preparation.name.as_bytes());
-    // The tracker and the server, which makes nobody but siblings of itself, are no owners of names.
+    // The tracker and the server, whose children are told by their owner, are no owners of names.
     let owns_names = !matches!(preparation.target, Target::Server { .. } | Target::Tracker { .. });
     let tracker = if owns_names { tracker::to_inherit() } else { None };
     let head = head.u8(tracker.is_some().into());
@@ -164,9 +162,9 @@ pub(crate) fn send(link: &Link, preparation: &Preparation<'_>, me: &PidFd) -> io
             fds.extend(handles.iter().map(AsFd::as_fd));
             link.send_now(&[IoSlice::new(&head)], &fds)
         }
-        Target::Server { requests, newborn } => {
+        Target::Server { requests } => {
             let head = head.u8(SERVER).0;
-            fds.extend([requests.as_fd(), newborn.as_fd()]);
+            fds.push(requests.as_fd());
             link.send_now(&[IoSlice::new(&head)], &fds)
         }
         Target::Tracker { names } => {
@@ -220,10 +218,7 @@ pub(crate) fn parse(message: Message) -> Result<Received, Refusal> {
             }
             Target::Worker { control, slot, service: Arc::new(service), desk }
         }
-        SERVER => {
-            let requests = Link::from(fds.next().ok_or_else(short)?);
-            Target::Server { requests, newborn: Arc::new(Newborn::attach(fds.next().ok_or_else(short)?)?) }
-        }
+        SERVER => Target::Server { requests: Link::from(fds.next().ok_or_else(short)?) },
         TRACKER => Target::Tracker { names: Link::from(fds.next().ok_or_else(short)?) },
         _ => return Err(Refusal::Malformed("the kind of target is unknown")),
     };

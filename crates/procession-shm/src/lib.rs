@@ -41,7 +41,6 @@ mod memory;
 #[cfg(loom)]
 pub mod model;
 #[cfg(not(loom))]
-mod newborn;
 mod primitive;
 #[cfg(not(loom))]
 mod queue;
@@ -71,7 +70,6 @@ pub use lease::Slot;
 #[cfg(not(loom))]
 pub use memory::{Atomic, Memory, RawMemory};
 #[cfg(not(loom))]
-pub use newborn::Newborn;
 #[cfg(not(loom))]
 pub use queue::{NotPut, Queue, Tried};
 pub use ring::{ClaimLimit, HeadGuard, Ring, RingFull, TailGuard};

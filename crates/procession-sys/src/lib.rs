@@ -13,7 +13,7 @@
 //! | | [`current_pid`](pidfd::current_pid) | the caller's pid |
 //! | [`identity`] | [`Identity`](identity::Identity) | a process in one word of shared memory, and whether it lives |
 //! | [`fork`](mod@fork) | [`fork`](fork::fork) | a child that is a copy of this process |
-//! | | [`clone_as_sibling`](fork::clone_as_sibling) | the same, but a child of this process's parent |
+//! | | [`DefaultChildSignal`](fork::DefaultChildSignal) | exit statuses for a process whose parent ignored SIGCHLD |
 //! | [`spawn`] | [`Spawn`](spawn::Spawn) | executes a program without copying this one; passes chosen fds and no others |
 //! | | [`inherited_fd`](spawn::inherited_fd) | takes what the parent passed |
 //! | | [`current_executable`](spawn::current_executable) | the image that runs, even if its file has been replaced |

@@ -4,8 +4,7 @@
 //! # How a child knows that it is one
 //!
 //! The **fork generation** is 0 in a fresh image and one more in each forked child. A `pthread_atfork` handler counts,
-//! so that forks which are not procession's own (Python's `os.fork`, a C library) count too;
-//! [`clone_as_sibling`](crate::fork::clone_as_sibling), which runs no such handlers, counts by itself.
+//! so that forks which are not procession's own (Python's `os.fork`, a C library) count too.
 //!
 //! The handlers are registered before the first generation is given out, by every thread that finds them missing.
 //! Two threads may thus register them twice, and a child forked in between inherits whatever had been registered.

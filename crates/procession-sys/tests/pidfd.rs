@@ -22,6 +22,7 @@ fn main() {
         ("wait_resumes_after_a_signal", wait_resumes_after_a_signal),
         ("stopped_child_has_not_ended", stopped_child_has_not_ended),
         ("reap_blocks_and_happens_once", reap_blocks_and_happens_once),
+        ("end_is_known_whoever_reaps", end_is_known_whoever_reaps),
         ("non_child_can_be_waited_for", non_child_can_be_waited_for),
         ("clone_outlives_the_original", clone_outlives_the_original),
         ("own_pidfd_has_not_ended", own_pidfd_has_not_ended),
@@ -113,6 +114,33 @@ fn reap_blocks_and_happens_once() {
     assert_eq!(child.reap().unwrap(), ExitStatus::exited(8));
     assert_eq!(child.try_reap().unwrap_err().raw_os_error(), Some(libc::ECHILD));
     assert_eq!(PidFd::open(child.pid()).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+}
+
+fn end_is_known_whoever_reaps() {
+    let ways: [(fn() -> i32, i32); 2] = [(|| 7, 7), (|| std::process::abort(), -libc::SIGABRT)];
+    for (end, code) in ways {
+        let child = fork(None, move || {
+            std::thread::sleep(Duration::from_millis(5));
+            end()
+        });
+        let child = child.unwrap();
+        assert_eq!(child.ended_status().unwrap(), None, "it runs");
+        let other = fork(None, || {
+            assert!(child.wait_ended(Some(in_time())).unwrap());
+            i32::from(child.ended_status().unwrap().map(ExitStatus::code) != Some(code))
+        });
+        assert_eq!(end_of(&other.unwrap()).code(), 0, "seen by one whose child it is not");
+        assert_eq!(end_of(&child).code(), code);
+        let remembered = child.ended_status().unwrap().map(ExitStatus::code);
+        assert!(remembered.is_none_or(|remembered| remembered == code), "{remembered:?}");
+        assert_eq!(remembered.is_some(), is_linux(6, 15), "the kernel remembers from 6.15 on");
+    }
+}
+
+fn is_linux(major: u32, minor: u32) -> bool {
+    let uname = rustix::system::uname();
+    let mut numbers = uname.release().to_str().unwrap().split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
 fn non_child_can_be_waited_for() {

@@ -5,7 +5,7 @@ mod harness;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use harness::{children_named, eventually, run, trial};
+use harness::{children_named, children_of_named, eventually, run, trial};
 use procession::Context;
 use procession_sys::Signal;
 use procession_sys::pidfd::PidFd;
@@ -45,8 +45,10 @@ fn main() {
             // A child has its server's name until it can say who it is: so both are struck, alone or together.
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    for pid in children_named("forkserver") {
-                        let _ = PidFd::open(pid).and_then(|child| child.signal(Signal::KILL));
+                    for server in children_named("forkserver") {
+                        for pid in children_of_named(server, "forkserver").into_iter().chain([server]) {
+                            let _ = PidFd::open(pid).and_then(|process| process.signal(Signal::KILL));
+                        }
                     }
                 }
             });
@@ -60,7 +62,52 @@ fn main() {
             is_over.store(true, Ordering::Relaxed);
         });
         assert_eq!(context.process(|x: u32| x, 7).start().unwrap().join().unwrap(), 7);
-        eventually("nobody but the last server is left", || children_named("forkserver").len() == 1);
+        eventually("nobody but the last server is left", || {
+            let servers = children_named("forkserver");
+            servers.len() == 1 && children_of_named(servers[0], "forkserver").is_empty()
+        });
     });
-    run(vec![restarted, reaped])
+    let codes = trial("exit_codes_reach_the_owner", || {
+        for (code, exit) in [(0, 0u8), (3, 3), (-9, 9)] {
+            let mut child = Context::forkserver().process(end_by, exit).start().unwrap();
+            // How its target ended is another question.
+            let _ = child.join();
+            assert_eq!(child.exit_code(), Some(code));
+        }
+    });
+    let ended = trial("exit_code_outlives_a_killed_server", || {
+        let mut child = Context::forkserver().process(end_by, 5).start().unwrap();
+        kill_servers();
+        let _ = child.join();
+        assert_eq!(child.exit_code(), Some(5));
+    });
+    let stopped = trial("stopped_server_hangs_nobody", || {
+        let mut child = Context::forkserver().process(end_by, 6).start().unwrap();
+        let servers = children_named("forkserver");
+        PidFd::open(servers[0]).unwrap().signal(Signal::STOP).unwrap();
+        let _ = child.join();
+        assert_eq!(child.exit_code(), Some(6));
+        assert_eq!(
+            Context::forkserver().process(|x: u32| x, 7).start().unwrap().join().unwrap(),
+            7,
+            "by another server"
+        );
+        assert_ne!(children_named("forkserver"), servers);
+    });
+    run(vec![restarted, reaped, codes, ended, stopped])
+}
+
+/// Ends the process by this exit code, or by the signal 9.
+fn end_by(code: u8) {
+    std::thread::sleep(Duration::from_millis(50));
+    if code == 9 {
+        PidFd::of_self().unwrap().signal(Signal::KILL).unwrap();
+    }
+    std::process::exit(code.into());
+}
+
+fn kill_servers() {
+    for server in children_named("forkserver") {
+        PidFd::open(server).unwrap().signal(Signal::KILL).unwrap();
+    }
 }

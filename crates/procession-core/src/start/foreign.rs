@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | fork | forks, [`opened`] | has everything |
 //! | spawn | [`execute`], [`send`] | [`inherited`], [`receive`] |
-//! | forkserver | [`send`], [`request`], [`answer`] | its server's [`serve`], hello, [`receive`] |
+//! | forkserver | [`send`], [`request`], [`forkserver::hear_hello`](super::forkserver::hear_hello) | its [`Server`](super::server::Server), hello, [`receive`] |
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IoSlice};
@@ -14,8 +14,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-pub use procession_shm::Newborn;
-pub use procession_sys::fork::clone_as_sibling;
 pub use procession_sys::link::Link;
 use procession_sys::link::MAX_FDS;
 use procession_sys::memfd;
@@ -23,8 +21,8 @@ use procession_sys::pidfd::PidFd;
 use procession_sys::spawn::{FIRST_FD, Spawn, inherited_fd};
 
 use super::Popen;
-use crate::child::Child;
-use crate::outcome::{self, INLINE_LIMIT};
+use crate::child::{Child, Reaper};
+use crate::outcome::INLINE_LIMIT;
 use crate::wire::{Reader, Writer};
 
 /// How long a child that watches its parent's life itself may go on after its parent's death.
@@ -37,7 +35,7 @@ pub const GRACE: Duration = Duration::from_millis(500);
 /// If no fd is left; the child is killed then.
 pub fn opened(pid: i32, link: Link, name: String, daemon: bool) -> io::Result<Child> {
     match PidFd::of_new_child(pid) {
-        Ok(pidfd) => Ok(Child::new(name, daemon, Popen { pidfd, link, began: true })),
+        Ok(pidfd) => Ok(Child::new(name, daemon, Popen { pidfd, link, began: true, reaper: Reaper::Parent })),
         // A handler of SIGCHLD that waits for any child was quicker.
         Err(error) if error.kind() == ErrorKind::NotFound => Child::lost(name, daemon, pid.unsigned_abs(), link),
         Err(error) => Err(error),
@@ -140,33 +138,5 @@ pub fn request(requests: &Link, theirs: Link) -> io::Result<bool> {
     match requests.send(&[IoSlice::new(b"fork")], &[theirs.as_fd()]) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         sent => sent.map(|()| true),
-    }
-}
-
-/// Owner: the child that was asked for, once the link is readable. `None`: the server ended before there was one.
-///
-/// # Errors
-///
-/// What the server could not do.
-pub fn answer(ours: &Link) -> io::Result<Option<PidFd>> {
-    let Some(message) = ours.recv(None)? else { return Ok(None) };
-    if let Some(failure) = outcome::parse_failure(&message) {
-        return Err(failure);
-    }
-    let hello = outcome::parse_hello(message);
-    hello.map(Some).ok_or_else(|| io::Error::other("the fork server's child said no hello"))
-}
-
-/// Server: the next child's end of its link. `None`: the owner is gone.
-///
-/// # Errors
-///
-/// What the system refuses.
-pub fn serve(requests: &Link) -> io::Result<Option<Link>> {
-    loop {
-        let Some(message) = requests.recv(None)? else { return Ok(None) };
-        if let Some(fd) = message.fds.into_iter().next() {
-            return Ok(Some(Link::from(fd)));
-        }
     }
 }

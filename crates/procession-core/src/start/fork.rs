@@ -6,6 +6,7 @@ use procession_sys::link::Link;
 
 use super::{Method, Popen, Start};
 use crate::bootstrap;
+use crate::child::Reaper;
 use crate::engine::{Identity, engine};
 use crate::preparation::Preparation;
 use crate::{Error, Result, tracker};
@@ -46,6 +47,6 @@ impl Start for Fork {
             bootstrap::run(identity, target, theirs)
         })?;
         let ours = ours.ok_or_else(|| Error::Invalid("the link was taken in the parent".into()))?;
-        Ok(Popen { pidfd, link: ours, began: true })
+        Ok(Popen { pidfd, link: ours, began: true, reaper: Reaper::Parent })
     }
 }

@@ -1,35 +1,39 @@
 //! `forkserver`: a small clean process that executed this program once forks every child. The children cost a fork of
-//! almost nothing, and no thread, lock or memory of their parent's reaches them.
+//! almost nothing, and no thread, lock or memory of their parent's reaches them. This is the owner's side;
+//! [`server`](super::server) is the other.
 //!
-//! The server is single-threaded and never runs a user's code. A request is one message with the child's end of the
-//! child's link; the server makes the child a *sibling* of itself, so that it is this process's child in every way:
-//! waited for through its pidfd, its exit status nobody else's. The answer comes from the child itself, on its link:
-//! its hello, with its pidfd. So the owner waits for exactly one thing, and every death is unambiguous:
+//! The server is single-threaded and never runs a user's code. It makes its children by libc's own fork, so they are the
+//! server's children: it reaps them and reports their exit statuses. A request is one message with the child's end of the
+//! child's link. The answer comes from the child itself, on its link: its hello, with its pidfd. So the owner waits for
+//! exactly one thing, and every death is unambiguous:
 //!
 //! | killed | the owner sees on the child's link |
 //! |---|---|
 //! | server, before the request | send refused, or end of file: nobody holds the child's end; another server, once more |
 //! | server, after the child exists | the hello all the same |
-//! | child, before its hello | end of file: it is reaped, by the pid that the kernel left for its owner ([`Newborn`]); another attempt |
-//! | server and child, in that moment | the same |
+//! | child, before its hello | the server's report of the child's end; another attempt |
+//! | server and child, in that moment | end of file; another server, once more |
+//! | child, later | the server's report of the child's end |
+//! | server, then the child, later | end of file; the exit status is what the kernel remembers, from Linux 6.15 on |
 //! | owner | the server's link closes and the kernel ends it; a child without preparation data ends by itself |
 //!
-//! The server starts with the first request, is started anew when it is found dead, and is ended at the owner's exit.
+//! The server starts with the first request, is started anew when it is found dead, and is ended at the owner's exit. Its
+//! death ends none of its children: each hangs on its own link.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use procession_shm::Newborn;
-use procession_sys::fork::clone_as_sibling;
+use procession_sys::fork::{ForkError, fork};
 use procession_sys::link::{Link, Message};
 use procession_sys::pidfd::PidFd;
-use procession_sys::{ExitStatus, Signal};
+use procession_sys::{ExitStatus, Signal, poller};
 
+use super::server::Server;
 use super::{Method, Popen, Start, spawn};
 use crate::bootstrap;
-use crate::child::Child;
+use crate::child::{Child, Reaper};
 use crate::engine::engine;
 use crate::outcome;
 use crate::preparation::{self, Preparation, Target};
@@ -40,6 +44,8 @@ use crate::{Error, Result};
 pub struct ForkServer;
 
 const TRIES: usize = 3;
+/// How long a child whose server has ended may take to say who it is.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Start for ForkServer {
     fn method(&self) -> Method {
@@ -53,54 +59,94 @@ impl Start for ForkServer {
         for _ in 0..TRIES {
             let running = match server.take() {
                 Some(running) => running,
-                None => Server::start()?,
+                None => RunningServer::start()?,
             };
             let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to a new process"))?;
             let me = engine.me()?;
             preparation::send(&ours, &preparation, &me).map_err(Error::os("cannot send the preparation data"))?;
-            running.newborn.expect();
             let sent = running.requests.send(&[IoSlice::new(b"fork")], &[theirs.as_fd()]);
-            // From here on the server, or the child, is the only holder: end of file means that there is none.
+            // From here on the server and the child are the only holders: end of file means that there is none.
             drop(theirs);
-            if sent.is_ok()
-                && let Some(message) = ours.recv(None).map_err(Error::os("cannot hear from the fork server"))?
-            {
-                *server = Some(running);
-                return Ok(Popen { pidfd: answer(message)?, link: ours, began: true });
+            let hello = match sent {
+                Ok(()) => hear_hello(&ours, &running.process).map_err(Error::os("cannot hear from the fork server"))?,
+                Err(_) => Hello::ServerLost,
+            };
+            match hello {
+                Hello::Child(pidfd) => {
+                    let reaper = Reaper::Server(running.process.clone());
+                    *server = Some(running);
+                    return Ok(Popen { pidfd, link: ours, began: true, reaper });
+                }
+                Hello::Refused(source) => {
+                    *server = Some(running);
+                    return Err(Error::Os { what: "the fork server cannot fork".into(), source });
+                }
+                Hello::ChildLost => {
+                    lost = Some((running.process.pid(), None));
+                    *server = Some(running);
+                }
+                Hello::ServerLost => lost = Some((running.process.pid(), Some(running.end()?))),
             }
-            let newborn = running.newborn.clone();
-            lost = Some((running.process.pid(), running.end()?));
-            newborn.reap().map_err(Error::os("cannot reap a child that was killed before it could say who it is"))?;
         }
-        let (pid, status) = lost.unwrap_or((0, ExitStatus::exited(0)));
+        let (pid, status) = lost.unwrap_or_default();
         Err(Error::ForkServerLost { pid, status, tries: TRIES })
     }
 }
 
-fn answer(message: Message) -> Result<PidFd> {
-    if let Some(failure) = outcome::parse_failure(&message) {
-        return Err(Error::Os { what: "the fork server cannot fork".into(), source: failure });
+/// What became of a request to the fork server.
+#[derive(Debug)]
+pub enum Hello {
+    /// The child, which has begun.
+    Child(PidFd),
+    /// The server cannot fork; why.
+    Refused(io::Error),
+    /// The child ended before it could say who it is.
+    ChildLost,
+    /// The server ended before there was a child.
+    ServerLost,
+}
+
+/// Owner: waits for the hello of the child that was asked for, on the owner's end of its link.
+///
+/// # Errors
+///
+/// What the system refuses; `InvalidData` if a message is malformed.
+pub fn hear_hello(ours: &Link, server: &Child) -> io::Result<Hello> {
+    // A child whose server has ended may be about to say it.
+    let mut ready = poller::wait_readable(&[ours.as_fd(), server.sentinel()], None)?;
+    if !ready[0] {
+        ready = poller::wait_readable(&[ours.as_fd()], Some(Instant::now() + HELLO_TIMEOUT))?;
     }
-    outcome::parse_hello(message).ok_or_else(|| Error::Invalid("the fork server's child said no hello".into()))
+    let message = if ready[0] { ours.recv(None)? } else { None };
+    message.map_or(Ok(Hello::ServerLost), parse_answer)
+}
+
+fn parse_answer(message: Message) -> io::Result<Hello> {
+    if outcome::is_exited(&message) {
+        return Ok(Hello::ChildLost);
+    }
+    if let Some(failure) = outcome::parse_failure(&message) {
+        return Ok(Hello::Refused(failure));
+    }
+    let hello = outcome::parse_hello(message).map(Hello::Child);
+    hello.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the fork server's child said no hello"))
 }
 
 /// The owner's side of the server.
 #[derive(Debug)]
-pub(crate) struct Server {
-    process: Child,
+pub(crate) struct RunningServer {
+    process: Arc<Child>,
     requests: Link,
-    newborn: Arc<Newborn>,
 }
 
-impl Server {
-    fn start() -> Result<Server> {
+impl RunningServer {
+    fn start() -> Result<RunningServer> {
         let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to the fork server"))?;
-        let newborn = Arc::new(Newborn::create().map_err(Error::os("cannot make the memory of the fork server"))?);
         let name = "forkserver".to_owned();
-        let target = Target::Server { requests: theirs, newborn: newborn.clone() };
+        let target = Target::Server { requests: theirs };
         let preparation = Preparation { name: name.clone(), daemon: false, target };
         let popen = spawn::execute(&preparation, Method::ForkServer)?;
-        Ok(Server { process: Child::new(name, true, popen), requests: ours, newborn })
+        Ok(RunningServer { process: Arc::new(Child::new(name, true, popen)), requests: ours })
     }
 
     /// Ends and reaps it. Says why it could not serve, if that was not just a kill.
@@ -119,24 +165,40 @@ impl Server {
 }
 
 /// The server's loop, in the server: its only thread. Returns its exit code once the owner is gone.
-pub(crate) fn serve(requests: Link, newborn: &Newborn, mut own: Option<Link>) -> i32 {
-    let mut requests = Some(requests);
-    loop {
-        let Some(link) = requests.as_ref() else { return 0 };
-        match link.recv(None) {
-            Ok(Some(message)) => {
-                let Some(fd) = message.fds.into_iter().next() else { continue };
-                let mut link = Some(Link::from(fd));
-                let made = clone_as_sibling(newborn.pid(), || {
-                    (requests, own) = (None, None);
-                    link.take().map_or(1, bootstrap::served)
-                });
-                if let (Err(error), Some(link)) = (made, link) {
-                    // If the owner cannot hear it either, it sees the end of file when `link` drops here.
-                    let _ = outcome::send_failure(&link, &error);
-                }
+pub(crate) fn serve(requests: Link, own: Link) -> i32 {
+    let mut server = match Server::new(requests) {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("procession: the fork server cannot begin: {error}");
+            return 1;
+        }
+    };
+    let mut own = Some(own);
+    // An owner that cannot be heard is gone, as is one that has closed its requests.
+    while let Ok(Some(link)) = server.next_request() {
+        let (mut state, mut link) = (Some(server), Some(link));
+        let forked = fork(None, || {
+            own = None;
+            let restored = state.take().map_or(Ok(()), Server::leave);
+            link.take().map_or(1, |link| bootstrap::served(link, restored))
+        });
+        // In the server neither was taken.
+        let (Some(state), Some(link)) = (state, link) else { return 1 };
+        server = state;
+        match forked {
+            Ok(child) => {
+                // Where no fd is left the child serves all the same; see `keep_child`.
+                let _ = server.keep_child(child, link);
             }
-            Ok(None) | Err(_) => return 0,
+            Err(error) => {
+                let error = match error {
+                    ForkError::Os(error) => error,
+                    error => io::Error::other(error.to_string()),
+                };
+                // If the owner cannot hear it either, it sees the end of file when `link` drops here.
+                let _ = outcome::send_failure(&link, &error);
+            }
         }
     }
+    0
 }

@@ -4,6 +4,7 @@
 pub mod foreign;
 pub mod fork;
 pub mod forkserver;
+pub mod server;
 pub mod spawn;
 
 use std::fmt;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use procession_sys::link::Link;
 use procession_sys::pidfd::PidFd;
 
-use crate::child::Child;
+use crate::child::{Child, Reaper};
 use crate::engine::engine;
 use crate::preparation::Preparation;
 use crate::{Error, Result};
@@ -46,6 +47,8 @@ pub struct Popen {
     pub link: Link,
     /// The child is known to have reached its bootstrap.
     pub began: bool,
+    /// Who learns how it ended.
+    pub reaper: Reaper,
 }
 
 impl<S: Start + ?Sized> Start for &S {

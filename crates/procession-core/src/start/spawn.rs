@@ -12,6 +12,7 @@ use procession_sys::spawn as sys;
 
 use super::{Method, Popen, Start};
 use crate::bootstrap::CHILD_MARK;
+use crate::child::Reaper;
 use crate::engine::{self, engine};
 use crate::preparation::{self, Preparation};
 use crate::{Error, Result};
@@ -62,7 +63,7 @@ pub(crate) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<P
         }
         _ => Ok(()),
     }?;
-    Ok(Popen { pidfd, link: ours, began: false })
+    Ok(Popen { pidfd, link: ours, began: false, reaper: Reaper::Parent })
 }
 
 /// The arguments of this process, so that the child's `main` sees what its parent's saw, with the mark on the first.

@@ -14,21 +14,10 @@
 //! | any other lock | held for ever: therefore [`fork`] refuses while the program has other threads |
 //!
 //! Standard output is flushed before, or what was buffered would be written twice.
-//!
-//! # The sibling
-//!
-//! The fork server's children must be its owner's, who waits for them: `CLONE_PARENT`. glibc has no fork with flags,
-//! so the system call is made directly and what glibc's own fork would have mended is mended here. The server has one thread,
-//! so no lock is held; that leaves two things the kernel keeps per thread, and glibc caches:
-//! - the **tid**, which glibc stores as the owner of a mutex. `CLONE_CHILD_SETTID` writes the child's where glibc reads it: at
-//!   the address that glibc gave the kernel to clear at the thread's end (`PR_GET_TID_ADDRESS`).
-//! - the **robust list**, without which the kernel would not tell others that this owner of a robust mutex died. A fork
-//!   drops it; the child registers the head its parent had, at the same address in its own memory.
 
-#![allow(unsafe_code)] // fork, pthread_atfork and clone: rustix leaves them to libc.
+#![allow(unsafe_code)] // fork, pthread_atfork and sigaction: rustix leaves them to libc.
 
 use std::io;
-use std::sync::atomic::AtomicU32;
 
 use super::exit::{exit_now, flush_stdio};
 use super::pidfd::PidFd;
@@ -76,48 +65,52 @@ pub fn fork(allow: Option<ThreadsAtFork>, child: impl FnOnce() -> i32) -> Result
     }
 }
 
-/// Forks a child that becomes a child of this process's parent, who alone can reap it. For a process with a single
-/// thread, such as the fork server. The child runs the closure as in [`fork`], but `pthread_atfork` handlers do not run.
-/// Its pid is in `pid` before it runs, for whoever shares that memory, and whatever becomes of this process.
+/// What SIGCHLD did in this process before [`DefaultChildSignal::set`].
 ///
-/// # Errors
-///
-/// If this process has more than one thread; if the kernel refuses `CLONE_PARENT` (as to the first process of a container) or
-/// cannot tell the thread's tid address (built without `CONFIG_CHECKPOINT_RESTORE`).
-pub fn clone_as_sibling(pid: &AtomicU32, child: impl FnOnce() -> i32) -> io::Result<()> {
-    let others = settled(|| Ok(thread::count()?.saturating_sub(1)))?;
-    if others > 0 {
-        return Err(io::Error::other(format!(
-            "cannot clone a sibling of process {}: it has {others} other threads, and must have none",
-            std::process::id()
-        )));
-    }
-    let tid_address = rustix::thread::get_clear_child_tid_address()
-        .map_err(|error| {
-            refused("the kernel does not tell the thread's tid address (PR_GET_TID_ADDRESS)", error.into())
-        })?
-        .ok_or_else(|| refused("the thread has no tid address", io::ErrorKind::NotFound.into()))?;
-    let robust_list = RobustList::of_this_thread()?;
-    fork_generation();
-    flush_stdio();
-    before_fork();
-    let flags = libc::CLONE_PARENT
-        | libc::CLONE_PARENT_SETTID
-        | libc::CLONE_CHILD_SETTID
-        | libc::CLONE_CHILD_CLEARTID
-        | libc::SIGCHLD;
-    // SAFETY: without CLONE_VM the child gets a copy of the memory and, with a null stack, goes on here on its copy of this
-    // stack, as after fork. There is one thread, so its state is whole. The kernel writes the pid to an atomic of its size, as
-    // any thread might, and the tid, in the child, to the word that glibc itself registered for that.
-    let made = unsafe { raw_clone(flags, pid.as_ptr().cast(), tid_address.as_ptr().cast()) };
-    match made {
-        -1 => Err(refused("the kernel refuses clone with CLONE_PARENT", io::Error::last_os_error())),
-        0 => {
-            in_forked_child();
-            robust_list.register();
-            run_child(child)
+/// A process that ignores SIGCHLD, which an exec inherits, has the kernel reap its children, and nobody learns how they
+/// ended. A process that must report how its children end sets the default, and each child puts back what it would have
+/// inherited.
+pub struct DefaultChildSignal {
+    before: libc::sigaction,
+}
+
+impl DefaultChildSignal {
+    /// Sets the default action of SIGCHLD.
+    ///
+    /// # Errors
+    ///
+    /// None that a caller could cause.
+    pub fn set() -> io::Result<DefaultChildSignal> {
+        // SAFETY: zero is a valid value of the C structure and means the default action; the call reads one live local and
+        // writes the other.
+        unsafe {
+            let default: libc::sigaction = std::mem::zeroed();
+            let mut before: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(libc::SIGCHLD, &raw const default, &raw mut before) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(DefaultChildSignal { before })
         }
-        _ => Ok(()),
+    }
+
+    /// Puts back what SIGCHLD did before. Called in a forked child.
+    ///
+    /// # Errors
+    ///
+    /// None that a caller could cause.
+    pub fn restore(&self) -> io::Result<()> {
+        // SAFETY: the action is what the kernel gave in `set`, in this process or the one it was forked from, whose code and
+        // handlers are mapped here at the same addresses; a null pointer means that nobody asks for the action before.
+        match unsafe { libc::sigaction(libc::SIGCHLD, &raw const self.before, std::ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl std::fmt::Debug for DefaultChildSignal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DefaultChildSignal").finish_non_exhaustive()
     }
 }
 
@@ -171,50 +164,4 @@ fn settled(count: impl Fn() -> io::Result<usize>) -> io::Result<usize> {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     count()
-}
-
-fn refused(what: &str, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}; use the spawn start method"))
-}
-
-struct RobustList {
-    head: *mut libc::c_void,
-    len: usize,
-}
-
-impl RobustList {
-    fn of_this_thread() -> io::Result<RobustList> {
-        let mut list = RobustList { head: std::ptr::null_mut(), len: 0 };
-        // SAFETY: the kernel writes one pointer and one length to live locals; 0 means this thread.
-        let got = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut list.head, &raw mut list.len) };
-        if got == 0 {
-            Ok(list)
-        } else {
-            Err(refused("cannot read the thread's robust list", io::Error::last_os_error()))
-        }
-    }
-
-    fn register(&self) {
-        // SAFETY: the head is glibc's, in the thread's control block, which the child has at the same address.
-        let set = unsafe { libc::syscall(libc::SYS_set_robust_list, self.head, self.len) };
-        // The kernel refuses only a wrong length, and this one is its own.
-        assert_eq!(set, 0, "set_robust_list: {}", io::Error::last_os_error());
-    }
-}
-
-/// # Safety
-///
-/// As clone(2) without `CLONE_VM`: the pointers must be valid for what the flags have the kernel write there.
-unsafe fn raw_clone(flags: libc::c_int, pid: *mut libc::c_int, tid: *mut libc::c_int) -> libc::c_long {
-    let (flags, no_stack, no_tls) = (libc::c_long::from(flags), 0_usize, 0_usize);
-    // SAFETY: the caller's contract; the order of the last two arguments is the architecture's.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        libc::syscall(libc::SYS_clone, flags, no_stack, pid, tid, no_tls)
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        libc::syscall(libc::SYS_clone, flags, no_stack, pid, no_tls, tid)
-    }
 }

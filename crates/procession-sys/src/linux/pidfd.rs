@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid};
 
+use super::ended;
 use super::poller::poll_until;
 use crate::{ExitStatus, Signal};
 
@@ -132,6 +133,20 @@ impl PidFd {
         }
     }
 
+    /// How the process ended, whoever reaps it: it need not be a child. `None`: it has not ended, or nobody can know.
+    /// The latter is so if it has been reaped and Linux is older than 6.15, or if there is no `/proc`.
+    ///
+    /// # Errors
+    ///
+    /// If a security module refuses the kernel's memory of it.
+    pub fn ended_status(&self) -> io::Result<Option<ExitStatus>> {
+        if let Some(status) = ended::status_of_zombie(self.fd.as_fd()) {
+            return Ok(Some(status));
+        }
+        // It may have been reaped just now.
+        ended::status_of_reaped(self.fd.as_fd())
+    }
+
     /// The pidfd of a child just made by a call that tells only its pid.
     ///
     /// A child keeps its pid until it is reaped, so the pid is still its own, unless somebody here reaps children that
@@ -147,13 +162,16 @@ impl PidFd {
             Ok(child)
         });
         match opened {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ECHILD)) => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!(
-                    "child {pid} was reaped before its pidfd could be opened ({error}); do not ignore SIGCHLD and do not wait \
+            // EINVAL: what Linux 5.10 says of a process that has just been reaped.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ECHILD | libc::EINVAL)) => {
+                Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!(
+                        "child {pid} was reaped before its pidfd could be opened ({error}); do not ignore SIGCHLD and do not wait \
                      for children of others"
-                ),
-            )),
+                    ),
+                ))
+            }
             Err(error) => {
                 // SAFETY: plain calls on a pid that is still the unreaped child's, or the error above would have told;
                 // waitpid may write no status through a null pointer.

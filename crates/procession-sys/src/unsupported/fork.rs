@@ -1,7 +1,6 @@
 //! No forks. As [`linux/fork.rs`](../linux/fork.rs).
 
 use std::io;
-use std::sync::atomic::AtomicU32;
 
 use super::pidfd::PidFd;
 use super::unsupported;
@@ -16,13 +15,21 @@ pub fn fork(_allow: Option<ThreadsAtFork>, _child: impl FnOnce() -> i32) -> Resu
     unsupported().map_err(ForkError::Os)
 }
 
-/// Refuses.
-///
-/// # Errors
-///
-/// Always `Unsupported`.
-pub fn clone_as_sibling(_pid: &AtomicU32, _child: impl FnOnce() -> i32) -> io::Result<()> {
-    unsupported()
+/// What SIGCHLD did before: nothing that is known.
+#[derive(Debug)]
+pub struct DefaultChildSignal;
+
+#[allow(clippy::missing_errors_doc)] // Always `Unsupported`.
+impl DefaultChildSignal {
+    /// Refuses.
+    pub fn set() -> io::Result<DefaultChildSignal> {
+        unsupported()
+    }
+
+    /// Refuses.
+    pub fn restore(&self) -> io::Result<()> {
+        unsupported()
+    }
 }
 
 /// There is nothing to register: no fork of ours happens.

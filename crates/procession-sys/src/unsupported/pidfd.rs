@@ -67,6 +67,11 @@ impl PidFd {
     }
 
     /// Refuses.
+    pub fn ended_status(&self) -> io::Result<Option<ExitStatus>> {
+        unsupported()
+    }
+
+    /// Refuses.
     pub fn of_new_child(_pid: i32) -> io::Result<PidFd> {
         unsupported()
     }

@@ -1,0 +1,147 @@
+//! The C library as a child sees it, under each start method: a child whose C library takes it for its parent finds locks
+//! held that are free, and free that are held.
+
+#![allow(unsafe_code)] // Raw pthread mutexes and raise, to see what the C library thinks of the child.
+
+mod harness;
+
+use std::mem::MaybeUninit;
+
+use procession::{Context, Error};
+
+const CONTEXTS: [Context; 3] = [Context::fork(), Context::spawn(), Context::forkserver()];
+
+fn main() {
+    procession::init();
+    harness::run(&[
+        ("mutex_owner_is_the_childs_thread", mutex_owner_is_the_childs_thread),
+        ("recursive_mutex_is_the_childs_alone", recursive_mutex_is_the_childs_alone),
+        ("death_of_an_owner_frees_a_robust_mutex", death_of_an_owner_frees_a_robust_mutex),
+        ("raise_ends_the_child_by_its_signal", raise_ends_the_child_by_its_signal),
+        ("abort_ends_the_child_by_sigabrt", abort_ends_the_child_by_sigabrt),
+        ("thread_is_started_and_joined", thread_is_started_and_joined),
+        ("child_can_fork_and_execute", child_can_fork_and_execute),
+    ]);
+}
+
+/// Runs the function in two children of each start method, which is to answer with an empty text: the children of one fork
+/// server must not take themselves for one another.
+fn is_well(what: impl Fn(u32) -> String + Copy + 'static) {
+    for context in CONTEXTS {
+        let mut children = [0, 1].map(|number| context.process(what, number).start().unwrap());
+        for child in &mut children {
+            assert_eq!(child.join().unwrap(), "", "{:?}", context.start_method());
+        }
+    }
+}
+
+/// How a child of each start method ends that runs the function.
+fn ends_by(what: impl Fn(()) + Copy + 'static, signal: i32) {
+    for context in CONTEXTS {
+        let mut child = context.process(what, ()).start().unwrap();
+        let error: Error = child.join().unwrap_err();
+        assert!(error.to_string().contains(&format!("signal {signal} ")), "{:?}: {error}", context.start_method());
+    }
+}
+
+/// A mutex in memory that forked processes share, never unmapped.
+fn shared_mutex(kind: i32, is_robust: bool) -> *mut libc::pthread_mutex_t {
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    let (access, len) = (libc::PROT_READ | libc::PROT_WRITE, size_of::<libc::pthread_mutex_t>());
+    // SAFETY: a fresh mapping, large enough for the mutex, and attributes initialised before use.
+    unsafe {
+        let memory = libc::mmap(std::ptr::null_mut(), len, access, flags, -1, 0);
+        assert_ne!(memory, libc::MAP_FAILED);
+        let mut attributes = MaybeUninit::uninit();
+        assert_eq!(libc::pthread_mutexattr_init(attributes.as_mut_ptr()), 0);
+        assert_eq!(libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED), 0);
+        assert_eq!(libc::pthread_mutexattr_settype(attributes.as_mut_ptr(), kind), 0);
+        if is_robust {
+            assert_eq!(libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST), 0);
+        }
+        assert_eq!(libc::pthread_mutex_init(memory.cast(), attributes.as_ptr()), 0);
+        memory.cast()
+    }
+}
+
+fn tid() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+fn mutex_owner_is_the_childs_thread() {
+    is_well(|_| {
+        let mutex = shared_mutex(libc::PTHREAD_MUTEX_ERRORCHECK, false);
+        // SAFETY: the mutex is initialised and never unmapped; its owner is `__data.__owner`, the third int.
+        let (locked, owner, again, unlocked) = unsafe {
+            let locked = libc::pthread_mutex_lock(mutex);
+            let owner = mutex.cast::<libc::c_int>().add(2).read();
+            (locked, owner, libc::pthread_mutex_lock(mutex), libc::pthread_mutex_unlock(mutex))
+        };
+        let right = (locked, owner, again, unlocked) == (0, tid(), libc::EDEADLK, 0);
+        if right { String::new() } else { format!("locked {locked} by {owner}, not {}; {again}, {unlocked}", tid()) }
+    });
+}
+
+/// A forked child that its C library takes for its parent may enter what the parent holds.
+fn recursive_mutex_is_the_childs_alone() {
+    let mutex = shared_mutex(libc::PTHREAD_MUTEX_RECURSIVE, false);
+    // SAFETY: the mutex is initialised and never unmapped.
+    assert_eq!(unsafe { libc::pthread_mutex_lock(mutex) }, 0);
+    let child = procession::Process::fork(|| {
+        // SAFETY: as above.
+        unsafe { libc::pthread_mutex_trylock(mutex) }
+    });
+    assert_eq!(child.start().unwrap().join().unwrap(), libc::EBUSY);
+}
+
+fn death_of_an_owner_frees_a_robust_mutex() {
+    is_well(|_| {
+        let mutex = shared_mutex(libc::PTHREAD_MUTEX_NORMAL, true);
+        // SAFETY: the mutex is initialised and never unmapped.
+        let child = procession_sys::fork::fork(None, || match unsafe { libc::pthread_mutex_lock(mutex) } {
+            0 => procession_sys::exit::exit_now(7),
+            error => error,
+        });
+        let code = harness::end_of(&child.unwrap()).code();
+        // SAFETY: as above; what died with it is marked consistent before the unlock.
+        let (locked, whole, unlocked) = unsafe {
+            (libc::pthread_mutex_lock(mutex), libc::pthread_mutex_consistent(mutex), libc::pthread_mutex_unlock(mutex))
+        };
+        let right = (code, locked, whole, unlocked) == (7, libc::EOWNERDEAD, 0, 0);
+        if right { String::new() } else { format!("{code}, {locked}, {whole}, {unlocked}") }
+    });
+}
+
+fn raise_ends_the_child_by_its_signal() {
+    ends_by(
+        |()| {
+            // SAFETY: a signal without a handler, to this thread.
+            unsafe { libc::raise(libc::SIGUSR1) };
+        },
+        libc::SIGUSR1,
+    );
+}
+
+fn abort_ends_the_child_by_sigabrt() {
+    ends_by(|()| std::process::abort(), libc::SIGABRT);
+}
+
+fn thread_is_started_and_joined() {
+    is_well(|_| {
+        let main = tid();
+        let other = std::thread::spawn(tid).join().unwrap();
+        if main != other && main.unsigned_abs() == std::process::id() {
+            String::new()
+        } else {
+            format!("{main}, {other}")
+        }
+    });
+}
+
+fn child_can_fork_and_execute() {
+    is_well(|_| {
+        let forked = harness::end_of(&procession_sys::fork::fork(None, || 10).unwrap()).code();
+        let executed = std::process::Command::new("true").status().unwrap();
+        if forked == 10 && executed.success() { String::new() } else { format!("{forked}, {executed}") }
+    });
+}
