@@ -208,25 +208,3 @@ def test_the_classic_introduction(tmp_path):
     assert (done.stdout, done.stderr) == ('hello bob\n' + 'hello\n' * 3, '')
 
 
-def test_a_child_that_nobody_could_tell_of_is_reaped():
-    program = textwrap.dedent("""
-        import os
-        from procession import _engine
-
-        newborn = _engine.Newborn()
-        server = os.fork()
-        if server == 0:
-            # Its child is the owner's, and both end without a word.
-            _engine.fork_as_sibling(_engine.Newborn.attach(newborn.fileno()), lambda: os._exit(0))
-            os._exit(0)
-        os.waitpid(server, 0)
-        assert os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT).si_pid != server
-        newborn.reap()
-        newborn.reap()
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            print('nobody is left')
-    """)
-    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=50)
-    assert (done.stdout, done.stderr) == ('nobody is left\n', '')

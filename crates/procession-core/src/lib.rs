@@ -49,6 +49,7 @@ pub use procession_shm::record::Word;
 pub use procession_shm::{Atomic, Elements, Held, RawMemory};
 pub use procession_sys::bytes::append;
 pub use procession_sys::descriptor;
+pub use procession_sys::exit::flush_stdio;
 pub use procession_sys::fork::ThreadsAtFork;
 pub use procession_sys::image::{Entry, EntryFn, Stateless};
 pub use procession_sys::link::Link;

@@ -175,6 +175,8 @@ impl Heard {
                 let status = if code < 0 { ExitStatus::signaled(-code) } else { ExitStatus::exited(code) };
                 self.exited = Some(is_known.then_some(status));
             }
+            // The server could not keep a child that had begun, and killed it: so its end is known.
+            Some(FAILED) => {}
             _ => return Err(malformed()),
         }
         Ok(())

@@ -1,73 +1,59 @@
-//! Forks. The fork server's children: a fork that Python knows of, made as the engine makes siblings; called in the server, by its
-//! only thread. And what Python's own fork wants to know of the engine's threads; called by any. The interpreter is attached.
+//! Forks. The fork server's own side: it forks by Python's rules, and the engine reaps and reports; used in the server, by its
+//! only thread. And what Python's own fork wants to know of the engine's threads; called by any.
 
-#![allow(unsafe_code)] // Python's three calls around a fork, which PyO3 offers as they are.
+use std::sync::{Mutex, PoisonError};
 
-use std::os::fd::AsRawFd;
-
-use procession_core::start::foreign;
-use procession_core::{descriptor, other_threads};
-use pyo3::ffi;
+use procession_core::start::server;
+use procession_core::{PidFd, other_threads};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// Where the fork server's owner finds the child that the server made last, if it hears of it from nobody.
+use crate::process::Link;
+
+/// The fork server's requests, and its children, whose ends it reports to its owner.
 #[pyclass(frozen, module = "procession._engine")]
-pub(crate) struct Newborn(foreign::Newborn);
+pub(crate) struct Server {
+    server: Mutex<Option<server::Server>>,
+}
 
 #[pymethods]
-impl Newborn {
+impl Server {
+    /// One whose owner sends its requests over this link.
     #[new]
-    fn new() -> PyResult<Newborn> {
-        Ok(Newborn(foreign::Newborn::create()?))
+    fn new(requests: &Link) -> PyResult<Server> {
+        Ok(Server { server: Mutex::new(Some(server::Server::new(requests.take()?)?)) })
     }
 
-    /// In the server: the owner's, by its fd, which stays the caller's.
-    #[staticmethod]
-    fn attach(fd: i32) -> PyResult<Newborn> {
-        Ok(Newborn(foreign::Newborn::attach(descriptor::duplicate(fd)?)?))
+    /// Waits for the next child's end of its link. `None`: the owner is gone.
+    fn next_request(&self, py: Python<'_>) -> PyResult<Option<Link>> {
+        let next = py.detach(|| self.using(server::Server::next_request))?;
+        Ok(next.map(Link::of))
     }
 
-    /// What to hand to the server. It stays this object's.
-    fn fileno(&self) -> i32 {
-        self.0.as_fd().as_raw_fd()
+    /// Takes over a child that was just forked, and its end of its link.
+    fn keep_child(&self, pid: i32, link: &Link) -> PyResult<()> {
+        let (child, link) = (PidFd::of_new_child(pid)?, link.take()?);
+        self.using(|server| server.keep_child(child, link))
     }
 
-    /// Before a child is asked for.
-    fn expect(&self) {
-        self.0.expect();
-    }
-
-    /// After a child's link has ended without its hello: reaps it, if there was one.
-    fn reap(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| self.0.reap())?)
+    /// In a forked child: closes what is the server's.
+    fn leave(&self) -> PyResult<()> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(server.map_or(Ok(()), server::Server::leave)?)
     }
 }
 
-/// Makes a child that is this process's sibling and runs `child` there, whose number is its exit code: nothing of this frame
-/// runs in it afterwards. The hooks of `os.register_at_fork` run as around `os.fork`.
-///
-/// # Errors
-///
-/// `OSError` if this process has other threads, or the kernel refuses.
+impl Server {
+    fn using<R>(&self, what: impl FnOnce(&mut server::Server) -> std::io::Result<R>) -> PyResult<R> {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(what(server.as_mut().ok_or_else(|| PyValueError::new_err("this process has left its fork server"))?)?)
+    }
+}
+
+/// Writes out what C's streams hold, as Python's are by Python.
 #[pyfunction]
-pub(crate) fn fork_as_sibling(py: Python<'_>, newborn: &Newborn, child: Py<PyAny>) -> PyResult<()> {
-    // SAFETY: the interpreter is attached, as the three calls want it; they stand around one fork, in its two processes.
-    unsafe { ffi::PyOS_BeforeFork() };
-    let made = foreign::clone_as_sibling(newborn.0.pid(), || {
-        // SAFETY: as above: in the child, on the thread that forked, which is attached there too.
-        unsafe { ffi::PyOS_AfterFork_Child() };
-        match child.call0(py).and_then(|code| code.extract(py)) {
-            Ok(code) => code,
-            Err(error) => {
-                error.print(py);
-                1
-            }
-        }
-    });
-    // SAFETY: as above: in the parent.
-    unsafe { ffi::PyOS_AfterFork_Parent() };
-    made?;
-    Ok(())
+pub(crate) fn flush_stdio() {
+    procession_core::flush_stdio();
 }
 
 /// Whether this process has no threads but the caller and the engine's own, of which a forked child wants nothing.

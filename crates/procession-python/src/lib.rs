@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `pool` | pools: items, results, lazy maps, a worker's part |
 //! | `queue`, `sync` | queues, locks and their kin |
-//! | `process`, `fork` | links to children, their one reaper, a fork server's siblings |
+//! | `process`, `fork` | links to children, their one reaper, the fork server's own side |
 //! | `codec`, `buffer` | pickling, and memory that Python reads in place |
 //! | `wait`, `error` | waits that hear signals, the engine's errors as exceptions |
 
@@ -30,7 +30,7 @@ mod _engine {
     #[pymodule_export]
     use crate::buffer::Block;
     #[pymodule_export]
-    use crate::fork::{Newborn, fork_as_sibling, is_single_threaded};
+    use crate::fork::{Server, flush_stdio, is_single_threaded};
     #[pymodule_export]
     use crate::pool::{ApplyResult, IMapIterator, Pool, give_handle, run_worker, take_handle};
     #[pymodule_export]

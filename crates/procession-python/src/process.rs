@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use procession_core::child as engine;
 use procession_core::outcome::{self, Outcome};
+use procession_core::start::forkserver::{self, Hello};
 use procession_core::start::{Popen, foreign};
 use procession_core::{Error, Signal, descriptor};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -103,13 +104,6 @@ impl Link {
         self.using(|link| foreign::request(link, theirs))
     }
 
-    /// Server: waits for the next child's end of its link. `None`: the owner is gone.
-    fn next_request(&self, py: Python<'_>) -> PyResult<Option<Link>> {
-        let link = self.link.clone();
-        let next = py.detach(|| with(&link, foreign::serve))?;
-        Ok(next.map(Link::of))
-    }
-
     /// A new fd for this end, owned by the caller.
     fn detach(&self) -> PyResult<i32> {
         Ok(OwnedFd::from(self.take()?).into_raw_fd())
@@ -133,7 +127,7 @@ impl Link {
 }
 
 impl Link {
-    fn of(link: foreign::Link) -> Link {
+    pub(crate) fn of(link: foreign::Link) -> Link {
         Link { link: Arc::new(Mutex::new(Some(link))) }
     }
 
@@ -141,7 +135,7 @@ impl Link {
         with(&self.link, what)
     }
 
-    fn take(&self) -> PyResult<foreign::Link> {
+    pub(crate) fn take(&self) -> PyResult<foreign::Link> {
         locked(&self.link).take().ok_or_else(closed)
     }
 }
@@ -176,14 +170,34 @@ impl Child {
         let theirs = theirs.take()?;
         let pidfd = foreign::execute(&program, &args, &theirs)
             .map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string(), program)))?;
-        Ok(Child::held(engine::Child::new(name, daemon, Popen { pidfd, link: ours.take()?, began: true })))
+        Ok(Child::held(engine::Child::new(name, daemon, Popen {
+            pidfd,
+            link: ours.take()?,
+            began: true,
+            reaper: engine::Reaper::Parent,
+        })))
     }
 
-    /// Of a fork server's child, once `ours` is readable. `None`: the server ended before there was one.
+    /// Of a child of the fork server `server`, once `ours` is readable or the server has ended. `None`: one of the two ended
+    /// before the child could begin.
     #[staticmethod]
-    fn answered(ours: &Link, name: String, daemon: bool) -> PyResult<Option<Child>> {
-        let Some(pidfd) = ours.using(foreign::answer)? else { return Ok(None) };
-        Ok(Some(Child::held(engine::Child::new(name, daemon, Popen { pidfd, link: ours.take()?, began: true }))))
+    fn answered(
+        py: Python<'_>,
+        ours: &Link,
+        server: &Child,
+        name: String,
+        daemon: bool,
+    ) -> PyResult<Option<Child>> {
+        let link = ours.link.clone();
+        let hello = py.detach(|| with(&link, |link| forkserver::hear_hello(link, &server.child)))?;
+        let pidfd = match hello {
+            Hello::Child(pidfd) => pidfd,
+            Hello::Refused(error) => return Err(error.into()),
+            Hello::ChildLost | Hello::ServerLost => return Ok(None),
+        };
+        let reaper = engine::Reaper::Server(server.shared());
+        let popen = Popen { pidfd, link: ours.take()?, began: true, reaper };
+        Ok(Some(Child::held(engine::Child::new(name, daemon, popen))))
     }
 
     /// Of a process that another library has started and reaps.

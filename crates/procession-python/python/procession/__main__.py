@@ -63,6 +63,11 @@ def _runner(arguments):
 
 
 def _run_code(code):
+    if sys.version_info >= (3, 14):
+        # As `python -c` does since then.
+        from textwrap import dedent
+
+        code = dedent(code)
     _set_first_path('')
     module = _new_main(importlib.machinery.BuiltinImporter)
     exec(compile(code, '<string>', 'exec', dont_inherit=True), module.__dict__)

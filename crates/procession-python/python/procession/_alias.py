@@ -19,7 +19,7 @@ import importlib.util
 import sys
 import types
 
-from . import _lazy, _standard
+from . import _standard
 
 __all__ = ['install', 'installed']
 
@@ -41,8 +41,6 @@ def install():
     if installed:
         return
     installed = True
-    # What executes later would import procession's in the place of its own.
-    _lazy.load_all()
     _standard.save()
     for name in [name for name in sys.modules if name.startswith(_PREFIX)]:
         del sys.modules[name]

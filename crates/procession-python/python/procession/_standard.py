@@ -10,13 +10,8 @@ Three kinds of modules make up the package:
   unchanged on our context. Its relative imports then find our modules.
 """
 
-import sys
-
-from . import _lazy
-
-_lazy.defer()
-
 import multiprocessing as package
+import sys
 
 _PREFIX = 'multiprocessing.'
 _saved = {}
@@ -49,9 +44,13 @@ def save():
             _saved[name.removeprefix(_PREFIX)] = module
 
 
-def saved(name):
-    """The module of this name that :func:`save` has kept, or `None`."""
-    return _saved.get(name)
+def loaded(name):
+    """The standard library's module of this name if it is loaded already, else `None`."""
+    if name in _saved:
+        return _saved[name]
+    if sys.modules.get(package.__name__) is package:
+        return sys.modules.get(_PREFIX + name)
+    return None
 
 
 def owns(module):

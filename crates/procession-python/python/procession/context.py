@@ -5,6 +5,7 @@ They are contexts of the standard library too (subclasses of its own), so that w
 so that its locks, queues and connections travel to our children, and ours to its.
 """
 
+import functools
 import signal
 import sys
 
@@ -281,6 +282,14 @@ class DefaultContext(BaseContext, _standard.DefaultContext):
 
     Process = Process
 
+    def __init__(self):
+        self._actual_context = None
+
+    # The running interpreter's default, which it may look for: an import that nobody uses must not.
+    @functools.cached_property
+    def _default_context(self):
+        return _concrete_contexts[_standard._default_context.get_all_start_methods()[0]]
+
     def get_context(self, method=None):
         """Returns the context of the start method `method`, or the one that is set."""
         if method is not None:
@@ -312,14 +321,13 @@ class ForkServerContext(BaseContext, _standard.ForkServerContext):
 
 
 _concrete_contexts = {context._name: context for context in (ForkContext(), SpawnContext(), ForkServerContext())}
-# The running interpreter's default.
-_default_context = DefaultContext(_concrete_contexts[_standard._default_context._default_context._name])
+_default_context = DefaultContext()
 
 
 def _force_start_method(method):
-    _default_context._actual_context = _concrete_contexts[method]
-    _standard._force_start_method(method)
+    _default_context.set_start_method(method, force=True)
+    _standard._default_context.set_start_method(method, force=True)
 
 
-if process._forced_start_method is not None:
+if process._start_method_is_forced:
     _force_start_method(process._forced_start_method)

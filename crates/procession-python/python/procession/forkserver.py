@@ -1,10 +1,10 @@
 """The fork server: a small clean process that has imported the program's main module and forks a child for each start.
 The class is used in its owner, by any thread; :func:`main` is the server.
 
-It is reached by a private pair of sockets and makes its children its *siblings*: they are its owner's children, which
-alone waits for them. A child says itself to its parent who it is, so each death is unambiguous: a server that is killed
-is started anew by the next start, and its children live on. It ends with its owner, and by Python's own rules it has
-one thread.
+The owner reaches it by a private pair of sockets that nobody else can name or open. Its children are made by `os.fork`; it
+reaps them and reports their exit codes to its owner. A child says itself to its owner who it is, so each death is
+unambiguous: a server that is killed is started anew by the next start, and its children live on. It ends with its
+owner, and by Python's own rules it has one thread.
 """
 
 import os
@@ -13,7 +13,8 @@ import sys
 import threading
 
 from . import process, spawn
-from ._engine import Child, Link, Newborn, fork_as_sibling, pidfd_of_self
+from ._engine import Child, Link, Server, flush_stdio, pidfd_of_self
+from ._standard import loaded
 
 __all__ = ['ensure_running', 'get_inherited_fds', 'connect_to_new_process', 'set_forkserver_preload']
 
@@ -34,8 +35,6 @@ class ForkServer:
         self._lock = threading.Lock()
         self._server = None
         self._requests = None
-        # Whom to reap if server and child are killed before either could tell.
-        self._newborn = None
         self._forkserver_pid = None
         self._forkserver_alive_fd = None
         self._forkserver_address = None
@@ -64,17 +63,19 @@ class ForkServer:
                 self._ensure_running()
                 ours, theirs = Link.pair()
                 ours.send(letter, fds)
-                self._newborn.expect()
                 if self._requests.ask(theirs):
-                    _wait_readable(ours)
-                    child = Child.answered(ours, name, daemon)
+                    _wait_readable(ours.fileno(), self._server.sentinel)
+                    child = Child.answered(ours, self._server, name, daemon)
                     if child is not None:
                         return child
+                    if self._server.poll() is None:
+                        how = 'each child was killed before it began'
+                        continue
                 code = self._end()
-                self._newborn.reap()
+                how = f'it ended with exit code {code}'
                 if code == _HAS_THREADS:
                     self._preload = False
-            raise RuntimeError(f'the fork server ended {_TRIES} times before it made a process, lastly with {code}')
+            raise RuntimeError(f'the fork server could not start a process in {_TRIES} attempts: {how}')
 
     def ensure_running(self):
         """Starts the server unless it runs. Processes that this one starts have their own."""
@@ -94,10 +95,9 @@ class ForkServer:
 
         requests, theirs = Link.pair()
         ours, own = Link.pair()
-        self._newborn = Newborn()
         passed = theirs.detach()
         try:
-            ours.send(bytes(reduction.ForkingPickler.dumps((list(preload), data))), [pidfd_of_self(), passed, self._newborn.fileno()])
+            ours.send(bytes(reduction.ForkingPickler.dumps((list(preload), data))), [pidfd_of_self(), passed])
         finally:
             os.close(passed)
         command = spawn.command_line('from procession.forkserver import main; main()')
@@ -124,11 +124,12 @@ class ForkServer:
         return code
 
 
-def _wait_readable(link):
+def _wait_readable(*fds):
     import select
 
     poller = select.poll()
-    poller.register(link.fileno(), select.POLLIN)
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
     poller.poll()
 
 
@@ -146,8 +147,8 @@ def main():
         return
     own.tie()
     letter, fds = received
-    _parent, requests, newborn = fds
-    requests, newborn = Link.of_fd(requests), Newborn.attach(newborn)
+    _parent, requests = fds
+    requests = Link.of_fd(requests)
     for fd in fds:
         os.close(fd)
     preload, data = _pickle.loads(letter)
@@ -155,12 +156,18 @@ def main():
     if len(os.listdir('/proc/self/task')) > 1:
         os._exit(_HAS_THREADS)
     process._close_stdin()
-    while (link := requests.next_request()) is not None:
+    server = Server(requests)
+    while (link := server.next_request()) is not None:
+        # Or each child would write it too.
+        process._flush_std_streams()
+        flush_stdio()
         try:
-            fork_as_sibling(newborn, lambda: _serve_one(link, (requests, own), handler))
+            pid = os.fork()
+            if pid == 0:
+                _serve_one(link, server, own, handler)
+            server.keep_child(pid, link)
         except OSError as error:
             link.say_failure(str(error))
-        link.close()
 
 
 def _preload(names, data):
@@ -188,20 +195,18 @@ def _preload(names, data):
             del process.current_process()._inheriting
 
 
-def _serve_one(link, servers, handler):
-    """In a child: everything; returns its exit code."""
+def _serve_one(link, server, own, handler):
+    """In a child: everything, to its end."""
     import atexit
 
-    from . import _lazy
-
-    for other in servers:
-        other.close()
     code = 1
     try:
+        server.leave()
+        own.close()
         link.say_hello()
         # The server's callbacks are not the child's.
         atexit._clear()
-        util = _lazy.loaded('util')
+        util = loaded('util')
         if util is not None:
             atexit.register(util._exit_function)
         code = spawn._main(link, lambda: signal.signal(signal.SIGINT, handler))
@@ -210,7 +215,8 @@ def _serve_one(link, servers, handler):
     finally:
         atexit._run_exitfuncs()
         process._flush_std_streams()
-    return code
+        flush_stdio()
+        os._exit(code)
 
 
 _forkserver = ForkServer()

@@ -12,6 +12,7 @@ import sys
 
 from . import process, util
 from ._engine import Child, Link, disown_children, is_single_threaded, pidfd_of_self
+from ._standard import loaded
 
 __all__ = ['Popen']
 
@@ -105,6 +106,20 @@ class Popen:
 
 
 def _fork():
+    # Since 3.14 a forked child closes what leads to its parent's trackers, unless the thread that forks says that the child is
+    # one of the program's, which its parent waits for.
+    trackers = loaded('resource_tracker'), sys.modules.get('procession.resource_tracker')
+    intents = [tracker._fork_intent for tracker in trackers if hasattr(tracker, '_fork_intent')]
+    for intent in intents:
+        intent.preserve_fd = True
+    try:
+        return _fork_quietly()
+    finally:
+        for intent in intents:
+            intent.preserve_fd = False
+
+
+def _fork_quietly():
     if sys.version_info < (3, 12) or not is_single_threaded():
         return os.fork()
     import warnings

@@ -10,8 +10,7 @@ import os
 import sys
 import threading
 
-from . import _lazy
-from ._standard import standard
+from ._standard import loaded, standard
 
 _standard = standard('process')
 
@@ -30,6 +29,7 @@ _util = None
 _empty_stdin = None
 # In a child whose contexts have not been imported: the start method that they are to begin with.
 _forced_start_method = None
+_start_method_is_forced = False
 # In a child that does not hear Ctrl-C yet: what makes it.
 _hear_interrupts = None
 
@@ -100,7 +100,7 @@ class BaseProcess(_standard.BaseProcess):
             del before
             if self._hears_interrupts and _hear_interrupts is not None:
                 _hear_interrupts()
-            util = _util or _lazy.loaded('util')
+            util = _util or loaded('util')
             if util is not None and util._logger is not None:
                 util.info('child process calling self.run()')
             returned = self.run()
@@ -119,7 +119,7 @@ class BaseProcess(_standard.BaseProcess):
             _leave_outcome('raised', error)
         finally:
             threading._shutdown()
-            util = _util or _lazy.loaded('util')
+            util = _util or loaded('util')
             if util is not None and util._logger is not None:
                 util.info('process exiting with exitcode %d', exitcode)
             _flush_std_streams()
@@ -128,7 +128,7 @@ class BaseProcess(_standard.BaseProcess):
     @staticmethod
     def _after_fork():
         # What is not loaded has nothing registered with it.
-        util = _util or _lazy.loaded('util')
+        util = _util or loaded('util')
         if util is not None:
             util._finalizer_registry.clear()
             if util._afterfork_registry:
@@ -233,13 +233,13 @@ def _tie(link):
 
 
 def _force_start_method(method):
-    global _forced_start_method
-    _forced_start_method = method
+    global _forced_start_method, _start_method_is_forced
+    _forced_start_method, _start_method_is_forced = method, True
     ours = sys.modules.get('procession.context')
     if ours is not None:
         ours._force_start_method(method)
     else:
-        _lazy.when_loaded('context', lambda context: context._force_start_method(method))
+        standard('context')._default_context.set_start_method(method, force=True)
 
 
 def _leave_outcome(how, value):

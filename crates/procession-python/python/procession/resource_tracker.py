@@ -69,8 +69,13 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
                     super().register(name, rtype)
 
     def _after_fork(self):
-        # What its parent has registered is the parent's.
+        # What its parent has registered is the parent's, and a thread that held the lock is not here.
         self._names.clear()
+        after_fork = getattr(super(), '_after_fork_in_child', None)
+        if after_fork is not None:
+            after_fork()
+        else:
+            self._lock = type(self._lock)()
 
 
 _resource_tracker = ResourceTracker()

@@ -7,9 +7,9 @@ A letter is two pickles: the preparation data, then the process object, which un
 import os
 import sys
 
-from . import _lazy, process
+from . import process
 from ._engine import Link
-from ._standard import standard
+from ._standard import loaded, standard
 
 __all__ = [
     '_main',
@@ -106,7 +106,7 @@ def _running_trackers():
     """The standard library's tracker of named resources, and ours: where one runs, a child is to use it and not
     another.
     """
-    modules = {'multiprocessing': _lazy.loaded(_TRACKERS), 'procession': sys.modules.get('procession.' + _TRACKERS)}
+    modules = {'multiprocessing': loaded(_TRACKERS), 'procession': sys.modules.get('procession.' + _TRACKERS)}
     for name, module in modules.items():
         fd = getattr(getattr(module, '_resource_tracker', None), '_fd', None)
         if fd is not None:
@@ -172,15 +172,11 @@ def _use_trackers(places):
     # The first of those sent is not among these.
     fds = {name: _inherited_fds[place - 1] for name, place in places.items()}
     if 'multiprocessing' in fds:
-        _lazy.when_loaded(_TRACKERS, lambda module: _use_tracker(module, fds['multiprocessing']))
+        standard(_TRACKERS)._resource_tracker._fd = fds['multiprocessing']
     if 'procession' in fds:
         from . import resource_tracker
 
-        _use_tracker(resource_tracker, fds['procession'])
-
-
-def _use_tracker(module, fd):
-    module._resource_tracker._fd = fd
+        resource_tracker._resource_tracker._fd = fds['procession']
 
 
 def _check_not_importing_main():
@@ -216,7 +212,7 @@ def get_preparation_data(name):
         'sys_argv': sys.argv,
         'orig_dir': first,
         'dir': os.getcwd(),
-        'start_method': _default_context.get_start_method(),
+        'start_method': _default_context.get_start_method(allow_none=True),
     }
     if '' in sys.path:
         data['sys_path'][sys.path.index('')] = first
