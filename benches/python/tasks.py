@@ -9,6 +9,11 @@ def same(value):
     return value
 
 
+def value():
+    """A result that has to be pickled."""
+    return {'answer': [1, 2.5, 'three']}
+
+
 _made = None
 
 

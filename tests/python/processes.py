@@ -1,5 +1,7 @@
 """Processes that tests start, programs that they run, and whether those have ended."""
 
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +10,10 @@ import time
 
 METHODS = ('fork', 'spawn', 'forkserver')
 PATIENCE = 30
+
+
+# Whether the kernel remembers how a process ended that others have reaped.
+KERNEL_REMEMBERS_ENDS = tuple(int(number) for number in re.findall(r'\d+', platform.release())[:2]) >= (6, 15)
 
 
 def started(ctx, target, *args, **terms):

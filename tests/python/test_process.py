@@ -9,8 +9,9 @@ import signal
 import sys
 import time
 
+import procession
 import pytest
-from processes import METHODS, PATIENCE, run, started
+from processes import KERNEL_REMEMBERS_ENDS, METHODS, PATIENCE, run, started
 from procession import ProcessLost
 from tasks import double, fail, megabytes
 
@@ -159,12 +160,14 @@ def test_a_signal_handler_that_raises_ends_a_join(ctx):
     process.join()
 
 
-def test_a_process_reaped_by_others_has_ended(ctx):
-    process = started(ctx, sleep)
+@pytest.mark.parametrize('method', ['fork', 'spawn'])
+def test_a_process_reaped_by_others_has_ended(method):
+    process = started(procession.get_context(method), sleep)
     process.kill()
     os.waitpid(process.pid, 0)
     process.join(PATIENCE)
-    assert not process.is_alive() and process.exitcode == 255
+    assert not process.is_alive()
+    assert process.exitcode == (-signal.SIGKILL if KERNEL_REMEMBERS_ENDS else 255)
 
 
 def test_a_handler_that_reaps_all_children_does_no_harm(tmp_path):

@@ -170,24 +170,17 @@ impl Child {
         let theirs = theirs.take()?;
         let pidfd = foreign::execute(&program, &args, &theirs)
             .map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string(), program)))?;
-        Ok(Child::held(engine::Child::new(name, daemon, Popen {
-            pidfd,
-            link: ours.take()?,
-            began: true,
-            reaper: engine::Reaper::Parent,
-        })))
+        Ok(Child::held(engine::Child::new(
+            name,
+            daemon,
+            Popen { pidfd, link: ours.take()?, began: true, reaper: engine::Reaper::Parent },
+        )))
     }
 
     /// Of a child of the fork server `server`, once `ours` is readable or the server has ended. `None`: one of the two ended
     /// before the child could begin.
     #[staticmethod]
-    fn answered(
-        py: Python<'_>,
-        ours: &Link,
-        server: &Child,
-        name: String,
-        daemon: bool,
-    ) -> PyResult<Option<Child>> {
+    fn answered(py: Python<'_>, ours: &Link, server: &Child, name: String, daemon: bool) -> PyResult<Option<Child>> {
         let link = ours.link.clone();
         let hello = py.detach(|| with(&link, |link| forkserver::hear_hello(link, &server.child)))?;
         let pidfd = match hello {

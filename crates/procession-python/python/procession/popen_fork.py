@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from . import process, util
+from . import _outcome, process, util  # noqa: F401 (a child that leaves a result finds it imported)
 from ._engine import Child, Link, disown_children, is_single_threaded, pidfd_of_self
 from ._standard import loaded
 

@@ -1,0 +1,91 @@
+"""The fork server: who can reach it, what its death and its standstill cost."""
+
+import os
+import pathlib
+import signal
+import socket
+import time
+
+import procession
+import pytest
+from processes import PATIENCE, started
+from procession import forkserver
+
+pytestmark = pytest.mark.limit(60)
+
+
+@pytest.fixture
+def ctx():
+    """The context of the fork server."""
+    return procession.get_context('forkserver')
+
+
+@pytest.fixture
+def server():
+    """The pid of the fork server of this process."""
+    forkserver.ensure_running()
+    return forkserver._forkserver._forkserver_pid
+
+
+def test_the_fork_server_listens_nowhere(server):
+    ours = {os.readlink(fd) for fd in pathlib.Path(f'/proc/{server}/fd').iterdir()}
+    # The columns: number, references, protocol, flags, type, state, inode, path. Flag 0x10000: it accepts connections.
+    for line in pathlib.Path('/proc/net/unix').read_text().splitlines()[1:]:
+        _, _, _, flags, _, _, inode, *path = line.split()
+        if f'socket:[{inode}]' in ours:
+            assert int(flags, 16) & 0x10000 == 0 and path == []
+    assert any(fd.startswith('socket:') for fd in ours)
+
+
+def test_a_socket_of_the_fork_server_cannot_be_opened_by_its_path(server):
+    for fd in pathlib.Path(f'/proc/{server}/fd').iterdir():
+        if os.readlink(fd).startswith('socket:'):
+            with pytest.raises(OSError, match='No such device or address'):
+                os.open(fd, os.O_RDWR)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other, pytest.raises(OSError):
+                other.connect(str(fd))
+
+
+def test_exit_codes_outlive_a_killed_fork_server(ctx, server):
+    children = [started(ctx, time.sleep, 0.2), started(ctx, leave_later, 5), started(ctx, abort_later)]
+    os.kill(server, signal.SIGKILL)
+    for child in children:
+        child.join(PATIENCE)
+    assert [child.exitcode for child in children] == [0, 5, -signal.SIGABRT]
+
+
+def test_a_stopped_fork_server_hangs_nobody(ctx, server):
+    child = started(ctx, leave_later, 6)
+    os.kill(server, signal.SIGSTOP)
+    child.join(PATIENCE)
+    assert child.exitcode == 6
+    assert started(ctx, pow, 2, 5).result(PATIENCE) == 32, 'by another server'
+    assert forkserver._forkserver._forkserver_pid != server
+
+
+def test_a_program_that_ignores_sigchld_learns_exit_codes(ctx):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        forkserver._forkserver._stop()
+        child = started(ctx, child_signal)
+        assert child.result(PATIENCE) == signal.SIG_IGN, 'a child inherits what its parent has set'
+        child = started(ctx, leave_later, 7)
+        child.join(PATIENCE)
+        assert child.exitcode == 7
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+        forkserver._forkserver._stop()
+
+
+def leave_later(code):
+    time.sleep(0.2)
+    os._exit(code)
+
+
+def abort_later():
+    time.sleep(0.2)
+    os.abort()
+
+
+def child_signal():
+    return signal.getsignal(signal.SIGCHLD)
