@@ -10,13 +10,15 @@ import os
 import signal
 import sys
 
-from . import _outcome, process, util  # noqa: F401 (a child that leaves a result finds it imported)
+from . import _outcome, process, util
 from ._engine import Child, Link, disown_children, is_single_threaded, pidfd_of_self
 from ._standard import loaded
 
 __all__ = ['Popen']
 
 process._util = util
+# A child that leaves a result finds this imported.
+process._outcome = _outcome
 
 # Any process that is forked from this one, by whomever, lets go of the links that this one's children hang on.
 os.register_at_fork(after_in_child=disown_children)

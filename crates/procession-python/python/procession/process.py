@@ -25,6 +25,8 @@ parent_process = _standard.parent_process
 _link = None
 # The shared `util`, once this process has started others.
 _util = None
+# What leaves outcomes, once this process has started others.
+_outcome = None
 # What forked children have for standard input, opened before: there is time for it in their parent.
 _empty_stdin = None
 # In a child whose contexts have not been imported: the start method that they are to begin with.
@@ -76,8 +78,6 @@ class BaseProcess(_standard.BaseProcess):
         assert self._parent_pid == os.getpid(), 'can only ask a child process'
         assert self._popen is not None, 'can only ask a started process'
         self.join(timeout)
-        from . import _outcome
-
         return _outcome.received(self)
 
     def _bootstrap(self, parent_sentinel=None):
@@ -245,9 +245,11 @@ def _force_start_method(method):
 def _leave_outcome(how, value):
     if _link is None:
         return
-    from . import _outcome
-
-    _outcome.leave(_link, how, value)
+    if _outcome is None:
+        from . import _outcome as outcome
+    else:
+        outcome = _outcome
+    outcome.leave(_link, how, value)
 
 
 def _exit_code(ending):
