@@ -4,6 +4,7 @@
 //! The reducers are those of `multiprocessing.reduction.ForkingPickler`. That class is Python code which costs microseconds to
 //! instantiate; here the C pickler itself is kept, with a table of the same reducers, and used again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
@@ -30,6 +31,11 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
 /// What the pickler or a reducer raises; then `out` and `buffers` are as before.
 pub(crate) fn dumps(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, buffers: &mut Vec<Bytes>) -> PyResult<()> {
     let py = value.py();
+    if let Some(pickler) = own_pickler(py) {
+        let pickle = pickler.call_method1(intern!(py, "dumps"), (value,))?;
+        out.extend_from_slice(Bytes::of(&pickle)?.as_slice());
+        return Ok(());
+    }
     let encoder = Encoder::take(py)?;
     let result = encoder.encode(value, out, buffers);
     // One that has failed half-way is not used again.
@@ -49,6 +55,11 @@ pub(crate) fn loads<'py>(
     pickle: &Bound<'py, PyAny>,
     buffers: Vec<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(pickler) = own_pickler(py)
+        && buffers.is_empty()
+    {
+        return pickler.call_method1(intern!(py, "loads"), (pickle,));
+    }
     let loads = unpickler(py)?;
     if buffers.is_empty() {
         return loads.call1((pickle,));
@@ -63,14 +74,38 @@ fn unpickler(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     LOADS.import(py, "_pickle", "loads")
 }
 
+/// What a program has set as its contexts' `reducer`, in place of the standard library's: its `ForkingPickler`.
+static OWN_PICKLER: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
+static HAS_OWN_PICKLER: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process pickles and unpickles by this class, which has `dumps` and `loads`; `None`: by the standard one.
+#[pyfunction]
+pub(crate) fn set_pickler(pickler: Option<Py<PyAny>>) {
+    HAS_OWN_PICKLER.store(pickler.is_some(), Ordering::Release);
+    let before = std::mem::replace(&mut *OWN_PICKLER.lock().unwrap_or_else(PoisonError::into_inner), pickler);
+    // Here, under no lock: what it holds may run code when it goes.
+    drop(before);
+}
+
+fn own_pickler(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    if !HAS_OWN_PICKLER.load(Ordering::Acquire) {
+        return None;
+    }
+    let own = OWN_PICKLER.lock().unwrap_or_else(PoisonError::into_inner);
+    own.as_ref().map(|pickler| pickler.bind(py).clone())
+}
+
 /// A C pickler, and where it writes.
 struct Encoder {
     dump: Py<PyAny>,
     clear_memo: Py<PyAny>,
     sink: Py<Sink>,
-    /// How many reducers the table was made of.
-    reducers: (usize, usize),
+    /// What the table was made of; the table keeps these objects alive.
+    registered: Vec<Registered>,
 }
+
+/// The addresses of a type and of its reducer.
+type Registered = (usize, usize);
 
 /// Those that are not in use. A reducer may pickle for another process itself, so there may be several.
 static IDLE: Mutex<Vec<Encoder>> = Mutex::new(Vec::new());
@@ -81,7 +116,7 @@ impl Encoder {
         let reducers = Reducers::get(py)?;
         let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
-            Some(encoder) if encoder.reducers == reducers.count(py)? => Ok(encoder),
+            Some(encoder) if reducers.are(py, &encoder.registered)? => Ok(encoder),
             _ => Encoder::new(py, reducers),
         }
     }
@@ -93,10 +128,10 @@ impl Encoder {
         let named = PyDict::new(py);
         named.set_item("buffer_callback", OutOfBand { sink: sink.clone_ref(py) })?;
         let pickler = PICKLER.import(py, "_pickle", "Pickler")?.call((&sink, PROTOCOL), Some(&named))?;
-        let count = reducers.count(py)?;
+        let registered = reducers.registered(py)?;
         pickler.setattr("dispatch_table", reducers.table(py)?)?;
         let bound = |name| pickler.getattr(name).map(Bound::unbind);
-        Ok(Encoder { dump: bound("dump")?, clear_memo: bound("clear_memo")?, sink, reducers: count })
+        Ok(Encoder { dump: bound("dump")?, clear_memo: bound("clear_memo")?, sink, registered })
     }
 
     fn encode(&self, value: &Bound<'_, PyAny>, out: &mut Vec<u8>, buffers: &mut Vec<Bytes>) -> PyResult<()> {
@@ -161,8 +196,28 @@ impl Reducers {
         Ok(Some(reducers.bind(py)))
     }
 
-    fn count(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
-        Ok((self.of_copyreg.bind(py).len(), self.of_forking_pickler(py)?.map_or(0, |reducers| reducers.len())))
+    /// All of them, in the order of their registration: a reducer that is registered anew keeps its place.
+    fn registered(&self, py: Python<'_>) -> PyResult<Vec<Registered>> {
+        let mut all = Vec::new();
+        self.visit(py, |registered| {
+            all.push(registered);
+            true
+        })?;
+        Ok(all)
+    }
+
+    /// Whether they are these, and no others.
+    fn are(&self, py: Python<'_>, these: &[Registered]) -> PyResult<bool> {
+        let mut these = these.iter();
+        Ok(self.visit(py, |registered| these.next() == Some(&registered))? && these.next().is_none())
+    }
+
+    /// Visits each until the visitor says `false`; whether it never did.
+    fn visit(&self, py: Python<'_>, mut visitor: impl FnMut(Registered) -> bool) -> PyResult<bool> {
+        let mut visit = |table: &Bound<'_, PyDict>| {
+            table.iter().all(|(kind, reducer)| visitor((kind.as_ptr().addr(), reducer.as_ptr().addr())))
+        };
+        Ok(visit(self.of_copyreg.bind(py)) && self.of_forking_pickler(py)?.is_none_or(visit))
     }
 
     fn table<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -30,6 +30,8 @@ mod _engine {
     #[pymodule_export]
     use crate::buffer::Block;
     #[pymodule_export]
+    use crate::codec::set_pickler;
+    #[pymodule_export]
     use crate::fork::{Server, flush_stdio, is_single_threaded};
     #[pymodule_export]
     use crate::pool::{ApplyResult, IMapIterator, Pool, give_handle, run_worker, take_handle};

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, TypeAlias, final
 from typing_extensions import Buffer, disjoint_base
 
+from ._by_value import Values
 from .pool import ApplyResult as ApplyResult, IMapIterator as IMapIterator
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     'is_single_threaded',
     'pidfd_of_self',
     'run_worker',
+    'set_pickler',
     'take_handle',
 ]
 
@@ -43,6 +45,7 @@ def is_single_threaded() -> bool: ...
 def disown_children() -> None: ...
 def pidfd_of_self() -> int: ...
 def give_handle(fd: int) -> int: ...
+def set_pickler(pickler: type[Any] | None) -> None: ...
 def take_handle(index: int) -> int: ...
 def run_worker(control: int, slot: int, desk: int, max_tasks: int | None = None, max_memory: int | None = None) -> int: ...
 
@@ -105,8 +108,7 @@ class Pool:
         workers: int,
         method: str,
         start: Callable[..., Any],
-        by_value: Callable[..., Any],
-        is_unknown: Callable[..., bool],
+        values: Values,
         max_tasks: int | None = None,
         max_memory: int | None = None,
     ) -> Pool: ...

@@ -50,6 +50,19 @@ def unpack(data):
     return exceptions[0]
 
 
+def by_value(value, error):
+    """What stands in for a result that plain pickle refuses, or `None`: handles stay refused."""
+    from . import _by_value
+
+    if isinstance(error, RuntimeError) or _by_value.cloudpickle() is None:
+        return None
+    try:
+        return _by_value.ByValue(_by_value.dumps(value, _by_value.is_in_main))
+    except Exception:
+        # The first reason is the one to tell.
+        return None
+
+
 def encoding_error(error, value):
     """What stands in for a result that does not pickle."""
     wrapped = MaybeEncodingError(error, value)

@@ -10,10 +10,12 @@ import signal
 import sys
 
 from . import process, reduction
+from ._engine import set_pickler as _set_pickler
 from ._standard import standard
 from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 
 _standard = standard('context')
+_standard_reduction = reduction
 
 ProcessError = _standard.ProcessError
 BufferTooShort = _standard.BufferTooShort
@@ -269,12 +271,17 @@ class BaseContext(_standard.BaseContext):
 
     @property
     def reducer(self):
-        """The module that says how objects are pickled for children."""
+        """The module that says how objects are pickled for children, and in queues, pools and pipes; or an object with its names.
+
+        Set it before the first pipe is made, as with the standard library.
+        """
         return globals().get('reduction')
 
     @reducer.setter
     def reducer(self, reduction):
         globals()['reduction'] = reduction
+        _standard._default_context.reducer = reduction
+        _set_pickler(reduction.ForkingPickler if reduction is not _standard_reduction else None)
 
 
 class DefaultContext(BaseContext, _standard.DefaultContext):

@@ -18,8 +18,8 @@ import weakref
 from . import _engine, get_context, util
 from . import process as _process
 from ._remote import MaybeEncodingError, RemoteTraceback
+from ._by_value import Values
 from ._standard import standard
-from .context import get_spawning_popen, set_spawning_popen
 from .spawn import hear_interrupts
 
 _standard = standard('pool')
@@ -85,7 +85,7 @@ class Pool(_standard.Pool):
             # Another library's, which says itself in which threads it forks.
             method = 'spawn'
         try:
-            self._engine = _engine.Pool(processes, method, starting, _pass_by_value, _Main().is_unknown, *limits)
+            self._engine = _engine.Pool(processes, method, starting, Values(self._ctx.get_start_method()), *limits)
         except Exception:
             for process in self._workers:
                 # They have no tasks, and may not hear a SIGTERM.
@@ -365,97 +365,3 @@ def _end_with(parent):
 
 def _terminate(engine):
     engine.terminate()
-
-
-class _Main:
-    """What `__main__` held when the pool began: workers that began then cannot find by name what came later."""
-
-    def __init__(self):
-        main = sys.modules.get('__main__')
-        self._known = {name: id(value) for name, value in vars(main).items()} if main is not None else {}
-        self._has_file = getattr(main, '__file__', None) is not None
-
-    def is_unknown(self, function):
-        if getattr(function, '__module__', None) != '__main__':
-            return False
-        is_known = self._has_file and self._known.get(getattr(function, '__qualname__', '')) == id(function)
-        # Last: where it is there its import takes tens of milliseconds, and a megabyte of every process.
-        return not is_known and _cloudpickle() is not None
-
-
-class _ByValue:
-    """What pickles as the value of an object that plain pickle refuses."""
-
-    def __init__(self, pickled):
-        self._pickled = pickled
-
-    def __reduce__(self):
-        return _unpickle, (self._pickled,)
-
-
-def _unpickle(pickled):
-    import pickle
-
-    return pickle.loads(pickled)
-
-
-def _pass_by_value(value, error):
-    """What is sent in the place of `value`, which plain pickle has refused with `error` (`None`: it was not asked).
-
-    Handles (queues, locks) are refused unless a child is being started, or a task is being sent: that is said here. Functions that no
-    worker can import go by value where cloudpickle is there.
-    """
-    cloudpickle = _cloudpickle()
-    before = get_spawning_popen()
-    set_spawning_popen(_Passage())
-    try:
-        if isinstance(error, RuntimeError):
-            from .reduction import ForkingPickler
-
-            return _ByValue(bytes(ForkingPickler.dumps(value)))
-        if cloudpickle is not None:
-            return _ByValue(cloudpickle.dumps(value))
-    except Exception as refused:
-        raise (error or refused) from None
-    finally:
-        set_spawning_popen(before)
-    if _is_local_function(value):
-        name = getattr(value, '__qualname__', repr(value))
-        raise type(error)(
-            f'{name} cannot be sent to a worker, since no worker can import it ({error}): define it at the top level of a module, '
-            f'or install the extra "procession[cloudpickle]", by which such functions are sent by value'
-        ) from error
-    raise error
-
-
-class _Passage:
-    """Stands where a process that is being started would, while a task is pickled: its fds go beside the task."""
-
-    def duplicate_for_child(self, fd):
-        return _engine.give_handle(fd)
-
-    @staticmethod
-    def DupFd(index):
-        return _TaskFd(index)
-
-
-class _TaskFd:
-    """An fd that goes beside a task."""
-
-    def __init__(self, index):
-        self._index = index
-
-    def detach(self):
-        return _engine.take_handle(self._index)
-
-
-def _is_local_function(value):
-    return callable(value) and '<' in getattr(value, '__qualname__', '')
-
-
-def _cloudpickle():
-    try:
-        import cloudpickle
-    except ImportError:
-        return None
-    return cloudpickle

@@ -90,7 +90,7 @@ def letter(popen, process_obj):
     head, body = io.BytesIO(), io.BytesIO()
     set_spawning_popen(popen)
     try:
-        reduction.dump(process_obj, body)
+        _dump_process(process_obj, body)
         fds = [pidfd_of_self(), *popen._fds]
         data['trackers'] = {}
         for name, fd in _running_trackers():
@@ -100,6 +100,31 @@ def letter(popen, process_obj):
     finally:
         set_spawning_popen(None)
     return head.getvalue() + body.getvalue(), fds
+
+
+def _dump_process(process_obj, file):
+    """Pickles a process object for a child: by name what the child can import, the rest by value, where that can be had."""
+    from . import _by_value
+    from .context import reduction
+
+    known = _by_value.known_in_main() if finds_main() else {}
+    begin = file.tell()
+    try:
+        reduction.dump(process_obj, file)
+        error = None
+        if known or b'__main__' not in file.getbuffer() or not _by_value.names_unknown(file.getvalue(), known):
+            return
+    except Exception as refused:
+        error = refused
+    if _by_value.cloudpickle() is None:
+        raise _by_value.unfound() if error is None else _by_value.refusal(process_obj._target, error) from error
+    file.seek(begin)
+    file.truncate()
+    try:
+        pickled = _by_value.dumps(process_obj, lambda value: bool(known) and _by_value.is_in_main(value))
+    except Exception as refused:
+        raise (error or refused) from None
+    reduction.dump(_by_value.ByValue(pickled), file)
 
 
 def _running_trackers():
@@ -225,14 +250,29 @@ def get_preparation_data(name):
     return data
 
 
+def finds_main():
+    """Whether a child that is executed now can import the main module, and so finds by name what is in it."""
+    data = _main_data()
+    if 'init_main_from_name' in data:
+        return not _is_left_alone(data['init_main_from_name'])
+    return 'init_main_from_path' in data
+
+
+def _is_left_alone(name):
+    # The main module of a package, a folder or an archive does its work whenever it is run.
+    return name == '__main__' or name.endswith('.__main__')
+
+
 def _main_data():
     """By what a child finds the main module: its name, if it has one as a module, else its path, if it has one."""
     main = sys.modules['__main__']
-    name = getattr(main.__spec__, 'name', None)
+    # A debugger's has no `__spec__`, and one whose main thread has ended no `__file__`.
+    name = getattr(getattr(main, '__spec__', None), 'name', None)
     if name is not None:
         return {'init_main_from_name': name}
     path = getattr(main, '__file__', None)
-    if path is None:
+    # A program from standard input says `<stdin>`.
+    if path is None or path == '<stdin>':
         return {}
     if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:
         path = os.path.join(process.ORIGINAL_DIR, path)
@@ -277,8 +317,7 @@ def import_main_path(main_path):
 
 def _fixup_main_from_name(mod_name):
     main = sys.modules['__main__']
-    # The main module of a package, a folder or an archive does its work whenever it is run: it is left alone.
-    if mod_name == '__main__' or mod_name.endswith('.__main__'):
+    if _is_left_alone(mod_name):
         return
     if getattr(main.__spec__, 'name', None) == mod_name:
         return

@@ -7,17 +7,16 @@
 //! buffer  0, whether it may be written, area, block; or 1, whether it may be written, length, bytes
 //! ```
 
-use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use procession_core::pool::blocks::{self, Place};
-use procession_core::{Held, handle, memfd};
+use procession_core::{Held, handle};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFunction};
+use pyo3::types::PyBytes;
 
+use super::function::{Function, FunctionIn};
 use super::packed;
 use crate::buffer::{Block, Bytes};
 use crate::codec;
@@ -41,10 +40,8 @@ impl Kind {
     }
 }
 
-/// Says that the function is not here.
+/// In place of a function's length: it crosses beside its items.
 const BIG: u32 = u32::MAX;
-/// A pickled function that is longer crosses once for each job, beside its items.
-const BIG_FUNCTION: usize = 4096;
 /// A pickle that is longer goes into a block as large buffers do.
 const BIG_PICKLE: usize = 64 * 1024;
 const PICKLE_IS_A_BUFFER: u32 = 1 << 31;
@@ -55,97 +52,61 @@ const FLAGS: u32 = PICKLE_IS_A_BUFFER | IS_PACKED;
 const IN_BLOCK: u8 = 0;
 const INLINE: u8 = 1;
 
-/// A pickled function.
+/// Why a value was not written.
 #[derive(Debug)]
-pub(crate) enum Function {
-    Small(Vec<u8>),
-    /// Its number in this process, and a memfd with its pickle.
-    Big(u64, OwnedFd),
+pub(crate) enum Unwritten {
+    /// Pickling it raised this.
+    Refused(PyErr),
+    /// Its pickle names something that the reader cannot find.
+    NamesUnknown,
 }
 
-impl Function {
-    fn new(pickle: Vec<u8>) -> PyResult<Function> {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        if pickle.len() <= BIG_FUNCTION {
-            return Ok(Function::Small(pickle));
-        }
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let file = memfd::from_bytes("procession-function", &pickle)?;
-        Ok(Function::Big(number, file))
-    }
-
-    fn write(&self, out: &mut Vec<u8>) -> PyResult<()> {
-        match self {
-            Function::Small(pickle) => {
-                out.extend_from_slice(&(pickle.len() as u32).to_le_bytes());
-                out.extend_from_slice(pickle);
-            }
-            Function::Big(number, file) => {
-                let index = handle::give(file.as_fd(), "function").map_err(PyValueError::new_err)?;
-                out.extend_from_slice(&BIG.to_le_bytes());
-                out.extend_from_slice(&number.to_le_bytes());
-                out.extend_from_slice(&index.to_le_bytes());
-            }
-        }
-        Ok(())
+impl From<PyErr> for Unwritten {
+    fn from(error: PyErr) -> Unwritten {
+        Unwritten::Refused(error)
     }
 }
 
-/// Functions that have been pickled: most calls are of one of a few.
-#[derive(Debug, Default)]
-pub(crate) struct Functions(Mutex<Known>);
-
-/// By the function's address.
-type Known = HashMap<usize, (Py<PyAny>, Arc<Function>)>;
-
-impl Functions {
-    const MOST: usize = 64;
-
-    /// The function pickled, by what `pickle` says.
-    pub(crate) fn get(
-        &self,
-        function: &Bound<'_, PyAny>,
-        pickle: impl FnOnce() -> PyResult<Vec<u8>>,
-    ) -> PyResult<Arc<Function>> {
-        // Of others the pickle may change with their state.
-        if !function.is_exact_instance_of::<PyFunction>() {
-            return Ok(Arc::new(Function::new(pickle()?)?));
-        }
-        let key = function.as_ptr().addr();
-        if let Some((_, known)) = self.known().get(&key) {
-            return Ok(known.clone());
-        }
-        let new = Arc::new(Function::new(pickle()?)?);
-        let mut known = self.known();
-        let old = if known.len() >= Self::MOST { std::mem::take(&mut *known) } else { HashMap::new() };
-        // Kept, so that no other function comes to have its address.
-        known.insert(key, (function.clone().unbind(), new.clone()));
-        drop(known);
-        // Here, under no lock: what they hold may run code when it goes.
-        drop(old);
-        Ok(new)
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Appends an item. `is_kept`: it may be run again, so that its buffers are not the task's to change.
+/// Appends an item. `is_kept`: it may be run again, so that its buffers are not the task's to change. `names_unknown` is asked
+/// about the value's pickle.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     kind: Kind,
     function: &Function,
     value: &Bound<'_, PyAny>,
     is_kept: bool,
-) -> PyResult<()> {
+    names_unknown: impl FnOnce(&[u8]) -> PyResult<bool>,
+) -> Result<(), Unwritten> {
     out.push(kind as u8);
-    function.write(out)?;
-    write_value(out, value, is_kept)
+    match function {
+        Function::Small(pickle) => {
+            out.extend_from_slice(&(pickle.len() as u32).to_le_bytes());
+            out.extend_from_slice(pickle);
+        }
+        Function::Big(number, file) => {
+            let index = handle::give(file.as_fd(), "function").map_err(PyValueError::new_err)?;
+            out.extend_from_slice(&BIG.to_le_bytes());
+            out.extend_from_slice(&number.to_le_bytes());
+            out.extend_from_slice(&index.to_le_bytes());
+        }
+    }
+    write_checked_value(out, value, is_kept, names_unknown)
 }
 
 /// Appends a value.
 pub(crate) fn write_value(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, is_kept: bool) -> PyResult<()> {
+    match write_checked_value(out, value, is_kept, |_| Ok(false)) {
+        Err(Unwritten::Refused(error)) => Err(error),
+        Ok(()) | Err(Unwritten::NamesUnknown) => Ok(()),
+    }
+}
+
+fn write_checked_value(
+    out: &mut Vec<u8>,
+    value: &Bound<'_, PyAny>,
+    is_kept: bool,
+    names_unknown: impl FnOnce(&[u8]) -> PyResult<bool>,
+) -> Result<(), Unwritten> {
     let py = value.py();
     let (start, mut buffers) = (out.len(), Vec::new());
     let mut flag = 0;
@@ -153,6 +114,9 @@ pub(crate) fn write_value(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, is_kept: 
         flag = IS_PACKED;
     } else {
         codec::dumps(value, out, &mut buffers)?;
+        if names_unknown(&out[start..])? {
+            return Err(Unwritten::NamesUnknown);
+        }
     }
     let mut places = Vec::new();
     if out.len() - start >= BIG_PICKLE
@@ -197,20 +161,6 @@ pub(crate) struct Item<'a> {
     pub(crate) kind: Kind,
     pub(crate) function: FunctionIn<'a>,
     pub(crate) value: &'a [u8],
-}
-
-/// A function as an item names it.
-pub(crate) enum FunctionIn<'a> {
-    Small(&'a [u8]),
-    Big { number: u64, index: u32 },
-}
-
-impl FunctionIn<'_> {
-    /// The pickle of a function that crossed beside its item.
-    pub(crate) fn fetch(index: u32) -> PyResult<Vec<u8>> {
-        let file = handle::take(index, "function").map_err(PyValueError::new_err)?;
-        Ok(memfd::read_all(file.as_fd())?)
-    }
 }
 
 /// Takes an item apart; `None` if it is torn.

@@ -1,6 +1,7 @@
 //! Pools of Python's: the engine's pool, with pickles for payloads. The thin half of `procession.pool`, whose head says how the
 //! two divide the work. Used in the parent, from any thread, with the interpreter attached; what may wait detaches.
 
+mod function;
 mod imap;
 mod item;
 mod packed;
@@ -16,9 +17,9 @@ use procession_core::Entry;
 use procession_core::pool::Items;
 use procession_core::pool::{self as core, Service, Terms};
 use procession_core::start::Method;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PySlice, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PySlice, PyTuple};
 
 pub(crate) use imap::IMapIterator;
 pub(crate) use result::ApplyResult;
@@ -27,18 +28,17 @@ pub(crate) use worker::{give_handle, run_worker, take_handle};
 use crate::codec;
 use crate::error::OrRaise;
 use crate::wait::blocking;
-use item::{Function, Functions, Kind};
+use function::{Function, Globals};
+use item::{Kind, Unwritten};
 use starter::Starter;
 
 /// A pool as `procession.pool.Pool` drives it.
 #[pyclass(frozen, module = "procession._engine")]
 pub(crate) struct Pool {
     engine: Option<core::Pool>,
-    functions: Functions,
-    /// Called with what plain pickle has refused, and why: gives another pickle of it, or raises.
-    by_value: Py<PyAny>,
-    /// Called with a function: whether workers cannot find it by its name.
-    is_unknown: Py<PyAny>,
+    globals: Globals,
+    /// `procession._by_value.Values`: what is sent in the place of values that cannot go by name.
+    values: Py<PyAny>,
 }
 
 /// What a caller asks for beside the results.
@@ -53,15 +53,14 @@ pub(crate) struct Asked {
 impl Pool {
     /// `start(name, control, slot, desk)` starts a worker and returns its process.
     #[new]
-    #[pyo3(signature = (workers, method, start, by_value, is_unknown, max_tasks = None, max_memory = None))]
+    #[pyo3(signature = (workers, method, start, values, max_tasks = None, max_memory = None))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn new(
         py: Python<'_>,
         workers: usize,
         method: &str,
         start: Py<PyAny>,
-        by_value: Py<PyAny>,
-        is_unknown: Py<PyAny>,
+        values: Py<PyAny>,
         max_tasks: Option<NonZeroU32>,
         max_memory: Option<NonZeroU64>,
     ) -> PyResult<Pool> {
@@ -70,7 +69,7 @@ impl Pool {
         let starter = Starter::new(method, start);
         codec::prepare(py)?;
         let engine = py.detach(|| core::Pool::new(workers, starter, service)).or_raise(py)?;
-        Ok(Pool { engine: Some(engine), functions: Functions::default(), by_value, is_unknown })
+        Ok(Pool { engine: Some(engine), globals: Globals::default(), values })
     }
 
     /// Submits `function(*args, **named)`. With `waits` it returns the result's value, and gives the call up if the wait is
@@ -252,39 +251,58 @@ impl Pool {
         value: &Bound<'_, PyAny>,
         is_kept: bool,
     ) -> PyResult<()> {
-        let write = |out: &mut Vec<u8>| item::write(out, kind, function, value, is_kept);
-        let too_large = || PyValueError::new_err("a task takes more than 4 GiB beside its large buffers");
-        match items.push(write, too_large) {
-            Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(value.py()) => {
-                let again = self.passing(value, error)?;
-                items.push(
-                    |out: &mut Vec<u8>| item::write(out, kind, function, again.bind(value.py()), is_kept),
-                    too_large,
-                )
+        let py = value.py();
+        let too_large =
+            || Unwritten::Refused(PyValueError::new_err("a task takes more than 4 GiB beside its large buffers"));
+        let names_unknown = |pickle: &[u8]| self.names_unknown(py, pickle);
+        let write = |out: &mut Vec<u8>| item::write(out, kind, function, value, is_kept, names_unknown);
+        let stand_in = match items.push(write, too_large) {
+            Ok(()) => return Ok(()),
+            Err(Unwritten::NamesUnknown) => self.by_value(value, None)?,
+            Err(Unwritten::Refused(error)) if error.is_instance_of::<PyException>(py) => {
+                self.by_value(value, Some(error))?
             }
-            pushed => pushed,
+            Err(Unwritten::Refused(error)) => return Err(error),
+        };
+        let write = |out: &mut Vec<u8>| item::write(out, kind, function, &stand_in, is_kept, |_| Ok(false));
+        match items.push(write, too_large) {
+            Err(Unwritten::Refused(error)) => Err(error),
+            Ok(()) | Err(Unwritten::NamesUnknown) => Ok(()),
         }
     }
 
-    /// What stands in the place of a value that plain pickle refuses.
-    fn passing(&self, value: &Bound<'_, PyAny>, error: PyErr) -> PyResult<Py<PyAny>> {
+    /// What stands in the place of a value that plain pickle refuses with this error, or that names what no worker can find.
+    fn by_value<'py>(&self, value: &Bound<'py, PyAny>, error: Option<PyErr>) -> PyResult<Bound<'py, PyAny>> {
         let py = value.py();
-        self.by_value.call1(py, (value, error.value(py)))
+        self.values.bind(py).call_method1("by_value", (value, error.map(|error| error.into_value(py))))
     }
 
-    /// The function, pickled.
+    /// Whether a pickle names something of the main module that no worker can find there.
+    fn names_unknown(&self, py: Python<'_>, pickle: &[u8]) -> PyResult<bool> {
+        if memchr::memmem::find(pickle, b"__main__").is_none() {
+            return Ok(false);
+        }
+        self.values.bind(py).call_method1("names_unknown", (PyBytes::new(py, pickle),))?.is_truthy()
+    }
+
+    /// The function, as the items of a job name it.
     fn function(&self, function: &Bound<'_, PyAny>) -> PyResult<Arc<Function>> {
-        let py = function.py();
-        self.functions.get(function, || {
-            if self.is_unknown.bind(py).call1((function,))?.is_truthy()? {
-                return dumped(self.by_value.bind(py).call1((function, py.None()))?);
-            }
-            let mut pickle = Vec::new();
-            match codec::dumps(function, &mut pickle, &mut Vec::new()) {
-                Ok(()) => Ok(pickle),
-                Err(error) => dumped(self.passing(function, error)?.into_bound(py)),
-            }
-        })
+        if let Some(kept) = self.globals.get(function)? {
+            return Ok(kept);
+        }
+        let mut pickle = Vec::new();
+        let stand_in = match codec::dumps(function, &mut pickle, &mut Vec::new()) {
+            Ok(()) if self.names_unknown(function.py(), &pickle)? => Some(self.by_value(function, None)?),
+            Ok(()) => None,
+            Err(error) => Some(self.by_value(function, Some(error))?),
+        };
+        if let Some(stand_in) = stand_in {
+            pickle.clear();
+            codec::dumps(&stand_in, &mut pickle, &mut Vec::new())?;
+        }
+        let pickled = Arc::new(Function::pickled(pickle)?);
+        self.globals.keep(function, &pickled)?;
+        Ok(pickled)
     }
 }
 
@@ -293,15 +311,9 @@ fn slice<'py>(items: &Bound<'py, PyAny>, from: usize, to: usize) -> PyResult<Bou
     if let Ok(list) = items.cast_exact::<PyList>() {
         return Ok(list.get_slice(from, to));
     }
-    let part = items.get_item(PySlice::new(items.py(), from as isize, to as isize, 1))?;
+    // By Python's own call: `PySlice::new` of PyO3 0.30 keeps the two numbers for ever.
+    let part = items.get_item(items.py().get_type::<PySlice>().call1((from, to))?)?;
     Ok(items.py().get_type::<PyList>().call1((part,))?.cast_into()?)
-}
-
-/// The pickle of what stands in for a function.
-fn dumped(stand_in: Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    let mut pickle = Vec::new();
-    codec::dumps(&stand_in, &mut pickle, &mut Vec::new())?;
-    Ok(pickle)
 }
 
 impl Drop for Pool {

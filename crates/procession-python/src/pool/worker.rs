@@ -10,8 +10,6 @@
 //! | calls `sys.exit()`, or a handler of a signal does | `WorkerLost` with the exit code | ends, in an orderly way |
 //! | calls `os._exit()`, is killed | `WorkerLost` | is dead |
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsFd, IntoRawFd, RawFd};
 use std::sync::Arc;
@@ -21,10 +19,10 @@ use procession_core::pool::{Control, Service, worker};
 use procession_core::{Link, descriptor, handle, interrupt};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-use super::item::{self, FunctionIn, Item, Kind};
+use super::function;
+use super::item::{self, Item, Kind};
 use crate::codec;
 
 /// Serves a pool until it is closed and no task is left; returns the exit code. The fds stay the caller's.
@@ -73,7 +71,7 @@ pub(super) fn entry(item: &[u8], out: &mut Vec<u8>) -> u32 {
 }
 
 fn run<'py>(py: Python<'py>, item: &Item<'_>) -> PyResult<Bound<'py, PyAny>> {
-    let function = function(py, &item.function)?;
+    let function = function::load(py, item.function)?;
     let value = item::read_value(py, item.value)?;
     match item.kind {
         Kind::Call => function.call1(value.cast_into::<PyTuple>()?),
@@ -81,21 +79,37 @@ fn run<'py>(py: Python<'py>, item: &Item<'_>) -> PyResult<Bound<'py, PyAny>> {
             let (args, named): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = value.extract()?;
             function.call(args, Some(&named))
         }
-        Kind::Map => list(py)?.call1((builtin(py, &MAP, "builtins", "map")?.call1((function, value))?,)),
-        Kind::Starmap => list(py)?.call1((builtin(py, &STARMAP, "itertools", "starmap")?.call1((function, value))?,)),
+        Kind::Map => map(&function, &value, |item| function.call1((item,))),
+        Kind::Starmap => map(&function, &value, |item| function.call1(codec::as_tuple(&item)?)),
     }
+}
+
+/// The list of what `call` returns for each item. A `StopIteration` that it raises is its error, and ends no list.
+fn map<'py>(
+    function: &Bound<'py, PyAny>,
+    items: &Bound<'py, PyAny>,
+    call: impl Fn(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let results = PyList::empty(function.py());
+    for item in items.try_iter()? {
+        results.append(call(item?)?)?;
+    }
+    Ok(results.into_any())
 }
 
 /// Encodes a result. One that does not pickle is an error that says so and shows it.
 fn give(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     let py = value.py();
-    item::write_value(out, value, false).map_err(|error| {
-        out.clear();
-        let wrapped = py
-            .import("procession._remote")
-            .and_then(|remote| remote.call_method1("encoding_error", (error.value(py), value)));
-        wrapped.map_or_else(|error| error, PyErr::from_value)
-    })
+    let Err(error) = item::write_value(out, value, false) else { return Ok(()) };
+    out.clear();
+    let remote = py.import("procession._remote")?;
+    // What nobody can import, such as an instance of a class that came by value, goes by value.
+    let stand_in = remote.call_method1("by_value", (value, error.value(py)))?;
+    if !stand_in.is_none() {
+        return item::write_value(out, &stand_in, false);
+    }
+    let wrapped = remote.call_method1("encoding_error", (error.value(py), value));
+    Err(wrapped.map_or_else(|error| error, PyErr::from_value))
 }
 
 /// What a task raised, to be raised where its result is asked for.
@@ -142,80 +156,4 @@ fn handle_signals_of(py: Python<'_>) {
     if !error.is_instance_of::<PyKeyboardInterrupt>(py) {
         error.write_unraisable(py, None);
     }
-}
-
-/// The functions that this worker has been sent, unpickled.
-#[derive(Default)]
-struct Known {
-    last: Option<(Vec<u8>, Py<PyAny>)>,
-    small: HashMap<Vec<u8>, Py<PyAny>>,
-    big: HashMap<u64, Py<PyAny>>,
-}
-
-const MOST_KNOWN: usize = 256;
-
-thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::default();
-}
-
-fn function<'py>(py: Python<'py>, function: &FunctionIn<'_>) -> PyResult<Bound<'py, PyAny>> {
-    let known = KNOWN.with_borrow(|known| match function {
-        FunctionIn::Small(pickle) => match &known.last {
-            Some((last, function)) if last == pickle => Some(function.clone_ref(py)),
-            _ => known.small.get(*pickle).map(|function| function.clone_ref(py)),
-        },
-        FunctionIn::Big { number, .. } => known.big.get(number).map(|function| function.clone_ref(py)),
-    });
-    let loaded = match (known, function) {
-        (Some(known), _) => known.into_bound(py),
-        (None, FunctionIn::Small(pickle)) => codec::loads(py, PyBytes::new(py, pickle).as_any(), Vec::new())?,
-        (None, FunctionIn::Big { index, .. }) => {
-            let pickle = FunctionIn::fetch(*index)?;
-            codec::loads(py, PyBytes::new(py, &pickle).as_any(), Vec::new())?
-        }
-    };
-    // What is dropped here may run code: not in the borrow.
-    let dropped = KNOWN.with_borrow_mut(|known| known.remember(function, &loaded));
-    drop(dropped);
-    Ok(loaded)
-}
-
-impl Known {
-    fn remember(&mut self, function: &FunctionIn<'_>, loaded: &Bound<'_, PyAny>) -> Option<Known> {
-        let full = self.small.len() + self.big.len() >= MOST_KNOWN;
-        let dropped = full.then(|| std::mem::take(self));
-        let py = loaded.py();
-        match function {
-            FunctionIn::Small(pickle) => {
-                if self.last.as_ref().is_some_and(|(last, _)| last == pickle) {
-                    return dropped;
-                }
-                self.small.entry(pickle.to_vec()).or_insert_with(|| loaded.clone().unbind());
-                let last = self.last.replace((pickle.to_vec(), loaded.clone().unbind()));
-                // The map has it too, so this is not the end of it.
-                drop(last.map(|(_, function)| function.into_bound(py)));
-            }
-            FunctionIn::Big { number, .. } => {
-                self.big.entry(*number).or_insert_with(|| loaded.clone().unbind());
-            }
-        }
-        dropped
-    }
-}
-
-static LIST: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-fn list(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    builtin(py, &LIST, "builtins", "list")
-}
-
-fn builtin<'py>(
-    py: Python<'py>,
-    cell: &'static PyOnceLock<Py<PyAny>>,
-    module: &str,
-    name: &str,
-) -> PyResult<&'py Bound<'py, PyAny>> {
-    cell.import(py, module, name)
 }
