@@ -2,6 +2,7 @@
 
 mod bench;
 mod cargo;
+mod check_targets;
 mod conformance;
 mod demo;
 mod python;
@@ -29,6 +30,8 @@ usage: cargo xtask COMMAND
                   the standard library's own tests of multiprocessing, run on procession: by all methods unless said
                   otherwise; --main and --futures: main modules, and executors; --all: everything on each version;
                   --stdlib: on the standard library, to compare
+  check-targets   type-check procession for macOS, FreeBSD and Linux with musl, where it compiles and refuses at run time;
+                  needs a toolchain with their standard libraries or its sources
   stress --seconds N [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
 
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         ["test", "--python", ref arguments @ ..] => python::test(arguments),
         ["bench", ref arguments @ ..] => bench::run(arguments),
         ["conformance", ref arguments @ ..] => conformance::run(arguments),
+        ["check-targets"] => check_targets::run(),
         ["stress", ref arguments @ ..] => stress::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");
