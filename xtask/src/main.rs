@@ -8,6 +8,7 @@ mod demo;
 mod python;
 mod stress;
 mod test;
+mod wheel;
 mod wordcount;
 
 use std::process::ExitCode;
