@@ -3,7 +3,8 @@
 //!
 //! Symbols of the machine's own glibc would bind the wheel to its version. Zig's linker knows the symbols of each older
 //! one, so that no old Linux is needed to build for it. Maturin calls Zig, and refuses a wheel that needs more than its tag
-//! says. `auditwheel` looks a second time, as the package index would.
+//! says. `auditwheel` looks a second time, as the package index would. Both look at versions only. A call that glibc 2.28
+//! lacks has none: the linker leaves it open, as it does Python's own. So the symbols themselves are looked at as well.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -21,6 +22,21 @@ use crate::{Outcome, cargo};
 const OLDEST_GLIBC: u32 = 28;
 
 const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Prints the symbols that a wheel's modules need and that neither Python nor glibc 2.28 has.
+const UNRESOLVED: &str = "\
+import io, sys, zipfile
+from elftools.elf.elffile import ELFFile
+wheel = zipfile.ZipFile(sys.argv[1])
+for module in (name for name in wheel.namelist() if name.endswith('.so')):
+    elf = ELFFile(io.BytesIO(wheel.read(module)))
+    versions = elf.get_section_by_name('.gnu.version')
+    for index, symbol in enumerate(elf.get_section_by_name('.dynsym').iter_symbols()):
+        needed = symbol['st_shndx'] == 'SHN_UNDEF' and symbol['st_info']['bind'] == 'STB_GLOBAL'
+        if needed and versions.get_symbol(index)['ndx'] in ('VER_NDX_LOCAL', 'VER_NDX_GLOBAL'):
+            if not symbol.name.startswith(('Py', '_Py')):
+                print(symbol.name)
+";
 
 /// Everything a wheel is made of, below the workspace's root.
 const SOURCES: [&str; 9] = [
@@ -64,19 +80,32 @@ pub(crate) fn build() -> Result<(PathBuf, String), String> {
 /// Whether the wheel works on every Linux that it is for.
 pub(crate) fn check() -> Outcome {
     let (wheel, _) = build()?;
-    let mut auditwheel = Command::new(tools()?.program("auditwheel"));
-    auditwheel.args(["show", "--json"]).arg(&wheel);
-    let output = auditwheel.output().map_err(|error| format!("cannot run auditwheel: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let tag = overall_tag(&text)
-        .ok_or_else(|| format!("auditwheel told no tag: {text}{}", String::from_utf8_lossy(&output.stderr)))?;
+    let tools = tools()?;
+    let mut auditwheel = Command::new(tools.program("auditwheel"));
+    let text = answer(auditwheel.args(["show", "--json"]).arg(&wheel))?;
+    let tag = overall_tag(&text).ok_or_else(|| format!("auditwheel told no tag: {text}"))?;
     println!("{}: {tag}", wheel.display());
-    if glibc(tag).is_some_and(|minor| minor <= OLDEST_GLIBC) {
-        return Ok(());
+    if glibc(tag).is_none_or(|minor| minor > OLDEST_GLIBC) {
+        return Err(format!(
+            "the wheel is {tag}, but is to work from glibc 2.{OLDEST_GLIBC} on: `auditwheel show` names the versions"
+        ));
     }
-    Err(format!(
-        "the wheel is {tag}, but is to work from glibc 2.{OLDEST_GLIBC} on; `auditwheel show` names the symbols"
-    ))
+    let unresolved = answer(tools.command(&["-c", UNRESOLVED]).arg(&wheel))?;
+    if !unresolved.is_empty() {
+        let symbols = unresolved.lines().collect::<Vec<_>>().join(", ");
+        return Err(format!("the wheel calls what glibc 2.{OLDEST_GLIBC} does not have: {symbols}"));
+    }
+    Ok(())
+}
+
+/// What a command prints.
+fn answer(command: &mut Command) -> Result<String, String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("cannot run {program}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{program}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
+    }
+    String::from_utf8(output.stdout).map_err(|error| format!("{program}: {error}"))
 }
 
 /// Maturin, Zig and auditwheel, in an environment of their own.
