@@ -2,11 +2,13 @@
 
 mod bench;
 mod cargo;
+mod check_targets;
 mod conformance;
 mod demo;
 mod python;
 mod stress;
 mod test;
+mod wheel;
 mod wordcount;
 
 use std::process::ExitCode;
@@ -29,6 +31,9 @@ usage: cargo xtask COMMAND
                   the standard library's own tests of multiprocessing, run on procession: by all methods unless said
                   otherwise; --main and --futures: main modules, and executors; --all: everything on each version;
                   --stdlib: on the standard library, to compare
+  wheel           build the Python package's wheel and check that it works from glibc 2.28 on; prints where it is
+  check-targets   type-check procession for macOS, FreeBSD and Linux with musl, where it compiles and refuses at run time;
+                  needs a toolchain with their standard libraries or its sources
   stress --seconds N [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
 
@@ -50,6 +55,8 @@ fn main() -> ExitCode {
         ["test", "--python", ref arguments @ ..] => python::test(arguments),
         ["bench", ref arguments @ ..] => bench::run(arguments),
         ["conformance", ref arguments @ ..] => conformance::run(arguments),
+        ["wheel"] => wheel::check(),
+        ["check-targets"] => check_targets::run(),
         ["stress", ref arguments @ ..] => stress::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");

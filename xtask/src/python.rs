@@ -1,17 +1,14 @@
-//! Python for the project's commands: finds a Python, makes a virtual environment of it below `target/python`, builds the
-//! wheel and installs it there. Called by `test`, `bench` and `demo`. What has not changed is not done again: each step
+//! Python for the project's commands: finds a Python, makes a virtual environment of it below `target/python`, and installs
+//! the package there. Called by `test`, `bench` and `demo`. What has not changed is not done again: each step
 //! leaves a stamp that says from what it was made, written last, so that one cut short is repeated.
 
-use std::collections::hash_map::DefaultHasher;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::cargo::{run, target};
-use crate::wordcount::files_below;
-use crate::{Outcome, cargo};
+use crate::{Outcome, cargo, wheel};
 
 /// The oldest minor version of Python 3 that the package is for.
 const OLDEST: u32 = 11;
@@ -19,25 +16,8 @@ const NEWEST_NAMED: u32 = 16;
 
 const VENV_LIMIT: Duration = Duration::from_secs(3 * 60);
 const INSTALL_LIMIT: Duration = Duration::from_secs(10 * 60);
-const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// What builds the wheel; the range is that of pyproject.toml.
-const MATURIN: &str = "maturin>=1.9,<2";
-
-/// Everything a wheel is made of, below the workspace's root.
-const SOURCES: [&str; 9] = [
-    "pyproject.toml",
-    "README.md",
-    "Cargo.toml",
-    "Cargo.lock",
-    "LICENSE-MIT",
-    "crates/procession-sys",
-    "crates/procession-shm",
-    "crates/procession-core",
-    "crates/procession-python",
-];
-
-/// A virtual environment with the package installed.
+/// A virtual environment.
 pub(crate) struct Environment {
     folder: PathBuf,
 }
@@ -56,7 +36,8 @@ impl Environment {
         command
     }
 
-    fn program(&self, name: &str) -> PathBuf {
+    /// A program that is installed in it.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.folder.join("bin").join(name)
     }
 
@@ -221,11 +202,11 @@ print(int(all(util.find_spec(name) for name in ('venv', 'ensurepip'))))
 }
 
 /// The environment `target/python/<prefix><version>` with the requirements of a file, and whether it was made anew.
-fn made(version: Option<&str>, prefix: &str, requirements: &Path) -> Result<(Environment, bool), String> {
+pub(crate) fn made(version: Option<&str>, prefix: &str, requirements: &Path) -> Result<(Environment, bool), String> {
     let found = find(version)?;
     let folder = target().join("python").join(format!("{prefix}{}", found.minor()));
     let environment = Environment { folder: folder.clone() };
-    let made_from = format!("{}\n{}\n{MATURIN}\n{}", found.program.display(), found.version, read(requirements)?);
+    let made_from = format!("{}\n{}\n{}", found.program.display(), found.version, read(requirements)?);
     let stamp = folder.join("environment.stamp");
     if read_stamp(&stamp) == made_from {
         return Ok((environment, false));
@@ -237,21 +218,19 @@ fn made(version: Option<&str>, prefix: &str, requirements: &Path) -> Result<(Env
         format!("{problem}\nthe virtual environment was not made: does this Python have its venv module (Debian and Ubuntu: \
                  python{}-venv), and is there room on the disk?", found.minor())
     })?;
-    run(environment.pip(&["--requirement", &requirements.to_string_lossy(), MATURIN]), INSTALL_LIMIT).map_err(
-        |problem| {
-            format!(
-                "{problem}\npip installed nothing: it wants to reach a package index, the public one unless pip's \
+    run(environment.pip(&["--requirement", &requirements.to_string_lossy()]), INSTALL_LIMIT).map_err(|problem| {
+        format!(
+            "{problem}\npip installed nothing: it wants to reach a package index, the public one unless pip's \
                  configuration (PIP_INDEX_URL, PIP_FIND_LINKS) names another"
-            )
-        },
-    )?;
+        )
+    })?;
     write(&stamp, &made_from)?;
     Ok((environment, true))
 }
 
 /// Builds the wheel and installs it, if it is another than the one installed.
 fn install_package(environment: &Environment) -> Outcome {
-    let (wheel, made_from) = wheel(environment)?;
+    let (wheel, made_from) = wheel::build()?;
     let stamp = environment.folder.join("package.stamp");
     if read_stamp(&stamp) != made_from {
         run(environment.pip(&["--force-reinstall", "--no-deps", &wheel.to_string_lossy()]), INSTALL_LIMIT)?;
@@ -260,62 +239,16 @@ fn install_package(environment: &Environment) -> Outcome {
     Ok(())
 }
 
-/// The wheel of the sources as they are, and what stands for them. It is abi3: one for every version of Python.
-fn wheel(environment: &Environment) -> Result<(PathBuf, String), String> {
-    let folder = target().join("python").join("wheel");
-    let stamp = folder.join("wheel.stamp");
-    let made_from = sources()?;
-    if read_stamp(&stamp) != made_from {
-        println!("building the wheel");
-        // It may be there from another version of the package.
-        if folder.is_dir() {
-            fs::remove_dir_all(&folder).map_err(|error| format!("cannot remove {}: {error}", folder.display()))?;
-        }
-        let mut maturin = Command::new(environment.program("maturin"));
-        maturin.args(["build", "--quiet", "--locked", "--compatibility", "linux"]).current_dir(cargo::root());
-        maturin.arg("--interpreter").arg(environment.python()).arg("--out").arg(&folder);
-        run(maturin, BUILD_LIMIT)?;
-        write(&stamp, &made_from)?;
-    }
-    let files = fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
-    let mut wheels =
-        files.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "whl"));
-    let wheel = wheels.next().ok_or_else(|| format!("no wheel in {}", folder.display()))?;
-    Ok((wheel, made_from))
-}
-
-/// Stands for the contents of all that the wheel is made of, and the compiler that makes it.
-fn sources() -> Result<String, String> {
-    let mut hasher = DefaultHasher::new();
-    let rustc =
-        Command::new("rustc").arg("--version").output().map_err(|error| format!("cannot run rustc: {error}"))?;
-    rustc.stdout.hash(&mut hasher);
-    for source in SOURCES.map(|source| cargo::root().join(source)) {
-        let files = if source.is_dir() { files_below(&source)? } else { vec![(source, 0)] };
-        for (path, _) in files.iter().filter(|(path, _)| !is_left_over(path)) {
-            path.hash(&mut hasher);
-            let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-            bytes.hash(&mut hasher);
-        }
-    }
-    Ok(format!("{:016x}\n", hasher.finish()))
-}
-
-/// Made by running the package where its sources are.
-fn is_left_over(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "so" || extension == "pyc")
-}
-
 fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 /// A stamp that is not there, or not readable, stands for nothing.
-fn read_stamp(path: &Path) -> String {
+pub(crate) fn read_stamp(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-fn write(path: &Path, text: &str) -> Outcome {
+pub(crate) fn write(path: &Path, text: &str) -> Outcome {
     fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
@@ -340,11 +273,5 @@ mod tests {
     fn a_missing_version_is_named() {
         let problem = find(Some("3.999")).err().expect("there is no such Python");
         assert!(problem.contains("Python 3.999 with its venv module is missing"), "{problem}");
-    }
-
-    #[test]
-    fn what_running_leaves_is_no_source() {
-        assert!(is_left_over(Path::new("procession/_engine.abi3.so")) && is_left_over(Path::new("__pycache__/a.pyc")));
-        assert!(!is_left_over(Path::new("procession/pool.py")) && !is_left_over(Path::new("src/lib.rs")));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, cargo, conformance, python};
+use crate::{Outcome, cargo, conformance, python, wheel};
 
 /// Of one step, from cold; a hang inside a test binary is found sooner, by its own watchdog.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -35,7 +35,7 @@ const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
     Step { name, act: Act::Own(run) }
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     // A machine without one learns of it now, and not after ten minutes.
     own("looking for Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),
@@ -51,6 +51,7 @@ const STEPS: [Step; 16] = [
     ),
     step("tests", &["test", "--workspace"]),
     own("Python environment", || python::environment(None).map(drop)),
+    own("wheel for older Linux", wheel::check),
     own("stubtest", python::stubtest),
     own("Python tests", || python::test(&[])),
     own("the standard library\'s tests", conformance::test),

@@ -5,7 +5,7 @@
 //! bytes and are changed through atomics alone ([`Words`]); plain bytes are only copied in and out, or read in place by
 //! the one process whose protocol says that nobody writes them meanwhile.
 
-#![allow(unsafe_code, reason = "maps memory, and makes references into the mapping")]
+#![allow(unsafe_code, reason = "makes references into the mapping")]
 
 use std::io;
 use std::ops::Deref;
@@ -15,8 +15,7 @@ use std::sync::{Arc, Weak};
 
 use bytemuck::Pod;
 use procession_sys::bytes::copy_short;
-use procession_sys::memfd;
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use procession_sys::{mapping, memfd};
 
 /// How often a reservation is halved at most.
 pub(crate) const MOST_HALVINGS: u32 = 7;
@@ -25,19 +24,12 @@ pub(crate) const MOST_HALVINGS: u32 = 7;
 #[derive(Clone, Debug)]
 pub struct Segment(Arc<Mapping>);
 
-/// A file's bytes in this process's memory, shared with all who map it.
+/// A file and its bytes in this process's memory.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     fd: OwnedFd,
-    base: NonNull<u8>,
-    len: usize,
+    memory: mapping::Mapping,
 }
-
-// SAFETY: the mapping is process-wide memory at a fixed address, unmapped only by the drop of the last owner. What is in
-// it is reached through `Words` (atomics) or by copying; no thread-bound state is in `Mapping` itself.
-unsafe impl Send for Mapping {}
-// SAFETY: as above; every method takes `&self` and none hands out `&mut`.
-unsafe impl Sync for Mapping {}
 
 impl Segment {
     /// A new segment of `len` bytes, all zero. Untouched pages take no memory, so `len` may be generous.
@@ -61,8 +53,7 @@ impl Segment {
     pub fn attach(fd: OwnedFd) -> io::Result<Segment> {
         let len = usize::try_from(memfd::sealed_len(fd.as_fd())?).map_err(io::Error::other)?;
         let mapping = Mapping::of(fd, len)?;
-        // SAFETY: exactly the mapping made above. Only what a core dump contains changes; refusal changes nothing.
-        let _ = unsafe { madvise(mapping.base.as_ptr().cast(), len, Advice::LinuxDontDump) };
+        mapping.memory.leave_out_of_core_dumps();
         Ok(Segment(Arc::new(mapping)))
     }
 
@@ -74,7 +65,7 @@ impl Segment {
     /// Its length in bytes.
     #[allow(clippy::len_without_is_empty, reason = "a segment is never empty")]
     pub fn len(&self) -> usize {
-        self.0.len
+        self.0.len()
     }
 
     /// The words at `offset`.
@@ -86,7 +77,7 @@ impl Segment {
         self.check(offset, size_of::<T>());
         assert!(offset.is_multiple_of(align_of::<T>()), "words at {offset} are not aligned");
         // SAFETY: `check` has shown that the offset is inside the mapping.
-        let at = unsafe { self.0.base.add(offset) }.cast();
+        let at = unsafe { self.0.base().add(offset) }.cast();
         Placed { segment: self.clone(), at }
     }
 
@@ -100,7 +91,7 @@ impl Segment {
         self.check(offset, len);
         assert!(offset.is_multiple_of(align_of::<T>()), "words at {offset} are not aligned");
         // SAFETY: `check` has shown that the offset is inside the mapping.
-        let at = unsafe { self.0.base.add(offset) }.cast();
+        let at = unsafe { self.0.base().add(offset) }.cast();
         PlacedArray { _segment: self.clone(), at, count }
     }
 
@@ -113,7 +104,7 @@ impl Segment {
         self.check(offset, size_of::<T>());
         assert!(offset.is_multiple_of(align_of::<T>()), "a value at {offset} is not aligned");
         // SAFETY: `check` has shown that the offset is inside the mapping.
-        let at = unsafe { self.0.base.add(offset) }.cast();
+        let at = unsafe { self.0.base().add(offset) }.cast();
         Guarded { _segment: self.clone(), at }
     }
 
@@ -126,13 +117,13 @@ impl Segment {
     pub(crate) fn bytes(&self, offset: usize, len: usize) -> Bytes {
         self.check(offset, len);
         // SAFETY: `check` has shown that the offset is inside the mapping.
-        let base = unsafe { self.0.base.add(offset) };
+        let base = unsafe { self.0.base().add(offset) };
         Bytes { segment: self.clone(), base, offset, len }
     }
 
     fn check(&self, offset: usize, len: usize) {
-        let inside = offset.checked_add(len).is_some_and(|end| end <= self.0.len);
-        assert!(inside, "{len} bytes at {offset} are outside of a segment of {} bytes", self.0.len);
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.0.len());
+        assert!(inside, "{len} bytes at {offset} are outside of a segment of {} bytes", self.0.len());
     }
 }
 
@@ -142,11 +133,8 @@ impl Mapping {
         if len == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the segment is empty"));
         }
-        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of this program's.
-        let base = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, &fd, 0)? };
-        let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at zero"))?;
-        Ok(Mapping { fd, base, len })
+        let memory = mapping::Mapping::of(fd.as_fd(), len)?;
+        Ok(Mapping { fd, memory })
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -155,19 +143,11 @@ impl Mapping {
 
     /// Its first byte, at the start of a page. The last page is there whole, whatever the length.
     pub(crate) fn base(&self) -> NonNull<u8> {
-        self.base
+        self.memory.base()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: exactly what `of` mapped; whoever gives references into it holds it for as long as they live.
-        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
-        debug_assert!(unmapped.is_ok(), "a mapping can be unmapped");
+        self.memory.len()
     }
 }
 
@@ -216,7 +196,7 @@ impl<T: Words> Placed<T> {
 
     /// Where they are in it.
     pub(crate) fn offset(&self) -> usize {
-        self.at.addr().get() - self.segment.0.base.addr().get()
+        self.at.addr().get() - self.segment.0.base().addr().get()
     }
 }
 

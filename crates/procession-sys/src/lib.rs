@@ -21,10 +21,15 @@
 //! | [`thread`] | [`spawn_engine_thread`](thread::spawn_engine_thread) | a thread that no signal reaches and no fork minds |
 //! | | [`other_threads`](thread::other_threads) | how many threads stand in the way of a fork |
 //! | | [`set_process_name`](thread::set_process_name), [`unblock_all_signals`](thread::unblock_all_signals) | what a new child sets up |
+//! | [`socket`] | [`receive`](socket::receive), [`send_all`](socket::send_all) | bytes with fds beside them over a stream socket, until a deadline |
+//! | | [`pair`](socket::pair), [`kind`](socket::kind), [`peer`](socket::peer) | making one, and what is known of it |
+//! | [`abstract_name`] | listen and connect | names of sockets that have no file |
+//! | [`random`] | [`fill`](random::fill) | random bytes that nobody can guess |
 //! | [`poller`] | [`Poller`](poller::Poller), [`Waker`](poller::Waker), [`wait_readable`](poller::wait_readable), [`wait_writable`](poller::wait_writable) | waiting for many fds |
 //! | [`exit`](mod@exit) | [`exit_now`](exit::exit_now), [`exit`](exit::exit), [`flush_stdio`](exit::flush_stdio), [`at_exit`](exit::at_exit) | leaving |
 //! | [`descriptor`] | [`duplicate`](descriptor::duplicate) | fds that a language passes around as numbers |
 //! | [`memfd`] | anonymous files | memory and large messages that need no name on disk |
+//! | [`mapping`] | [`Mapping`](mapping::Mapping) | a file's bytes in memory, shared with every process that maps it |
 //! | [`named`] | named files | memory that other programs find by its name |
 //! | [`session`] | leaving it | a process that outlives the others |
 //! | [`futex`] | wait and wake | sleeping on a word of shared memory |
@@ -51,6 +56,7 @@ mod fork_terms;
 pub mod image;
 mod message;
 pub mod per_process;
+mod stream;
 
 #[cfg(all(
     target_os = "linux",
@@ -72,5 +78,6 @@ mod imp;
 
 pub use exit_status::{ExitStatus, Signal};
 pub use imp::{
-    descriptor, exit, fork, futex, identity, link, memfd, mutex, named, pidfd, poller, session, spawn, thread,
+    abstract_name, descriptor, exit, fork, futex, identity, link, mapping, memfd, mutex, named, pidfd, poller, random,
+    session, socket, spawn, thread,
 };

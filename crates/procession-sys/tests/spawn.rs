@@ -25,6 +25,7 @@ fn main() {
     }
     harness::run(&[
         ("fds_arrive_in_order_and_no_others", fds_arrive_in_order_and_no_others),
+        ("fd_with_a_high_number_does_not_reach_the_child", fd_with_a_high_number_does_not_reach_the_child),
         ("sources_may_lie_among_the_targets", sources_may_lie_among_the_targets),
         ("inherited_fd_is_taken_once", inherited_fd_is_taken_once),
         ("signals_are_not_blocked", signals_are_not_blocked),
@@ -91,6 +92,19 @@ fn fds_arrive_in_order_and_no_others() {
     assert_eq!(end_of(&child).code(), 0);
     assert_eq!(text(answer), "[0, 1, 2, 3, 4, 5] [] ");
     assert_eq!((text(one), text(two)), ("fd 3".into(), "fd 4".into()));
+}
+
+fn fd_with_a_high_number_does_not_reach_the_child() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    let highest = i32::try_from(limit.min(1 << 20)).unwrap() - 1;
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let careless = rustix::io::fcntl_dupfd_cloexec(&null, highest).unwrap();
+    rustix::io::fcntl_setfd(&careless, rustix::io::FdFlags::empty()).unwrap();
+    let (answer, theirs) = std::io::pipe().unwrap();
+    let child = start("report", &[], &[theirs.as_fd()]);
+    drop(theirs);
+    assert_eq!(end_of(&child).code(), 0);
+    assert_eq!(text(answer), "[0, 1, 2, 3] [] ");
 }
 
 fn sources_may_lie_among_the_targets() {

@@ -21,6 +21,7 @@ use std::time::Instant;
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use md5::Md5;
+use procession_sys::random;
 use sha2::Sha256;
 
 use super::Connection;
@@ -67,7 +68,7 @@ impl Key {
     /// If the system has no random bytes.
     pub fn message() -> Result<Vec<u8>> {
         let mut message = [SHA256, &[0; RANDOM]].concat();
-        fill_random(&mut message[SHA256.len()..])?;
+        random::fill(&mut message[SHA256.len()..]).map_err(Error::os("cannot get random bytes"))?;
         Ok(message)
     }
 
@@ -175,19 +176,6 @@ fn in_authentication(error: Error) -> Error {
 
 fn failed(why: &str) -> Error {
     Error::Authentication(why.to_owned())
-}
-
-/// Random bytes that nobody can guess.
-pub(super) fn fill_random(mut bytes: &mut [u8]) -> Result<()> {
-    use rustix::rand::{GetRandomFlags, getrandom};
-    while !bytes.is_empty() {
-        match getrandom(&mut *bytes, GetRandomFlags::empty()) {
-            Ok(filled) => bytes = &mut bytes[filled..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(Error::os("cannot get random bytes")(error.into())),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use procession_sys::socket::{self, Incoming};
+
 use super::frame::{self, Parsed};
-use super::socket::{self, Came};
 use crate::{Error, Result};
 
 /// How much is asked for at once; a small frame is far smaller.
@@ -95,10 +96,10 @@ impl Inbox {
         deadline: Option<Instant>,
     ) -> Result<bool> {
         let end = self.make_room(needs, ahead);
-        let came = socket::read(socket, &mut self.buffer[self.filled..end], deadline)
+        let came = socket::receive(socket, &mut self.buffer[self.filled..end], deadline)
             .map_err(Error::os("cannot receive from a connection"))?;
         match came {
-            Came::Bytes(count, fds) => {
+            Incoming::Bytes(count, fds) => {
                 let before = self.filled;
                 self.filled += count;
                 if !fds.is_empty() {
@@ -106,13 +107,13 @@ impl Inbox {
                 }
                 Ok(true)
             }
-            Came::Nothing => Ok(false),
-            Came::End if self.taken == self.filled => Err(Error::ConnectionClosed),
-            Came::End => {
+            Incoming::TimedOut => Ok(false),
+            Incoming::End if self.taken == self.filled => Err(Error::ConnectionClosed),
+            Incoming::End => {
                 let have = self.filled - self.taken;
                 Err(self.broken(&format!("the other end was closed in the middle of a frame: {have} bytes of it came")))
             }
-            Came::FdsLost => Err(self.broken(
+            Incoming::FdsLost => Err(self.broken(
                 "handles of a message were lost on the way: it had too many, or this process may open no more files",
             )),
         }

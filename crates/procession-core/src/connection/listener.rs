@@ -8,7 +8,6 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
@@ -17,8 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_sys::pidfd::current_pid;
-use rustix::net::{listen, sockopt};
-use rustix::process::geteuid;
+use procession_sys::{abstract_name, random, socket};
 
 use super::authentication::{self, Key};
 use super::{Connection, Ways};
@@ -57,10 +55,7 @@ pub fn connect(address: &Address, key: Option<&Key>) -> Result<Connection> {
     let refused = || Error::os(format!("cannot connect to {address}: is a listener there?"));
     let connection = match address {
         Address::Unix(path) => over_unix(UnixStream::connect(path).map_err(refused())?),
-        Address::Abstract(name) => {
-            let name = UnixAddr::from_abstract_name(name).map_err(refused())?;
-            over_unix(UnixStream::connect_addr(&name).map_err(refused())?)
-        }
+        Address::Abstract(name) => over_unix(abstract_name::connect(name).map_err(refused())?),
         Address::Tcp(address) => over_tcp(TcpStream::connect(address).map_err(refused())?)?,
     };
     if let Some(key) = key {
@@ -105,8 +100,7 @@ impl Listener {
                 Ok(Listener::over(Socket::Unix(socket), address.clone(), Some(file)))
             }
             Address::Abstract(name) => {
-                let name = UnixAddr::from_abstract_name(name).map_err(refused())?;
-                let socket = UnixListener::bind_addr(&name).map_err(refused())?;
+                let socket = abstract_name::listen(name).map_err(refused())?;
                 Ok(Listener::over(Socket::Unix(socket), address.clone(), None))
             }
             Address::Tcp(asked) => {
@@ -123,9 +117,9 @@ impl Listener {
     ///
     /// If no fd is left.
     pub fn private() -> Result<Listener> {
-        let mut random = [0; 16];
-        authentication::fill_random(&mut random)?;
-        let name = format!("procession-{:032x}", u128::from_ne_bytes(random));
+        let mut bytes = [0; 16];
+        random::fill(&mut bytes).map_err(Error::os("cannot get random bytes"))?;
+        let name = format!("procession-{:032x}", u128::from_ne_bytes(bytes));
         let mut listener = Listener::bind(&Address::Abstract(name.into_bytes()))?;
         listener.own_user_only = true;
         Ok(listener)
@@ -148,7 +142,7 @@ impl Listener {
     /// None for a listener that listens.
     pub fn set_backlog(&self, connections: u32) -> Result<()> {
         let connections = i32::try_from(connections).unwrap_or(i32::MAX);
-        listen(self, connections).map_err(|error| Error::os("cannot change a listener's backlog")(error.into()))
+        socket::set_backlog(self.as_fd(), connections).map_err(Error::os("cannot change a listener's backlog"))
     }
 
     /// Waits for a peer and authenticates it. Whatever is wrong with one peer, the next may be accepted.
@@ -190,17 +184,12 @@ impl Listener {
         if !self.own_user_only {
             return Ok(());
         }
-        let peer =
-            sockopt::socket_peercred(stream).map_err(|error| Error::os("cannot tell who connects")(error.into()))?;
-        if peer.uid == geteuid() {
+        let peer = socket::peer(stream.as_fd()).map_err(Error::os("cannot tell who connects"))?;
+        let own = socket::current_user();
+        if peer.user == own {
             return Ok(());
         }
-        let text = format!(
-            "process {} of user {} connected to a private listener of user {}",
-            peer.pid.as_raw_nonzero(),
-            peer.uid.as_raw(),
-            geteuid().as_raw()
-        );
+        let text = format!("process {} of user {} connected to a private listener of user {own}", peer.pid, peer.user);
         Err(Error::Authentication(text))
     }
 
@@ -256,7 +245,7 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
 
 fn unix_address(address: &UnixAddr) -> Option<Address> {
     let path = address.as_pathname().map(|path| Address::Unix(path.to_owned()));
-    path.or_else(|| address.as_abstract_name().map(|name| Address::Abstract(name.to_owned())))
+    path.or_else(|| abstract_name::of(address).map(|name| Address::Abstract(name.to_owned())))
 }
 
 fn over_unix(stream: UnixStream) -> Connection {

@@ -5,7 +5,6 @@
 //! |---|---|
 //! | [`frame`] | a message's length and its bytes |
 //! | `inbox` | what was received and not taken yet, and whose fds are whose |
-//! | `socket` | bytes and fds through the kernel, until a deadline |
 //! | `turn` | which thread receives |
 //! | [`authentication`] | two ends prove to each other that they know a key |
 //! | [`listener`] | where connections come from, by address |
@@ -26,7 +25,6 @@ pub mod frame;
 pub(crate) mod fuzzing;
 mod inbox;
 pub mod listener;
-mod socket;
 mod turn;
 
 use std::io;
@@ -35,8 +33,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use procession_sys::poller;
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair, sockopt};
+use procession_sys::{poller, socket};
 
 use self::frame::Header;
 use self::inbox::{Front, Inbox};
@@ -79,12 +76,11 @@ impl Connection {
     ///
     /// If no fd is left.
     pub fn pair(duplex: bool) -> Result<(Connection, Connection)> {
-        let refused = |error: rustix::io::Errno| Error::os("cannot make a pipe")(error.into());
-        let (one, other) =
-            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(refused)?;
+        let refused = || Error::os("cannot make a pipe");
+        let (one, other) = socket::pair().map_err(refused())?;
         let ways = if duplex { [Ways::Both; 2] } else { [Ways::In, Ways::Out] };
         if !duplex {
-            shutdown(&one, Shutdown::Write).map_err(refused)?;
+            socket::stop_sending(one.as_fd()).map_err(refused())?;
         }
         Ok((Connection::over(one, true, ways[0]), Connection::over(other, true, ways[1])))
     }
@@ -95,14 +91,11 @@ impl Connection {
     ///
     /// [`Error::Invalid`] if it is not a stream socket.
     pub fn from_fd(socket: OwnedFd) -> Result<Connection> {
-        let carries_handles = match (sockopt::socket_type(&socket), sockopt::socket_domain(&socket)) {
-            (Ok(SocketType::STREAM), Ok(domain)) => domain == AddressFamily::UNIX,
-            _ => {
-                let text = "a connection needs a stream socket (unix or TCP), and this fd is something else";
-                return Err(Error::Invalid(text.into()));
-            }
+        let Some(kind) = socket::kind(socket.as_fd()) else {
+            let text = "a connection needs a stream socket (unix or TCP), and this fd is something else";
+            return Err(Error::Invalid(text.into()));
         };
-        Ok(Connection::over(socket, carries_handles, Ways::Both))
+        Ok(Connection::over(socket, kind == socket::Kind::Unix, Ways::Both))
     }
 
     /// Sends one frame, with copies of the fds beside it; waits while the socket is full, or until the deadline.
@@ -129,7 +122,7 @@ impl Connection {
             return Err(Error::Malformed(text.into()));
         }
         let header = Header::of(payload.len());
-        socket::write(self.socket.as_fd(), header.as_bytes(), payload, &fds, deadline).map_err(|(sent, error)| {
+        socket::send_all(self.socket.as_fd(), header.as_bytes(), payload, &fds, deadline).map_err(|(sent, error)| {
             *half_sent = sent > 0;
             match error.kind() {
                 io::ErrorKind::BrokenPipe => Error::ConnectionClosed,

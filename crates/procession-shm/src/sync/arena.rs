@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use procession_sys::named::{Identity, identity};
 use procession_sys::per_process::PerProcess;
 
 use super::Primitive;
@@ -112,8 +113,8 @@ fn arenas() -> MutexGuard<'static, Arenas> {
 struct Arenas {
     /// Where the next cell of this process goes, and how much of it is taken.
     current: Option<(Segment, usize)>,
-    /// All that are mapped, by what the kernel knows them by.
-    known: HashMap<(u64, u64), WeakSegment>,
+    /// All that are mapped. A mapping keeps its file open, so that no other has the same identity.
+    known: HashMap<Identity, WeakSegment>,
 }
 
 impl Arenas {
@@ -129,13 +130,13 @@ impl Arenas {
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
-        self.note(identity(&segment.as_fd())?, &segment);
+        self.note(identity(segment.as_fd())?, &segment);
         self.current = Some((segment.clone(), UNIT + len));
         Ok((segment, UNIT))
     }
 
     fn attach(&mut self, fd: OwnedFd) -> io::Result<Segment> {
-        let identity = identity(&fd)?;
+        let identity = identity(fd.as_fd())?;
         if let Some(segment) = self.known.get(&identity).and_then(WeakSegment::upgrade) {
             return Ok(segment);
         }
@@ -154,16 +155,10 @@ impl Arenas {
         Ok(segment)
     }
 
-    fn note(&mut self, identity: (u64, u64), segment: &Segment) {
+    fn note(&mut self, identity: Identity, segment: &Segment) {
         self.known.retain(|_, known| known.upgrade().is_some());
         self.known.insert(identity, segment.downgrade());
     }
-}
-
-/// Nobody else has it while the file is open, which a mapping keeps it.
-fn identity(fd: &impl AsFd) -> io::Result<(u64, u64)> {
-    let stat = rustix::fs::fstat(fd)?;
-    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// A handle of a cell.

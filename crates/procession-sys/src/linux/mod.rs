@@ -1,5 +1,6 @@
 //! Linux, kernel 5.10 or newer, with glibc: rustix where it has the call, libc where rustix refuses.
 
+pub mod abstract_name;
 pub mod descriptor;
 mod ended;
 pub mod exit;
@@ -7,12 +8,15 @@ pub mod fork;
 pub mod futex;
 pub mod identity;
 pub mod link;
+pub mod mapping;
 pub mod memfd;
 pub mod mutex;
 pub mod named;
 pub(crate) mod object;
 pub mod pidfd;
 pub mod poller;
+pub mod random;
 pub mod session;
+pub mod socket;
 pub mod spawn;
 pub mod thread;

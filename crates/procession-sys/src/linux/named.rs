@@ -14,8 +14,8 @@ use rustix::fs::{
     statat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
-use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::random;
 pub use crate::file_identity::{Identity, Removal};
 
 /// Where the names are.
@@ -159,8 +159,7 @@ pub fn unlink_unused(name: &str, identity: Identity) -> io::Result<Removal> {
 /// None after the system's start.
 pub fn unique() -> io::Result<u64> {
     let mut bytes = [0; 8];
-    // So few are given whole or not at all.
-    retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()))?;
+    random::fill(&mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
 }
 

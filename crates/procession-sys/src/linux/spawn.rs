@@ -2,10 +2,16 @@
 //! [`inherited_fd`] in the child's first.
 //!
 //! `posix_spawn` is a vfork: the parent's page tables are not copied, however large it is. The child gets the fds
-//! that the caller names, at [`FIRST_FD`] and up, the standard streams, and nothing else: what another library left
-//! without `CLOEXEC` is closed on the way.
+//! that the caller names, at [`FIRST_FD`] and up, the standard streams, and nothing else: the child closes the fds that
+//! another library left without `CLOEXEC`.
+//!
+//! The parent lists those fds, since glibc has a call that closes all of them only from version 2.34 on. Listing takes
+//! about a microsecond for each open fd. The list misses an fd in two cases, and then the child inherits it:
+//!
+//! - Another thread opens it without `CLOEXEC` between the listing and the start of the child.
+//! - Its number is not below the soft limit of open files, which was lowered after it was opened.
 
-#![allow(unsafe_code)] // posix_spawn, and taking ownership of an fd known by its number.
+#![allow(unsafe_code)] // posix_spawn, and questions about an fd known by its number.
 
 use std::ffi::{CString, OsStr, OsString, c_char};
 use std::io;
@@ -14,6 +20,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::pidfd::PidFd;
 use super::thread::empty_set;
 
@@ -21,6 +29,9 @@ use super::thread::empty_set;
 pub const FIRST_FD: i32 = 3;
 
 const MAX_INHERITED: i32 = 16;
+
+/// How many numbers are tried where `/proc` cannot list the open fds: a few milliseconds of system calls.
+const MAX_PROBED: i32 = 65536;
 
 /// A program to execute, with this process's environment, no signal blocked but the one that is said to be, and signal dispositions as they are (a Rust
 /// program ignores SIGPIPE, and so does its child).
@@ -44,6 +55,11 @@ impl Spawn<'_> {
     /// What exec says of the program (`NotFound`, `PermissionDenied`, ...; the caller knows which it named);
     /// `InvalidInput` if an argument has a NUL byte in it or there are too many fds; if no process or fd is left.
     pub fn start(&self) -> io::Result<PidFd> {
+        self.start_without(&inheritable_fds(FIRST_FD + self.fds.len() as i32))
+    }
+
+    /// Starts it, and closes these numbers in the child, be they open or not.
+    fn start_without(&self, unwanted: &[i32]) -> io::Result<PidFd> {
         if self.fds.len() > MAX_INHERITED as usize {
             let message = format!("cannot pass {} fds to a program: at most {MAX_INHERITED}", self.fds.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -64,7 +80,9 @@ impl Spawn<'_> {
             }
             actions.add_dup2(source, target)?;
         }
-        actions.add_close_from(first_free)?;
+        for fd in unwanted {
+            actions.add_close(*fd)?;
+        }
         let attributes = Attributes::new(self.holds_interrupts)?;
         let (argv, envp) = (pointers(&args), pointers(&environment));
         let mut pid = 0;
@@ -98,12 +116,8 @@ pub fn inherited_fd(n: i32) -> io::Result<OwnedFd> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let not_passed = |why: &str| io::Error::new(io::ErrorKind::NotFound, format!("fd {n} was not passed: {why}"));
-    // SAFETY: asks for a flag of a number, which may or may not be an fd.
-    let flags = unsafe { libc::fcntl(n, libc::F_GETFD) };
-    if flags == -1 {
-        return Err(not_passed("it is not open"));
-    }
-    if flags & libc::FD_CLOEXEC != 0 {
+    let is_cloexec = cloexec_flag(n).ok_or_else(|| not_passed("it is not open"))?;
+    if is_cloexec {
         return Err(not_passed("it is this program's own, or was taken before"));
     }
     let bit = 1 << (n - FIRST_FD);
@@ -127,6 +141,31 @@ pub fn current_executable() -> io::Result<PathBuf> {
     // Resolved in the child, which by then shares this process's memory and hence its image.
     let running = Path::new("/proc/self/exe");
     if std::fs::read_link(running).is_ok() { Ok(running.to_owned()) } else { std::env::current_exe() }
+}
+
+/// The fds from `first` on that an exec leaves open.
+fn inheritable_fds(first: i32) -> Vec<i32> {
+    // posix_spawn refuses to close a number that is not below the limit.
+    let limit = getrlimit(Resource::Nofile).current.map_or(i32::MAX, |limit| limit.try_into().unwrap_or(i32::MAX));
+    let mut fds = listed_fds().unwrap_or_else(|_| (first..limit.min(MAX_PROBED)).collect());
+    fds.retain(|fd| (first..limit).contains(fd) && cloexec_flag(*fd) == Some(false));
+    fds
+}
+
+/// The open fds by `/proc`, with the one by which they are listed.
+fn listed_fds() -> io::Result<Vec<i32>> {
+    let mut fds = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        fds.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(fds)
+}
+
+/// Whether an exec closes the fd; `None` if the number is not open.
+fn cloexec_flag(fd: i32) -> Option<bool> {
+    // SAFETY: asks for a flag of a number, which may or may not be an fd.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    (flags != -1).then_some(flags & libc::FD_CLOEXEC != 0)
 }
 
 fn c_string(string: &OsStr) -> io::Result<CString> {
@@ -171,9 +210,9 @@ impl FileActions {
         checked(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, source, target) })
     }
 
-    fn add_close_from(&mut self, first: i32) -> io::Result<()> {
+    fn add_close(&mut self, fd: i32) -> io::Result<()> {
         // SAFETY: as in `add_dup2`.
-        checked(unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&raw mut self.0, first) })
+        checked(unsafe { libc::posix_spawn_file_actions_addclose(&raw mut self.0, fd) })
     }
 }
 
@@ -212,5 +251,28 @@ impl Drop for Attributes {
     fn drop(&mut self) {
         // SAFETY: initialised by the constructor, and not used after.
         unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_that_is_not_open_can_be_closed_in_the_child() {
+        let args = ["true".into()];
+        let spawn = Spawn { program: Path::new("/bin/true"), args: &args, fds: &[], holds_interrupts: false };
+        let closed = (900..1000).find(|fd| cloexec_flag(*fd).is_none()).expect("a number that is not open");
+        assert_eq!(spawn.start_without(&[closed]).unwrap().reap().unwrap().code(), 0);
+    }
+
+    #[test]
+    fn inheritable_fds_are_those_without_cloexec() {
+        let careless = std::fs::File::open("/dev/null").unwrap();
+        let number = careless.as_raw_fd();
+        assert!(!inheritable_fds(FIRST_FD).contains(&number));
+        rustix::io::fcntl_setfd(&careless, rustix::io::FdFlags::empty()).unwrap();
+        assert!(inheritable_fds(number).contains(&number));
+        assert!(!inheritable_fds(number + 1).contains(&number));
     }
 }

@@ -1,18 +1,22 @@
 //! A platform that procession does not know: everything compiles, nothing works, and every call says so.
 
+pub mod abstract_name;
 pub mod descriptor;
 pub mod exit;
 pub mod fork;
 pub mod futex;
 pub mod identity;
 pub mod link;
+pub mod mapping;
 pub mod memfd;
 pub mod mutex;
 pub mod named;
 pub(crate) mod object;
 pub mod pidfd;
 pub mod poller;
+pub mod random;
 pub mod session;
+pub mod socket;
 pub mod spawn;
 pub mod thread;
 

@@ -1,4 +1,4 @@
-//! Bytes and fds through a stream socket, until a deadline. Used by a connection in the thread that sends or receives.
+//! Stream sockets: bytes with fds beside them, until a deadline. Called in the thread that connects, sends or receives.
 //!
 //! No call sets `O_NONBLOCK`, which other processes with a copy of the socket would feel; where there is a deadline each call
 //! says `MSG_DONTWAIT`. A socket that somebody else made non-blocking is waited for by `poll`.
@@ -8,35 +8,80 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use procession_sys::poller::{wait_readable, wait_writable};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, send, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, listen, recvmsg, send, sendmsg, shutdown,
+    socketpair, sockopt,
 };
+use rustix::process::geteuid;
 
-use crate::handle::MOST_HANDLES;
+use super::poller::{wait_readable, wait_writable};
+use crate::message::MAX_FDS;
+pub use crate::stream::{Incoming, Kind, Peer};
 
 /// A frame up to so many bytes is copied together and sent as one piece: cheaper than telling the kernel of two.
 const JOINED: usize = 256;
 
-/// What a read found.
-#[derive(Debug)]
-pub(super) enum Came {
-    /// So many bytes, and the fds that were sent with the last piece of them.
-    Bytes(usize, Vec<OwnedFd>),
-    /// The other end is closed and nothing is left.
-    End,
-    /// Nothing until the deadline.
-    Nothing,
-    /// Fds were lost on the way: more than a message may hold, or more than this process may open.
-    FdsLost,
+/// Two ends of a new connection.
+///
+/// # Errors
+///
+/// If no fd is left.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Reads what is there, and waits for the first byte of it until the deadline.
-pub(super) fn read(socket: BorrowedFd<'_>, room: &mut [u8], deadline: Option<Instant>) -> io::Result<Came> {
+/// Makes the socket one that only receives.
+///
+/// # Errors
+///
+/// If it is not connected.
+pub fn stop_sending(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(shutdown(socket, Shutdown::Write)?)
+}
+
+/// Of which kind a stream socket is; `None` for any other fd.
+pub fn kind(fd: BorrowedFd<'_>) -> Option<Kind> {
+    match (sockopt::socket_type(fd), sockopt::socket_domain(fd)) {
+        (Ok(SocketType::STREAM), Ok(AddressFamily::UNIX)) => Some(Kind::Unix),
+        (Ok(SocketType::STREAM), Ok(_)) => Some(Kind::Network),
+        _ => None,
+    }
+}
+
+/// How many connections may wait to be accepted.
+///
+/// # Errors
+///
+/// None for a socket that listens.
+pub fn set_backlog(listener: BorrowedFd<'_>, connections: i32) -> io::Result<()> {
+    Ok(listen(listener, connections)?)
+}
+
+/// The process at the other end of a unix socket, as the kernel noted it when the two were connected.
+///
+/// # Errors
+///
+/// If it is no connected unix socket.
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+    let peer = sockopt::socket_peercred(socket)?;
+    Ok(Peer { pid: peer.pid.as_raw_nonzero().get().unsigned_abs(), user: peer.uid.as_raw() })
+}
+
+/// The user whose rights this process has.
+pub fn current_user() -> u32 {
+    geteuid().as_raw()
+}
+
+/// Receives what is there, and waits for the first byte of it until the deadline.
+///
+/// # Errors
+///
+/// If the system refuses. A closed end is none.
+pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], deadline: Option<Instant>) -> io::Result<Incoming> {
     let now = if deadline.is_some() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     loop {
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(room)];
@@ -44,22 +89,26 @@ pub(super) fn read(socket: BorrowedFd<'_>, room: &mut [u8], deadline: Option<Ins
             Ok(came) => {
                 let fds: Vec<OwnedFd> = beside.drain().flat_map(rights).collect();
                 if came.flags.contains(ReturnFlags::CTRUNC) {
-                    return Ok(Came::FdsLost);
+                    return Ok(Incoming::FdsLost);
                 }
-                return Ok(if came.bytes == 0 { Came::End } else { Came::Bytes(came.bytes, fds) });
+                return Ok(if came.bytes == 0 { Incoming::End } else { Incoming::Bytes(came.bytes, fds) });
             }
             Err(Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),
         }
         if !wait_readable(&[socket], deadline)?[0] {
-            return Ok(Came::Nothing);
+            return Ok(Incoming::TimedOut);
         }
     }
 }
 
-/// Writes all of `header` and `payload`, with the fds beside the first byte. An error says how many bytes went before it;
-/// `TimedOut` is the deadline's.
-pub(super) fn write(
+/// Sends all of `header` and `payload`, with the fds beside the first byte.
+///
+/// # Errors
+///
+/// How many bytes went, and why no more: `BrokenPipe` if the other end is closed (there is no SIGPIPE), `TimedOut` at the
+/// deadline, `InvalidInput` for more fds than one message takes.
+pub fn send_all(
     socket: BorrowedFd<'_>,
     header: &[u8],
     payload: &[u8],
@@ -68,12 +117,12 @@ pub(super) fn write(
 ) -> Result<(), (usize, io::Error)> {
     let now = if deadline.is_some() { SendFlags::DONTWAIT } else { SendFlags::empty() };
     let len = header.len() + payload.len();
-    let mut sent = if fds.is_empty() && len <= JOINED { write_joined(socket, header, payload, now)? } else { 0 };
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_HANDLES))];
+    let mut sent = if fds.is_empty() && len <= JOINED { send_joined(socket, header, payload, now)? } else { 0 };
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     while sent < len {
         let mut beside = SendAncillaryBuffer::new(&mut space);
         if sent == 0 && !fds.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(fds)) {
-            let message = format!("{} fds are more than the {MOST_HANDLES} of one message", fds.len());
+            let message = format!("{} fds are more than the {MAX_FDS} of one message", fds.len());
             return Err((0, io::Error::new(io::ErrorKind::InvalidInput, message)));
         }
         let parts = [
@@ -93,8 +142,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Writes a small frame by the kernel's shorter way, as much of it as goes at once.
-fn write_joined(
+/// Sends a small frame by the kernel's shorter way, as much of it as goes at once.
+fn send_joined(
     socket: BorrowedFd<'_>,
     header: &[u8],
     payload: &[u8],

@@ -1,0 +1,34 @@
+//! What is known of stream sockets: shared by the platforms, and seen as part of [`crate::socket`].
+
+use std::os::fd::OwnedFd;
+
+/// What a stream socket connects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Processes of this machine. It carries fds.
+    Unix,
+    /// Machines. It carries bytes only.
+    Network,
+}
+
+/// What a call received.
+#[derive(Debug)]
+pub enum Incoming {
+    /// So many bytes, and the fds that were sent with the last piece of them.
+    Bytes(usize, Vec<OwnedFd>),
+    /// Nothing, and never again: the other end is closed.
+    End,
+    /// Nothing until the deadline.
+    TimedOut,
+    /// Bytes whose fds were lost: a message had too many, or this process may open no more.
+    FdsLost,
+}
+
+/// The process at the other end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Its pid when it connected.
+    pub pid: u32,
+    /// The user whose rights it had.
+    pub user: u32,
+}

@@ -1,0 +1,36 @@
+//! No shared mappings. As [`linux/mapping.rs`](../linux/mapping.rs).
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+
+use super::unsupported;
+
+/// Mapped memory: cannot be made.
+#[derive(Debug)]
+pub struct Mapping(());
+
+impl Mapping {
+    /// Refuses.
+    ///
+    /// # Errors
+    ///
+    /// Always `Unsupported`.
+    pub fn of(_file: BorrowedFd<'_>, _len: usize) -> io::Result<Mapping> {
+        unsupported()
+    }
+
+    /// Does nothing.
+    pub fn leave_out_of_core_dumps(&self) {}
+
+    /// No address.
+    pub fn base(&self) -> NonNull<u8> {
+        NonNull::dangling()
+    }
+
+    /// None.
+    #[allow(clippy::len_without_is_empty)] // As on Linux.
+    pub fn len(&self) -> usize {
+        0
+    }
+}
