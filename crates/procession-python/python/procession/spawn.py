@@ -112,7 +112,8 @@ def _dump_process(process_obj, file):
     try:
         reduction.dump(process_obj, file)
         error = None
-        if known or b'__main__' not in file.getbuffer() or not _by_value.names_unknown(file.getvalue(), known):
+        pickle = file.getvalue()[begin:]
+        if known or b'__main__' not in pickle or not _by_value.names_unknown(pickle, known):
             return
     except Exception as refused:
         error = refused

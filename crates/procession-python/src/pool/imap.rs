@@ -14,7 +14,7 @@ use std::sync::Mutex;
 
 use procession_core::Entry;
 use procession_core::pool::{Feeder, Handle, Terms};
-use pyo3::exceptions::{PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyList, PyTuple};
@@ -47,11 +47,31 @@ pub(crate) struct IMapIterator {
 struct State {
     /// `None` at the end.
     tap: Option<(Py<PyAny>, Feeder)>,
-    submitted: VecDeque<Handle>,
+    submitted: VecDeque<Chunk>,
     /// What ended the items early; said once, behind the results of what came before.
     error: Option<PyErr>,
     /// Results that are decoded and not taken.
     ready: VecDeque<Py<PyAny>>,
+}
+
+/// Items that go to a worker at once.
+enum Chunk {
+    Submitted(Handle),
+    /// They do not pickle, for this reason.
+    Failed(PyErr),
+}
+
+impl Chunk {
+    fn handle(&self) -> Option<&Handle> {
+        match self {
+            Chunk::Submitted(handle) => Some(handle),
+            Chunk::Failed(_) => None,
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.handle().is_none_or(Handle::is_complete)
+    }
 }
 
 impl IMapIterator {
@@ -102,7 +122,7 @@ impl IMapIterator {
         let Some((iterator, feeder)) = state.tap.take() else { return };
         while state.submitted.len() < self.most_ahead || feeder.is_closed() {
             match self.submit_next(py, iterator.bind(py), &feeder) {
-                Ok(Some(handle)) => state.submitted.push_back(handle),
+                Ok(Some(chunk)) => state.submitted.push_back(chunk),
                 Ok(None) => return,
                 Err(error) => {
                     state.error = Some(error);
@@ -110,8 +130,9 @@ impl IMapIterator {
                 }
             }
             if let Some(early) = state.submitted.len().checked_sub(MOST_ON_THEIR_WAY) {
-                let handle = &state.submitted[early];
-                if let Err(error) = blocking(py, || handle.wait(None), |_| true).and_then(|waited| waited.or_raise(py))
+                if let Chunk::Submitted(handle) = &state.submitted[early]
+                    && let Err(error) =
+                        blocking(py, || handle.wait(None), |_| true).and_then(|waited| waited.or_raise(py))
                 {
                     state.error = Some(error);
                     return;
@@ -121,7 +142,7 @@ impl IMapIterator {
         state.tap = Some((iterator, feeder));
     }
 
-    fn submit_next(&self, py: Python<'_>, iterator: &Bound<'_, PyAny>, feeder: &Feeder) -> PyResult<Option<Handle>> {
+    fn submit_next(&self, py: Python<'_>, iterator: &Bound<'_, PyAny>, feeder: &Feeder) -> PyResult<Option<Chunk>> {
         let chunk = PyList::empty(py);
         let mut broken = None;
         for item in iterator.try_iter()?.take(self.chunksize) {
@@ -141,16 +162,22 @@ impl IMapIterator {
         }
         let pool = self.pool.get();
         let pickled = pool.function(self.function.bind(py))?;
-        let items = feeder.items(1, |items| {
+        let encoded = feeder.items(1, |items| {
             if self.chunksize == 1 {
                 let args = PyTuple::new(py, [chunk.get_item(0)?])?;
                 pool.push(items, Kind::Call, &pickled, args.as_any(), self.terms.retries > 0)
             } else {
                 pool.push(items, Kind::Map, &pickled, chunk.as_any(), self.terms.retries > 0)
             }
-        })?;
+        });
+        let items = match encoded {
+            Ok(items) => items,
+            // The items after it go on.
+            Err(error) if error.is_instance_of::<PyException>(py) => return Ok(Some(Chunk::Failed(error))),
+            Err(error) => return Err(error),
+        };
         let entry = Entry::of(worker::entry);
-        py.detach(|| feeder.submit(entry, items, self.terms)).or_raise(py).map(Some)
+        Ok(Some(Chunk::Submitted(py.detach(|| feeder.submit(entry, items, self.terms)).or_raise(py)?)))
     }
 
     fn take(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
@@ -168,11 +195,12 @@ impl IMapIterator {
                 return state.error.take().map_or(Ok(None), Err);
             }
             let at = {
-                let handles: Vec<&Handle> =
-                    if self.is_ordered { vec![&state.submitted[0]] } else { state.submitted.iter().collect() };
-                match handles.iter().position(|handle| handle.is_complete()) {
+                let chunks = state.submitted.iter().take(if self.is_ordered { 1 } else { usize::MAX });
+                match chunks.clone().position(Chunk::is_complete) {
                     Some(at) => at,
                     None => {
+                        // None of them has failed, or it would be complete.
+                        let handles: Vec<&Handle> = chunks.filter_map(Chunk::handle).collect();
                         let wait = || Handle::wait_any(&handles, deadline);
                         let waited = blocking(py, wait, |waited| matches!(waited, Ok(true)))?.or_raise(py)?;
                         if !waited {
@@ -185,8 +213,13 @@ impl IMapIterator {
                     }
                 }
             };
-            let Some(handle) = state.submitted.remove(at) else { continue };
-            self.decode(py, &handle, &mut state)?;
+            match state.submitted.remove(at) {
+                Some(Chunk::Submitted(handle)) => {
+                    self.decode(py, &handle, &mut state).map_err(|error| seen(py, error))?
+                }
+                Some(Chunk::Failed(error)) => return Err(error),
+                None => {}
+            }
         }
     }
 
@@ -209,6 +242,16 @@ impl IMapIterator {
         visited.unwrap_or(Ok(())).or_raise(py)?;
         result
     }
+}
+
+/// A task's error, as iteration raises it: `StopIteration` would end the iteration, and results would vanish.
+fn seen(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
+    }
+    let raised = PyRuntimeError::new_err("a task raised StopIteration");
+    raised.set_cause(py, Some(error));
+    raised
 }
 
 #[pymethods]

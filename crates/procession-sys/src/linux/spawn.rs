@@ -15,6 +15,7 @@
 
 use std::ffi::{CString, OsStr, OsString, c_char};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -92,8 +93,8 @@ impl Spawn<'_> {
             libc::posix_spawn(
                 &raw mut pid,
                 program.as_ptr(),
-                &raw const actions.0,
-                &raw const attributes.0,
+                actions.0.as_ptr(),
+                attributes.0.as_ptr(),
                 argv.as_ptr(),
                 envp.as_ptr(),
             )
@@ -192,42 +193,41 @@ fn checked(error: libc::c_int) -> io::Result<()> {
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
-/// Initialised from `new` to drop. glibc's hold no pointer into themselves, so that they may be moved.
-struct FileActions(libc::posix_spawn_file_actions_t);
+/// Initialised from `new` to drop, and never moved in between: what is in them is the C library's.
+struct FileActions(Box<MaybeUninit<libc::posix_spawn_file_actions_t>>);
 
 impl FileActions {
     fn new() -> io::Result<FileActions> {
-        let mut actions = std::mem::MaybeUninit::uninit();
-        // SAFETY: init initialises the value it is given unless it fails, and then the value is not used.
-        unsafe {
-            checked(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
-            Ok(FileActions(actions.assume_init()))
-        }
+        let mut actions = Box::new(MaybeUninit::uninit());
+        // SAFETY: init initialises the value it is given; if it fails the value is dropped without being used.
+        checked(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
+        Ok(FileActions(actions))
     }
 
     fn add_dup2(&mut self, source: i32, target: i32) -> io::Result<()> {
         // SAFETY: the actions are initialised; the numbers are only noted.
-        checked(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, source, target) })
+        checked(unsafe { libc::posix_spawn_file_actions_adddup2(self.0.as_mut_ptr(), source, target) })
     }
 
     fn add_close(&mut self, fd: i32) -> io::Result<()> {
         // SAFETY: as in `add_dup2`.
-        checked(unsafe { libc::posix_spawn_file_actions_addclose(&raw mut self.0, fd) })
+        checked(unsafe { libc::posix_spawn_file_actions_addclose(self.0.as_mut_ptr(), fd) })
     }
 }
 
 impl Drop for FileActions {
     fn drop(&mut self) {
         // SAFETY: initialised by `new`, and not used after.
-        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+        unsafe { libc::posix_spawn_file_actions_destroy(self.0.as_mut_ptr()) };
     }
 }
 
-struct Attributes(libc::posix_spawnattr_t);
+/// As [`FileActions`].
+struct Attributes(Box<MaybeUninit<libc::posix_spawnattr_t>>);
 
 impl Attributes {
     fn new(holds_interrupts: bool) -> io::Result<Attributes> {
-        let mut raw = std::mem::MaybeUninit::uninit();
+        let mut raw = Box::new(MaybeUninit::uninit());
         // SAFETY: init initialises the value it is given unless it fails, and then the value is not used; from there on
         // the guard destroys it. The setters copy what they are given. SIGINT is a signal's number.
         unsafe {
@@ -236,10 +236,10 @@ impl Attributes {
                 libc::sigaddset(&raw mut blocked, libc::SIGINT);
             }
             checked(libc::posix_spawnattr_init(raw.as_mut_ptr()))?;
-            let mut attributes = Attributes(raw.assume_init());
-            checked(libc::posix_spawnattr_setsigmask(&raw mut attributes.0, &raw const blocked))?;
+            let mut attributes = Attributes(raw);
+            checked(libc::posix_spawnattr_setsigmask(attributes.0.as_mut_ptr(), &raw const blocked))?;
             checked(libc::posix_spawnattr_setflags(
-                &raw mut attributes.0,
+                attributes.0.as_mut_ptr(),
                 libc::POSIX_SPAWN_SETSIGMASK as libc::c_short,
             ))?;
             Ok(attributes)
@@ -250,7 +250,7 @@ impl Attributes {
 impl Drop for Attributes {
     fn drop(&mut self) {
         // SAFETY: initialised by the constructor, and not used after.
-        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+        unsafe { libc::posix_spawnattr_destroy(self.0.as_mut_ptr()) };
     }
 }
 
