@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 import procession
+import procession.pool
 import pytest
 from processes import METHODS, PATIENCE, run, started
 from tasks import double
@@ -350,3 +351,119 @@ def test_items_of_an_iterator_that_do_not_pickle_fail_alone(ctx):
                     seen.append('refused')
             expected = [2, 4, *['refused'] * (1 if chunksize == 1 else 1), *[2 * items[at] for at in (3, 4) if at not in lost]]
             assert seen == expected
+
+
+# Errors.
+
+
+class Unpicklable(Exception):
+    """An exception that does not come back as it went."""
+
+    def __init__(self, first, second):
+        super().__init__(first)
+        self.second = second
+
+
+class MakesSomethingElse(Exception):
+    """An exception whose `__reduce__` makes no exception."""
+
+    def __reduce__(self):
+        return dict, ()
+
+
+class Shouting:
+    """A result that does not pickle, with a long repr."""
+
+    def __reduce__(self):
+        raise TypeError('not this one')
+
+    def __repr__(self):
+        return 'x' * (20 << 20)
+
+
+def raise_group():
+    raise ExceptionGroup('two', [ValueError('one'), Unpicklable('other', 2), ExceptionGroup('inner', [MakesSomethingElse('third')])])
+
+
+def raise_in_a_circle():
+    first, second = ValueError('first'), KeyError('second')
+    first.__cause__, second.__cause__ = second, first
+    raise first
+
+
+def raise_something_else():
+    raise MakesSomethingElse('its text')
+
+
+def raise_what_only_a_worker_can_import(folder):
+    import pathlib
+
+    (pathlib.Path(folder) / 'only_here.py').write_text('class Odd(Exception):\n    pass\n')
+    sys.path.insert(0, folder)
+    import only_here
+
+    raise only_here.Odd('its text')
+
+
+def raise_from_none():
+    try:
+        raise KeyError('hidden')
+    except KeyError:
+        raise ValueError('seen') from None
+
+
+def shout():
+    return Shouting()
+
+
+def error_of(pool, function, *args):
+    with pytest.raises(Exception) as caught:
+        pool.apply(function, args)
+    return caught.value
+
+
+def test_a_group_with_members_that_do_not_pickle_arrives(ctx):
+    with ctx.Pool(1) as pool:
+        group = error_of(pool, raise_group)
+    assert type(group) is ExceptionGroup and group.message == 'two'
+    one, other, inner = group.exceptions
+    assert (type(one), one.args) == (ValueError, ('one',))
+    assert type(other) is Unpicklable and (other.args, other.second) == (('other',), 2)
+    assert type(inner) is ExceptionGroup and 'third' in str(inner.exceptions[0])
+    assert 'raise_group' in str(group.__cause__)
+
+
+def test_errors_in_a_circle_arrive(ctx):
+    with ctx.Pool(1) as pool:
+        error = error_of(pool, raise_in_a_circle)
+    assert (type(error), error.args) == (ValueError, ('first',))
+    assert type(error.__cause__) is KeyError and 'raise_in_a_circle' in str(error.__cause__.__cause__)
+
+
+def test_an_error_that_pickles_as_something_else_keeps_its_text(ctx):
+    with ctx.Pool(1) as pool:
+        error = error_of(pool, raise_something_else)
+    assert type(error) is MakesSomethingElse and error.args == ('its text',)
+    assert 'raise_something_else' in str(error.__cause__)
+
+
+def test_an_error_that_the_caller_cannot_import_keeps_name_text_and_traceback(ctx, tmp_path):
+    with ctx.Pool(1) as pool:
+        error = error_of(pool, raise_what_only_a_worker_can_import, str(tmp_path))
+    assert isinstance(error, procession.pool.MaybeEncodingError)
+    assert 'only_here.Odd: its text' in str(error) and 'ModuleNotFoundError' in str(error)
+    assert 'raise_what_only_a_worker_can_import' in str(error.__cause__)
+
+
+def test_an_error_that_hides_its_context_keeps_its_traceback(ctx):
+    with ctx.Pool(1) as pool:
+        error = error_of(pool, raise_from_none)
+    assert type(error) is ValueError and type(error.__cause__) is procession.pool.RemoteTraceback
+    assert 'raise_from_none' in str(error.__cause__) and 'hidden' not in str(error.__cause__)
+
+
+def test_the_repr_of_a_result_that_does_not_pickle_is_cut(ctx):
+    with ctx.Pool(1) as pool:
+        error = error_of(pool, shout)
+    assert isinstance(error, procession.pool.MaybeEncodingError)
+    assert 'not this one' in str(error) and len(str(error)) < 4096

@@ -18,18 +18,37 @@ _pool = standard('pool')
 
 RemoteTraceback = _pool.RemoteTraceback
 MaybeEncodingError = _pool.MaybeEncodingError
-_MOST_CAUSES = 32
+_MAX_CAUSES = 32
+# The longest text of an exception, and the longest repr of a value, that crosses where the thing itself cannot.
+_MAX_TEXT = 2048
+
+
+class RemoteError(MaybeEncodingError):
+    """Stands in for an exception of a task that could not be sent, or that the caller cannot import.
+
+    `type_name` is the exception's type, `text` its message, `reason` why it is not here itself.
+    """
+
+    def __init__(self, type_name, text, reason):
+        super().__init__(reason, text)
+        self.args = (type_name, text, reason)
+        self.type_name, self.text, self.reason = type_name, text, reason
+
+    def __str__(self):
+        return f'{self.type_name}: {self.text} (the exception itself could not be brought here: {self.reason})'
 
 
 def pack(exception, trace):
     """Bytes from which `unpack` makes the exception again; for workers."""
     text = ''.join(traceback.format_exception(type(exception), exception, trace))
-    chain = []
+    chain, seen = [], set()
     link = exception
-    while link is not None and len(chain) < _MOST_CAUSES:
-        packed = _pack_one(link)
-        chain.append((packed, link.__suppress_context__, link.__cause__ is not None))
-        link = link.__cause__ if link.__cause__ is not None else link.__context__
+    while link is not None and len(chain) < _MAX_CAUSES and id(link) not in seen:
+        seen.add(id(link))
+        is_cause = link.__cause__ is not None
+        chain.append((_pack_one(link, seen), link.__suppress_context__, is_cause))
+        # Behind `raise E from None` nothing is to be seen.
+        link = link.__cause__ if is_cause else None if link.__suppress_context__ else link.__context__
     return pickle.dumps((chain, f'\n"""\n{text}"""'), 5)
 
 
@@ -65,31 +84,69 @@ def by_value(value, error):
 
 def encoding_error(error, value):
     """What stands in for a result that does not pickle."""
-    wrapped = MaybeEncodingError(error, value)
+    wrapped = MaybeEncodingError(error, _Shown(_shortened(repr, value)))
     wrapped.__cause__ = error
     return wrapped
 
 
-def _pack_one(exception):
+class _Shown:
+    """A text as what a repr shows."""
+
+    def __init__(self, text):
+        self._text = text
+
+    def __repr__(self):
+        return self._text
+
+
+def _shortened(show, value):
     try:
-        packed = pickle.dumps(exception, 5)
-        pickle.loads(packed)
-        return packed
-    except Exception:
-        pass
-    # Its class makes trouble: the class, its arguments and its attributes alone, without its `__init__`.
-    state = {name: value for name, value in vars(exception).items() if _survives(value)}
-    args = tuple(arg if _survives(arg) else repr(arg) for arg in exception.args)
-    bare = (type(exception), args, state)
-    if _survives(bare):
-        try:
-            packed = pickle.dumps(_Bare(*bare), 5)
-            _unpack_one(packed)
-            return packed
-        except Exception:
-            pass
+        text = show(value)
+    except Exception as error:
+        return f'<{type(value).__name__} object, which cannot be shown: {type(error).__name__}>'
+    return text if len(text) <= _MAX_TEXT else f'{text[:_MAX_TEXT - 24]}... ({len(text)} characters)'
+
+
+# An exception crosses as the name of its type, its text, and the first of these that comes back as it was:
+_PICKLED = 'pickled'
+# its class, its arguments and its attributes, without its `__init__`;
+_BARE = 'bare'
+# a group: its class, its message, its members, each packed, and its attributes;
+_GROUP = 'group'
+# nothing: then there is a reason.
+_TEXT = 'text'
+
+
+def _pack_one(exception, seen):
     kind = type(exception)
-    return pickle.dumps(MaybeEncodingError(f'{kind.__module__}.{kind.__qualname__}', _text_of(exception)), 5)
+    name = f'{kind.__module__}.{kind.__qualname__}'
+    return name, _shortened(str, exception), *_packed(exception, seen)
+
+
+def _packed(exception, seen):
+    kind = type(exception)
+    try:
+        pickled = pickle.dumps(exception, 5)
+        if type(pickle.loads(pickled)) is kind:
+            return _PICKLED, pickled
+        reason = 'its __reduce__ makes something else'
+    except Exception as error:
+        reason = f'{type(error).__name__}: {_shortened(str, error)}'
+    # Its class makes trouble, or what is in it.
+    state = {name: value for name, value in vars(exception).items() if _survives(value)}
+    if isinstance(exception, BaseExceptionGroup) and id(exception) not in seen - {id(exception)}:
+        members = [_pack_one(member, seen | {id(exception)}) for member in exception.exceptions]
+        if _survives(kind):
+            return _GROUP, (pickle.dumps((kind, state), 5), str(exception.message), members)
+    args = tuple(arg if _survives(arg) else _shortened(repr, arg) for arg in exception.args)
+    if _survives((kind, args, state)):
+        bare = pickle.dumps((kind, args, state), 5)
+        try:
+            _bare(bare)
+            return _BARE, bare
+        except Exception as error:
+            reason = f'{type(error).__name__}: {_shortened(str, error)}'
+    return _TEXT, reason
 
 
 def _survives(value):
@@ -100,31 +157,34 @@ def _survives(value):
     return True
 
 
-def _text_of(exception):
-    try:
-        return str(exception)
-    except Exception:
-        return '<its message cannot be made>'
+def _bare(pickled):
+    kind, args, state = pickle.loads(pickled)
+    exception = kind.__new__(kind, *args)
+    exception.args = args
+    vars(exception).update(state)
+    return exception
 
 
-class _Bare:
-    """An exception without its `__init__`, which would refuse what `pickle` calls it with."""
-
-    def __init__(self, kind, args, state):
-        self.kind = kind
-        self.args = args
-        self.state = state
+def _group(pickled, message, members):
+    kind, state = pickle.loads(pickled)
+    members = [_unpack_one(member) for member in members]
+    # A member that was lost is an `Exception`, as the base of the class may want.
+    exception = kind.__new__(kind, message, members)
+    vars(exception).update(state)
+    return exception
 
 
 def _unpack_one(packed):
-    exception = pickle.loads(packed)
-    if not isinstance(exception, _Bare):
-        return exception
-    bare = exception
-    exception = bare.kind.__new__(bare.kind, *bare.args)
-    exception.args = bare.args
-    vars(exception).update(bare.state)
-    return exception
+    name, text, how, content = packed
+    if how == _TEXT:
+        return RemoteError(name, text, content)
+    try:
+        if how == _PICKLED:
+            return pickle.loads(content)
+        return _bare(content) if how == _BARE else _group(*content)
+    except Exception as error:
+        # What a worker could import need not be there for its caller.
+        return RemoteError(name, text, f'{type(error).__name__}: {_shortened(str, error)}')
 
 
 def leave(exit):
