@@ -34,7 +34,7 @@ mod _engine {
     #[pymodule_export]
     use crate::fork::{Server, flush_stdio, is_single_threaded};
     #[pymodule_export]
-    use crate::pool::{ApplyResult, IMapIterator, Pool, give_handle, run_worker, take_handle};
+    use crate::pool::{ApplyResult, IMapIterator, MapResult, Pool, give_handle, run_worker, take_handle};
     #[pymodule_export]
     use crate::process::{Child, Link, disown_children, pidfd_of_self};
     #[pymodule_export]

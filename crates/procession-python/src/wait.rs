@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use procession_core::interrupt;
-use pyo3::exceptions::PyOverflowError;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 /// Runs `wait` with the interpreter detached. Signals that come meanwhile are handled; if a handler raises, the engine's waits
@@ -41,14 +41,17 @@ pub(crate) fn blocking<R: Send>(
     }
 }
 
-/// The deadline of a wait of so many seconds from now; of a negative number, now.
+/// The deadline of a wait of so many seconds from now; of a negative number, now. Without one, or with infinity or a number
+/// beyond what a clock can say, there is none.
 ///
 /// # Errors
 ///
-/// `OverflowError` for a number that is none, or beyond what a clock can say.
+/// `ValueError` for what is no number.
 pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
     let Some(seconds) = timeout else { return Ok(None) };
-    let too_long = || PyOverflowError::new_err(format!("a timeout of {seconds} seconds is out of range"));
-    let duration = Duration::try_from_secs_f64(seconds.max(0.0)).map_err(|_| too_long())?;
-    Instant::now().checked_add(duration).map(Some).ok_or_else(too_long)
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err("a timeout is a number of seconds, not NaN"));
+    }
+    let duration = Duration::try_from_secs_f64(seconds.max(0.0));
+    Ok(duration.ok().and_then(|duration| Instant::now().checked_add(duration)))
 }

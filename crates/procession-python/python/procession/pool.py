@@ -37,7 +37,8 @@ mapstar = _standard.mapstar
 starmapstar = _standard.starmapstar
 rebuild_exc = _standard.rebuild_exc
 
-ApplyResult = AsyncResult = MapResult = _engine.ApplyResult
+ApplyResult = AsyncResult = _engine.ApplyResult
+MapResult = _engine.MapResult
 IMapIterator = IMapUnorderedIterator = _engine.IMapIterator
 
 
@@ -46,9 +47,11 @@ class Pool(_standard.Pool):
 
     `processes` is their number, by default as many as this process may use cores. `initializer(*initargs)` is called in each worker
     before its first task. A worker is replaced after `maxtasksperchild` tasks, or once it has more than `max_memory_per_child` bytes of
-    memory of its own. Workers are daemonic, and so cannot have children; with `daemon=False` they can. `context` may be another
-    library's.
+    memory of its own. Workers are daemonic unless `daemon` is false. `context` may be another library's.
     """
+
+    # Of one whose `__init__` has not begun.
+    _state = INIT
 
     def __init__(
         self,

@@ -140,11 +140,23 @@ def _share_tracker():
         sys.modules['procession.resource_tracker']._resource_tracker.share()
 
 
+def _leave_event_loop():
+    """In the child of a program that runs an event loop: the loop's handlers would only wake the loop, which does not run here."""
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        # A runner's is a partial of a method.
+        module = getattr(getattr(handler, 'func', handler), '__module__', None) or ''
+        if module.partition('.')[0] == 'asyncio':
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
 def _run(process_obj, link, parent_sentinel):
     """In the child: everything, to its end."""
     code = 1
     try:
         process._tie(link)
+        if signal.set_wakeup_fd(-1) != -1:
+            _leave_event_loop()
         atexit._clear()
         atexit.register(util._exit_function)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)

@@ -46,6 +46,21 @@ class BaseProcess(_standard.BaseProcess):
     # Whether a Ctrl-C means the process from its beginning on; otherwise it says itself when.
     _hears_interrupts = True
 
+    def start(self):
+        """Starts the process, once. A daemonic process may start others too: they end with it.
+
+        :raises AssertionError: it was started before, or is another process's object.
+        """
+        self._check_closed()
+        assert self._popen is None, 'cannot start a process twice'
+        assert self._parent_pid == os.getpid(), 'can only start a process object created by current process'
+        _standard._cleanup()
+        self._popen = self._Popen(self)
+        self._sentinel = self._popen.sentinel
+        # They may lead back to this object, which would then be collected late.
+        del self._target, self._args, self._kwargs
+        _standard._children.add(self)
+
     def run(self):
         """What the process does: calls the target, and returns what that returns. May be overridden."""
         if self._target:

@@ -74,9 +74,15 @@ def command_line(program):
     """Returns the command that starts an interpreter which runs `program`, and imports no more for it than it must."""
     from .util import _args_from_interpreter_flags
 
+    # The current folder is not the program's: what lies there is imported only if the parent's path, which comes later, says so.
     # This package's folder may be on the path for the parent alone, and must not come before anything of the child's.
-    program = f'import sys; sys.path.append({_FOLDER!r}); {program}'
-    return [get_executable(), *_args_from_interpreter_flags(), '-c', program, '--multiprocessing-fork']
+    program = f"import sys; sys.path[:1] = sys.path[:1] * (sys.path[:1] != ['']); sys.path.append({_FOLDER!r}); {program}"
+    args = _args_from_interpreter_flags()
+    for name, value in sys._xoptions.items():
+        option = name if value is True else f'{name}={value}'
+        if option not in args:
+            args += ['-X', option]
+    return [get_executable(), *args, '-c', program, '--multiprocessing-fork']
 
 
 def letter(popen, process_obj):

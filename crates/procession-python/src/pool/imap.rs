@@ -10,7 +10,7 @@
 //! The iterable is the user's code. It runs under the iterator's own lock and no other, and who waits for that detaches.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use procession_core::Entry;
 use procession_core::pool::{Feeder, Handle, Terms};
@@ -18,6 +18,7 @@ use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyValueErro
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyList, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::item::Kind;
 use super::result::value_of;
@@ -34,9 +35,10 @@ const MOST_ON_THEIR_WAY: usize = 4096;
 #[pyclass(frozen, weakref, module = "procession.pool", name = "IMapIterator")]
 pub(crate) struct IMapIterator {
     pool: Py<Pool>,
-    /// Keeps the pool's Python half alive.
-    _owner: Py<PyAny>,
-    function: Py<PyAny>,
+    /// The pool's Python half, which is to live as long. `None` once the collector has broken a cycle that goes through it.
+    owner: Mutex<Option<Py<PyAny>>>,
+    /// The same of the function.
+    function: Mutex<Option<Py<PyAny>>>,
     chunksize: usize,
     is_ordered: bool,
     most_ahead: usize,
@@ -100,8 +102,8 @@ impl IMapIterator {
         };
         let this = IMapIterator {
             pool: pool.clone().unbind(),
-            _owner: owner.clone().unbind(),
-            function: function.clone().unbind(),
+            owner: Mutex::new(Some(owner.clone().unbind())),
+            function: Mutex::new(Some(function.clone().unbind())),
             chunksize,
             is_ordered,
             most_ahead: ahead.div_ceil(chunksize),
@@ -161,7 +163,9 @@ impl IMapIterator {
             return Ok(None);
         }
         let pool = self.pool.get();
-        let pickled = pool.function(self.function.bind(py))?;
+        let function = self.function.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|f| f.clone_ref(py));
+        let Some(function) = function else { return Ok(None) };
+        let pickled = pool.function(function.bind(py))?;
         let encoded = feeder.items(1, |items| {
             if self.chunksize == 1 {
                 let args = PyTuple::new(py, [chunk.get_item(0)?])?;
@@ -227,7 +231,7 @@ impl IMapIterator {
         let mut result = Ok(());
         let visited = handle.visit(|results| {
             results.for_each(|(_, tag, payload)| {
-                let value = value_of(py, tag, payload, self.function.bind(py));
+                let value = value_of(py, tag, payload, &self.function);
                 result = value.and_then(|value| {
                     if self.chunksize == 1 {
                         state.ready.push_back(value.unbind());
@@ -268,6 +272,32 @@ impl IMapIterator {
     #[pyo3(signature = (timeout = None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         self.take(py, timeout)?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.pool)?;
+        for held in [&self.owner, &self.function] {
+            if let Ok(held) = held.try_lock() {
+                visit.call(&*held)?;
+            }
+        }
+        // Whoever has the lock is at work with it: then it is not garbage.
+        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        if let Some((iterator, _)) = &state.tap {
+            visit.call(iterator)?;
+        }
+        state.ready.iter().try_for_each(|value| visit.call(value))
+    }
+
+    fn __clear__(&self) {
+        let (tap, ready) = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (state.tap.take(), std::mem::take(&mut state.ready))
+        };
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let function = self.function.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Here, under no lock: they may run code when they go.
+        drop((tap, ready, owner, function));
     }
 
     /// Submits all that is left, of a pool that is closed.

@@ -22,7 +22,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PySlice, PyTuple};
 
 pub(crate) use imap::IMapIterator;
-pub(crate) use result::ApplyResult;
+pub(crate) use result::{ApplyResult, MapResult};
 pub(crate) use worker::{give_handle, run_worker, take_handle};
 
 use crate::codec;
@@ -325,11 +325,16 @@ impl Drop for Pool {
 }
 
 fn terms(asked: Asked, chunk: Option<usize>) -> PyResult<Terms> {
-    let timeout = asked.timeout.map(|seconds| {
-        Duration::try_from_secs_f64(seconds)
-            .map_err(|_| PyValueError::new_err(format!("a task's timeout is a number of seconds, not {seconds}")))
-    });
-    Ok(Terms { chunk, timeout: timeout.transpose()?, retries: asked.retries, fail_fast: false })
+    let timeout = match asked.timeout {
+        Some(seconds) if seconds.is_nan() || seconds < 0.0 => {
+            let text = format!("a task's timeout is a number of seconds, not {seconds}");
+            return Err(PyValueError::new_err(text));
+        }
+        // More than a duration can say is no limit, as infinity is.
+        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        None => None,
+    };
+    Ok(Terms { chunk, timeout, retries: asked.retries, fail_fast: false })
 }
 
 /// The name of a function, for messages.

@@ -6,29 +6,38 @@ use std::task::{Wake, Waker};
 
 use procession_core::outcome::tag;
 use procession_core::pool::{Handle, Results};
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyBaseException, PyException};
 use pyo3::prelude::*;
 use pyo3::types::{PyGenericAlias, PyList, PyType};
+use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
 
 use super::{item, name_of};
 use crate::error::{self, OrRaise};
 use crate::wait::{blocking, deadline};
 
-/// A call's result: what `apply_async`, `map_async` and `starmap_async` return.
-#[pyclass(frozen, module = "procession.pool", name = "ApplyResult")]
+/// A call's result: what `apply_async` returns.
+#[pyclass(frozen, subclass, module = "procession.pool", name = "ApplyResult")]
 pub(crate) struct ApplyResult {
     shared: Arc<Shared>,
 }
 
+/// A map's result: what `map_async` and `starmap_async` return.
+#[pyclass(frozen, extends = ApplyResult, module = "procession.pool", name = "MapResult")]
+pub(crate) struct MapResult;
+
 struct Shared {
     /// `None`: it failed before it was submitted.
     handle: Option<Handle>,
-    decoded: Mutex<Option<PyResult<Py<PyAny>>>>,
-    function: Py<PyAny>,
+    decoded: Mutex<Option<Decoded>>,
+    /// For messages. `None` once the collector has broken a cycle that goes through it.
+    function: Mutex<Option<Py<PyAny>>>,
     /// The pool, which is to live as long as somebody waits for this.
     owner: Mutex<Option<Py<PyAny>>>,
     is_many: bool,
 }
+
+/// What was returned, or what was raised.
+type Decoded = Result<Py<PyAny>, Py<PyBaseException>>;
 
 impl ApplyResult {
     pub(super) fn new(
@@ -38,15 +47,15 @@ impl ApplyResult {
         is_many: bool,
     ) -> ApplyResult {
         let owner = Mutex::new(Some(owner.clone().unbind()));
-        let function = function.clone().unbind();
+        let function = Mutex::new(Some(function.clone().unbind()));
         let shared = Shared { handle: Some(handle), decoded: Mutex::new(None), function, owner, is_many };
         ApplyResult { shared: Arc::new(shared) }
     }
 
     /// Of a call that could not be submitted.
     pub(super) fn failed(function: &Bound<'_, PyAny>, error: PyErr, is_many: bool) -> ApplyResult {
-        let function = function.clone().unbind();
-        let decoded = Mutex::new(Some(Err(error)));
+        let decoded = Mutex::new(Some(Err(error.into_value(function.py()))));
+        let function = Mutex::new(Some(function.clone().unbind()));
         let shared = Shared { handle: None, decoded, function, owner: Mutex::new(None), is_many };
         ApplyResult { shared: Arc::new(shared) }
     }
@@ -56,6 +65,9 @@ impl ApplyResult {
     /// The result as an object, or, if the caller `waits`, its value.
     pub(super) fn handed_out(self, py: Python<'_>, waits: bool) -> PyResult<Py<PyAny>> {
         if !waits {
+            if self.shared.is_many {
+                return Ok(Py::new(py, PyClassInitializer::from(self).add_subclass(MapResult))?.into_any());
+            }
             return Ok(Py::new(py, self)?.into_any());
         }
         self.get(py, None).inspect_err(|_| {
@@ -112,6 +124,35 @@ impl ApplyResult {
         }
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A callback that is to come holds it too, and is no object that the collector sees.
+        if Arc::strong_count(&self.shared) > 1 {
+            return Ok(());
+        }
+        // Whoever has a lock is at work with it: then it is not garbage.
+        if let Ok(decoded) = self.shared.decoded.try_lock() {
+            match decoded.as_ref() {
+                Some(Ok(value)) => visit.call(value)?,
+                Some(Err(error)) => visit.call(error)?,
+                None => {}
+            }
+        }
+        for held in [&self.shared.function, &self.shared.owner] {
+            if let Ok(held) = held.try_lock() {
+                visit.call(&*held)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let decoded = self.shared.decoded.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let function = self.shared.function.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let owner = self.shared.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Here, under no lock: they may run code when they go.
+        drop((decoded, function, owner));
+    }
+
     /// `AsyncResult[int]`, in an annotation.
     #[classmethod]
     fn __class_getitem__<'py>(
@@ -154,7 +195,7 @@ impl ApplyResult {
                 (Err(error), _, Some(callback)) => callback.call1(py, (error.value(py),)).map(drop),
                 _ => Ok(()),
             };
-            called.map_err(|error| shared.set(Err(error)))
+            called.map_err(|error| shared.set(py, Err(error)))
         };
         match &self.shared.handle {
             None => {
@@ -224,7 +265,7 @@ impl Shared {
     /// for.
     fn keep(&self, py: Python<'_>, decoded: PyResult<Py<PyAny>>) {
         if self.known(py).is_none() {
-            self.set(decoded);
+            self.set(py, decoded);
         }
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(owner);
@@ -234,11 +275,12 @@ impl Shared {
         let decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
         match decoded.as_ref()? {
             Ok(value) => Some(Ok(value.clone_ref(py))),
-            Err(error) => Some(Err(error.clone_ref(py))),
+            Err(error) => Some(Err(PyErr::from_value(error.bind(py).clone().into_any()))),
         }
     }
 
-    fn set(&self, result: PyResult<Py<PyAny>>) {
+    fn set(&self, py: Python<'_>, result: PyResult<Py<PyAny>>) {
+        let result = result.map_err(|error| error.into_value(py));
         let old = self.decoded.lock().unwrap_or_else(PoisonError::into_inner).replace(result);
         // Not under the lock: it may run code when it goes.
         drop(old);
@@ -275,7 +317,7 @@ impl Gathered {
         if self.error.is_some() {
             return;
         }
-        let value = match value_of(py, tag, payload, shared.function.bind(py)) {
+        let value = match value_of(py, tag, payload, &shared.function) {
             Ok(value) => value,
             Err(error) => {
                 self.error = Some(error);
@@ -299,11 +341,16 @@ pub(super) fn value_of<'py>(
     py: Python<'py>,
     tag: u32,
     payload: &[u8],
-    function: &Bound<'py, PyAny>,
+    function: &Mutex<Option<Py<PyAny>>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let name = || {
+        let function = function.lock().unwrap_or_else(PoisonError::into_inner);
+        let function = function.as_ref().map(|function| function.bind(py).clone());
+        function.map_or_else(|| "a function".to_owned(), |function| name_of(&function))
+    };
     match tag {
         tag::VALUE => item::read_value(py, payload),
-        tag::LOST | tag::TIMED_OUT => Err(error::lost(py, payload, &name_of(function), tag == tag::TIMED_OUT)),
+        tag::LOST | tag::TIMED_OUT => Err(error::lost(py, payload, &name(), tag == tag::TIMED_OUT)),
         tag::PANIC => Err(error::remote(py, payload)),
         _ => Err(pyo3::exceptions::PyRuntimeError::new_err(String::from_utf8_lossy(payload).into_owned())),
     }
