@@ -1,12 +1,18 @@
 //! The project's own commands, `cargo xtask COMMAND`. Each is a file.
 
 mod bench;
+mod binaries;
 mod cargo;
 mod conformance;
+mod debian;
 mod demo;
+mod matrix;
 mod python;
+mod results;
+mod stamp;
 mod stress;
 mod test;
+mod userland;
 mod wordcount;
 
 use std::process::ExitCode;
@@ -50,6 +56,7 @@ fn main() -> ExitCode {
         ["test", "--python", ref arguments @ ..] => python::test(arguments),
         ["bench", ref arguments @ ..] => bench::run(arguments),
         ["conformance", ref arguments @ ..] => conformance::run(arguments),
+        ["matrix", ref arguments @ ..] => matrix::run(arguments),
         ["stress", ref arguments @ ..] => stress::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");

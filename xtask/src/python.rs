@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::cargo::{run, target};
+use crate::stamp::{read as read_stamp, write};
 use crate::wordcount::files_below;
 use crate::{Outcome, cargo};
 
@@ -91,6 +92,11 @@ pub(crate) fn bench_environment(version: Option<&str>) -> Result<Environment, St
     }
     install_package(&environment)?;
     Ok(environment)
+}
+
+/// The wheel of the sources as they are, for environments that are made elsewhere, and what stands for it.
+pub(crate) fn current_wheel() -> Result<(PathBuf, String), String> {
+    wheel(&environment(None)?)
 }
 
 /// Says at once what is missing for the Python steps, before anything long begins.
@@ -308,15 +314,6 @@ fn is_left_over(path: &Path) -> bool {
 
 fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-}
-
-/// A stamp that is not there, or not readable, stands for nothing.
-fn read_stamp(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
-fn write(path: &Path, text: &str) -> Outcome {
-    fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 #[cfg(test)]
