@@ -6,6 +6,7 @@ mod cargo;
 mod conformance;
 mod debian;
 mod demo;
+mod initramfs;
 mod matrix;
 mod python;
 mod results;
@@ -13,6 +14,7 @@ mod stamp;
 mod stress;
 mod test;
 mod userland;
+mod vm;
 mod wordcount;
 
 use std::process::ExitCode;
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         ["bench", ref arguments @ ..] => bench::run(arguments),
         ["conformance", ref arguments @ ..] => conformance::run(arguments),
         ["matrix", ref arguments @ ..] => matrix::run(arguments),
+        ["vm", ref arguments @ ..] => vm::run(arguments),
         ["stress", ref arguments @ ..] => stress::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");

@@ -16,7 +16,7 @@ const USAGE: &str = "it takes [--suite sid|trixie|bullseye]... [--rust] [--pytho
                      names of Rust test binaries";
 
 /// A hang inside a binary is found sooner, by its own watchdog.
-const RUST_LIMIT: Duration = Duration::from_secs(15 * 60);
+const RUST_LIMIT: Duration = Duration::from_secs(5 * 60);
 const PYTHON_LIMIT: Duration = Duration::from_secs(30 * 60);
 const CONFORMANCE_LIMIT: Duration = Duration::from_secs(90 * 60);
 
@@ -135,9 +135,9 @@ impl Place<'_> {
         Ok(rows)
     }
 
-    /// The command that builds the tests. A libc older than this machine's is linked against as it lies in the userland.
+    /// The command that builds the tests.
     fn build(&self) -> Result<Command, String> {
-        if !self.suite.pythons.is_empty() {
+        if !self.suite.is_linked_against() {
             // As the gate builds them, and so built once.
             return Ok(cargo::cargo(&["test", "--workspace"]));
         }
@@ -145,7 +145,7 @@ impl Place<'_> {
         for package in ["procession", "procession-core", "procession-shm", "procession-sys"] {
             command.args(["--package", package]);
         }
-        command.env("RUSTFLAGS", format!("-C link-arg=--sysroot={}", self.userland.root().display()));
+        command.env("RUSTFLAGS", self.userland.link_flags());
         command.env("CARGO_TARGET_DIR", target().join(self.suite.name));
         Ok(command)
     }

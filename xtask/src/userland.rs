@@ -43,6 +43,17 @@ chroot "$root" env --default-signal sh -c 'cd "$0" && exec "$@"' "$folder" "$@"
 exit $?
 "#;
 
+/// Makes a userland one that can be linked against from outside. Links to an absolute path would lead to this machine's files, and
+/// this machine's libgcc may need a newer libc.
+const MAKE_LINKABLE: &str = r#"
+for link in "$1"/lib64/* "$1"/usr/lib/*-linux-gnu/*.so; do
+    case "$(readlink "$link")" in /*) ln -sfr "$1$(readlink "$link")" "$link" ;; esac
+done
+for libgcc in "$1"/lib/*-linux-gnu/libgcc_s.so.1; do
+    ln -sfr "$libgcc" "$1/usr/lib/$(basename "$(dirname "$libgcc")")/libgcc_s.so"
+done
+"#;
+
 /// A suite of Debian, and what is installed of it.
 #[derive(Debug)]
 pub(crate) struct Suite {
@@ -67,9 +78,15 @@ pub(crate) const SUITES: [Suite; 3] = [
         packages: &["python3", "python3-venv"],
         test_packages: &["libpython3.13-testsuite"],
     },
-    // Binaries built on a newer libc do not start here: its own is linked against.
     Suite { name: "bullseye", pythons: &[], packages: &["libc6-dev", "python3"], test_packages: &[] },
 ];
+
+impl Suite {
+    /// Whether its libc is older than this machine's may be, so that only what was linked against it starts in it.
+    pub(crate) fn is_linked_against(&self) -> bool {
+        self.packages.contains(&"libc6-dev")
+    }
+}
 
 /// A userland that is there.
 pub(crate) struct Userland {
@@ -92,8 +109,11 @@ impl Userland {
         Self::made(&format!("{}-small", suite.name), suite, suite.packages)
     }
 
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
+    /// The flags by which rustc links against the libc inside.
+    pub(crate) fn link_flags(&self) -> String {
+        let root = self.root.display();
+        // Not every gcc has been built to look for libraries below the sysroot, so they are named as well.
+        format!("-C link-arg=--sysroot={root} -C link-arg=-B{root}/usr/lib/{}-linux-gnu", std::env::consts::ARCH)
     }
 
     /// A command that runs a program inside, in `folder`, and sees the checkout, what was built, and pip's configuration.
@@ -185,6 +205,9 @@ fn make(root: &Path, suite: &Suite, packages: &[&str]) -> Outcome {
     let mut command = Command::new("mmdebstrap");
     command.args(["--quiet", "--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io"]);
     command.arg(format!("--aptopt={VALID_FOR_EVER}")).arg(format!("--include={}", packages.join(",")));
+    if suite.is_linked_against() {
+        command.arg(format!("--customize-hook={MAKE_LINKABLE}"));
+    }
     command.arg(suite.name).arg(&unfinished).arg(debian::source_line(suite.name)?);
     run(command, MAKE_LIMIT).map_err(|problem| {
         format!(
