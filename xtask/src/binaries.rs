@@ -15,19 +15,17 @@ pub(crate) struct Binary {
     pub(crate) path: PathBuf,
 }
 
-/// Builds and returns those of the crates. `command` is `cargo test` with what it is to build.
-pub(crate) fn built(mut command: Command) -> Result<Vec<Binary>, String> {
-    command.args(["--no-run", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
+/// Builds those of the crates and returns them, and whether they are all: cargo says what it could not build. `command` is
+/// `cargo test` with what it is to build.
+pub(crate) fn built(mut command: Command) -> Result<(Vec<Binary>, bool), String> {
+    command.args(["--no-run", "--no-fail-fast", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
     let child = command.spawn().map_err(|error| format!("cannot run cargo: {error}"))?;
     let output = child.wait_with_output().map_err(|error| format!("cannot wait for cargo: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("the tests were not built: {}", output.status));
-    }
     let crates = cargo::root().join("crates");
     let text = String::from_utf8_lossy(&output.stdout);
     let mut binaries: Vec<Binary> = text.lines().filter_map(|line| of_message(line, &crates)).collect();
     binaries.sort_by(|one, other| (&one.folder, &one.name).cmp(&(&other.folder, &other.name)));
-    Ok(binaries)
+    Ok((binaries, output.status.success()))
 }
 
 /// Those of `binaries` with these names; all of them if there are no names.

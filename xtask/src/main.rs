@@ -37,6 +37,12 @@ usage: cargo xtask COMMAND
                   the standard library's own tests of multiprocessing, run on procession: by all methods unless said
                   otherwise; --main and --futures: main modules, and executors; --all: everything on each version;
                   --stdlib: on the standard library, to compare
+  matrix [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [BINARY...]
+                  the tests with another libc and other Pythons, in userlands of Debian's suites that are made below
+                  target/userlands (as root): Rust's, the Python package's and the standard library's, unless some are
+                  chosen; BINARY chooses Rust test binaries by name
+  vm aarch64|5.10|6.1 [BINARY...]
+                  the Rust tests on another processor or kernel, which qemu emulates
   stress --seconds N [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
 

@@ -122,8 +122,19 @@ impl Place<'_> {
     }
 
     fn rust_tests(&self, names: &[&str]) -> Result<Vec<Row>, String> {
-        let binaries = binaries::chosen(binaries::built(self.build()?)?, names)?;
+        let begun = Instant::now();
+        let (built, is_all) = binaries::built(self.build()?)?;
         let mut rows = Vec::new();
+        if !is_all {
+            rows.push(Row {
+                system: self.suite.name.into(),
+                program: "rust, build".into(),
+                is_good: false,
+                summary: format!("{} test binaries were built", built.len()),
+                time: begun.elapsed(),
+            });
+        }
+        let binaries = binaries::chosen(built, names)?;
         for Binary { name, folder, path: binary } in &binaries {
             if let Some((_, reason)) = LEFT_OUT.iter().find(|(its, _)| its == name) {
                 println!("left out: {name}: {reason}");

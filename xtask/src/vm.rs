@@ -48,8 +48,9 @@ echo "@kernel $(uname -rm)"
 for test in $TESTS; do
     echo "@begin $test"
     begun=$(cut -d. -f1 /proc/uptime)
-    timeout "$LIMIT" "/tests/$test" </dev/null 2>&1
+    timeout "$LIMIT" "/tests/$test" </dev/null >/printed 2>&1
     code=$?
+    cat /printed
     echo
     echo "@end $code $(($(cut -d. -f1 /proc/uptime) - begun))"
 done
@@ -113,7 +114,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     machine.check()?;
     let folder = target().join("vm").join(machine.name);
     machine.fetch(&folder)?;
-    let built = binaries::built(machine.build()?)?;
+    let (built, true) = binaries::built(machine.build()?)? else { return Err("the tests were not built".into()) };
     let mut chosen = binaries::chosen(built, names)?;
     for (name, reason) in LEFT_OUT {
         if chosen.iter().any(|binary| binary.name == name) {
