@@ -123,17 +123,11 @@ impl Place<'_> {
 
     fn rust_tests(&self, names: &[&str]) -> Result<Vec<Row>, String> {
         let begun = Instant::now();
-        let (built, is_all) = binaries::built(self.build()?)?;
+        let built = match binaries::built(self.build()?) {
+            Ok(built) => built,
+            Err(problem) => return Ok(vec![self.row("rust, build", false, problem, begun)]),
+        };
         let mut rows = Vec::new();
-        if !is_all {
-            rows.push(Row {
-                system: self.suite.name.into(),
-                program: "rust, build".into(),
-                is_good: false,
-                summary: format!("{} test binaries were built", built.len()),
-                time: begun.elapsed(),
-            });
-        }
         let binaries = binaries::chosen(built, names)?;
         for Binary { name, folder, path: binary } in &binaries {
             if let Some((_, reason)) = LEFT_OUT.iter().find(|(its, _)| its == name) {
@@ -198,15 +192,13 @@ impl Place<'_> {
         let ended = run_command(command, limit);
         let printed = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let printed = String::from_utf8_lossy(&printed);
-        let row = Row {
-            system: self.suite.name.into(),
-            program: program.into(),
-            is_good: ended.is_ok(),
-            summary: summary(&printed),
-            time: begun.elapsed(),
-        };
+        let row = self.row(program, ended.is_ok(), summary(&printed), begun);
         row.announce(&printed);
         Ok(row)
+    }
+
+    fn row(&self, program: &str, is_good: bool, summary: String, begun: Instant) -> Row {
+        Row { system: self.suite.name.into(), program: program.into(), is_good, summary, time: begun.elapsed() }
     }
 }
 
