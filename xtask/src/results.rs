@@ -46,19 +46,22 @@ pub(crate) fn conclude(rows: &[Row]) -> Outcome {
     }
 }
 
-/// What a Rust test binary printed, in short: it has a line for each test.
+/// What a Rust test binary printed, in short: the line at its end, or the tests before it came to one.
 pub(crate) fn summary_of_rust(printed: &str) -> String {
-    let count =
-        |end: &str| printed.lines().filter(|line| line.starts_with("test ") && line.trim_end().ends_with(end)).count();
-    let mut summary = format!("{} passed", count(" ok"));
-    if count("FAILED") > 0 {
-        summary += &format!(", {} failed", count("FAILED"));
+    let lines = || printed.lines().map(str::trim);
+    if let Some(result) = lines().find_map(|line| line.strip_prefix("test result: ")) {
+        let counts = result.split([';', '.']).map(str::trim);
+        let counts = counts.filter(|count| count.ends_with(" passed") || count.ends_with(" failed"));
+        return counts.filter(|count| *count != "0 failed").collect::<Vec<_>>().join(", ");
     }
-    let hangs = |line: &&str| line.starts_with("test ") && line.contains(" hangs: ");
-    if let Some(line) = printed.lines().find(hangs) {
-        summary += &format!("; {}", line.trim());
+    let hangs = lines().find(|line| line.starts_with("test ") && line.contains(" hangs: "));
+    let passed = lines().filter(|line| line.starts_with("test ") && line.ends_with(" ok")).count();
+    match (hangs, passed) {
+        (Some(hangs), _) => format!("{passed} passed; {}", hangs.rsplit(" ... ").next().unwrap_or(hangs)),
+        // Some binaries are one test.
+        (None, 0) => lines().rfind(|line| !line.is_empty()).unwrap_or_default().to_owned(),
+        (None, _) => format!("{passed} passed"),
     }
-    summary
 }
 
 /// The last line that is printed by pytest, and by the runner of the standard library's tests.
@@ -76,8 +79,11 @@ mod tests {
     fn rust_results_are_counted() {
         let printed = "\ntest one ... ok\r\ntest two ... FAILED\ntest result: FAILED. 1 passed; 1 failed;\n";
         assert_eq!(summary_of_rust(printed), "1 passed, 1 failed");
-        let printed = "test one          ... ok\ntest a_lock::forkserver hangs: nothing for 60s\n";
+        let printed =
+            "test one          ... ok\ntest a_lock::forkserver ... test a_lock::forkserver hangs: nothing for 60s\n";
         assert_eq!(summary_of_rust(printed), "1 passed; test a_lock::forkserver hangs: nothing for 60s");
+        assert_eq!(summary_of_rust("test one ... ok\nnot a line of a test\n"), "1 passed");
+        assert_eq!(summary_of_rust("seed 7, 2 s\n"), "seed 7, 2 s");
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(crate) struct Suite {
     /// As in 3.14. None that the package is for: only Rust's tests run.
     pub(crate) pythons: &'static [&'static str],
     packages: &'static [&'static str],
-    /// The standard library's own tests of these Pythons, which not every user of the userland needs.
+    /// What only some tests need: the standard library's own tests of these Pythons, and the program `kill`.
     test_packages: &'static [&'static str],
 }
 
@@ -70,15 +70,15 @@ pub(crate) const SUITES: [Suite; 3] = [
         name: "sid",
         pythons: &["3.14", "3.15"],
         packages: &["python3.14", "python3.14-venv", "python3.15", "python3.15-venv"],
-        test_packages: &["libpython3.14-testsuite", "libpython3.15-testsuite"],
+        test_packages: &["libpython3.14-testsuite", "libpython3.15-testsuite", "procps"],
     },
     Suite {
         name: "trixie",
         pythons: &["3.13"],
         packages: &["python3", "python3-venv"],
-        test_packages: &["libpython3.13-testsuite"],
+        test_packages: &["libpython3.13-testsuite", "procps"],
     },
-    Suite { name: "bullseye", pythons: &[], packages: &["libc6-dev", "python3"], test_packages: &[] },
+    Suite { name: "bullseye", pythons: &[], packages: &["libc6-dev", "python3"], test_packages: &["procps"] },
 ];
 
 impl Suite {
@@ -209,10 +209,10 @@ fn make(root: &Path, suite: &Suite, packages: &[&str]) -> Outcome {
         command.arg(format!("--customize-hook={MAKE_LINKABLE}"));
     }
     command.arg(suite.name).arg(&unfinished).arg(debian::source_line(suite.name)?);
-    run(command, MAKE_LIMIT).map_err(|problem| {
+    run(command, MAKE_LIMIT).map_err(|_| {
+        let name = suite.name;
         format!(
-            "{problem}\nthe userland was not made: does the mirror that apt is configured for answer, and hold {}?",
-            suite.name
+            "mmdebstrap made no userland of {name}: does the mirror that apt is configured for answer, and hold {name}?"
         )
     })?;
     // Some tests want a `python3`; a suite may have only others.

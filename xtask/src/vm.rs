@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn results_are_read_from_the_console() {
-        let console = "Booting\n@kernel 6.1.0 x86_64\n@begin sys\ntest a ... ok\n\n@end 0 3\n@begin sync\ntest b ... FAILED\n\n@end 101 65";
+        let console = "Booting\n@kernel 6.1.0 x86_64\n@begin sys\ntest a ... ok\n\n@end 0 3\n@begin sync\ntest b ... FAILED\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n\n@end 101 65";
         let rows = read_results("6.1", console.lines().map(str::to_owned));
         let seen: Vec<_> =
             rows.iter().map(|row| (&*row.program, row.is_good, &*row.summary, row.time.as_secs())).collect();
