@@ -7,6 +7,7 @@ mod conformance;
 mod debian;
 mod demo;
 mod initramfs;
+mod machine;
 mod matrix;
 mod python;
 mod results;

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::binaries::{self, Binary};
 use crate::cargo::{run as run_command, target};
-use crate::debian::{Archive, has_program};
 use crate::initramfs::Initramfs;
+use crate::machine::{MACHINES, Machine};
 use crate::results::{self, Row};
-use crate::{Outcome, cargo, stamp};
+use crate::{Outcome, stamp};
 
 const USAGE: &str = "it takes aarch64, 5.10 or 6.1, and names of test binaries; without names all run";
 const SCALE: &str = "PROCESSION_TEST_TIME_SCALE";
@@ -57,58 +57,6 @@ done
 poweroff -f
 "#;
 
-/// An emulated machine.
-#[derive(Debug)]
-struct Machine {
-    name: &'static str,
-    /// The suite whose newest cloud kernel it runs.
-    suite: &'static str,
-    architecture: &'static str,
-    qemu: &'static str,
-    qemu_package: &'static str,
-    qemu_arguments: &'static [&'static str],
-    console: &'static str,
-    /// Where its libc lies on this machine.
-    libraries: &'static str,
-    loader: &'static str,
-    strip: &'static str,
-    /// What rustc builds for, if it is not this machine.
-    cross: Option<&'static str>,
-}
-
-const X86: Machine = Machine {
-    name: "6.1",
-    suite: "bookworm",
-    architecture: "amd64",
-    qemu: "qemu-system-x86_64",
-    qemu_package: "qemu-system-x86",
-    qemu_arguments: &["-cpu", "max"],
-    console: "ttyS0",
-    libraries: "/lib/x86_64-linux-gnu",
-    loader: "/lib64/ld-linux-x86-64.so.2",
-    strip: "strip",
-    cross: None,
-};
-
-const MACHINES: [Machine; 3] = [
-    X86,
-    Machine { name: "5.10", suite: "bullseye", ..X86 },
-    Machine {
-        name: "aarch64",
-        suite: "bookworm",
-        architecture: "arm64",
-        qemu: "qemu-system-aarch64",
-        qemu_package: "qemu-system-arm",
-        // Emulated pointer authentication is slow.
-        qemu_arguments: &["-M", "virt", "-cpu", "max,pauth=off"],
-        console: "ttyAMA0",
-        libraries: "/usr/aarch64-linux-gnu/lib",
-        loader: "/lib/ld-linux-aarch64.so.1",
-        strip: "aarch64-linux-gnu-strip",
-        cross: Some("aarch64-unknown-linux-gnu"),
-    },
-];
-
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let (machine, names) = parse(arguments)?;
     machine.check()?;
@@ -122,8 +70,8 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
             chosen.retain(|binary| binary.name != name);
         }
     }
-    machine.pack(&folder, &chosen)?;
-    let rows = machine.boot(&folder, chosen.len())?;
+    pack(machine, &folder, &chosen)?;
+    let rows = boot(machine, &folder, chosen.len())?;
     if rows.len() < chosen.len() {
         println!("the machine ended early: {} of {} ran", rows.len(), chosen.len());
         results::conclude(&rows)?;
@@ -142,124 +90,52 @@ fn parse<'a>(arguments: &'a [&'a str]) -> Result<(&'static Machine, &'a [&'a str
     }
 }
 
-impl Machine {
-    /// Says at once, in one line, what has to be installed.
-    fn check(&self) -> Outcome {
-        let mut missing = Vec::new();
-        if !has_program(self.qemu) {
-            missing.push(self.qemu_package);
-        }
-        if !has_program(self.strip) || (self.cross.is_some() && !Path::new(self.libraries).join("libc.so.6").exists()) {
-            missing.extend(if self.cross.is_some() { &["gcc-aarch64-linux-gnu"][..] } else { &["binutils"] });
-        }
-        if !has_program("apt-get") || !has_program("dpkg-deb") {
-            return Err("kernels come from Debian's archive by apt-get and dpkg-deb, which are missing".into());
-        }
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(format!("install what is missing: apt-get install --no-install-recommends {}", missing.join(" ")))
+/// Makes the initramfs.
+fn pack(machine: &Machine, folder: &Path, binaries: &[Binary]) -> Outcome {
+    let mut files = Initramfs::default();
+    for path in ["bin", "dev", "lib", "lib64", "proc", "root", "sys", "tests", "tmp", "etc"] {
+        files.add_folder(path);
     }
+    files.add_copy("bin/busybox", &folder.join("files").join("bin").join("busybox"))?;
+    files.add_link("bin/sh", "busybox");
+    files.add_program("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n");
+    files.add_program("init", INIT.as_bytes());
+    files.add_program("settings", settings(binaries, &std::env::var(SCALE).unwrap_or("10".into())).as_bytes());
+    let loader = Path::new(machine.loader);
+    let loader_here = Path::new(machine.libraries).join(loader.file_name().expect("it is a file"));
+    files.add_copy(machine.loader.trim_start_matches('/'), &loader_here)?;
+    for library in ["libc.so.6", "libm.so.6", "libgcc_s.so.1"] {
+        files.add_copy(&format!("lib/{library}"), &Path::new(machine.libraries).join(library))?;
+    }
+    let stripped = folder.join("stripped");
+    for binary in binaries {
+        let mut strip = Command::new(machine.strip);
+        strip.arg("--strip-debug").arg("-o").arg(&stripped).arg(&binary.path);
+        run_command(strip, STRIP_LIMIT)?;
+        files.add_copy(&format!("tests/{}", binary.name), &stripped)?;
+    }
+    files.save(&folder.join("initramfs"))
+}
 
-    /// Has the kernel and a static busybox below `folder`.
-    fn fetch(&self, folder: &Path) -> Outcome {
-        let stamp = folder.join("kernel.stamp");
-        let made_from = format!("{} {}\n", self.suite, self.architecture);
-        if stamp::read(&stamp) == made_from {
-            return Ok(());
-        }
-        if folder.exists() {
-            fs::remove_dir_all(folder).map_err(|error| format!("cannot remove {}: {error}", folder.display()))?;
-        }
-        let archive = Archive::open(&folder.join("apt"), self.suite, self.architecture)?;
-        let kernel = format!("linux-image-cloud-{}", self.architecture);
-        archive.unpack(&kernel, Some("linux-image-"), &folder.join("files"))?;
-        archive.unpack("busybox-static", None, &folder.join("files"))?;
-        stamp::write(&stamp, &made_from)
-    }
-
-    fn build(&self) -> Result<Command, String> {
-        let Some(cross) = self.cross else { return Ok(cargo::cargo(&["test", "--workspace"])) };
-        let packages = ["procession", "procession-core", "procession-shm", "procession-sys"];
-        let packages: Vec<&str> = packages.iter().flat_map(|package| ["--package", package]).collect();
-        let arguments = [&["test", "--target", cross][..], &packages].concat();
-        let mut command = if has_std("rustc", cross) {
-            cargo::cargo(&arguments)
-        } else if has_std("/usr/bin/rustc", cross) {
-            // Debian's own toolchain, whose libraries for other processors are packages.
-            let mut command = Command::new("/usr/bin/cargo");
-            command.args(&arguments).current_dir(cargo::root()).env("RUSTC", "/usr/bin/rustc");
-            command.env_remove("RUSTUP_TOOLCHAIN").env_remove("LD_LIBRARY_PATH").env("PATH", "/usr/bin:/bin");
-            command
-        } else {
-            return Err(format!(
-                "rustc has no standard library for {cross}: `rustup target add {cross}`, or on Debian `dpkg \
-                 --add-architecture arm64` and apt-get install rustc-web cargo-web libstd-rust-web-dev:arm64"
-            ));
-        };
-        command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
-        Ok(command)
-    }
-
-    /// Makes the initramfs.
-    fn pack(&self, folder: &Path, binaries: &[Binary]) -> Outcome {
-        let mut files = Initramfs::default();
-        for path in ["bin", "dev", "lib", "lib64", "proc", "root", "sys", "tests", "tmp", "etc"] {
-            files.add_folder(path);
-        }
-        // The kernel opens it for process 1 before anything is mounted.
-        files.add_copy("bin/busybox", &folder.join("files").join("bin").join("busybox"))?;
-        files.add_link("bin/sh", "busybox");
-        files.add_program("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n");
-        files.add_program("init", INIT.as_bytes());
-        files.add_program("settings", settings(binaries, &std::env::var(SCALE).unwrap_or("10".into())).as_bytes());
-        let loader = Path::new(self.loader);
-        let loader_here = Path::new(self.libraries).join(loader.file_name().expect("it is a file"));
-        files.add_copy(self.loader.trim_start_matches('/'), &loader_here)?;
-        for library in ["libc.so.6", "libm.so.6", "libgcc_s.so.1"] {
-            files.add_copy(&format!("lib/{library}"), &Path::new(self.libraries).join(library))?;
-        }
-        let stripped = folder.join("stripped");
-        for binary in binaries {
-            let mut strip = Command::new(self.strip);
-            strip.arg("--strip-debug").arg("-o").arg(&stripped).arg(&binary.path);
-            run_command(strip, STRIP_LIMIT)?;
-            files.add_copy(&format!("tests/{}", binary.name), &stripped)?;
-        }
-        files.save(&folder.join("initramfs"))
-    }
-
-    /// Boots it, says how each binary went as it ends, and keeps what the console showed in a file.
-    fn boot(&self, folder: &Path, count: usize) -> Result<Vec<Row>, String> {
-        let kernel = kernel(&folder.join("files").join("boot"))?;
-        println!("booting {}", kernel.file_name().unwrap_or_default().to_string_lossy());
-        let limit = BOOT_SECONDS + BINARY_SECONDS * count as u64;
-        let mut command = Command::new("timeout");
-        command.args(["--foreground", &limit.to_string(), self.qemu]).args(self.qemu_arguments);
-        command.args([
-            "-accel",
-            "tcg,thread=multi",
-            "-smp",
-            "2",
-            "-m",
-            "4096",
-            "-nographic",
-            "-no-reboot",
-            "-nic",
-            "none",
-        ]);
-        command.arg("-kernel").arg(kernel).arg("-initrd").arg(folder.join("initramfs"));
-        command.arg("-append").arg(format!("console={} quiet panic=-1", self.console));
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut qemu = command.spawn().map_err(|error| format!("cannot run {}: {error}", self.qemu))?;
-        let lines = BufReader::new(qemu.stdout.take().expect("it is piped")).split(b'\n');
-        let mut console = String::new();
-        let lines = lines.map_while(Result::ok).map(|line| String::from_utf8_lossy(&line).trim_end().to_owned());
-        let rows = read_results(self.name, lines.inspect(|line| console += &format!("{line}\n")));
-        qemu.wait().map_err(|error| format!("cannot wait for {}: {error}", self.qemu))?;
-        stamp::write(&folder.join("console.log"), &console)?;
-        Ok(rows)
-    }
+/// Boots it, says how each binary went as it ends, and keeps what the console showed in a file.
+fn boot(machine: &Machine, folder: &Path, count: usize) -> Result<Vec<Row>, String> {
+    let kernel = kernel(&folder.join("files").join("boot"))?;
+    println!("booting {}", kernel.file_name().unwrap_or_default().to_string_lossy());
+    let limit = BOOT_SECONDS + BINARY_SECONDS * count as u64;
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", &limit.to_string(), machine.qemu]).args(machine.qemu_arguments);
+    command.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "4096", "-nographic", "-no-reboot", "-nic", "none"]);
+    command.arg("-kernel").arg(kernel).arg("-initrd").arg(folder.join("initramfs"));
+    command.arg("-append").arg(format!("console={} quiet panic=-1", machine.console));
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut qemu = command.spawn().map_err(|error| format!("cannot run {}: {error}", machine.qemu))?;
+    let lines = BufReader::new(qemu.stdout.take().expect("it is piped")).split(b'\n');
+    let mut console = String::new();
+    let lines = lines.map_while(Result::ok).map(|line| String::from_utf8_lossy(&line).trim_end().to_owned());
+    let rows = read_results(machine.name, lines.inspect(|line| console += &format!("{line}\n")));
+    qemu.wait().map_err(|error| format!("cannot wait for {}: {error}", machine.qemu))?;
+    stamp::write(&folder.join("console.log"), &console)?;
+    Ok(rows)
 }
 
 /// What the machine's process 1 reads.
@@ -303,14 +179,6 @@ fn kernel(boot: &Path) -> Result<PathBuf, String> {
     files.next().map(|entry| entry.path()).ok_or_else(|| format!("no kernel in {}", boot.display()))
 }
 
-/// Whether a compiler has the standard library for a target.
-fn has_std(rustc: &str, target: &str) -> bool {
-    let asked = Command::new(rustc).args(["--print", "target-libdir", "--target", target]).output();
-    let Ok(output) = asked else { return false };
-    let folder = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    output.status.success() && Path::new(&folder).is_dir()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,7 +186,7 @@ mod tests {
     #[test]
     fn machine_is_named_first() {
         let (machine, names) = parse(&["5.10", "sys", "sync"]).unwrap();
-        assert_eq!((machine.suite, names), ("bullseye", &["sys", "sync"][..]));
+        assert_eq!((machine.name, names), ("5.10", &["sys", "sync"][..]));
         assert!(parse(&[]).is_err() && parse(&["2.4"]).unwrap_err().contains("no machine 2.4"));
         assert!(parse(&["6.1", "--fast"]).unwrap_err().contains("--fast is not known"));
     }
