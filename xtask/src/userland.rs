@@ -125,8 +125,6 @@ impl Userland {
         for name in ["LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "TMPDIR", "VIRTUAL_ENV"] {
             command.env_remove(name);
         }
-        // What is compiled inside must not be taken for what was compiled outside.
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
         command
     }
 
