@@ -17,15 +17,17 @@ import procession
 import pytest
 import watchdog
 
+pytest.register_assert_rewrite('holders', 'processes', 'waits')
+
+from waits import SCALE
+
 METHODS = ['fork', 'spawn', 'forkserver']
 # Seconds that a test may take, unless it says otherwise by `@pytest.mark.limit(seconds)`. It tells of hangs, not of speed.
-LIMIT = 60.0
+LIMIT = 60.0 * SCALE
 # Seconds in which what a test has let go of must be gone.
-PATIENCE = 10.0
+PATIENCE = 10.0 * SCALE
 
 _watchdog = None
-
-pytest.register_assert_rewrite('holders', 'processes', 'waits')
 
 # Children of the tests are spared the import of pytest as their main module.
 sys.modules['__main__'].__spec__ = None
@@ -51,7 +53,7 @@ def pytest_unconfigure():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     mark = item.get_closest_marker('limit')
-    _tell(f'{mark.args[0] if mark else LIMIT} {item.nodeid}')
+    _tell(f'{mark.args[0] * SCALE if mark else LIMIT} {item.nodeid}')
     try:
         return (yield)
     finally:

@@ -8,8 +8,10 @@ import sys
 import textwrap
 import time
 
+from waits import SCALE
+
 METHODS = ('fork', 'spawn', 'forkserver')
-PATIENCE = 30
+PATIENCE = 30 * SCALE
 
 
 # Whether the kernel remembers how a process ended that others have reaped.
@@ -41,7 +43,7 @@ def ended_within(pid, seconds):
 
 def all_ended_within(pids, seconds):
     """The same of all of them. A step that takes far longer than it should counts as a short one: the machine stood still."""
-    left = seconds
+    left = seconds * SCALE
     while not all(map(has_ended, pids)):
         if left <= 0:
             return False
@@ -64,4 +66,4 @@ def run(tmp_path, program, *args, **terms):
     path = tmp_path / 'program.py'
     path.write_text(textwrap.dedent(program))
     command = [sys.executable, str(path), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, **terms)
+    return subprocess.run(command, capture_output=True, text=True, timeout=90 * SCALE, **terms)

@@ -27,8 +27,9 @@ from processes import KERNEL_REMEMBERS_ENDS, ended_within
 from tasks import (
     add, answer_thrice, end_by, fail, initialize, initialized, log_to, sleep, sum_of, tell_who, use_all, whose_process,
 )
+from waits import SCALE
 
-SECONDS = 30
+SECONDS = 30 * SCALE
 
 
 # --- contexts -------------------------------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """How long tests wait: for what has to come, and for what must not."""
 
+import os
 import time
 
+#: Stretches every limit of time, for machines that are slower than those the limits were made for.
+SCALE = float(os.environ.get('PROCESSION_TEST_TIME_SCALE', 1))
 # Seconds after which something will never come.
-LONG = 30
+LONG = 30 * SCALE
 # Seconds that something is given to happen which must not.
 SHORT = 0.1
 

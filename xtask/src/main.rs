@@ -1,13 +1,22 @@
 //! The project's own commands, `cargo xtask COMMAND`. Each is a file.
 
 mod bench;
+mod binaries;
 mod cargo;
 mod check_targets;
 mod conformance;
+mod debian;
 mod demo;
+mod initramfs;
+mod machine;
+mod matrix;
 mod python;
+mod results;
+mod stamp;
 mod stress;
 mod test;
+mod userland;
+mod vm;
 mod wheel;
 mod wordcount;
 
@@ -34,6 +43,12 @@ usage: cargo xtask COMMAND
   wheel           build the Python package's wheel and check that it works from glibc 2.28 on; prints where it is
   check-targets   type-check procession for macOS, FreeBSD and Linux with musl, where it compiles and refuses at run time;
                   needs a toolchain with their standard libraries or its sources
+  matrix [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [BINARY...]
+                  the tests with another libc and other Pythons, in userlands of Debian's suites that are made below
+                  target/userlands (as root): Rust's, the Python package's and the standard library's, unless some are
+                  chosen; BINARY chooses Rust test binaries by name
+  vm aarch64|5.10|6.1 [BINARY...]
+                  the Rust tests on another processor or kernel, which qemu emulates
   stress --seconds N [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
 
@@ -57,6 +72,8 @@ fn main() -> ExitCode {
         ["conformance", ref arguments @ ..] => conformance::run(arguments),
         ["wheel"] => wheel::check(),
         ["check-targets"] => check_targets::run(),
+        ["matrix", ref arguments @ ..] => matrix::run(arguments),
+        ["vm", ref arguments @ ..] => vm::run(arguments),
         ["stress", ref arguments @ ..] => stress::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::cargo::{run, target};
+use crate::stamp::{read as read_stamp, write};
 use crate::{Outcome, cargo, wheel};
 
 /// The oldest minor version of Python 3 that the package is for.
@@ -241,15 +242,6 @@ fn install_package(environment: &Environment) -> Outcome {
 
 fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-}
-
-/// A stamp that is not there, or not readable, stands for nothing.
-pub(crate) fn read_stamp(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
-pub(crate) fn write(path: &Path, text: &str) -> Outcome {
-    fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, cargo, conformance, python, wheel};
+use crate::{Outcome, cargo, conformance, matrix, python, wheel};
 
 /// Of one step, from cold; a hang inside a test binary is found sooner, by its own watchdog.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -35,7 +35,7 @@ const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
     Step { name, act: Act::Own(run) }
 }
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     // A machine without one learns of it now, and not after ten minutes.
     own("looking for Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),
@@ -55,6 +55,7 @@ const STEPS: [Step; 17] = [
     own("stubtest", python::stubtest),
     own("Python tests", || python::test(&[])),
     own("the standard library\'s tests", conformance::test),
+    own("a newer libc, newer Pythons", matrix::slice),
     step("spans and events", &["test", "--package", "procession", "--features", "tracing", "--test", "pool_tracing"]),
     step("what fuzzing found", &["test", "--package", "procession-core", "--features", "fuzzing", "--test", "corpora"]),
     step(

@@ -14,7 +14,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::cargo::{run, target};
-use crate::python::{Environment, made, read_stamp, write};
+use crate::python::{Environment, made};
+use crate::stamp::{read as read_stamp, write};
 use crate::wordcount::files_below;
 use crate::{Outcome, cargo};
 

@@ -4,6 +4,8 @@
 //! then. A step that the child does not reach fails its scenario, and so does a step without one.
 
 mod sync_faults;
+#[path = "../../procession-sys/tests/time_scale/mod.rs"]
+mod time_scale;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -20,7 +22,7 @@ fn main() {
         loop {
             std::thread::sleep(Duration::from_millis(200));
             if let Some((what, since)) = &*RUNNING.lock().unwrap()
-                && since.elapsed() > Duration::from_secs(100)
+                && since.elapsed() > time_scale::scaled(Duration::from_secs(100))
             {
                 eprintln!("hangs: {what}");
                 std::process::exit(101);

@@ -3,6 +3,9 @@
 //!
 //! `KILL_STORM_SEED` replays a run's choices (the instants are the machine's), `KILL_STORM_SECONDS` lengthens it.
 
+#[path = "../../procession-sys/tests/time_scale/mod.rs"]
+mod time_scale;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -22,7 +25,7 @@ fn main() {
         now.as_nanos() as u64
     });
     println!("seed {seed}, {seconds} s");
-    let limit = Duration::from_secs(seconds + 60);
+    let limit = Duration::from_secs(seconds) + time_scale::scaled(Duration::from_secs(60));
     spawn_engine_thread("watchdog", move || {
         std::thread::sleep(limit);
         eprintln!("kill_storm hangs: seed {seed}");

@@ -3,6 +3,9 @@
 //!
 //! `KILL_STORM_SEED` replays a run's choices (the instants are the machine's), `KILL_STORM_SECONDS` lengthens it.
 
+#[path = "../../procession-sys/tests/time_scale/mod.rs"]
+mod time_scale;
+
 use std::time::{Duration, Instant};
 
 use procession_shm::sync::{Acquired, BinarySemaphore, Condition, Event, Mutex, RwLock};
@@ -24,7 +27,7 @@ fn main() {
         now.as_nanos() as u64
     });
     println!("seed {seed}, {seconds} s");
-    let limit = Duration::from_secs(seconds + 60);
+    let limit = Duration::from_secs(seconds) + time_scale::scaled(Duration::from_secs(60));
     spawn_engine_thread("watchdog", move || {
         std::thread::sleep(limit);
         eprintln!("lock_storm hangs: seed {seed}");

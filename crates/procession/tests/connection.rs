@@ -13,11 +13,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::one_way::OneWay;
-use harness::{eventually, for_each_context, run, trial};
+use harness::{eventually, for_each_context, long, run, trial};
 use procession::{Address, Client, Connection, Context, Error, Handle, Listener, Process, Queue, pipe, wait};
 
 const MOMENT: Duration = Duration::from_millis(20);
-const LONG: Duration = Duration::from_secs(20);
 const SIZES: [usize; 13] = [0, 1, 4, 12, 4095, 16_379, 16_380, 16_384, 65_536, 65_540, 262_144, 300_000, 5 << 20];
 const KEY: &[u8] = b"a key that both know";
 
@@ -40,7 +39,7 @@ fn main() {
         for size in SIZES {
             let bytes = pattern(size);
             ours.send_bytes(&bytes).unwrap();
-            assert!(ours.recv_bytes_timeout(LONG).unwrap() == bytes, "{size} bytes");
+            assert!(ours.recv_bytes_timeout(long()).unwrap() == bytes, "{size} bytes");
         }
         process.join().unwrap();
     }));
@@ -78,7 +77,7 @@ fn main() {
             // Without waiting in between: each frame's fds must find their frame.
             ours.send(&(queue.clone(), Some(far), copy, format!("<{turn}>"))).unwrap();
             ours.send(&(queue.clone(), None, Handle(file.try_clone().unwrap()), "-".into())).unwrap();
-            assert_eq!(near.recv_timeout(LONG).unwrap(), turn + 1);
+            assert_eq!(near.recv_timeout(long()).unwrap(), turn + 1);
             assert_eq!((ours.recv().unwrap(), ours.recv().unwrap()), (2, 2));
         }
         assert_eq!(queue.len(), 100);
@@ -134,25 +133,25 @@ fn main() {
         let (ours, theirs) = pipe::<u8, u8>(true).unwrap();
         let speak = |end: Connection<u8, u8>| {
             end.send(&7).unwrap();
-            thread::sleep(LONG);
+            thread::sleep(long());
         };
         let mut process = context.process(speak, theirs).start().unwrap();
         ours.send(&1).unwrap();
-        assert!(ours.poll(LONG).unwrap());
+        assert!(ours.poll(long()).unwrap());
         process.kill().unwrap();
         assert_eq!(process.join().unwrap_err().signal(), Some(9));
-        assert_eq!(ours.recv_timeout(LONG).unwrap(), 7);
-        assert!(ours.recv_timeout(LONG).unwrap_err().is_closed());
+        assert_eq!(ours.recv_timeout(long()).unwrap(), 7);
+        assert!(ours.recv_timeout(long()).unwrap_err().is_closed());
         eventually("sending is refused", || ours.send(&1).is_err_and(|error| error.is_closed()));
         // Within a frame: it is in send(), because nobody receives.
         let (ours, theirs) = pipe::<u8, Vec<u8>>(true).unwrap();
         let speak = |end: Connection<Vec<u8>, u8>| end.send(&pattern(8 << 20)).unwrap();
         let mut process = context.process(speak, theirs).start().unwrap();
-        assert!(ours.poll(LONG).unwrap());
+        assert!(ours.poll(long()).unwrap());
         process.kill().unwrap();
         assert_eq!(process.join().unwrap_err().signal(), Some(9));
         for _ in 0..2 {
-            let error = ours.recv_timeout(LONG).unwrap_err();
+            let error = ours.recv_timeout(long()).unwrap_err();
             assert!(error.is_malformed() && error.to_string().contains("in the middle of a frame"), "{error}");
         }
     }));
@@ -283,9 +282,9 @@ fn main() {
             let (mut raw, end) = raw();
             raw.write_all(bytes).unwrap();
             drop(raw);
-            let error = end.recv_timeout(LONG).unwrap_err();
+            let error = end.recv_timeout(long()).unwrap_err();
             assert!(error.is_malformed() && error.to_string().contains(said), "{bytes:x?}: {error}");
-            assert!(end.recv_timeout(LONG).unwrap_err().is_malformed(), "and it stays so");
+            assert!(end.recv_timeout(long()).unwrap_err().is_malformed(), "and it stays so");
         }
         let (mut raw, end) = raw();
         raw.write_all(&[0x3f, 0xff, 0xff, 0xff, 1]).unwrap();
@@ -358,9 +357,9 @@ fn main() {
         let client = Client::connect::<u8, u8>(&listener.address()).unwrap();
         assert_eq!(ready(None), [0, 1]);
         raw.write_all(b"x").unwrap();
-        assert_eq!(ready(Some(LONG)), [0, 1, 2]);
+        assert_eq!(ready(Some(long())), [0, 1, 2]);
         hold.send(&4).unwrap();
-        eventually("the process has ended", || ready(Some(LONG)) == [0, 1, 2, 3]);
+        eventually("the process has ended", || ready(Some(long())) == [0, 1, 2, 3]);
         assert_eq!(process.join().unwrap(), 4);
         // Two at once: the second is read ahead, out of the kernel's sight.
         theirs.send(&2).unwrap();

@@ -1,6 +1,9 @@
 //! Every example runs and prints what it promises. Run the whole of `cargo test -p procession`: cargo builds no examples for
 //! `--test examples` alone, and those of an earlier build would be tested.
 
+#[path = "../../procession-sys/tests/time_scale/mod.rs"]
+mod time_scale;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -27,7 +30,7 @@ fn pool_map() {
     assert!(text.starts_with("[1, 2, 3, 4] after "), "{text}");
     let seconds: f64 = text.split_whitespace().rev().nth(1).unwrap().parse().unwrap();
     // One after the other they would take four.
-    assert!((1.0..4.0).contains(&seconds), "{text}");
+    assert!((1.0..time_scale::scaled(Duration::from_secs(4)).as_secs_f64()).contains(&seconds), "{text}");
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn run(name: &str, arguments: &[&str]) -> String {
         Command::new(&program).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(
             |error| panic!("{}: {error}; run `cargo test -p procession`, which builds it", program.display()),
         );
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + time_scale::scaled(Duration::from_secs(60));
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             child.kill().unwrap();

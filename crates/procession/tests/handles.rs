@@ -109,7 +109,7 @@ fn main() {
     trials.extend(for_each_context("a_job_that_is_cancelled_closes_them", |context| {
         let pool = context.pool(1).unwrap();
         let (ours, theirs) = pipe::<(), ()>(true).unwrap();
-        let waits = |theirs: Connection<(), ()>| theirs.recv_timeout(Duration::from_secs(60)).is_ok();
+        let waits = |theirs: Connection<(), ()>| theirs.recv_timeout(harness::patience()).is_ok();
         let job = pool.apply_async(waits, theirs).unwrap();
         assert!(job.cancel().unwrap());
         eventually("every copy of the other end is closed", || {

@@ -90,7 +90,7 @@ fn main() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("decoded").to_str().unwrap().to_owned();
         let task = |(index, path): (u32, String)| {
-            let end = Instant::now() + Duration::from_secs(20);
+            let end = Instant::now() + harness::scaled(Duration::from_secs(20));
             let is_decoded = || std::fs::exists(&path).unwrap();
             while index == 99 && !is_decoded() && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(1));

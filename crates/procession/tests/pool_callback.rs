@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use harness::{PATIENCE, eventually, exists, for_each_context, run, trial};
+use harness::{eventually, exists, for_each_context, long, run, trial};
 use procession::{Context, Pool};
 use procession_sys::Signal;
 use procession_sys::pidfd::PidFd;
@@ -18,7 +18,7 @@ fn sleep(millis: u64) -> u64 {
 }
 
 fn told<T>(receiver: &Receiver<T>) -> T {
-    receiver.recv_timeout(PATIENCE / 2).expect("the callback runs")
+    receiver.recv_timeout(long()).expect("the callback runs")
 }
 
 fn main() {

@@ -82,7 +82,7 @@ fn main() {
         for size in [4, 1, 3, 2, 5, 1, 2, 1, 4, 2].into_iter().cycle().take(40) {
             pool.resize(size).unwrap();
         }
-        let deadline = Duration::from_secs(30);
+        let deadline = harness::long();
         assert_eq!(result.get_timeout(deadline).unwrap(), (0..4000).collect::<Vec<_>>());
         eventually("two are left", || pool.worker_pids().len() == 2);
     }));
@@ -113,7 +113,7 @@ fn main() {
                 kills += u64::from(PidFd::open(pid).is_ok_and(|pidfd| pidfd.signal(Signal::KILL).unwrap()));
             }
             pool.resize(1 + next(4) as usize).unwrap();
-            match result.get_timeout(harness::PATIENCE / 2) {
+            match result.get_timeout(harness::long()) {
                 Ok(values) => assert!(values.iter().enumerate().all(|(x, value)| *value == x as u64 * 3)),
                 Err(error) => {
                     assert!(error.is_worker_lost(), "{error}");

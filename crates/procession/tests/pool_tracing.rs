@@ -127,7 +127,7 @@ fn main() {
             has(&format!("{us} event WARN message=worker lost worker={} slot=1 code=-9", pids[1]))
                 && has(&format!("{us} event DEBUG message=worker replaced worker={new} slot=1"))
         });
-        let cancelled = pool.apply_async(|()| std::thread::sleep(harness::PATIENCE), ()).unwrap();
+        let cancelled = pool.apply_async(|()| std::thread::sleep(harness::patience()), ()).unwrap();
         cancelled.cancel().unwrap();
         let id = cancelled.id();
         eventually("an early end says why", || {

@@ -5,12 +5,11 @@ mod harness;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use harness::{eventually, for_each_context, run, trial};
+use harness::{eventually, for_each_context, long, run, trial};
 use procession::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, LockError, Mutex, RLock, RwLock, Semaphore};
 use procession::{Error, Process, Queue};
 
 const SHORT: Duration = Duration::from_millis(30);
-const LONG: Duration = Duration::from_secs(30);
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
 fn main() {
@@ -66,7 +65,7 @@ fn main() {
             assert!(rwlock.read().unwrap_err().is_owner_died());
         }
         drop(lock.lock().or_else(LockError::recover).unwrap());
-        drop(rlock.lock_timeout(LONG).or_else(LockError::recover).unwrap());
+        drop(rlock.lock_timeout(long()).or_else(LockError::recover).unwrap());
         assert_eq!(*mutex.lock().unwrap_err().recover().unwrap(), [7, 0], "half written");
         assert_eq!(*rwlock.write().unwrap_err().recover().unwrap(), 9);
         assert!(lock.lock().is_ok() && rlock.lock().is_ok() && mutex.lock().is_ok() && rwlock.read().is_ok());
@@ -79,7 +78,7 @@ fn main() {
             semaphore.release_many(100).unwrap();
         };
         let mut giver = context.process(give, (semaphore.clone(), bounded.clone())).start().unwrap();
-        (0..200).for_each(|_| semaphore.acquire_timeout(LONG).unwrap());
+        (0..200).for_each(|_| semaphore.acquire_timeout(long()).unwrap());
         giver.join().unwrap();
         assert!(!semaphore.try_acquire() && semaphore.value() == 0 && bounded.value() == 1);
         assert!(semaphore.acquire_timeout(SHORT).unwrap_err().is_timeout());
@@ -90,11 +89,11 @@ fn main() {
         let (event, ready) = (Event::new().unwrap(), Semaphore::new(0).unwrap());
         let wait = |(event, ready): (Event, Semaphore)| {
             ready.release().unwrap();
-            event.wait_timeout(LONG)
+            event.wait_timeout(long())
         };
         let start = || context.process(wait, (event.clone(), ready.clone())).start().unwrap();
         let mut waiters = [start(), start(), start()];
-        (0..3).for_each(|_| ready.acquire_timeout(LONG).unwrap());
+        (0..3).for_each(|_| ready.acquire_timeout(long()).unwrap());
         waiters[0].kill().unwrap();
         assert_eq!(waiters[0].join().unwrap_err().signal(), Some(9));
         assert!(!event.is_set() && !event.wait_timeout(SHORT));
@@ -110,14 +109,14 @@ fn main() {
         let wait = |(condition, sits, told, number): (Condition, Semaphore, Queue<u32>, u32)| {
             let guard = condition.lock().lock().unwrap();
             sits.release().unwrap();
-            let (_guard, notified) = condition.wait_timeout(guard, LONG).unwrap();
+            let (_guard, notified) = condition.wait_timeout(guard, long()).unwrap();
             told.put(if notified { number } else { 99 }).unwrap();
         };
         let mut waiters: Vec<_> = (0..4)
             .map(|number| {
                 let arguments = (condition.clone(), sits.clone(), told.clone(), number);
                 let waiter = context.process(wait, arguments).start().unwrap();
-                sits.acquire_timeout(LONG).unwrap();
+                sits.acquire_timeout(long()).unwrap();
                 // It has the lock until it sits.
                 drop(lock.lock().unwrap());
                 waiter
@@ -126,10 +125,10 @@ fn main() {
         waiters[0].kill().unwrap();
         waiters[0].join().unwrap_err();
         assert_eq!(condition.notify_one().unwrap(), 1);
-        assert_eq!(told.get_timeout(LONG).unwrap(), 1, "the first that lives");
+        assert_eq!(told.get_timeout(long()).unwrap(), 1, "the first that lives");
         assert!(told.get_timeout(SHORT).unwrap_err().is_timeout(), "and nobody else");
         assert_eq!(condition.notify_all().unwrap(), 2);
-        let mut rest = [told.get_timeout(LONG).unwrap(), told.get_timeout(LONG).unwrap()];
+        let mut rest = [told.get_timeout(long()).unwrap(), told.get_timeout(long()).unwrap()];
         rest.sort_unstable();
         assert_eq!(rest, [2, 3]);
         assert_eq!(condition.notify(5).unwrap(), 0);
@@ -140,11 +139,11 @@ fn main() {
         let walk = |(barrier, rounds): (Barrier, Mutex<u64>)| {
             for round in 0..200u64 {
                 assert!(*rounds.lock().unwrap() == round, "nobody is a round ahead");
-                let waited = barrier.wait_timeout(LONG).unwrap();
+                let waited = barrier.wait_timeout(long()).unwrap();
                 if waited.is_leader() {
                     *rounds.lock().unwrap() += 1;
                 }
-                barrier.wait_timeout(LONG).unwrap();
+                barrier.wait_timeout(long()).unwrap();
             }
         };
         let start = || context.process(walk, (barrier.clone(), rounds.clone())).start().unwrap();
@@ -153,10 +152,10 @@ fn main() {
         parties.into_iter().for_each(|mut party| party.join().unwrap());
         assert!(!barrier.is_broken() && barrier.n_waiting() == 0 && barrier.parties() == 3);
         // Those who left in an orderly way are missed by nobody.
-        let wait = |barrier: Barrier| barrier.wait_timeout(LONG).is_ok();
+        let wait = |barrier: Barrier| barrier.wait_timeout(long()).is_ok();
         let start = || context.process(wait, barrier.clone()).start().unwrap();
         let others = [start(), start()];
-        barrier.wait_timeout(LONG).unwrap();
+        barrier.wait_timeout(long()).unwrap();
         assert!(others.into_iter().all(|mut other| other.join().unwrap()));
     }));
     trials.extend(for_each_context("a_dead_party_breaks_a_barrier", |context| {
@@ -164,7 +163,7 @@ fn main() {
         for waits in [true, false] {
             let (barrier, there) = (Barrier::new(3).unwrap(), Event::new().unwrap());
             let party = |(barrier, there, waits): (Barrier, Event, bool)| {
-                barrier.wait_timeout(LONG).unwrap();
+                barrier.wait_timeout(long()).unwrap();
                 if waits {
                     return drop(barrier.wait());
                 }
@@ -172,12 +171,12 @@ fn main() {
                 std::thread::sleep(FOR_EVER);
             };
             let other = |barrier: Barrier| {
-                barrier.wait_timeout(LONG).unwrap();
+                barrier.wait_timeout(long()).unwrap();
                 barrier.wait().is_err_and(|error| error.is_barrier_broken())
             };
             let mut victim = context.process(party, (barrier.clone(), there.clone(), waits)).start().unwrap();
             let mut other = context.process(other, barrier.clone()).start().unwrap();
-            barrier.wait_timeout(LONG).unwrap();
+            barrier.wait_timeout(long()).unwrap();
             if waits {
                 eventually("both wait", || barrier.n_waiting() == 2);
             } else {

@@ -3,15 +3,21 @@
 
 #![allow(dead_code)] // Each binary uses a part of it.
 
+#[path = "../time_scale/mod.rs"]
+mod time_scale;
+
 use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use procession_sys::pidfd::PidFd;
 use procession_sys::{ExitStatus, thread};
+use time_scale::scaled;
 
 /// What one check may take. Checks end in milliseconds; the rest is for a loaded machine.
-const LIMIT: Duration = Duration::from_secs(60);
+fn limit() -> Duration {
+    scaled(Duration::from_secs(60))
+}
 
 /// Runs the checks whose names contain the command line's filter, if there is one, and says how it went.
 pub(crate) fn run(checks: &[(&'static str, fn())]) {
@@ -34,7 +40,7 @@ pub(crate) fn run(checks: &[(&'static str, fn())]) {
 
 /// A deadline that no healthy check meets.
 pub(crate) fn in_time() -> Instant {
-    Instant::now() + Duration::from_secs(40)
+    Instant::now() + scaled(Duration::from_secs(40))
 }
 
 /// Waits for a child with a deadline and reaps it.
@@ -56,8 +62,8 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 fn watch(name: &'static str) -> Watch {
     let (done, is_done) = std::sync::mpsc::channel();
     let watchdog = thread::spawn_engine_thread("watchdog", move || {
-        if is_done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("test {name} hangs: aborted after {LIMIT:?}");
+        if is_done.recv_timeout(limit()) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("test {name} hangs: aborted after {:?}", limit());
             std::process::abort();
         }
     });

@@ -4,16 +4,26 @@
 // Each test binary uses what it needs of this.
 #![allow(dead_code, unreachable_pub)]
 
-use std::process::exit;
+#[path = "../../../procession-sys/tests/time_scale/mod.rs"]
+mod time_scale;
+
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use procession::Context;
 use procession_sys::thread::spawn_engine_thread;
+pub use time_scale::scaled;
 
 /// What no test may exceed; far above what any takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub fn patience() -> Duration {
+    scaled(Duration::from_secs(60))
+}
+
+/// How long to wait for something that must come: less than a test may take, so that it fails before the watchdog ends it.
+pub fn long() -> Duration {
+    patience() / 2
+}
 
 static RUNNING: Mutex<Option<(String, Instant)>> = Mutex::new(None);
 
@@ -26,7 +36,7 @@ pub fn trial(name: &str, body: impl FnOnce() + Send + 'static) -> Trial {
     let name = name.to_owned();
     let shown = name.clone();
     Trial::test(shown, move || {
-        *RUNNING.lock().unwrap() = Some((name, Instant::now() + PATIENCE));
+        *RUNNING.lock().unwrap() = Some((name, Instant::now() + patience()));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
         *RUNNING.lock().unwrap() = None;
         ended.map_err(|payload| {
@@ -51,8 +61,9 @@ pub fn run(trials: Vec<Trial>) -> ! {
             if let Some((name, deadline)) = running
                 && Instant::now() > deadline
             {
-                eprintln!("test {name} hangs: nothing for {PATIENCE:?}");
-                exit(101);
+                eprintln!("test {name} hangs: nothing for {:?}", patience());
+                // Handlers of `exit` may hang too.
+                std::process::abort();
             }
         }
     })
@@ -62,16 +73,21 @@ pub fn run(trials: Vec<Trial>) -> ! {
     libtest_mimic::run(&arguments, trials).exit()
 }
 
-/// Polls until the condition holds; fails by name after [`PATIENCE`].
+/// Polls until the condition holds; fails by name after [`long`].
 #[track_caller]
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
-    within(PATIENCE / 2, what, condition);
+    poll(long(), what, condition);
 }
 
 /// Polls until the condition holds, for no longer than `limit`. A step that takes far longer than it should counts as a short
 /// one: the machine stood still, and so did whatever is waited for.
 #[track_caller]
-pub fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub fn within(limit: Duration, what: &str, condition: impl FnMut() -> bool) {
+    poll(scaled(limit), what, condition);
+}
+
+#[track_caller]
+fn poll(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     const LONGEST: Duration = Duration::from_millis(20);
     let mut left = limit;
     while !condition() {

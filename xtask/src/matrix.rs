@@ -1,0 +1,242 @@
+//! `cargo xtask matrix`: the tests in other userlands, with another libc and other Pythons, on this machine's kernel: those of
+//! the Rust crates, those of the Python package, and the standard library's own. A slice of it is a step of the gate.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::binaries::{self, Binary};
+use crate::cargo::{run as run_command, target};
+use crate::results::{self, Row};
+use crate::userland::{SUITES, Suite, Userland};
+use crate::{Outcome, cargo, wheel};
+
+const USAGE: &str = "it takes [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance], or [--suite ...] and \
+                     names of Rust test binaries";
+
+/// A hang inside a binary is found sooner, by its own watchdog.
+const RUST_LIMIT: Duration = Duration::from_secs(5 * 60);
+const PYTHON_LIMIT: Duration = Duration::from_secs(30 * 60);
+const CONFORMANCE_LIMIT: Duration = Duration::from_secs(90 * 60);
+
+/// Test binaries that cannot run in a userland, and why.
+const LEFT_OUT: [(&str, &str); 1] =
+    [("python", "the Rust tests of the extension module are linked against this machine's Python")];
+
+/// What the gate runs: what depends most on the libc and on the version of Python.
+const SLICE_SUITE: &str = "sid";
+const SLICE: [&str; 4] = ["process", "sync", "queue", "pool_trouble"];
+
+/// The command line.
+#[derive(Default, PartialEq, Debug)]
+struct Request<'a> {
+    suites: Vec<&'a str>,
+    is_rust: bool,
+    is_python: bool,
+    is_conformance: bool,
+    binaries: Vec<&'a str>,
+}
+
+impl<'a> Request<'a> {
+    fn parse(arguments: &[&'a str]) -> Result<Self, String> {
+        let mut request = Self::default();
+        let mut arguments = arguments.iter().copied();
+        while let Some(argument) = arguments.next() {
+            match argument {
+                "--suite" => {
+                    let name = arguments.next().ok_or(USAGE)?;
+                    if SUITES.iter().all(|suite| suite.name != name) {
+                        return Err(format!("there is no suite {name} here: {USAGE}"));
+                    }
+                    request.suites.push(name);
+                }
+                "--rust" => request.is_rust = true,
+                "--python" => request.is_python = true,
+                "--conformance" => request.is_conformance = true,
+                name if !name.starts_with('-') => request.binaries.push(name),
+                _ => return Err(format!("{argument} is not known: {USAGE}")),
+            }
+        }
+        request.is_rust |= !request.binaries.is_empty();
+        if !(request.is_rust || request.is_python || request.is_conformance) {
+            (request.is_rust, request.is_python, request.is_conformance) = (true, true, true);
+        }
+        Ok(request)
+    }
+}
+
+pub(crate) fn run(arguments: &[&str]) -> Outcome {
+    let request = Request::parse(arguments)?;
+    let is_wanted = |suite: &&Suite| request.suites.is_empty() || request.suites.contains(&suite.name);
+    let mut rows = Vec::new();
+    for suite in SUITES.iter().filter(is_wanted) {
+        let place = Place { suite, userland: Userland::whole(suite)? };
+        place.introduce();
+        if request.is_rust {
+            rows.extend(place.rust_tests(&request.binaries)?);
+        }
+        for version in suite.pythons {
+            if request.is_python {
+                rows.push(place.python_tests(version, &[])?);
+            }
+            if request.is_conformance {
+                rows.push(place.conformance(version)?);
+            }
+        }
+    }
+    results::conclude(&rows)
+}
+
+/// The gate's slice. A machine that can make no userland says so and goes on.
+pub(crate) fn slice() -> Outcome {
+    let suite = SUITES.iter().find(|suite| suite.name == SLICE_SUITE).expect("it is one of them");
+    let place = match Userland::small(suite) {
+        Ok(userland) => Place { suite, userland },
+        Err(problem) => {
+            println!("left out: {problem}");
+            return Ok(());
+        }
+    };
+    place.introduce();
+    let mut rows = place.rust_tests(&SLICE)?;
+    for version in suite.pythons {
+        rows.push(place.python_tests(version, &["-k", "forkserver"])?);
+    }
+    results::conclude(&rows)
+}
+
+/// A userland in which tests run.
+struct Place<'a> {
+    suite: &'a Suite,
+    userland: Userland,
+}
+
+impl Place<'_> {
+    /// Says what was found in it: some suites move, and a failure may be theirs.
+    fn introduce(&self) {
+        println!("\n== {}: {}", self.suite.name, self.userland.first_line(&["ldd", "--version"]));
+        for version in self.suite.pythons {
+            println!("   {}", self.userland.first_line(&[&format!("python{version}"), "-VV"]));
+        }
+    }
+
+    fn rust_tests(&self, names: &[&str]) -> Result<Vec<Row>, String> {
+        let begun = Instant::now();
+        let built = match binaries::built(self.build()?) {
+            Ok(built) => built,
+            Err(problem) => return Ok(vec![self.row("rust, build", false, problem, begun)]),
+        };
+        let mut rows = Vec::new();
+        let binaries = binaries::chosen(built, names)?;
+        for Binary { name, folder, path: binary } in &binaries {
+            if let Some((_, reason)) = LEFT_OUT.iter().find(|(its, _)| its == name) {
+                println!("left out: {name}: {reason}");
+                continue;
+            }
+            let command = self.userland.command(folder, &[&binary.to_string_lossy()]);
+            rows.push(self.run(&format!("rust {name}"), command, RUST_LIMIT, results::summary_of_rust)?);
+        }
+        Ok(rows)
+    }
+
+    /// The command that builds the tests.
+    fn build(&self) -> Result<Command, String> {
+        if !self.suite.is_linked_against() {
+            // As the gate builds them, and so built once.
+            return Ok(cargo::cargo(&["test", "--workspace"]));
+        }
+        let mut command = cargo::cargo(&["test", "--target", &host()?]);
+        for package in ["procession", "procession-core", "procession-shm", "procession-sys"] {
+            command.args(["--package", package]);
+        }
+        command.env("RUSTFLAGS", self.userland.link_flags());
+        command.env("CARGO_TARGET_DIR", target().join(self.suite.name));
+        Ok(command)
+    }
+
+    fn python_tests(&self, version: &str, arguments: &[&str]) -> Result<Row, String> {
+        let programs = self.userland.environment(version, &wheel::build()?)?;
+        let python = programs.join("python");
+        let fixed = [&*python.to_string_lossy(), "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/python"];
+        let command = self.userland.command(&cargo::root(), &[&fixed[..], arguments].concat());
+        self.run(&format!("python {version}"), command, PYTHON_LIMIT, results::summary_of_python)
+    }
+
+    fn conformance(&self, version: &str) -> Result<Row, String> {
+        let programs = self.userland.environment(version, &wheel::build()?)?;
+        let python = programs.join("python");
+        let python = python.to_string_lossy();
+        let folder = logs(self.suite).join("conformance");
+        let folder = folder.to_string_lossy();
+        let fixed = [&python, "tests/conformance/run.py", "--interpreter", &python, "--results", &folder];
+        let command = self.userland.command(&cargo::root(), &fixed);
+        self.run(&format!("conformance {version}"), command, CONFORMANCE_LIMIT, results::summary_of_python)
+    }
+
+    /// Runs a command inside; what it prints goes to a file.
+    fn run(
+        &self,
+        program: &str,
+        mut command: Command,
+        limit: Duration,
+        summary: fn(&str) -> String,
+    ) -> Result<Row, String> {
+        let folder = logs(self.suite);
+        fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        let path = folder.join(format!("{}.log", program.replace(' ', "-")));
+        let unwritable = |error| format!("cannot write {}: {error}", path.display());
+        let log = fs::File::create(&path).map_err(unwritable)?;
+        command.stdout(log.try_clone().map_err(unwritable)?).stderr(log);
+        let begun = Instant::now();
+        let ended = run_command(command, limit);
+        let printed = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let printed = String::from_utf8_lossy(&printed);
+        let row = self.row(program, ended.is_ok(), summary(&printed), begun);
+        row.announce(&printed);
+        Ok(row)
+    }
+
+    fn row(&self, program: &str, is_good: bool, summary: String, begun: Instant) -> Row {
+        Row { system: self.suite.name.into(), program: program.into(), is_good, summary, time: begun.elapsed() }
+    }
+}
+
+fn logs(suite: &Suite) -> PathBuf {
+    target().join("matrix").join(suite.name)
+}
+
+/// This machine, as rustc calls it.
+fn host() -> Result<String, String> {
+    let output = Command::new("rustc").arg("-vV").output().map_err(|error| format!("cannot run rustc: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| "rustc does not say what machine this is".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_runs_unless_something_is_named() {
+        let request = Request::parse(&["--suite", "trixie"]).unwrap();
+        assert_eq!(request.suites, ["trixie"]);
+        assert!(request.is_rust && request.is_python && request.is_conformance);
+        let request = Request::parse(&["--python"]).unwrap();
+        assert!(!request.is_rust && request.is_python && !request.is_conformance);
+    }
+
+    #[test]
+    fn named_binaries_are_rust_tests() {
+        let request = Request::parse(&["sync", "queue"]).unwrap();
+        assert_eq!(request.binaries, ["sync", "queue"]);
+        assert!(request.is_rust && !request.is_python);
+    }
+
+    #[test]
+    fn unknown_arguments_are_errors() {
+        assert!(Request::parse(&["--suite", "woody"]).unwrap_err().contains("no suite woody"));
+        assert!(Request::parse(&["--suite"]).is_err() && Request::parse(&["--pyhton"]).is_err());
+    }
+}
