@@ -7,6 +7,7 @@ import threading
 import time
 
 import procession
+import procession.pool
 import pytest
 
 
@@ -220,3 +221,21 @@ def increment(array):
 
 def transpose(array):
     return array.T
+
+
+def test_a_maps_result_is_a_map_result(pool):
+    result = pool.map_async(abs, [-1])
+    assert type(result).__name__ == 'MapResult' and isinstance(result, procession.pool.ApplyResult)
+    assert type(pool.apply_async(abs, (-1,))).__name__ == 'ApplyResult'
+
+
+def test_a_pool_with_unknown_arguments_says_so_and_nothing_else(tmp_path):
+    done = run(tmp_path, '''
+        import procession
+
+        try:
+            procession.Pool(2, unknown=1)
+        except TypeError as error:
+            print(error)
+    ''')
+    assert 'unknown' in done.stdout and done.stderr == ''

@@ -6,6 +6,7 @@ import os
 import pickle
 import selectors
 import signal
+import subprocess
 import sys
 import time
 
@@ -291,3 +292,120 @@ def test_an_overridden_run_has_a_result(tmp_path, method):
             print(process.result(), process.exitcode)
     ''', method)
     assert (done.stdout, done.stderr) == ('42 0\n', '')
+
+
+def start_one_more(ctx_name):
+    process = procession.get_context(ctx_name).Process(target=double, args=(21,))
+    process.start()
+    return process.result(PATIENCE)
+
+
+def map_in_a_pool(ctx_name):
+    with procession.get_context(ctx_name).Pool(2) as pool:
+        return pool.map(double, range(3))
+
+
+@pytest.mark.limit(120)
+def test_daemonic_processes_have_children(ctx, method):
+    assert started(ctx, start_one_more, method, daemon=True).result(PATIENCE) == 42
+    with ctx.Pool(1) as pool:
+        assert pool.apply(start_one_more, (method,)) == 42
+        assert pool.apply(map_in_a_pool, (method,)) == [0, 2, 4]
+
+
+@pytest.mark.limit(120)
+def test_daemonic_processes_have_children_where_procession_answers_multiprocessing(method, tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text(f'''
+import multiprocessing
+
+def outer():
+    with multiprocessing.get_context({method!r}).Pool(1) as pool:
+        return pool.apply(abs, (-3,))
+
+if __name__ == '__main__':
+    with multiprocessing.get_context({method!r}).Pool(1) as pool:
+        print(pool.apply(outer))
+''')
+    done = subprocess.run([sys.executable, '-m', 'procession', program], capture_output=True, text=True, timeout=90)
+    assert (done.stdout, done.stderr) == ('3\n', '')
+
+
+def test_options_of_the_interpreter_are_passed_on(tmp_path):
+    (tmp_path / 'program.py').write_text('''
+import sys, procession
+
+def options():
+    return sys.get_int_max_str_digits(), '-' if 'no_debug_ranges' in sys._xoptions else '+'
+
+if __name__ == '__main__':
+    for method in ('spawn', 'forkserver'):
+        process = procession.get_context(method).Process(target=options)
+        process.start()
+        print(*process.result())
+''')
+    command = [sys.executable, '-X', 'int_max_str_digits=1234', '-X', 'no_debug_ranges', 'program.py']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ('1234 -\n' * 2, '')
+
+
+def test_what_lies_in_the_current_folder_is_not_run_by_children(tmp_path):
+    for name in ('threading', 'procession', 'pickle', 'signal'):
+        (tmp_path / f'{name}.py').write_text('raise SystemExit("not this one")\n')
+    program = tmp_path / 'elsewhere' / 'program.py'
+    program.parent.mkdir()
+    program.write_text('''
+import procession
+
+if __name__ == '__main__':
+    for method in ('spawn', 'forkserver'):
+        process = procession.get_context(method).Process(target=print, args=(method,))
+        process.start()
+        process.join()
+''')
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=50, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ('spawn\nforkserver\n', '')
+
+
+def test_a_signal_for_a_forked_child_of_an_event_loop_is_the_childs(tmp_path):
+    done = run(tmp_path, '''
+        import asyncio, signal, time, procession
+
+        async def main():
+            loop, seen = asyncio.get_running_loop(), []
+            loop.add_signal_handler(signal.SIGTERM, seen.append, 'term')
+            process = procession.get_context('fork').Process(target=time.sleep, args=(60,))
+            process.start()
+            process.terminate()
+            process.join(30)
+            await asyncio.sleep(0.05)
+            print(process.exitcode, seen)
+
+        asyncio.run(main())
+    ''')
+    assert (done.stdout, done.stderr) == ('-15 []\n', '')
+
+
+def test_a_timeout_of_infinity_is_none(ctx):
+    import threading
+
+    forever = float('inf')
+    process = started(ctx, double, 2)
+    process.join(forever)
+    assert process.exitcode == 0
+    with ctx.Pool(1) as pool:
+        assert pool.apply_async(double, (3,)).get(forever) == 6
+        assert pool.apply_async(double, (3,), timeout=forever).get(1e300) == 6
+        assert pool.imap(double, [4]).next(forever) == 8
+        with pytest.raises(ValueError, match='NaN'):
+            pool.apply_async(double, (3,)).get(float('nan'))
+    lock, event, queue, barrier = ctx.Lock(), ctx.Event(), ctx.Queue(), ctx.Barrier(2)
+    assert lock.acquire(timeout=forever)
+    event.set()
+    assert event.wait(forever)
+    queue.put(1, timeout=forever)
+    assert queue.get(timeout=forever) == 1
+    other = threading.Thread(target=barrier.wait, args=(forever,))
+    other.start()
+    barrier.wait(forever)
+    other.join()

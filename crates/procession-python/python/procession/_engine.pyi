@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, final
 from typing_extensions import Buffer, disjoint_base
 
 from ._by_value import Values
-from .pool import ApplyResult as ApplyResult, IMapIterator as IMapIterator
+from .pool import ApplyResult as ApplyResult, IMapIterator as IMapIterator, MapResult as MapResult
 
 __all__ = [
     'ApplyResult',
@@ -17,6 +17,7 @@ __all__ = [
     'Event',
     'IMapIterator',
     'Link',
+    'MapResult',
     'Pool',
     'Queue',
     'SemLock',

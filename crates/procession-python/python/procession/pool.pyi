@@ -35,7 +35,6 @@ class _Stats(TypedDict):
     respawns: int
 
 # Made by pools alone.
-@final
 class ApplyResult(Generic[_T]):
     def get(self, timeout: float | None = None) -> _T: ...
     def wait(self, timeout: float | None = None) -> None: ...
@@ -46,8 +45,10 @@ class ApplyResult(Generic[_T]):
     def __await__(self) -> Generator[Any, Any, _T]: ...
 
 AsyncResult = ApplyResult
-# Of a map, `ApplyResult[list[T]]`.
-MapResult = ApplyResult
+
+# Of a map, `MapResult[list[T]]`.
+@final
+class MapResult(ApplyResult[_T]): ...
 
 @final
 class IMapIterator(Iterator[_T]):
@@ -108,7 +109,7 @@ class Pool(_standard.Pool):
         *,
         timeout: float | None = None,
         retries: int = 0,
-    ) -> ApplyResult[list[_T]]: ...
+    ) -> MapResult[list[_T]]: ...
     def starmap(
         self,
         func: Callable[..., _T],
@@ -128,7 +129,7 @@ class Pool(_standard.Pool):
         *,
         timeout: float | None = None,
         retries: int = 0,
-    ) -> ApplyResult[list[_T]]: ...
+    ) -> MapResult[list[_T]]: ...
     def imap(  # type: ignore[override]
         self,
         func: Callable[[_S], _T],

@@ -100,9 +100,15 @@ class Popen:
                 pass
         ours, theirs = Link.pair()
         parent_sentinel = pidfd_of_self()
-        pid = _fork()
-        if pid == 0:
-            _run(process_obj, theirs, parent_sentinel)
+        # An event loop's signal handlers in the child would wake its parent's loop until they are taken out.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()) if 'asyncio' in sys.modules else None
+        try:
+            pid = _fork()
+            if pid == 0:
+                _run(process_obj, theirs, parent_sentinel, mask)
+        finally:
+            if mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         self._hold(Child.forked(pid, ours, process_obj.name, process_obj.daemon))
 
@@ -150,13 +156,15 @@ def _leave_event_loop():
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def _run(process_obj, link, parent_sentinel):
-    """In the child: everything, to its end."""
+def _run(process_obj, link, parent_sentinel, mask):
+    """In the child: everything, to its end. `mask`: the blocked signals, where an event loop may run in its parent."""
     code = 1
     try:
         process._tie(link)
-        if signal.set_wakeup_fd(-1) != -1:
-            _leave_event_loop()
+        if mask is not None:
+            if signal.set_wakeup_fd(-1) != -1:
+                _leave_event_loop()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         atexit._clear()
         atexit.register(util._exit_function)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
