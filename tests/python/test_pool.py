@@ -9,6 +9,7 @@ import time
 import procession
 import procession.pool
 import pytest
+from processes import run
 
 
 def square(x):

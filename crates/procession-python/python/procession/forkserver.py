@@ -199,13 +199,14 @@ def _serve_one(link, server, own, handler):
     """In a child: everything, to its end."""
     import atexit
 
-    code = 1
+    code, is_own = 1, False
     try:
+        # The server's callbacks are not the child's.
+        atexit._clear()
+        is_own = True
         server.leave()
         own.close()
         link.say_hello()
-        # The server's callbacks are not the child's.
-        atexit._clear()
         util = loaded('util')
         if util is not None:
             atexit.register(util._exit_function)
@@ -213,7 +214,8 @@ def _serve_one(link, server, own, handler):
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        atexit._run_exitfuncs()
+        if is_own:
+            atexit._run_exitfuncs()
         process._flush_std_streams()
         flush_stdio()
         os._exit(code)

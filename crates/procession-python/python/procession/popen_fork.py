@@ -158,16 +158,19 @@ def _leave_event_loop():
 
 def _run(process_obj, link, parent_sentinel, mask):
     """In the child: everything, to its end. `mask`: the blocked signals, where an event loop may run in its parent."""
-    code = 1
+    code, is_own = 1, False
     try:
+        # Its parent's callbacks are not its own.
+        atexit._clear()
+        is_own = True
         process._tie(link)
         if mask is not None:
             if signal.set_wakeup_fd(-1) != -1:
                 _leave_event_loop()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        atexit._clear()
         atexit.register(util._exit_function)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:
-        atexit._run_exitfuncs()
+        if is_own:
+            atexit._run_exitfuncs()
         os._exit(code)
