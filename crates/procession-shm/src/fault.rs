@@ -209,11 +209,11 @@ impl Step {
 pub fn point(_: Step) {}
 
 #[cfg(feature = "fault-injection")]
-pub use armed::{arm, point};
+pub use armed::{arm, arm_to_stop, point};
 
 #[cfg(feature = "fault-injection")]
 mod armed {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use procession_sys::Signal;
     use procession_sys::pidfd::PidFd;
@@ -222,6 +222,7 @@ mod armed {
 
     static STEP: AtomicU32 = AtomicU32::new(0);
     static PASSES: AtomicU32 = AtomicU32::new(0);
+    static STOPS: AtomicBool = AtomicBool::new(false);
 
     /// From now on this process kills itself when it reaches `step` for the `nth` time (1 is the first).
     pub fn arm(step: Step, nth: u32) {
@@ -229,12 +230,23 @@ mod armed {
         STEP.store(step as u32, Ordering::SeqCst);
     }
 
+    /// As [`arm`], but there it stops, as by a SIGSTOP from outside.
+    pub fn arm_to_stop(step: Step, nth: u32) {
+        STOPS.store(true, Ordering::SeqCst);
+        arm(step, nth);
+    }
+
     /// A step is done.
     pub fn point(step: Step) {
         if STEP.load(Ordering::SeqCst) != step as u32 || PASSES.fetch_sub(1, Ordering::SeqCst) != 1 {
             return;
         }
-        PidFd::of_self().and_then(|me| me.signal(Signal::KILL)).expect("a process can kill itself");
+        let stops = STOPS.load(Ordering::SeqCst);
+        let signal = if stops { Signal::STOP } else { Signal::KILL };
+        PidFd::of_self().and_then(|me| me.signal(signal)).expect("a process can signal itself");
+        if stops {
+            return;
+        }
         unreachable!("SIGKILL is not survived");
     }
 }

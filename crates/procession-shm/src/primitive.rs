@@ -80,6 +80,15 @@ mod imp {
             Ok((!was_held).then_some(Acquired::Clean))
         }
 
+        /// No deadline passes in a model.
+        pub(crate) fn lock_until(&self, _: Option<std::time::Instant>) -> io::Result<Option<Acquired>> {
+            self.lock().map(Some)
+        }
+
+        pub(crate) fn holder(&self) -> u32 {
+            0
+        }
+
         pub(crate) fn unlock(&self) {
             *self.is_held.lock().unwrap() = false;
             self.released.notify_one();

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::time::Instant;
 
 use procession_sys::mutex::Acquired;
 
@@ -29,6 +30,12 @@ impl<'a> HeadGuard<'a> {
     pub(super) fn lock(ring: &'a Ring, holder: u32) -> io::Result<HeadGuard<'a>> {
         let acquired = ring.words.head_lock.lock()?;
         HeadGuard::locked(ring, holder, acquired)
+    }
+
+    /// As [`lock`](HeadGuard::lock), by the deadline, for one that is not a worker.
+    pub(super) fn lock_until(ring: &'a Ring, deadline: Instant) -> io::Result<Option<HeadGuard<'a>>> {
+        let acquired = ring.words.head_lock.lock_until(Some(deadline))?;
+        acquired.map(|acquired| HeadGuard::locked(ring, 0, acquired)).transpose()
     }
 
     /// As [`lock`](HeadGuard::lock), if nobody holds it, for one that is not a worker.

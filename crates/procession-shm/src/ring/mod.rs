@@ -32,7 +32,8 @@
 //! the lock consistent. A death in the middle of that is found by the next, who does the same. At the tail there is nothing
 //! to do.
 //!
-//! **No deadlock.** Who holds the tail may wait for the head; who holds the head only tries the tail.
+//! **No deadlock.** Who holds the tail may wait for the head; who holds the head only tries the tail. A process may be stopped
+//! while it holds either, so a parent gives each wait a deadline.
 //!
 //! **The capacity** is a power of two, changed with both locks held, and so fixed for who holds either. A reservation says
 //! how far it may grow; memory is used only where frames have been.
@@ -50,6 +51,7 @@ mod tail;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::lease::Slot;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, RobustMutex};
@@ -145,6 +147,8 @@ pub enum RingFull {
     },
     /// The ring has grown to its reservation; its bytes.
     Reservation(u64),
+    /// It would have to grow, and who holds the other end did not let go of it in time.
+    Busy,
     /// A lock is beyond use, which takes a process that overwrites it.
     Unusable,
 }
@@ -154,6 +158,7 @@ impl fmt::Display for RingFull {
         match self {
             RingFull::TooLong { len, most } => write!(f, "it takes {len} bytes, and one frame may take {most}"),
             RingFull::Reservation(bytes) => write!(f, "{bytes} bytes are queued already"),
+            RingFull::Busy => f.write_str("a process that is stopped holds its lock"),
             RingFull::Unusable => f.write_str("its shared memory has been overwritten"),
         }
     }
@@ -196,6 +201,30 @@ impl Ring {
     /// As [`lock_tail`](Ring::lock_tail).
     pub fn lock_head(&self, holder: u32) -> io::Result<HeadGuard<'_>> {
         HeadGuard::lock(self, holder)
+    }
+
+    /// As [`lock_tail`](Ring::lock_tail), by the deadline: whoever holds the lock may be stopped. A push of the guard's waits no
+    /// longer for the other end either, should the ring have to grow.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_tail`](Ring::lock_tail).
+    pub fn lock_tail_until(&self, deadline: Instant) -> io::Result<Option<TailGuard<'_>>> {
+        TailGuard::lock_until(self, deadline)
+    }
+
+    /// As [`lock_head`](Ring::lock_head) for who is not a worker, by the deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_tail`](Ring::lock_tail).
+    pub fn lock_head_until(&self, deadline: Instant) -> io::Result<Option<HeadGuard<'_>>> {
+        HeadGuard::lock_until(self, deadline)
+    }
+
+    /// The threads that hold the locks of the head and of the tail, by their ids; 0 for nobody.
+    pub fn holders(&self) -> [u32; 2] {
+        [self.words.head_lock.holder(), self.words.tail_lock.holder()]
     }
 
     pub(crate) fn try_lock_tail(&self) -> io::Result<Option<TailGuard<'_>>> {

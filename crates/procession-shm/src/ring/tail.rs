@@ -2,6 +2,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::time::Instant;
 
 use procession_sys::mutex::Acquired;
 
@@ -13,6 +14,8 @@ use crate::primitive::Ordering;
 #[derive(Debug)]
 pub struct TailGuard<'a> {
     ring: &'a Ring,
+    /// For the head, if the ring must grow.
+    deadline: Option<Instant>,
     /// Only the thread that has locked a robust mutex may unlock it: the guard is not `Send`.
     _owner: PhantomData<*const ()>,
 }
@@ -20,21 +23,27 @@ pub struct TailGuard<'a> {
 impl<'a> TailGuard<'a> {
     pub(super) fn lock(ring: &'a Ring) -> io::Result<TailGuard<'a>> {
         let acquired = ring.words.tail_lock.lock()?;
-        TailGuard::locked(ring, acquired)
+        TailGuard::locked(ring, acquired, None)
+    }
+
+    /// As [`lock`](TailGuard::lock), by the deadline.
+    pub(super) fn lock_until(ring: &'a Ring, deadline: Instant) -> io::Result<Option<TailGuard<'a>>> {
+        let acquired = ring.words.tail_lock.lock_until(Some(deadline))?;
+        acquired.map(|acquired| TailGuard::locked(ring, acquired, Some(deadline))).transpose()
     }
 
     /// As [`lock`](TailGuard::lock), if nobody holds it.
     pub(super) fn try_lock(ring: &'a Ring) -> io::Result<Option<TailGuard<'a>>> {
         let acquired = ring.words.tail_lock.try_lock()?;
-        acquired.map(|acquired| TailGuard::locked(ring, acquired)).transpose()
+        acquired.map(|acquired| TailGuard::locked(ring, acquired, None)).transpose()
     }
 
-    fn locked(ring: &'a Ring, acquired: Acquired) -> io::Result<TailGuard<'a>> {
+    fn locked(ring: &'a Ring, acquired: Acquired, deadline: Option<Instant>) -> io::Result<TailGuard<'a>> {
         if acquired == Acquired::OwnerDied {
             ring.words.tail_lock.mark_consistent()?;
         }
         point(Step::TailLocked);
-        Ok(TailGuard { ring, _owner: PhantomData })
+        Ok(TailGuard { ring, deadline, _owner: PhantomData })
     }
 
     /// Frames queued: so many at most, and fewer when some are being taken.
@@ -99,7 +108,11 @@ impl<'a> TailGuard<'a> {
     #[cold]
     fn grow(&self, tail: Cursor, room: u64) -> Result<(), RingFull> {
         // Consumers read where the capacity says, and must not be at it.
-        let _head = self.ring.lock_head(0).map_err(|_| RingFull::Unusable)?;
+        let head = match self.deadline {
+            None => self.ring.lock_head(0).map(Some),
+            Some(deadline) => self.ring.lock_head_until(deadline),
+        };
+        let _head = head.map_err(|_| RingFull::Unusable)?.ok_or(RingFull::Busy)?;
         let from = self.ring.head(Ordering::Relaxed);
         let (used, _) = tail.since(from);
         while used + room > self.ring.capacity() {

@@ -57,6 +57,13 @@ pub(super) fn status_of_zombie(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     status_in(&stat)
 }
 
+/// Whether the process of a pidfd is stopped. Without `/proc`: `false`.
+pub(super) fn is_stopped(pidfd: BorrowedFd<'_>) -> bool {
+    let stat = shown_pid(pidfd).and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+    let state = stat.as_deref().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
 /// The pid as this `/proc` shows it. `None`: it has been reaped.
 fn shown_pid(pidfd: BorrowedFd<'_>) -> Option<u32> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;

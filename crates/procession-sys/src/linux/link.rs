@@ -25,7 +25,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown, socketpair,
+    sockopt,
 };
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -89,6 +90,15 @@ impl Link {
     /// As [`send`](Self::send), and `WouldBlock`.
     pub fn send_now(&self, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.send_with(parts, fds, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    /// Has the other end find no more messages than those sent so far, as if this end were closed.
+    ///
+    /// # Errors
+    ///
+    /// If the other end is closed.
+    pub fn finish_sending(&self) -> io::Result<()> {
+        Ok(shutdown(&self.fd, Shutdown::Write)?)
     }
 
     /// Receives a message. `None`: the other end is closed, and all it sent has been received. No deadline: waits for ever.

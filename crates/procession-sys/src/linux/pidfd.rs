@@ -102,6 +102,24 @@ impl PidFd {
         self.wait_ended(Some(Instant::now()))
     }
 
+    /// Whether the fd is a pidfd still, and not closed or another file by other code's doing.
+    pub fn is_open(&self) -> bool {
+        match self.peek() {
+            Ok(_) => true,
+            Err(error) => !matches!(error.raw_os_error(), Some(libc::EBADF | libc::EINVAL)),
+        }
+    }
+
+    /// Whether the fd is a pidfd of this process still. As [`is_open`](PidFd::is_open), and no child's.
+    pub fn is_own(&self) -> bool {
+        self.peek().is_err_and(|error| error.raw_os_error() == Some(libc::ECHILD))
+    }
+
+    /// Whether the process is stopped, by a signal or a debugger. `false` where `/proc` does not say.
+    pub fn is_stopped(&self) -> bool {
+        ended::is_stopped(self.fd.as_fd())
+    }
+
     /// Reaps the child if it has ended.
     ///
     /// # Errors

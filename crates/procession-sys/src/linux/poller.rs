@@ -63,6 +63,13 @@ impl Poller {
     }
 }
 
+impl AsFd for Poller {
+    /// Readable while one of the fds is.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
 impl fmt::Debug for Poller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Poller").field(&self.epoll).finish()

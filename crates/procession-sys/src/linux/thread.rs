@@ -82,12 +82,18 @@ pub fn other_threads() -> io::Result<usize> {
     Ok(others.max(0).unsigned_abs())
 }
 
+/// Whether the caller is the thread that the process began with.
+pub fn is_main() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
+}
+
 /// Names the calling thread, and in a process's first thread the process, as `ps` and `top` show it: the first 15 bytes.
 pub fn set_process_name(name: &str) {
     let visible = name.split('\0').next().unwrap_or_default();
     let end = (0..=visible.len().min(15)).rfind(|end| visible.is_char_boundary(*end)).unwrap_or(0);
     let name = CString::new(&visible[..end]).expect("cut before the first NUL");
-    rustix::thread::set_name(&name).expect("PR_SET_NAME takes any string");
+    // Refused by a security module: the name is for people alone.
+    let _ = rustix::thread::set_name(&name);
 }
 
 /// Unblocks all signals in the calling thread. For a child that an engine thread forked or that a program with blocked
@@ -116,8 +122,8 @@ fn uncounted(error: Errno) -> io::Error {
     if error != Errno::NOENT {
         return error.into();
     }
-    let text = "/proc is not mounted, without which the threads that are in the way cannot be counted: mount it, or start \
-                processes by spawn";
+    let text = "/proc is not mounted, without which the threads that are in the way cannot be counted: mount it \
+                (mount -t proc proc /proc)";
     io::Error::new(io::ErrorKind::NotFound, text)
 }
 

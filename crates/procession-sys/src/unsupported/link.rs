@@ -36,6 +36,11 @@ impl Link {
     }
 
     /// Refuses.
+    pub fn finish_sending(&self) -> io::Result<()> {
+        unsupported()
+    }
+
+    /// Refuses.
     pub fn recv_now(&self) -> io::Result<Received> {
         unsupported()
     }

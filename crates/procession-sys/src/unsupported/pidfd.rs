@@ -56,6 +56,21 @@ impl PidFd {
         unsupported()
     }
 
+    /// As it may be.
+    pub fn is_open(&self) -> bool {
+        true
+    }
+
+    /// As it may be.
+    pub fn is_own(&self) -> bool {
+        true
+    }
+
+    /// Nobody says so.
+    pub fn is_stopped(&self) -> bool {
+        false
+    }
+
     /// Refuses.
     pub fn try_reap(&self) -> io::Result<Option<ExitStatus>> {
         unsupported()

@@ -28,6 +28,11 @@ pub fn other_threads() -> io::Result<usize> {
     unsupported()
 }
 
+/// As it may be.
+pub fn is_main() -> bool {
+    true
+}
+
 /// Does nothing: there is no process that could be named.
 pub fn set_process_name(_name: &str) {}
 
