@@ -249,6 +249,29 @@ fn main() {
         let error = listener.accept::<u8, u8>().unwrap_err();
         assert!(error.is_authentication() && error.to_string().contains("256"), "{error}");
     }));
+    trials.push(trial("others_are_accepted_beside_one_that_says_nothing", || {
+        let listener = Listener::private().unwrap().authkey(KEY).unwrap().authentication_time(long() * 2);
+        let silent: Vec<_> = (0..5).map(|_| Client::connect::<u8, u8>(&listener.address()).unwrap()).collect();
+        let address = listener.address();
+        thread::scope(|scope| {
+            for number in 0..5 {
+                let address = &address;
+                scope.spawn(move || {
+                    let client = Client::connect_with::<u8, u8>(address, KEY).unwrap();
+                    client.send(&number).unwrap();
+                });
+            }
+            let mut numbers: Vec<u8> = (0..5)
+                .map(|_| {
+                    wait(&[&listener], None).unwrap();
+                    listener.accept::<u8, u8>().unwrap().recv().unwrap()
+                })
+                .collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, [0, 1, 2, 3, 4]);
+        });
+        drop(silent);
+    }));
     trials.push(trial("socket_files_go_with_their_listener", || {
         let folder = tempfile::tempdir().unwrap();
         let address = Address::Unix(folder.path().join("socket"));

@@ -6,6 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -16,8 +17,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_sys::pidfd::current_pid;
-use procession_sys::{abstract_name, random, socket};
+use procession_sys::{abstract_name, poller, random, socket};
 
+use super::admission::{Admission, Admitted};
 use super::authentication::{self, Key};
 use super::{Connection, Ways};
 use crate::{Error, Result};
@@ -72,7 +74,8 @@ pub struct Listener {
     socket: Socket,
     address: Address,
     own_user_only: bool,
-    key: Option<Key>,
+    /// With a key: the authentications that go on.
+    key: Option<(Key, Admission)>,
     authentication_time: Duration,
     last_accepted: Mutex<Option<Address>>,
 }
@@ -126,8 +129,19 @@ impl Listener {
     }
 
     /// Wants every peer to know this key.
-    pub fn set_key(&mut self, key: Key) {
-        self.key = Some(key);
+    ///
+    /// # Errors
+    ///
+    /// If no fd is left.
+    pub fn set_key(&mut self, key: Key) -> Result<()> {
+        // Several threads may accept, and one that comes too late is to wait for what the others wait for.
+        let prepared = match &self.socket {
+            Socket::Unix(socket) => socket.set_nonblocking(true),
+            Socket::Tcp(socket) => socket.set_nonblocking(true),
+        };
+        let admission = prepared.and_then(|()| Admission::new(self.socket.as_fd()));
+        self.key = Some((key, admission.map_err(Error::os("cannot prepare the authentication of peers"))?));
+        Ok(())
     }
 
     /// How long a peer's authentication may take.
@@ -142,32 +156,60 @@ impl Listener {
     /// None for a listener that listens.
     pub fn set_backlog(&self, connections: u32) -> Result<()> {
         let connections = i32::try_from(connections).unwrap_or(i32::MAX);
-        socket::set_backlog(self.as_fd(), connections).map_err(Error::os("cannot change a listener's backlog"))
+        socket::set_backlog(self.socket.as_fd(), connections).map_err(Error::os("cannot change a listener's backlog"))
     }
 
-    /// Waits for a peer and authenticates it. Whatever is wrong with one peer, the next may be accepted.
+    /// Waits for a peer and authenticates it. Several are authenticated at a time, and the first to be done is returned.
+    /// Whatever is wrong with one peer, the next may be accepted.
     ///
     /// # Errors
     ///
     /// [`Error::Authentication`]; if no fd is left.
     pub fn accept(&self) -> Result<Connection> {
+        let (admitted, peer) = match &self.key {
+            None => self.accept_next().map(|(connection, peer)| (Ok(connection), peer))?,
+            Some((key, admission)) => self.admit(key, admission)?,
+        };
+        let connection = admitted?;
+        *self.last_accepted.lock().unwrap_or_else(PoisonError::into_inner) = peer;
+        Ok(connection)
+    }
+
+    fn admit(&self, key: &Key, admission: &Admission) -> Result<Admitted> {
+        loop {
+            if !admission.is_own() {
+                poller::wait_readable(&[self.socket.as_fd()], None)
+                    .map_err(Error::os("cannot wait for a connection"))?;
+            } else if let Some(admitted) = admission.wait(self.socket.as_fd())? {
+                return Ok(admitted);
+            }
+            let (connection, peer) = match self.accept_next() {
+                // It has gone again, another thread was quicker, or there was none.
+                Err(Error::Os { source, .. }) if source.kind() == ErrorKind::WouldBlock => continue,
+                accepted => accepted?,
+            };
+            if admission.is_own() {
+                admission.authenticate(connection, peer, key.clone(), self.authentication_time)?;
+            } else {
+                let admitted = authentication::accept(&connection, key, Instant::now() + self.authentication_time);
+                return Ok((admitted.map(|()| connection), peer));
+            }
+        }
+    }
+
+    fn accept_next(&self) -> Result<(Connection, Option<Address>)> {
         let refused = || Error::os(format!("cannot accept a connection at {}", self.address));
-        let (connection, peer) = match &self.socket {
+        match &self.socket {
             Socket::Unix(socket) => {
                 let (stream, peer) = socket.accept().map_err(refused())?;
                 self.check_user(&stream)?;
-                (over_unix(stream), unix_address(&peer))
+                Ok((over_unix(stream), unix_address(&peer)))
             }
             Socket::Tcp(socket) => {
                 let (stream, peer) = socket.accept().map_err(refused())?;
-                (over_tcp(stream)?, Some(Address::Tcp(peer)))
+                Ok((over_tcp(stream)?, Some(Address::Tcp(peer))))
             }
-        };
-        if let Some(key) = &self.key {
-            authentication::accept(&connection, key, Instant::now() + self.authentication_time)?;
         }
-        *self.last_accepted.lock().unwrap_or_else(PoisonError::into_inner) = peer;
-        Ok(connection)
     }
 
     /// Where it listens.
@@ -208,7 +250,16 @@ impl Listener {
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
+        match &self.key {
+            Some((_, admission)) if admission.is_own() => admission.news(),
+            _ => self.socket.as_fd(),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
             Socket::Unix(socket) => socket.as_fd(),
             Socket::Tcp(socket) => socket.as_fd(),
         }

@@ -7,6 +7,7 @@
 //! | `inbox` | what was received and not taken yet, and whose fds are whose |
 //! | `turn` | which thread receives |
 //! | [`authentication`] | two ends prove to each other that they know a key |
+//! | `admission` | the authentications of a listener's peers, several at a time |
 //! | [`listener`] | where connections come from, by address |
 //!
 //! # What can be relied on
@@ -19,6 +20,7 @@
 //! - Whatever a peer sends, no more memory is taken than about twice what it sent, and never more than the limit.
 //! - An end whose stream lost its frames (a defect, a send that failed half way) says so from then on.
 
+mod admission;
 pub mod authentication;
 pub mod frame;
 #[cfg(feature = "fuzzing")]

@@ -111,14 +111,14 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`Error::is_invalid`](crate::Error::is_invalid) for an empty one.
+    /// [`Error::is_invalid`](crate::Error::is_invalid) for an empty one; if no file descriptor is left.
     pub fn authkey(mut self, key: &[u8]) -> Result<Listener> {
-        self.0.set_key(Key::new(key)?);
+        self.0.set_key(Key::new(key)?)?;
         Ok(self)
     }
 
-    /// How long a peer's authentication may take; 10 seconds until told otherwise. So long can a peer that says nothing hold
-    /// up an [`accept`](Listener::accept).
+    /// How long a peer's authentication may take; 10 seconds until told otherwise. Others are authenticated meanwhile, up to 64
+    /// at a time, so a peer that says nothing does not hold them up.
     pub fn authentication_time(mut self, time: Duration) -> Listener {
         self.0.set_authentication_time(time);
         self
@@ -134,7 +134,8 @@ impl Listener {
         Ok(self)
     }
 
-    /// Waits for a client, and authenticates it. [`wait`](crate::wait) tells when one is there.
+    /// Waits for a client, and authenticates it. [`wait`](crate::wait) tells when one is there. Of several clients the first
+    /// whose authentication is over is returned.
     ///
     /// # Errors
     ///
