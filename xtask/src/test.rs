@@ -66,6 +66,10 @@ const STEPS: [Step; 18] = [
         "death at every step of a name",
         &["test", "--package", "procession", "--features", "fault-injection", "--test", "tracker_faults"],
     ),
+    step(
+        "a worker stopped with a lock",
+        &["test", "--package", "procession", "--features", "fault-injection", "--test", "pool_stopped"],
+    ),
     step("storms", &["run", "--release", "--package", "procession-stress", "--", "--seconds", "20"]),
     flagged(
         "models",

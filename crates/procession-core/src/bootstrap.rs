@@ -39,7 +39,9 @@ pub fn init() {
     if !engine::set_initialized() || !is_marked() {
         return;
     }
-    let code = match executed() {
+    // In another thread this is no first line of `main`, as in a test: a child that went on from here would run the whole
+    // program again, with children of its own.
+    let code = match if thread::is_main() { executed() } else { misplaced() } {
         Ok(code) => code,
         Err(reason) => {
             eprintln!("procession: this process was started as a child but cannot begin: {reason}");
@@ -54,15 +56,28 @@ fn is_marked() -> bool {
 }
 
 fn executed() -> Result<i32, String> {
+    let link = own_link()?;
+    match outcome::send_hello(&link, None) {
+        Ok(()) => prepared(link),
+        Err(error) => unheard(&error),
+    }
+}
+
+fn own_link() -> Result<Link, String> {
     let fd = spawn::inherited_fd(spawn::FIRST_FD).map_err(|error| format!("it has no link to a parent ({error})"))?;
     let link = Link::from(fd);
     if !link.is_seqpacket().map_err(|error| error.to_string())? {
         return Err("its first file descriptor is not a link to a parent".into());
     }
-    match outcome::send_hello(&link, None) {
-        Ok(()) => prepared(link),
-        Err(error) => unheard(&error),
-    }
+    Ok(link)
+}
+
+/// Says to the parent, too, why this child cannot begin.
+fn misplaced() -> Result<i32, String> {
+    let text = "procession::init() was called in another thread than the main one. It must be the first line of main(): give \
+                a test that starts processes its own main, by `harness = false` in its [[test]] in Cargo.toml";
+    outcome::send_misplaced(&own_link()?, text).map_err(|error| error.to_string())?;
+    Err(text.into())
 }
 
 /// The parent is gone, and nobody is left to tell; or it is there and cannot be told.

@@ -2,6 +2,7 @@
 //! the list of active children and the supervisor share one [`Child`].
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::outcome::{self, Heard, Outcome};
 use crate::start::Popen;
+use crate::start::forkserver::{LOOK_INTERVAL, MAX_LOOKS_STOPPED};
 use crate::{Error, Result};
 
 /// A child process: what it is, whether it lives, how it ended.
@@ -117,7 +119,8 @@ impl Child {
     /// process than the one that started it.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<&End> {
         self.check_owner()?;
-        if self.end.get().is_none() {
+        // A number that the program has closed may be another file's, which tells nothing of a process.
+        if self.end.get().is_none() && self.pidfd.is_open() {
             let ended = wait_readable(self.pidfd.as_fd(), deadline).map_err(self.os("wait for"))?;
             if !ended {
                 return Err(Error::Timeout { what: "the process ended" });
@@ -145,7 +148,38 @@ impl Child {
         if self.end.get().is_some() {
             return Ok(false);
         }
-        self.pidfd.signal(signal).map_err(self.os("signal"))
+        match self.pidfd.signal(signal) {
+            // A security module may refuse it. The end of its lifeline is a SIGKILL of the kernel's own.
+            Err(_) if signal == Signal::KILL && self.cut_lifeline() => Ok(true),
+            sent => sent.map_err(self.os("signal")),
+        }
+    }
+
+    /// Looks whether the fd that stands for it is still its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if the program has closed it.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.end.get().is_some() || self.pidfd.is_open() {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "the program has closed or replaced the file descriptor by which process {} ({}) is watched: a program that closes \
+             all of its descriptors, as to become a daemon, does so before it starts processes and pools",
+            self.pid(),
+            self.name
+        )))
+    }
+
+    /// Whether it is stopped, by a signal or a debugger. `false` where `/proc` does not say.
+    pub fn is_stopped(&self) -> bool {
+        self.pidfd.is_stopped()
+    }
+
+    /// Closes this process's end of the link; `false` if there is none.
+    fn cut_lifeline(&self) -> bool {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 
     /// In a forked child: closes this process's copy of the link, so that the lifeline has one holder, the parent.
@@ -160,6 +194,12 @@ impl Child {
         let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(end) = self.end.get() {
             return Ok(end);
+        }
+        if !self.pidfd.is_open() {
+            // The program has closed the engine's fds, and with the link this child's life. Nobody can know how it ended; the
+            // link's number may be another file's by now.
+            mem::forget(link.take());
+            return Ok(self.end.get_or_init(|| End { status: None, outcome: Outcome::Died }));
         }
         let (status, outcome) = match (&self.reaper, link.as_ref()) {
             (Reaper::Server(server), Some(link)) => {
@@ -189,15 +229,17 @@ impl Child {
     fn reported_end(&self, server: &Child, link: &Link) -> io::Result<(Option<ExitStatus>, Outcome)> {
         let mut heard = Heard::new(self.began);
         let deadline = Instant::now() + REPORT_TIMEOUT;
-        let mut is_late = false;
+        let (mut is_late, mut stopped) = (false, 0);
         loop {
             // Before the link is read: what a server sent before its end is there by then.
             let has_ended = is_late || server.pidfd.has_ended()?;
             match link.recv_now()? {
                 Received::Message(message) => heard.take_message(&message)?,
                 Received::Nothing if !has_ended => {
-                    let ready = poller::wait_readable(&[link.as_fd(), server.sentinel()], Some(deadline))?;
-                    if !ready.contains(&true) {
+                    let look = Instant::now() + LOOK_INTERVAL;
+                    let ready = poller::wait_readable(&[link.as_fd(), server.sentinel()], Some(look))?;
+                    stopped = if server.is_stopped() { stopped + 1 } else { 0 };
+                    if !ready.contains(&true) && (stopped == MAX_LOOKS_STOPPED || Instant::now() >= deadline) {
                         // It is stopped or stuck, and serves nobody. The next start makes another.
                         server.pidfd.signal(Signal::KILL)?;
                         is_late = true;
@@ -245,6 +287,7 @@ impl End {
                 // Killed by a signal on its way is a death like any other, not a missing line in `main`.
                 if status.signal().is_some() { Ok(None) } else { Err(Error::NotReached { pid, status }) }
             }
+            Outcome::Misplaced(why) => Err(Error::Invalid(format!("process {pid} cannot begin: {why}"))),
             Outcome::OtherBuild(theirs) => {
                 let ours = procession_sys::image::BuildId::current().clone();
                 Err(Error::OtherBuild { pid, ours, theirs: theirs.clone() })

@@ -1,6 +1,7 @@
 //! What one process has of its own: who it is, which children it has, its fork server, what happens at its exit.
 //! A forked child begins with a fresh one ([`PerProcess`]), so that no lock of the parent's is ever met there.
 
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,10 +25,10 @@ pub fn engine() -> &'static Engine {
 #[derive(Debug, Default)]
 pub struct Engine {
     identity: OnceLock<Identity>,
-    me: OnceLock<Arc<PidFd>>,
+    me: Mutex<Option<Arc<PidFd>>>,
     children: Mutex<Vec<Arc<Child>>>,
     starting: Mutex<()>,
-    pub(crate) server: Mutex<Option<RunningServer>>,
+    pub(crate) server: Mutex<Option<Arc<RunningServer>>>,
     pub(crate) tracker: Mutex<Tracker>,
     started: AtomicU64,
     /// What must happen at exit is registered.
@@ -77,11 +78,18 @@ impl Engine {
     ///
     /// If no fd is left.
     pub fn me(&self) -> Result<Arc<PidFd>> {
-        if let Some(me) = self.me.get() {
-            return Ok(me.clone());
+        let mut known = self.me.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(me) = known.take() {
+            if me.is_own() {
+                return Ok(known.insert(me).clone());
+            }
+            // The program has closed it, and its number may be another file's by now.
+            mem::forget(me);
         }
-        let me = PidFd::of_self().map_err(Error::os("cannot open a pidfd (Linux 5.10 or later is needed)"))?;
-        Ok(self.me.get_or_init(|| Arc::new(me)).clone())
+        let me = PidFd::of_self().map_err(Error::os(
+            "cannot open a pidfd (Linux 5.10 or later is needed, and a container's seccomp filter that lets pidfd_open through)",
+        ))?;
+        Ok(known.insert(Arc::new(me)).clone())
     }
 
     /// The name of the next process, as `multiprocessing` numbers them: `Process-2`, and `Process-2:1` for its child.
@@ -103,10 +111,12 @@ impl Engine {
     /// One start at a time: a child forked meanwhile would hold a copy of a link that is not yet in the list.
     pub(crate) fn starting(&self) -> Result<MutexGuard<'_, ()>> {
         let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.leaving.load(Ordering::SeqCst) {
-            return Err(Error::Leaving);
-        }
+        self.check_staying()?;
         Ok(starting)
+    }
+
+    pub(crate) fn check_staying(&self) -> Result<()> {
+        if self.leaving.load(Ordering::SeqCst) { Err(Error::Leaving) } else { Ok(()) }
     }
 
     pub(crate) fn adopt(&self, child: &Arc<Child>) -> Result<()> {
@@ -120,6 +130,11 @@ impl Engine {
         procession_sys::exit::at_exit(leave).map_err(Error::os("cannot register what must happen at exit"))
     }
 
+    /// Holds a child no longer that has ended: nobody is to find it among the active ones.
+    pub(crate) fn release(&self, child: &Arc<Child>) {
+        self.children().retain(|known| !Arc::ptr_eq(known, child));
+    }
+
     pub(crate) fn children(&self) -> MutexGuard<'_, Vec<Arc<Child>>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,6 +144,7 @@ impl Engine {
 /// Runs in the thread that exits; in forked children the bootstrap calls it, since they leave by `_exit`.
 pub(crate) fn leave() {
     const PATIENCE: Duration = Duration::from_millis(500);
+    const KILL_TIMEOUT: Duration = Duration::from_secs(5);
     // Who leaves in an orderly way breaks no barrier.
     crate::sync::leave_barriers();
     // Whoever starts processes in another thread, such as a pool that misses its workers, is to stop.
@@ -143,8 +159,10 @@ pub(crate) fn leave() {
     let deadline = Instant::now() + PATIENCE;
     for daemon in &daemons {
         if daemon.wait(Some(deadline)).is_err() {
-            let _ = daemon.signal(Signal::KILL);
-            let _ = daemon.wait(None);
+            // One that cannot be ended is left behind.
+            if daemon.signal(Signal::KILL).is_ok() {
+                let _ = daemon.wait(Some(Instant::now() + KILL_TIMEOUT));
+            }
         }
     }
     for child in &others {

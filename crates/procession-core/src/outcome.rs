@@ -37,6 +37,7 @@ const REFUSED: u8 = 2;
 const RETURNED: u8 = 3;
 const FAILED: u8 = 4;
 const EXITED: u8 = 5;
+const MISPLACED: u8 = 6;
 
 /// What the parent knows of a child's target after the child has ended.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub enum Outcome {
     NotReached,
     /// The child is another build of the program.
     OtherBuild(BuildId),
+    /// The child reached its bootstrap where it cannot begin; why.
+    Misplaced(String),
 }
 
 /// A worker's death as one task saw it.
@@ -98,6 +101,12 @@ pub fn send_hello(link: &Link, me: Option<&PidFd>) -> io::Result<()> {
 /// Child: says that it is another build and will not run the target.
 pub(crate) fn send_refusal(link: &Link) -> io::Result<()> {
     let message = Writer::default().u8(REFUSED).bytes(BuildId::current().as_bytes()).0;
+    link.send_now(&[IoSlice::new(&message)], &[])
+}
+
+/// Child: says why it cannot begin where it is.
+pub(crate) fn send_misplaced(link: &Link, why: &str) -> io::Result<()> {
+    let message = Writer::default().u8(MISPLACED).bytes(why.as_bytes()).0;
     link.send_now(&[IoSlice::new(&message)], &[])
 }
 
@@ -160,6 +169,10 @@ impl Heard {
             Some(REFUSED) => {
                 let build = reader.bytes().ok_or_else(malformed)?;
                 self.outcome = Some(Outcome::OtherBuild(BuildId::from_bytes(build)));
+            }
+            Some(MISPLACED) => {
+                let why = reader.bytes().ok_or_else(malformed)?;
+                self.outcome = Some(Outcome::Misplaced(String::from_utf8_lossy(why).into_owned()));
             }
             Some(RETURNED) => {
                 let tag = reader.u32().ok_or_else(malformed)?;

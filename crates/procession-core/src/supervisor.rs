@@ -3,49 +3,88 @@
 //! nobody dies. Children do not need one: the kernel ends them through their link when their parent dies.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::mem;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_sys::per_process::PerProcess;
-use procession_sys::poller::Poller;
+use procession_sys::poller::{Poller, Waker};
 use procession_sys::thread::spawn_engine_thread;
 
 use crate::child::Child;
 use crate::{Error, Result};
 
 /// Runs `on_end` in the supervisor's thread once the child has ended; at once if it has already.
-/// The callback must be brief and must not block.
+/// The callback must be brief and must not block. It is called too, in some thread, if the program has closed the fd that
+/// tells of the child's end; [`Child::check_open`] then says so.
 ///
 /// # Errors
 ///
 /// If the thread or its epoll instance cannot be made.
 pub fn watch(child: &Arc<Child>, on_end: impl FnOnce(&Arc<Child>) + Send + 'static) -> Result<()> {
-    static SUPERVISOR: PerProcess<OnceLock<Arc<Supervisor>>> = PerProcess::new(OnceLock::new);
-    static BEGINNING: PerProcess<Mutex<()>> = PerProcess::new(Mutex::default);
-    let cell = SUPERVISOR.get();
-    if cell.get().is_none() {
-        let _beginning = BEGINNING.get().lock().unwrap_or_else(PoisonError::into_inner);
-        if cell.get().is_none() {
-            let supervisor = Supervisor::begin().map_err(Error::os("cannot start the supervisor thread"))?;
-            let _ = cell.set(supervisor);
-        }
-    }
-    let supervisor = cell.get().expect("set above, under the lock");
+    let (supervisor, lost) = sound(&mut current())?;
+    lost.into_iter().for_each(|(child, on_end)| on_end(&child));
     supervisor.add(child, Box::new(on_end))
 }
 
+/// Looks whether the program has closed the supervisor's fds, as one that becomes a daemon does. If so there is another, and
+/// whoever watches a child whose own fd is closed is told.
+pub(crate) fn check() -> Result<()> {
+    let lost = {
+        let mut current = current();
+        if current.is_none() {
+            return Ok(());
+        }
+        sound(&mut current)?.1
+    };
+    lost.into_iter().for_each(|(child, on_end)| on_end(&child));
+    Ok(())
+}
+
 type OnEnd = Box<dyn FnOnce(&Arc<Child>) + Send>;
+type Watched = (Arc<Child>, OnEnd);
+
+fn current() -> MutexGuard<'static, Option<Arc<Supervisor>>> {
+    static SUPERVISOR: PerProcess<Mutex<Option<Arc<Supervisor>>>> = PerProcess::new(Mutex::default);
+    SUPERVISOR.get().lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The supervisor, new if there is none whose fds are open; and whom the last one watched and nobody can watch any more.
+fn sound(current: &mut Option<Arc<Supervisor>>) -> Result<(Arc<Supervisor>, Vec<Watched>)> {
+    if let Some(supervisor) = current.as_ref().filter(|supervisor| supervisor.is_open()) {
+        return Ok((supervisor.clone(), Vec::new()));
+    }
+    let supervisor = Supervisor::begin().map_err(Error::os("cannot start the supervisor thread"))?;
+    let mut lost = Vec::new();
+    if let Some(closed) = current.replace(supervisor.clone()) {
+        for (_, (child, on_end)) in closed.watched().drain() {
+            if child.check_open().is_ok() {
+                supervisor.add(&child, on_end)?;
+            } else {
+                lost.push((child, on_end));
+            }
+        }
+        // Its thread may sleep for ever, and the numbers of its fds may be other files' by now.
+        mem::forget(closed);
+    }
+    Ok((supervisor, lost))
+}
 
 struct Supervisor {
     poller: Poller,
-    watched: Mutex<HashMap<u64, (Arc<Child>, OnEnd)>>,
+    /// Never lit: it is in the poller's set for as long as both are what they were.
+    mark: Waker,
+    watched: Mutex<HashMap<u64, Watched>>,
     next: AtomicU64,
 }
 
 impl Supervisor {
     fn begin() -> std::io::Result<Arc<Supervisor>> {
-        let (watched, next) = (Mutex::default(), AtomicU64::new(0));
-        let supervisor = Arc::new(Supervisor { poller: Poller::new()?, watched, next });
+        let (poller, mark) = (Poller::new()?, Waker::new()?);
+        poller.add(mark.as_fd(), u64::MAX)?;
+        let supervisor = Arc::new(Supervisor { poller, mark, watched: Mutex::default(), next: AtomicU64::new(0) });
         let its = supervisor.clone();
         spawn_engine_thread("supervisor", move || its.run())?;
         Ok(supervisor)
@@ -60,21 +99,24 @@ impl Supervisor {
         })
     }
 
+    fn is_open(&self) -> bool {
+        self.poller.add(self.mark.as_fd(), u64::MAX).is_err_and(|error| error.kind() == ErrorKind::AlreadyExists)
+    }
+
     fn run(&self) {
         let mut keys = Vec::new();
-        loop {
-            // Only a closed epoll fd could make this fail, and the supervisor owns it for good.
-            self.poller.wait(&mut keys, None).expect("the supervisor's epoll instance is open");
+        // Refused once the program has closed its fd: then there is another supervisor, or there will be.
+        while self.poller.wait(&mut keys, None).is_ok() {
             for key in keys.drain(..) {
                 let Some((child, on_end)) = self.watched().remove(&key) else { continue };
-                let removed = self.poller.remove(child.sentinel());
-                debug_assert!(removed.is_ok(), "a watched pidfd is registered");
+                // Refused if the program has closed one of the two, which whoever buries the child finds out.
+                let _ = self.poller.remove(child.sentinel());
                 on_end(&child);
             }
         }
     }
 
-    fn watched(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Arc<Child>, OnEnd)>> {
+    fn watched(&self) -> MutexGuard<'_, HashMap<u64, Watched>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

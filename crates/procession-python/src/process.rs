@@ -231,6 +231,11 @@ impl Child {
         }
     }
 
+    /// Whether it is stopped, by a signal or a debugger.
+    fn is_stopped(&self) -> bool {
+        self.child.is_stopped()
+    }
+
     /// Sends a signal; `False` if it had ended before.
     fn signal(&self, number: i32) -> PyResult<bool> {
         match self.child.signal(Signal::from_raw(number)) {

@@ -38,6 +38,28 @@ fn main() {
         }
         assert_eq!(slow.join().unwrap(), 5, "a process that the dead server made is not touched");
     });
+    let replaced = trial("one_that_is_stopped_is_replaced_and_holds_nothing_up", || {
+        let context = Context::forkserver();
+        let pool = context.pool(2).unwrap();
+        let servers = children_named("forkserver");
+        PidFd::open(servers[0]).unwrap().signal(Signal::STOP).unwrap();
+        std::thread::scope(|scope| {
+            let started = scope.spawn(|| context.process(|x: u32| x + 1, 1).start().unwrap().join().unwrap());
+            PidFd::open(pool.worker_pids()[0]).unwrap().signal(Signal::KILL).unwrap();
+            pool.stats().unwrap();
+            pool.resize(3).unwrap();
+            assert_eq!(pool.map(|x: u32| x * 2, 0..100).unwrap()[99], 198);
+            assert_eq!(started.join().unwrap(), 2);
+        });
+        eventually("the workers are there", || pool.worker_pids().len() == 3);
+        assert_ne!(children_named("forkserver"), servers);
+        for pid in children_named("forkserver") {
+            PidFd::open(pid).unwrap().signal(Signal::STOP).unwrap();
+        }
+        PidFd::open(pool.worker_pids()[0]).unwrap().signal(Signal::KILL).unwrap();
+        pool.close();
+        pool.join().unwrap();
+    });
     let reaped = trial("children_killed_in_their_first_moment_are_reaped", || {
         let context = Context::forkserver();
         let is_over = AtomicBool::new(false);
@@ -94,7 +116,7 @@ fn main() {
         );
         assert_ne!(children_named("forkserver"), servers);
     });
-    run(vec![restarted, reaped, codes, ended, stopped])
+    run(vec![restarted, replaced, reaped, codes, ended, stopped])
 }
 
 /// Ends the process by this exit code, or by the signal 9.

@@ -82,9 +82,38 @@ fn main() {
         let long = pool.apply_async(sleep, 3_600_000).unwrap().on_complete(send(&tell)).unwrap();
         long.cancel().unwrap();
         assert!(told(&receiver).is_cancelled());
-        pool.apply_async(sleep, 3_600_000).unwrap().on_complete(send(&tell)).unwrap();
-        pool.terminate();
-        assert!(told(&receiver).is_closed(), "given up is an end too");
+    }));
+    trials.extend(for_each_context("terminate_calls_no_callback_of_what_it_gives_up", |context| {
+        let pool = Arc::new(context.pool(1).unwrap());
+        let (tell, receiver) = mpsc::channel();
+        // In the pool's thread while the pool is terminated, so that it can call none before that.
+        let (begin, begun) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let first = pool.apply_async(|x: u64| x, 1).unwrap();
+        let its = pool.clone();
+        let first = first.on_complete(move |_| {
+            begin.send(()).unwrap();
+            released.recv().unwrap();
+            its.terminate();
+        });
+        let given_up: Vec<_> = (0..10)
+            .map(|_| {
+                let tell = tell.clone();
+                pool.apply_async(sleep, 3_600_000).unwrap().on_complete(move |_| tell.send(()).unwrap()).unwrap()
+            })
+            .collect();
+        told(&begun);
+        std::thread::scope(|scope| {
+            scope.spawn(|| pool.terminate());
+            for result in &given_up {
+                assert!(result.get().unwrap_err().is_closed(), "also while a callback runs");
+            }
+            release.send(()).unwrap();
+        });
+        assert_eq!(first.unwrap().get().unwrap(), 1);
+        pool.join().unwrap();
+        drop((tell, given_up));
+        assert!(receiver.recv().is_err(), "each was dropped, and none called");
     }));
     trials.extend(for_each_context("a_callback_that_panics_is_that_jobs_error_and_nothing_else", |context| {
         let pool = context.pool(2).unwrap();

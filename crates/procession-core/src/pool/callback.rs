@@ -34,7 +34,10 @@ pub type Callback = Box<dyn FnOnce(&Handle) -> Option<Vec<u8>> + Send>;
 impl Shared {
     /// Has `callback` run once the job is finished.
     pub(super) fn call_back(self: &Arc<Self>, job: &Arc<Job>, callback: Callback) {
+        // The pool's thread goes where workers wake whoever takes results. Its own wake is over by the time they do.
+        self.awaited.fetch_add(1, Ordering::SeqCst);
         job.add_callback(callback);
+        self.poke();
         // Who finishes the job looks for callbacks after; one of the two sees the other.
         if job.is_finished() {
             self.release_callbacks(job);
@@ -48,7 +51,10 @@ impl Shared {
     pub(super) fn release_callbacks(&self, job: &Arc<Job>) {
         if !job.is_settled() {
             self.events().completions.push(job.clone());
-            self.poke();
+            // The pool's thread itself looks for them after what it does now.
+            if !self.is_own_thread() {
+                self.poke();
+            }
         }
     }
 
@@ -65,20 +71,37 @@ impl Shared {
         }
     }
 
-    fn settle(self: &Arc<Self>, job: Arc<Job>) {
+    /// Drops the callbacks of a job that `terminate` gave up: the program wants none of its results. Under no lock.
+    pub(super) fn settle_uncalled(&self, job: &Job) {
         while let Some(callback) = job.next_callback() {
+            drop(callback);
+            self.note_called_back(job);
+        }
+        self.release_wakers(job);
+    }
+
+    fn settle(self: &Arc<Self>, job: Arc<Job>) {
+        while !job.is_terminated()
+            && let Some(callback) = job.next_callback()
+        {
             let handle = Handle { shared: self.clone(), job: job.clone() };
             self.calling_back.store(true, Ordering::SeqCst);
             let panic = as_program_thread(|| callback(&handle));
             self.calling_back.store(false, Ordering::SeqCst);
+            self.has_called_back.store(true, Ordering::SeqCst);
             if let Some(payload) = panic {
                 job.spoil(Error::Callback { payload });
             }
-            job.note_called_back();
+            self.note_called_back(&job);
         }
-        self.release_wakers(&job);
+        self.settle_uncalled(&job);
         self.announce();
         self.wake_futures();
+    }
+
+    fn note_called_back(&self, job: &Job) {
+        job.uncalled.fetch_sub(1, Ordering::SeqCst);
+        self.awaited.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Says that this is the pool's thread from now on.
@@ -99,7 +122,7 @@ impl Shared {
     /// In a callback: waits until `done`, doing the pool's thread's work meanwhile.
     pub(super) fn wait_tending(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
         loop {
-            self.tend();
+            self.tend(true);
             if self.vacancy_is_mine() && self.workers().alive().next().is_none() {
                 // Under fork no thread can start a worker beside a callback, and this wait would not end: say so.
                 self.refill();
@@ -123,10 +146,6 @@ impl Job {
 
     fn next_callback(&self) -> Option<Callback> {
         self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
-    fn note_called_back(&self) {
-        self.uncalled.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Whether it is finished and its callbacks have run.

@@ -221,6 +221,12 @@ impl Job {
         self.finished.get().is_some()
     }
 
+    /// Whether `terminate` gave it up.
+    pub(super) fn is_terminated(&self) -> bool {
+        let is_final = |error: &Arc<Error>| matches!(**error, Error::Terminated | Error::Closed { .. });
+        self.finished.get().is_some_and(|finished| finished.as_ref().is_err_and(is_final))
+    }
+
     /// Has an error stand for the results, unless one does.
     pub(super) fn spoil(&self, error: Error) {
         let _ = self.spoiled.set(Arc::new(error));

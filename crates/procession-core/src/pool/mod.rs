@@ -23,6 +23,7 @@
 //! | | `workers.rs`: starting and replacing them | the pool's thread; under fork the program's |
 //! | | `stop.rs`: time limits and cancelling | the pool's thread; the thread that cancels |
 //! | | `callback.rs`: what is to be done with results | the pool's thread |
+//! | | `ring.rs`: the ring's locks, of which a stopped worker may hold one | each of these |
 //! | | `feeder.rs`: who submits bit by bit | the thread that submits |
 //! | | `stats.rs`: what it is doing | the thread that asks |
 //! | | `memory.rs`, `oom.rs`: memory of workers, and deaths for want of it | worker and parent |
@@ -33,8 +34,8 @@
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
 //! its job. A result counts from the one store that commits it to the worker's stream. What a dead worker had
 //! committed counts, the task it ran is lost, what it had only claimed goes back to the ring.
-//! Lock order: `workers`, then `readers`, then `jobs`; under the ring's lock, and under those of `events`, `abandoned` and
-//! `notes`, nothing is locked.
+//! Lock order: `workers`, then `readers`, then `jobs`; under the ring's lock, and under those of `events`, `abandoned`,
+//! `postponed` and `notes`, nothing is locked. No process is started and no lock of the ring's is waited for under any of them.
 
 pub mod blocks;
 mod callback;
@@ -51,6 +52,7 @@ mod jobs;
 mod memory;
 mod oom;
 mod result_handler;
+mod ring;
 mod stats;
 mod stop;
 mod task_handler;
@@ -85,6 +87,7 @@ use jobs::Jobs;
 use memory::Memory;
 use oom::OomWatch;
 use result_handler::{Reader, Turn};
+use ring::Postponed;
 use stats::Sights;
 pub use stats::{RunningTask, Stats, WorkerStats};
 pub use task_handler::{explicit_chunks, guided_chunks};
@@ -120,7 +123,7 @@ struct Shared {
     jobs: Mutex<Jobs>,
     /// How many jobs are not finished; the table's own count, readable without its lock.
     outstanding: AtomicUsize,
-    /// Jobs that futures await.
+    /// Jobs that futures await, and callbacks that have not run.
     awaited: AtomicUsize,
     /// Of finished jobs, on their way out of the locks under which these were finished.
     wakers: Mutex<Vec<Vec<Waker>>>,
@@ -137,6 +140,9 @@ struct Shared {
     /// Jobs that have ended though tasks of theirs are queued.
     abandoned: Mutex<Vec<u64>>,
     has_abandoned: AtomicBool,
+    postponed: Mutex<Postponed>,
+    /// Of the pool's thread, so far.
+    ticks: AtomicUsize,
     /// Some slot has no worker: the next thread that may start processes is to look.
     vacant: AtomicBool,
     events: Mutex<Events>,
@@ -145,6 +151,8 @@ struct Shared {
     dozing: AtomicBool,
     /// A callback runs.
     calling_back: AtomicBool,
+    /// One has run since the pool's thread slept last.
+    has_called_back: AtomicBool,
     /// Who may submit though the pool is closed.
     feeders: AtomicUsize,
     /// Why no worker can be kept, once that is so.
@@ -201,11 +209,14 @@ impl Pool {
             notes: Notes::default(),
             abandoned: Mutex::default(),
             has_abandoned: AtomicBool::new(false),
+            postponed: Mutex::default(),
+            ticks: AtomicUsize::new(0),
             vacant: AtomicBool::new(false),
             events: Mutex::default(),
             happened: Condvar::new(),
             dozing: AtomicBool::new(false),
             calling_back: AtomicBool::new(false),
+            has_called_back: AtomicBool::new(false),
             feeders: AtomicUsize::new(0),
             broken: OnceLock::new(),
         });

@@ -3,7 +3,8 @@
 //! It has no thread of its own. Of the threads that wait for results, one has the *turn*: it sleeps where workers wake
 //! it, drains every stream, and so completes the others' jobs too; they wait until it has or until the turn is free.
 //! So the usual round trip, one thread that waits for its own result, has one wake each way and no hop between threads.
-//! Results that nobody waits for are drained by the pool's thread at its tick; those that a future awaits, as they come.
+//! Results that nobody waits for are drained by the pool's thread at its tick; those that a future or a callback awaits, as
+//! they come.
 
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -298,8 +299,8 @@ impl Shared {
         }
     }
 
-    /// Ends every job that is not finished.
-    pub(super) fn give_up(&self, error: &Arc<Error>) {
+    /// Ends every job that is not finished, and returns them.
+    pub(super) fn give_up(&self, error: &Arc<Error>) -> Vec<Arc<Job>> {
         let jobs = {
             let mut jobs = self.jobs();
             let drained = jobs.drain();
@@ -315,6 +316,7 @@ impl Shared {
             self.release_wakers(job);
         }
         self.announce();
+        jobs
     }
 
     /// Wakes every thread that waits for results, whatever it waits for.

@@ -72,21 +72,24 @@ impl Shared {
         }
     }
 
-    /// Lets no task begin of a job that is off the table. One that runs goes on.
+    /// Lets no task begin of a job that is off the table, now or as soon as the ring can be had. One that runs goes on.
     fn withdraw(&self, job: u64) -> Result<()> {
         let beginning = job.to_le_bytes();
         let mut frames = Vec::new();
         // Slots in the middle of a frame of another job that was withdrawn: they are told that of one job at a time.
         let mut keep = Vec::new();
         {
-            let mut ring = self.control.tasks().lock_head(0).map_err(Error::os("cannot lock the task ring"))?;
+            let Some(mut ring) = self.lock_ring()? else {
+                self.abandon(job);
+                return Ok(());
+            };
             ring.void(beginning).map_err(Error::os("cannot read the task ring"))?;
             for slot in 0..self.control.slots() {
                 frames.extend(ring.take_back(self.control.slot(slot)));
                 keep.push(self.control.slot(slot).begins_with().filter(|begun| *begun != beginning));
             }
         }
-        self.requeue(&frames)?;
+        self.requeue(frames)?;
         for (slot, begun) in keep.into_iter().enumerate() {
             if begun.is_none_or(|begun| self.job(u64::from_le_bytes(begun)).is_some()) {
                 self.control.slot(slot).running().stop(job);

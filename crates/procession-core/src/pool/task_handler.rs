@@ -79,45 +79,29 @@ impl Shared {
         }
     }
 
-    /// Puts frames that were claimed and never begun back into the ring; those of jobs that are over are dropped.
-    pub(super) fn requeue(&self, frames: &[Vec<u8>]) -> Result<()> {
-        let is_wanted =
-            |frame: &&Vec<u8>| Header::parse(frame).is_some_and(|(header, _)| self.job(header.job).is_some());
-        let frames: Vec<_> = frames.iter().filter(is_wanted).collect();
-        if frames.is_empty() {
-            return Ok(());
-        }
-        let mut ring = self.control.tasks().lock_tail().map_err(Error::os("cannot lock the task ring"))?;
-        for frame in &frames {
-            ring.push(&[frame]).map_err(ring_full)?;
-        }
-        drop(ring);
-        self.wake_workers(frames.len());
-        Ok(())
-    }
-
     fn push_chunks(&self, job: &Job, entry: Entry, items: &Items, sizes: &[u32]) -> Result<()> {
         let is_limited = job.terms.timeout.is_some();
         let (mut chunk, mut first, mut start) = (0, 0, 0);
         while chunk < sizes.len() {
             let from = chunk;
             let mut pushed = 0;
-            let mut ring = self.control.tasks().lock_tail().map_err(Error::os("cannot lock the task ring"))?;
-            while chunk < sizes.len() && pushed < PUSH_BYTES {
-                let count = sizes[chunk];
-                let header =
-                    Header { job: job.id, entry: entry.to_raw(), chunk: chunk as u32, first, count, is_limited };
-                let end = items.offset(first + count);
-                ring.push(&[&header.encode(), &items.bytes()[start..end]]).map_err(ring_full)?;
-                (chunk, first, pushed, start) = (chunk + 1, first + count, pushed + end - start, end);
-            }
-            drop(ring);
+            self.push_to_ring(|ring| {
+                while chunk < sizes.len() && pushed < PUSH_BYTES {
+                    let count = sizes[chunk];
+                    let header =
+                        Header { job: job.id, entry: entry.to_raw(), chunk: chunk as u32, first, count, is_limited };
+                    let end = items.offset(first + count);
+                    ring.push(&[&header.encode(), &items.bytes()[start..end]])?;
+                    (chunk, first, pushed, start) = (chunk + 1, first + count, pushed + end - start, end);
+                }
+                Ok(())
+            })?;
             self.wake_workers(chunk - from);
         }
         Ok(())
     }
 
-    fn wake_workers(&self, frames: usize) {
+    pub(super) fn wake_workers(&self, frames: usize) {
         self.control.task_gate().wake(frames.min(self.control.slots()) as u32);
     }
 
@@ -130,7 +114,7 @@ impl Shared {
         }
     }
 
-    fn check_serving(&self) -> Result<()> {
+    pub(super) fn check_serving(&self) -> Result<()> {
         if let Some(broken) = self.broken.get() {
             return Err(Error::Broken(broken.clone()));
         }
@@ -141,7 +125,7 @@ impl Shared {
     }
 }
 
-fn ring_full(error: procession_shm::RingFull) -> Error {
+pub(super) fn ring_full(error: procession_shm::RingFull) -> Error {
     Error::Invalid(format!(
         "the pool cannot take these tasks: {error}. Send less at once, in smaller chunks, or wait for results first"
     ))

@@ -5,7 +5,7 @@
 //!
 //! | step | after it |
 //! |---|---|
-//! | lock the task ring | if the worker died holding the lock, its half-made claim is void |
+//! | lock the task ring, or come back at the next tick | if the worker died holding the lock, its half-made claim is void |
 //! | take back | what it had claimed and not begun is in this process's hands |
 //! | drain its stream | every result that it committed is in its job |
 //! | the frame it had begun | its next task without a result is lost; those behind it go back |
@@ -28,12 +28,15 @@ use super::stop::Cause;
 use super::workers::failure_of;
 use super::{CLOSED, OPEN, Shared, TERMINATED};
 use crate::child::Child;
+use crate::engine::engine;
 use crate::outcome::{Loss, tag};
 use crate::start::Method;
-use crate::{Error, Result};
+use crate::{Error, Result, supervisor};
 
 /// How often outstanding work is looked after: results nobody waits for, frames stuck behind a long task.
 pub(super) const TICK: Duration = Duration::from_millis(10);
+/// At every so many ticks this thread makes sure that it would be told of deaths.
+const CHECK_EVERY: usize = 50;
 /// How long the tick goes on after the last task, so that a steady trickle of tasks need not wake the thread each time.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
 
@@ -87,13 +90,18 @@ impl Shared {
         self.become_own_thread();
         let _gone = Gone(&self);
         let mut busy_until = Instant::now() + DOZE_AFTER;
+        let (mut is_lively, mut next_tick) = (false, Instant::now());
         loop {
-            self.await_news(busy_until);
-            if self.tend() {
+            is_lively = self.await_news(busy_until, is_lively);
+            let is_tick = Instant::now() >= next_tick;
+            if is_tick {
+                next_tick = Instant::now() + TICK;
+            }
+            if self.tend(is_tick) {
                 busy_until = Instant::now() + DOZE_AFTER;
             }
             self.run_callbacks();
-            if self.state() != OPEN && self.workers().alive().next().is_none() && self.is_done() {
+            if self.state() != OPEN && self.workers().is_empty() && self.is_done() {
                 // Also those of jobs that were given up since.
                 self.run_callbacks();
                 return;
@@ -101,20 +109,27 @@ impl Shared {
         }
     }
 
-    /// What the pool's thread does each time it looks. Whether there are tasks.
-    pub(super) fn tend(self: &Arc<Self>) -> bool {
-        let deaths = mem::take(&mut self.events().deaths);
+    /// What the pool's thread does each time it looks, and what it does at a tick. Whether there are tasks.
+    pub(super) fn tend(self: &Arc<Self>, is_tick: bool) -> bool {
+        let mut deaths = mem::take(&mut self.postponed().deaths);
+        deaths.append(&mut self.events().deaths);
         for (slot, child) in deaths {
-            self.bury(slot, &child);
+            self.bury(slot, child);
         }
         self.withdraw_abandoned();
+        if is_tick {
+            self.do_postponed();
+        }
         // In this order: who is not fed any more has no further tasks to come.
         let is_fed = self.is_fed();
         let is_busy = self.outstanding.load(Ordering::SeqCst) > 0;
         if is_busy {
             self.drain();
-            self.relieve();
-            self.enforce_timeouts();
+            if is_tick {
+                // Not each time it is woken: what a worker has just claimed it is about to begin.
+                self.relieve();
+                self.enforce_timeouts();
+            }
         } else if self.state() == CLOSED && !is_fed {
             self.control.close();
             self.control.task_gate().wake(self.control.slots() as u32);
@@ -123,7 +138,20 @@ impl Shared {
             self.refill();
         }
         self.wake_futures();
-        is_busy
+        is_busy || self.is_postponed() || self.state() != OPEN
+    }
+
+    fn do_postponed(&self) {
+        // At each tick but few: it is a system call.
+        if self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(CHECK_EVERY)
+            && let Err(error) = supervisor::check()
+        {
+            self.break_down(&mut self.workers(), error);
+        }
+        if let Err(error) = self.requeue_postponed() {
+            self.break_down(&mut self.workers(), error);
+        }
+        self.free_ring();
     }
 
     /// Nothing is left for a worker to do.
@@ -131,7 +159,11 @@ impl Shared {
         self.state() == TERMINATED || !self.is_fed() && self.outstanding.load(Ordering::SeqCst) == 0
     }
 
-    fn await_news(&self, busy_until: Instant) {
+    /// Waits for something to do; `is_lively`: there was something the last time, and more may follow at once. Whether there
+    /// is now.
+    fn await_news(&self, busy_until: Instant, is_lively: bool) -> bool {
+        let spin = if is_lively { self.spin } else { Spin::none() };
+        let mut is_lively = true;
         let now = Instant::now();
         let pause = self.workers_pause(now);
         if now >= busy_until && pause.is_none() {
@@ -146,18 +178,21 @@ impl Shared {
                     events = self.happened.wait(events).unwrap_or_else(PoisonError::into_inner);
                 }
                 self.dozing.store(false, Ordering::SeqCst);
-            } else if self.awaited.load(Ordering::SeqCst) > 0 {
+            } else if self.awaited.load(Ordering::SeqCst) > 0 || self.has_called_back.swap(false, Ordering::SeqCst) {
+                // Also for a tick after a callback, as the next one often follows.
                 drop(events);
-                // Where workers wake whoever takes results: futures have no thread of their own that sleeps there.
+                // Where workers wake whoever takes results: futures and callbacks have no thread of their own that sleeps there.
                 let news = || self.has_results() || self.events().is_news();
-                self.control.result_gate().wait_until(Some(now + TICK), &Spin::none(), news);
+                is_lively = self.control.result_gate().wait_until(Some(now + TICK), &spin, news);
                 events = self.events();
             } else {
                 let left = pause.map_or(TICK, |pause| pause.max(TICK));
                 events = self.happened.wait_timeout(events, left).unwrap_or_else(PoisonError::into_inner).0;
+                is_lively = events.is_news();
             }
             events.poked = false;
         }
+        is_lively
     }
 
     /// Whether the pool's thread has ended.
@@ -190,15 +225,24 @@ impl Shared {
     }
 
     /// Accounts for what a dead worker had taken. See the module's table.
-    fn bury(self: &Arc<Self>, slot: usize, child: &Arc<Child>) {
-        let mut workers = self.workers();
-        let end = match child.wait(None) {
-            Ok(end) => end,
+    fn bury(self: &Arc<Self>, slot: usize, child: Arc<Child>) {
+        // Both may take their time, and so come first, under no lock.
+        let ended = child.check_open().and_then(|()| child.wait(None));
+        let taken_back = ended.and_then(|end| Ok((end, self.take_back(slot)?)));
+        let (end, frames) = match taken_back {
+            Ok((end, Some(frames))) => (end, frames),
+            // Of a pool that has given everything up nothing is taken back.
+            Ok((end, None)) if self.state() == TERMINATED => (end, Vec::new()),
+            Ok((_, None)) => return self.postponed().deaths.push((slot, child.clone())),
             Err(error) => {
+                let mut workers = self.workers();
                 workers.by_slot[slot] = None;
+                engine().release(&child);
                 return self.break_down(&mut workers, error);
             }
         };
+        let child = &child;
+        let mut workers = self.workers();
         let words = self.control.slot(slot);
         if words.was_ready() {
             workers.failures = 0;
@@ -210,10 +254,11 @@ impl Shared {
         let by_oom_killer = if is_killed { self.oom.blames() } else { Some(false) };
         let loss = Loss { pid: child.pid(), code: end.code(), by_oom_killer };
         self.notes.ended(child.pid(), slot, end.code(), !words.is_finished());
-        if let Err(error) = self.account(slot, loss, cause, &mut workers.tally) {
+        if let Err(error) = self.account(slot, frames, loss, cause, &mut workers.tally) {
             self.break_down(&mut workers, error);
         }
         workers.by_slot[slot] = None;
+        engine().release(child);
         if slot < self.size() && !self.control.is_closed() && self.state() != TERMINATED {
             self.vacant.store(true, Ordering::SeqCst);
             // Under fork whoever waits for results is to refill.
@@ -222,10 +267,16 @@ impl Shared {
         self.break_if_hopeless(&mut workers);
     }
 
-    fn account(&self, slot: usize, loss: Loss, cause: Option<Cause>, tally: &mut Tally) -> Result<()> {
+    /// `frames`: what it had claimed and not begun.
+    fn account(
+        &self,
+        slot: usize,
+        mut frames: Vec<Vec<u8>>,
+        loss: Loss,
+        cause: Option<Cause>,
+        tally: &mut Tally,
+    ) -> Result<()> {
         let words = self.control.slot(slot);
-        // Locking forces the recovery of a claim that its death cut short.
-        let mut frames = self.take_back(slot)?;
         let begun = words.last_begun();
         {
             let mut readers = self.readers();
@@ -258,7 +309,7 @@ impl Shared {
                 self.conclude(&job, delivery);
             }
         }
-        self.requeue(&frames)
+        self.requeue(frames)
     }
 
     /// Gives idle workers what others have claimed and not begun, once the ring has nothing else for them.
@@ -267,25 +318,32 @@ impl Shared {
             return;
         }
         for slot in 0..self.control.slots() {
-            if let Err(error) = self.take_back(slot).and_then(|frames| self.requeue(&frames)) {
-                self.break_down(&mut self.workers(), error);
+            match self.take_back(slot).and_then(|frames| frames.map(|frames| self.requeue(frames)).transpose()) {
+                Ok(Some(())) => {}
+                Ok(None) => return,
+                Err(error) => return self.break_down(&mut self.workers(), error),
             }
         }
     }
 
-    fn take_back(&self, slot: usize) -> Result<Vec<Vec<u8>>> {
-        let mut ring = self.control.tasks().lock_head(0).map_err(Error::os("cannot lock the task ring"))?;
-        Ok(ring.take_back(self.control.slot(slot)))
+    /// Takes back what a slot's worker has claimed and not begun. `None`: the ring cannot be had now. Locking it forces the
+    /// recovery of a claim that a death cut short.
+    fn take_back(&self, slot: usize) -> Result<Option<Vec<Vec<u8>>>> {
+        Ok(self.lock_ring()?.map(|mut ring| ring.take_back(self.control.slot(slot))))
     }
 
     pub(super) fn terminate(&self) {
         self.state.store(TERMINATED, Ordering::SeqCst);
         // Before the kill, so that no task of theirs is taken for lost.
-        self.give_up(&Arc::new(Error::Terminated));
+        let jobs = self.give_up(&Arc::new(Error::Terminated));
         for (_, child) in self.workers().alive() {
             // Refused only when it has ended.
             let _ = child.signal(Signal::KILL);
         }
+        for job in jobs {
+            self.settle_uncalled(&job);
+        }
+        self.announce();
         self.wake_futures();
         self.poke();
     }

@@ -1,10 +1,14 @@
-//! The workers of a pool, by slot: how they are started and replaced, and when that is given up. Used under the lock of
-//! [`Workers`], in the pool's thread; under fork in the program's threads instead, as they come by to submit or to wait:
-//! a fork from the pool's thread would copy whatever lock a thread of the program holds at that moment.
+//! The workers of a pool, by slot: how they are started and replaced, and when that is given up. Used in the pool's thread;
+//! under fork in the program's threads instead, as they come by to submit or to wait: a fork from the pool's thread would
+//! copy whatever lock a thread of the program holds at that moment.
+//!
+//! A start may take long: a fork server may be stopped, an interpreter busy. So it happens under no lock. The thread that
+//! starts a worker reserves its slot first, and enters the worker when it is there.
 //!
 //! What cannot be started, or dies before it is ready, is tried again after a pause that grows. When that has failed so
 //! often in a row that no worker is left, the pool is broken: every task gets the reason as its error, and no more are taken.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -13,7 +17,7 @@ use procession_sys::Signal;
 
 use super::stats::Tally;
 use super::stop::Cause;
-use super::{Shared, TERMINATED};
+use super::{OPEN, Shared, TERMINATED};
 use crate::child::{Child, End};
 use crate::preparation::{Preparation, Target};
 use crate::start::{self, Method};
@@ -27,6 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Workers {
     pub(super) by_slot: Vec<Option<Arc<Child>>>,
+    /// Slots whose worker some thread is starting.
+    reserved: Vec<bool>,
     /// Whose running task has been condemned, and why.
     pub(super) condemned: Vec<Option<Cause>>,
     /// Tasks begun in each slot before its worker came.
@@ -46,6 +52,7 @@ impl Workers {
         let by_slot = (0..slots).map(|_| None).collect();
         Workers {
             by_slot,
+            reserved: vec![false; slots],
             condemned: vec![None; slots],
             begun_before: vec![0; slots],
             tally: Tally::default(),
@@ -61,6 +68,15 @@ impl Workers {
         self.by_slot.iter().enumerate().filter_map(|(slot, child)| Some((slot, child.as_ref()?)))
     }
 
+    /// Whether there is no worker, and none to come of a start that has begun.
+    pub(super) fn is_empty(&self) -> bool {
+        self.alive().next().is_none() && !self.reserved.contains(&true)
+    }
+
+    fn is_vacant(&self, slot: usize) -> bool {
+        self.by_slot[slot].is_none() && !self.reserved[slot]
+    }
+
     pub(super) fn note_failure(&mut self, error: Error) {
         self.failures += 1;
         self.not_before = Some(Instant::now() + FIRST_PAUSE * (1 << self.failures.min(6)));
@@ -69,30 +85,32 @@ impl Workers {
 }
 
 impl Shared {
-    /// Starts a worker in a slot that has had none.
+    /// Starts a worker in an empty slot.
     pub(super) fn hire(self: &Arc<Self>, slot: usize) -> Result<()> {
-        let mut workers = self.workers();
-        self.hire_into(&mut workers, slot, false)
+        let name = self.reserve(&mut self.workers(), slot);
+        self.start_worker(slot, name, false)
     }
 
-    /// Starts a worker in an empty slot, which may have had one.
-    fn rehire(self: &Arc<Self>, workers: &mut Workers, slot: usize, is_replacement: bool) -> Result<()> {
+    /// Makes an empty slot, which may have had a worker, ready for one that the caller is to start. Returns its name.
+    fn reserve(&self, workers: &mut Workers, slot: usize) -> String {
         self.control.slot(slot).reset();
         self.control.stream(slot).reset();
         self.readers()[slot].renew();
         workers.begun_before[slot] = self.control.slot(slot).running().begun();
-        self.hire_into(workers, slot, is_replacement)
-    }
-
-    fn hire_into(self: &Arc<Self>, workers: &mut Workers, slot: usize, is_replacement: bool) -> Result<()> {
+        workers.reserved[slot] = true;
         workers.hired += 1;
         let prefix = match self.starter.method() {
             Method::Fork => "Fork",
             Method::Spawn => "Spawn",
             Method::ForkServer => "ForkServer",
         };
+        format!("{prefix}PoolWorker-{}", workers.hired)
+    }
+
+    /// Starts a worker in a slot that was reserved. Under no lock.
+    fn start_worker(self: &Arc<Self>, slot: usize, name: String, is_replacement: bool) -> Result<()> {
         let preparation = Preparation {
-            name: format!("{prefix}PoolWorker-{}", workers.hired),
+            name,
             daemon: true,
             target: Target::Worker {
                 control: self.control.clone(),
@@ -101,7 +119,25 @@ impl Shared {
                 desk: self.desk.workers(),
             },
         };
-        let child = start::start(&*self.starter, preparation)?;
+        let started = start::start(&*self.starter, preparation);
+        let mut workers = self.workers();
+        workers.reserved[slot] = false;
+        let entered = started.and_then(|child| self.enter(&mut workers, slot, child, is_replacement));
+        drop(workers);
+        if self.state() != OPEN {
+            // The pool's thread waits for this start to be over.
+            self.poke();
+        }
+        entered
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        workers: &mut Workers,
+        slot: usize,
+        child: Arc<Child>,
+        is_replacement: bool,
+    ) -> Result<()> {
         let pool: Weak<Shared> = Arc::downgrade(self);
         supervisor::watch(&child, move |child| {
             if let Some(pool) = pool.upgrade() {
@@ -115,6 +151,10 @@ impl Shared {
             let _ = child.wait(None);
         })?;
         self.notes.started(child.pid(), slot, is_replacement);
+        if self.state() == TERMINATED {
+            // It came too late to be killed with the others.
+            let _ = child.signal(Signal::KILL);
+        }
         workers.by_slot[slot] = Some(child);
         Ok(())
     }
@@ -134,17 +174,23 @@ impl Shared {
         for slot in 0..size.max(before) {
             self.control.slot(slot).dismiss(slot >= size);
         }
-        for slot in before..size {
-            if workers.by_slot[slot].is_none()
-                && let Err(error) = self.rehire(&mut workers, slot, false)
-            {
-                self.size.store(before, Ordering::SeqCst);
-                (before..size).for_each(|slot| self.control.slot(slot).dismiss(true));
+        let vacant: Vec<_> = (before..size).filter(|slot| workers.is_vacant(*slot)).collect();
+        let mut reserved: VecDeque<_> =
+            vacant.into_iter().map(|slot| (slot, self.reserve(&mut workers, slot))).collect();
+        drop(workers);
+        while let Some((slot, name)) = reserved.pop_front() {
+            if let Err(error) = self.start_worker(slot, name, false) {
+                let mut workers = self.workers();
+                reserved.iter().for_each(|(slot, _)| workers.reserved[*slot] = false);
+                // Unless another thread has resized it since.
+                if self.size.compare_exchange(size, before, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                    (before..size).for_each(|slot| self.control.slot(slot).dismiss(true));
+                }
+                drop(workers);
                 self.control.task_gate().wake(self.control.slots() as u32);
                 return Err(error);
             }
         }
-        drop(workers);
         self.control.task_gate().wake(self.control.slots() as u32);
         self.notes.tell();
         Ok(())
@@ -164,28 +210,37 @@ impl Shared {
         self.starter.method() == Method::Fork && self.vacant.load(Ordering::SeqCst)
     }
 
-    /// Starts workers in the empty slots.
+    /// Starts workers in the empty slots. Under no lock.
     pub(super) fn refill(self: &Arc<Self>) {
-        let mut workers = self.workers();
-        if !self.vacant.load(Ordering::SeqCst) || workers.not_before.is_some_and(|then| then > Instant::now()) {
-            return;
-        }
-        if self.state() == TERMINATED || self.control.is_closed() {
-            self.vacant.store(false, Ordering::SeqCst);
-            return;
-        }
-        for slot in 0..self.size() {
-            if workers.by_slot[slot].is_some() {
-                continue;
-            }
-            if let Err(error) = self.rehire(&mut workers, slot, true) {
+        while let Some((slot, name)) = self.reserve_vacant() {
+            let started = self.start_worker(slot, name, true);
+            let mut workers = self.workers();
+            if let Err(error) = started {
+                self.vacant.store(true, Ordering::SeqCst);
                 workers.note_failure(error);
                 self.break_if_hopeless(&mut workers);
                 return;
             }
             workers.respawns += 1;
         }
-        self.vacant.store(false, Ordering::SeqCst);
+    }
+
+    /// An empty slot for this thread to fill, if there is one and it is time.
+    fn reserve_vacant(&self) -> Option<(usize, String)> {
+        if !self.vacant.load(Ordering::SeqCst) {
+            return None;
+        }
+        let mut workers = self.workers();
+        if workers.not_before.is_some_and(|then| then > Instant::now()) {
+            return None;
+        }
+        let is_over = self.state() == TERMINATED || self.control.is_closed();
+        let slot = (0..self.size()).find(|slot| !is_over && workers.is_vacant(*slot));
+        if slot.is_none() {
+            // A slot that another thread has reserved is that thread's.
+            self.vacant.store(false, Ordering::SeqCst);
+        }
+        slot.map(|slot| (slot, self.reserve(&mut workers, slot)))
     }
 
     pub(super) fn break_if_hopeless(&self, workers: &mut Workers) {

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | server, before the request | send refused, or end of file: nobody holds the child's end; another server, once more |
 //! | server, after the child exists | the hello all the same |
+//! | server, stopped or stuck | nothing, for a while: then it is killed, and that is one of the two above |
 //! | child, before its hello | the server's report of the child's end; another attempt |
 //! | server and child, in that moment | end of file; another server, once more |
 //! | child, later | the server's report of the child's end |
@@ -22,6 +23,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
+use std::ptr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,12 @@ use crate::{Error, Result};
 pub struct ForkServer;
 
 const TRIES: usize = 3;
+/// How often a server that does not answer is looked at, and at so many looks it is killed: it is stopped, or stuck. Looks are
+/// counted, as the time in which this whole program is stopped is not the server's. Modules to preload may take their time.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_LOOKS: u32 = 600;
+/// The same for a server that the kernel says is stopped.
+pub(crate) const MAX_LOOKS_STOPPED: u32 = 10;
 /// How long a child whose server has ended may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -53,39 +61,38 @@ impl Start for ForkServer {
     }
 
     fn popen(&self, preparation: Preparation<'_>) -> Result<Popen> {
-        let engine = engine();
-        let mut server = engine.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let me = engine().me()?;
         let mut lost = None;
         for _ in 0..TRIES {
-            let running = match server.take() {
-                Some(running) => running,
-                None => RunningServer::start()?,
-            };
+            let running = RunningServer::current()?;
             let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to a new process"))?;
-            let me = engine.me()?;
             preparation::send(&ours, &preparation, &me).map_err(Error::os("cannot send the preparation data"))?;
-            let sent = running.requests.send(&[IoSlice::new(b"fork")], &[theirs.as_fd()]);
+            let is_sent = running.request(&theirs).map_err(Error::os("cannot ask the fork server"))?;
             // From here on the server and the child are the only holders: end of file means that there is none.
             drop(theirs);
-            let hello = match sent {
-                Ok(()) => hear_hello(&ours, &running.process).map_err(Error::os("cannot hear from the fork server"))?,
-                Err(_) => Hello::ServerLost,
+            let hello = if is_sent {
+                hear_hello(&ours, &running.process).map_err(Error::os("cannot hear from the fork server"))?
+            } else {
+                Hello::ServerLost
             };
             match hello {
                 Hello::Child(pidfd) => {
                     let reaper = Reaper::Server(running.process.clone());
-                    *server = Some(running);
                     return Ok(Popen { pidfd, link: ours, began: true, reaper });
                 }
                 Hello::Refused(source) => {
-                    *server = Some(running);
                     return Err(Error::Os { what: "the fork server cannot fork".into(), source });
                 }
-                Hello::ChildLost => {
-                    lost = Some((running.process.pid(), None));
-                    *server = Some(running);
+                Hello::ChildLost => lost = Some((running.process.pid(), None)),
+                Hello::ServerLost => {
+                    running.forget();
+                    let ended = match running.end() {
+                        // Nobody can know how, for one, if the program has closed the fd that stands for it.
+                        Err(Error::Os { .. } | Error::StatusLost { .. } | Error::Timeout { .. }) => None,
+                        ended => Some(ended?),
+                    };
+                    lost = Some((running.process.pid(), ended));
                 }
-                Hello::ServerLost => lost = Some((running.process.pid(), Some(running.end()?))),
             }
         }
         let (pid, status) = lost.unwrap_or_default();
@@ -112,8 +119,18 @@ pub enum Hello {
 ///
 /// What the system refuses; `InvalidData` if a message is malformed.
 pub fn hear_hello(ours: &Link, server: &Child) -> io::Result<Hello> {
+    let (mut looks, mut stopped) = (0, 0);
+    let mut ready = poller::wait_readable(&[ours.as_fd(), server.sentinel()], Some(Instant::now() + LOOK_INTERVAL))?;
+    while !ready.contains(&true) {
+        looks += 1;
+        stopped = if server.is_stopped() { stopped + 1 } else { 0 };
+        if looks == MAX_LOOKS || stopped == MAX_LOOKS_STOPPED {
+            // Its children live on, and the next start makes another.
+            server.signal(Signal::KILL).map_err(io::Error::other)?;
+        }
+        ready = poller::wait_readable(&[ours.as_fd(), server.sentinel()], Some(Instant::now() + LOOK_INTERVAL))?;
+    }
     // A child whose server has ended may be about to say it.
-    let mut ready = poller::wait_readable(&[ours.as_fd(), server.sentinel()], None)?;
     if !ready[0] {
         ready = poller::wait_readable(&[ours.as_fd()], Some(Instant::now() + HELLO_TIMEOUT))?;
     }
@@ -140,6 +157,38 @@ pub(crate) struct RunningServer {
 }
 
 impl RunningServer {
+    /// The one that runs, or a new one. Other threads wait for no more than its start: not for its answers.
+    fn current() -> Result<Arc<RunningServer>> {
+        let mut server = engine().server.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = &*server {
+            return Ok(running.clone());
+        }
+        let running = Arc::new(RunningServer::start()?);
+        *server = Some(running.clone());
+        Ok(running)
+    }
+
+    /// Has the next start make another.
+    fn forget(&self) {
+        let mut server = engine().server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.take_if(|running| ptr::eq(&raw const **running, self));
+    }
+
+    /// Asks for a child with that end of a link. `false`: it is gone, or does not read what it is asked.
+    fn request(&self, theirs: &Link) -> io::Result<bool> {
+        loop {
+            match self.requests.send_now(&[IoSlice::new(b"fork")], &[theirs.as_fd()]) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !poller::wait_writable(self.requests.as_fd(), Some(Instant::now() + HELLO_TIMEOUT))? {
+                        return Ok(false);
+                    }
+                }
+                Err(_) => return Ok(false),
+            }
+        }
+    }
+
     fn start() -> Result<RunningServer> {
         let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to the fork server"))?;
         let name = "forkserver".to_owned();
@@ -150,15 +199,16 @@ impl RunningServer {
     }
 
     /// Ends and reaps it. Says why it could not serve, if that was not just a kill.
-    pub(crate) fn end(self) -> Result<ExitStatus> {
+    pub(crate) fn end(&self) -> Result<ExitStatus> {
         // Without requests it ends by itself, and it may have something to say first.
         const PATIENCE: Duration = Duration::from_secs(1);
         let pid = self.process.pid();
-        drop(self.requests);
+        // Refused if it has ended already.
+        let _ = self.requests.finish_sending();
         if self.process.wait(Some(Instant::now() + PATIENCE)).is_err() {
             self.process.signal(Signal::KILL)?;
         }
-        let end = self.process.wait(None)?;
+        let end = self.process.wait(Some(Instant::now() + HELLO_TIMEOUT))?;
         end.returned(pid)?;
         end.status.ok_or(Error::StatusLost { pid })
     }

@@ -71,7 +71,12 @@ impl<S: Start + ?Sized> Start for &S {
 ///
 /// What the start method says; what the system refuses.
 pub fn start(starter: &dyn Start, preparation: Preparation<'_>) -> Result<Arc<Child>> {
-    let _starting = engine().starting()?;
+    // A fork server may take long to answer, and no start waits for another's. A process that is forked meanwhile holds a copy
+    // of the link, for as long as it lives: it ends with this one, and then so does the child.
+    let _starting = match starter.method() {
+        Method::ForkServer => engine().check_staying().map(|()| None)?,
+        Method::Fork | Method::Spawn => Some(engine().starting()?),
+    };
     let child = starter.child(preparation)?;
     engine().adopt(&child)?;
     Ok(child)

@@ -19,6 +19,12 @@ from ._standard import loaded
 __all__ = ['ensure_running', 'get_inherited_fds', 'connect_to_new_process', 'set_forkserver_preload']
 
 _TRIES = 3
+# Milliseconds between two looks at a server that does not answer, and the number of looks after which it is killed. They are
+# counted, as the time in which this whole program is stopped is not the server's. Modules to preload may take their time.
+_LOOK_INTERVAL = 100
+_MAX_LOOKS = 600
+# The same for a server that the kernel says is stopped.
+_MAX_LOOKS_STOPPED = 10
 # What the server leaves with when its preloaded modules have started threads: it could not be forked safely.
 _HAS_THREADS = 75
 
@@ -64,7 +70,7 @@ class ForkServer:
                 ours, theirs = Link.pair()
                 ours.send(letter, fds)
                 if self._requests.ask(theirs):
-                    _wait_readable(ours.fileno(), self._server.sentinel)
+                    self._await_answer(ours)
                     child = Child.answered(ours, self._server, name, daemon)
                     if child is not None:
                         return child
@@ -76,6 +82,21 @@ class ForkServer:
                 if code == _HAS_THREADS:
                     self._preload = False
             raise RuntimeError(f'the fork server could not start a process in {_TRIES} attempts: {how}')
+
+    def _await_answer(self, link):
+        """Waits until the link is readable or the server has ended. One that is stopped or stuck is killed."""
+        import select
+
+        poller = select.poll()
+        poller.register(link.fileno(), select.POLLIN)
+        poller.register(self._server.sentinel, select.POLLIN)
+        looks = stopped = 0
+        while not poller.poll(_LOOK_INTERVAL):
+            looks += 1
+            stopped = stopped + 1 if self._server.is_stopped() else 0
+            if looks == _MAX_LOOKS or stopped == _MAX_LOOKS_STOPPED:
+                self._server.signal(signal.SIGKILL)
+                self._server.wait(5.0)
 
     def ensure_running(self):
         """Starts the server unless it runs. Processes that this one starts have their own."""
@@ -119,18 +140,9 @@ class ForkServer:
         code = server.wait(1.0)
         if code is None:
             server.signal(signal.SIGKILL)
-            code = server.wait()
+            code = server.wait(5.0)
         self._server = self._requests = self._forkserver_pid = self._forkserver_alive_fd = None
         return code
-
-
-def _wait_readable(*fds):
-    import select
-
-    poller = select.poll()
-    for fd in fds:
-        poller.register(fd, select.POLLIN)
-    poller.poll()
 
 
 def main():

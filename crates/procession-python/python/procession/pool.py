@@ -169,7 +169,7 @@ class Pool(_standard.Pool):
             self._engine.close()
 
     def terminate(self):
-        """Ends the workers at once and gives up what is not finished."""
+        """Ends the workers at once and gives up what is not finished, without a callback: `get` then raises."""
         util.debug('terminating pool')
         self._state = TERMINATE
         self._terminate()

@@ -131,14 +131,12 @@ impl IMapIterator {
                     return;
                 }
             }
-            if let Some(early) = state.submitted.len().checked_sub(MOST_ON_THEIR_WAY) {
-                if let Chunk::Submitted(handle) = &state.submitted[early]
-                    && let Err(error) =
-                        blocking(py, || handle.wait(None), |_| true).and_then(|waited| waited.or_raise(py))
-                {
-                    state.error = Some(error);
-                    return;
-                }
+            if let Some(early) = state.submitted.len().checked_sub(MOST_ON_THEIR_WAY)
+                && let Chunk::Submitted(handle) = &state.submitted[early]
+                && let Err(error) = blocking(py, || handle.wait(None), |_| true).and_then(|waited| waited.or_raise(py))
+            {
+                state.error = Some(error);
+                return;
             }
         }
         state.tap = Some((iterator, feeder));

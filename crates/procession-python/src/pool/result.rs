@@ -204,7 +204,8 @@ impl ApplyResult {
             }
             Some(handle) => {
                 let callback = move |_: &Handle| Python::attach(&call).err().map(|()| Vec::new());
-                py.detach(|| handle.on_complete(Box::new(callback))).or_raise(py)
+                // Attached: it waits for nothing, and who detaches waits for its turn behind the pool's thread.
+                handle.on_complete(Box::new(callback)).or_raise(py)
             }
         }
     }

@@ -326,7 +326,8 @@ impl Pool {
         self.engine.close();
     }
 
-    /// Kills the workers; tasks that are not finished give [`Error::is_closed`]. Returns when the workers are gone.
+    /// Kills the workers; tasks that are not finished give [`Error::is_closed`], and their callbacks are not called. Returns
+    /// when the workers are gone.
     pub fn terminate(&self) {
         self.engine.terminate();
     }

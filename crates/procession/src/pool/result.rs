@@ -71,7 +71,8 @@ impl<T> AsyncResult<T> {
     }
 
     /// Has `callback` called with the result once it is there, be it a value or an error; at once if it is already. Several
-    /// are called in the order in which they were given.
+    /// are called in the order in which they were given. If [`terminate`](crate::Pool::terminate) gives the call up, they are
+    /// dropped and not called.
     ///
     /// It runs in the pool's own thread, which also replaces workers and enforces time limits: let it be brief, and hand
     /// longer work to a thread of yours. It may use the pool, and end it. [`get`](AsyncResult::get) and its like wait until it

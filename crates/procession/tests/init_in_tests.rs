@@ -1,0 +1,21 @@
+//! `init()` in tests that run in threads, where it cannot be the first line of `main`: an error, and no process goes on from
+//! there. Tests of the usual kind, as these are what is meant.
+
+use procession::Context;
+
+fn is_told(context: Context) {
+    procession::init();
+    let error = context.process(|x: u32| x + 1, 1).start().and_then(|mut process| process.join()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("harness = false"), "{text}");
+}
+
+#[test]
+fn spawned_child_says_where_init_belongs() {
+    is_told(Context::spawn());
+}
+
+#[test]
+fn fork_server_says_where_init_belongs() {
+    is_told(Context::forkserver());
+}
