@@ -45,6 +45,9 @@ class _Pool:
     def call(self, function, value):
         return self._pool.apply(function, (value,))
 
+    def submit(self, function, value, callback=None):
+        return self._pool.apply_async(function, (value,), callback=callback)
+
     def burst(self, function, number):
         results = [self._pool.apply_async(function, (value,)) for value in range(number)]
         return [result.get() for result in results]

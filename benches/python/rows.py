@@ -69,6 +69,38 @@ def round_trip(library):
     return seconds * 1e6
 
 
+def callback(library):
+    """From the submission to the callback, as a multiple of what it takes a thread that waits in `get` to say the same."""
+    import queue
+    import threading
+
+    pool, results, told = libraries.pool(library), queue.SimpleQueue(), threading.Lock()
+    told.acquire()
+
+    def get_all():
+        while (result := results.get()) is not None:
+            result.get()
+            told.release()
+
+    def by_callback():
+        pool.submit(tasks.same, 1, lambda _: told.release())
+        told.acquire()
+
+    def by_get():
+        results.put(pool.submit(tasks.same, 1))
+        told.acquire()
+
+    thread = threading.Thread(target=get_all)
+    thread.start()
+    each(by_callback, 200)
+    each(by_get, 200)
+    ratio = each(by_callback, 2000) / each(by_get, 2000)
+    results.put(None)
+    thread.join()
+    pool.end()
+    return ratio
+
+
 def of_pool(act, number):
     def measure(library):
         pool = libraries.pool(library)
@@ -265,6 +297,10 @@ def import_time(library):
 WHOLE = libraries.WHOLE
 ROWS = [
     Row('round-trip', 'apply of a no-op, round trip, p50', 'us', round_trip, ('<=', 0.125)),
+    Row(
+        'callback', 'callback, p50 to that of get in a thread', 'times', callback, ('<=', 1.5), 'ours',
+        libraries=libraries.WHOLE,
+    ),
     Row('burst', 'burst of apply_async', 'tasks/s', of_pool('burst', 5000), ('>=', 10)),
     Row('imap', 'imap', 'tasks/s', of_pool('imap', 5000), ('>=', 10)),
     Row('map-singly', 'map, chunksize=1', 'tasks/s', of_pool('map_singly', 5000), ('>=', 10)),

@@ -21,7 +21,7 @@ use report::{Report, Row};
 type Bench = (&'static str, usize, fn(usize) -> Row);
 
 // Fork wants no other threads, and rivals start some: rows of processes come first.
-const ROWS: [Bench; 22] = [
+const ROWS: [Bench; 23] = [
     ("forkserver", 15, start::forkserver),
     ("fork", 15, start::fork),
     ("large-parent", 9, start::large_parent),
@@ -38,6 +38,7 @@ const ROWS: [Bench; 22] = [
     ("in-flight", 9, pool::in_flight),
     ("burst", 9, pool::burst),
     ("round-trip", 9, pool::round_trip),
+    ("callback", 9, pool::callback),
     ("tasks-1ms", 9, pool::tasks_of_1_ms),
     ("tasks-10us", 9, pool::tasks_of_10_us),
     ("map-u64", 15, pool::map_of_u64),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::hint::black_box;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use procession::{AsyncResult, Pool};
@@ -44,6 +44,28 @@ pub(crate) fn round_trip(pairs: usize) -> Row {
     };
     let pairs = (0..pairs).map(|_| (our_trip(), their_trip()));
     Row::new("one no-op round trip, p50", "us", "procspawn::Pool", Must::AtMost(0.1), pairs.collect())
+}
+
+/// From the submission to the callback, beside the round trip of a caller that waits itself.
+pub(crate) fn callback(pairs: usize) -> Row {
+    let pool = our_pool();
+    let (tell, told) = mpsc::channel();
+    let by_callback = || {
+        median_micros(5_000, || {
+            let tell = tell.clone();
+            let result = pool.apply_async(|x: u64| x, 1).expect("a task is taken");
+            let called = result.on_complete(move |_| tell.send(()).expect("somebody waits for it"));
+            called.expect("a callback is taken");
+            told.recv().expect("the callback is called");
+        })
+    };
+    let by_apply = || {
+        median_micros(5_000, || {
+            black_box(pool.apply(|x: u64| x, 1).expect("a no-op task is done"));
+        })
+    };
+    let pairs = (0..pairs).map(|_| (by_callback(), by_apply()));
+    Row::new("callback on a no-op task, p50", "us", "our apply", Must::AtMost(2.0), pairs.collect())
 }
 
 pub(crate) fn tasks_of_1_ms(pairs: usize) -> Row {
