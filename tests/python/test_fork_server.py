@@ -63,6 +63,21 @@ def test_a_stopped_fork_server_hangs_nobody(ctx, server):
     assert forkserver._forkserver._forkserver_pid != server
 
 
+def test_pools_and_starts_go_on_beside_a_stopped_fork_server(ctx, server):
+    with ctx.Pool(2) as pool:
+        os.kill(server, signal.SIGSTOP)
+        os.kill(pool._pool[0].pid, signal.SIGKILL)
+        assert pool.stats()['workers']
+        assert pool.map(abs, range(100)) == list(range(100))
+        assert started(ctx, pow, 2, 5).result(PATIENCE) == 32, 'by another server'
+        second = forkserver._forkserver._forkserver_pid
+        assert second != server
+        os.kill(second, signal.SIGSTOP)
+        os.kill(pool._pool[0].pid, signal.SIGKILL)
+        pool.close()
+        pool.join()
+
+
 def test_a_program_that_ignores_sigchld_learns_exit_codes(ctx):
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:

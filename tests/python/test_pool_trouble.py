@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pathlib
 import pickle
 import signal
 import subprocess
@@ -166,6 +167,31 @@ def test_terminate_from_a_callback_and_after_a_kill(ctx):
     os.kill(pool._pool[0].pid, signal.SIGKILL)
     pool.terminate()
     pool.join()
+
+
+def test_terminate_calls_no_callback_of_what_it_gives_up(ctx):
+    pool, called = ctx.Pool(2), []
+
+    def end(outcome):
+        called.append(outcome)
+        pool.terminate()
+
+    results = [pool.apply_async(slow, (600,), callback=end, error_callback=end) for _ in range(10)]
+    pool.terminate()
+    for result in results:
+        with pytest.raises(procession.ProcessError):
+            result.get(30)
+    pool.join()
+    assert called == []
+
+
+def test_pidfds_of_workers_go_with_their_pool(ctx):
+    pool = ctx.Pool(20)
+    pool.terminate()
+    pool.join()
+    gc.collect()
+    links = (os.readlink(fd) for fd in pathlib.Path('/proc/self/fd').iterdir() if fd.is_symlink())
+    assert sum('pidfd' in link for link in links) < 10
 
 
 def test_a_result_that_was_taken_keeps_no_pool(ctx):
