@@ -38,6 +38,7 @@ def test_refused_pidfd_open_names_both_causes(method, tmp_path):
     assert 'Linux 5.10' in said and 'seccomp' in said
 
 
+@pytest.mark.parametrize('method', ['fork', 'spawn'])
 def test_pool_whose_descriptors_the_program_closes_fails_and_later_ones_work(method, tmp_path):
     program = """
         import os, signal
