@@ -131,14 +131,14 @@ fn many(context: Context) -> u64 {
     results.iter().map(|result| result.get().unwrap()).sum()
 }
 
-/// The program is found by what it is told. What forks cannot count threads there, and says what works.
+/// The program is found by what it is told. What forks cannot count threads there, and says what helps.
 fn without_proc(context: Context) -> u64 {
     procession::set_executable(std::env::args().next().unwrap());
     if context.start_method() == StartMethod::Spawn {
         return many(context);
     }
     let error = context.pool(4).unwrap_err().to_string();
-    assert!(error.contains("/proc is not mounted") && error.contains("spawn"), "{error}");
+    assert!(error.contains("/proc is not mounted") && error.contains("mount -t proc"), "{error}");
     many(Context::spawn())
 }
 
