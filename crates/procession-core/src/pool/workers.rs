@@ -179,6 +179,10 @@ impl Shared {
                 continue;
             }
             if let Err(error) = self.rehire(&mut workers, slot, true) {
+                if matches!(error, Error::Interrupted) {
+                    // Nothing was started, and nothing is wrong: the next to come by fills the slot.
+                    return;
+                }
                 workers.note_failure(error);
                 self.break_if_hopeless(&mut workers);
                 return;
