@@ -8,6 +8,8 @@ use procession_core::interrupt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::pending::raise_soon;
+
 /// Runs `wait` with the interpreter detached. Signals that come meanwhile are handled; if a handler raises, the engine's waits
 /// in it end as if their deadline had come, and the exception is raised unless `wait` `is_done` all the same.
 pub(crate) fn blocking<R: Send>(
@@ -30,8 +32,8 @@ pub(crate) fn blocking<R: Send>(
     match raised {
         Some(error) if !is_done(&returned) => Err(error),
         Some(error) => {
-            // What was waited for is there and must not be lost: the exception is said, not raised.
-            error.write_unraisable(py, None);
+            // What was waited for is there and must not be lost.
+            raise_soon(py, error);
             Ok(returned)
         }
         None => Ok(returned),
