@@ -77,6 +77,7 @@
 
 #![deny(missing_docs)]
 
+mod codec;
 pub mod connection;
 mod context;
 mod current;
