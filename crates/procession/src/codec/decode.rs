@@ -12,7 +12,7 @@ use super::{MAX_DEPTH, tag};
 /// Reads a value that takes up all of `bytes`.
 #[inline]
 pub(crate) fn from_bytes<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Error> {
-    let mut reader = Reader { rest: bytes, names: Read::new(), depth: 0 };
+    let mut reader = Reader { rest: bytes, names: Read::new(), shapes: Read::new(), depth: 0 };
     let value = T::deserialize(&mut reader)?;
     match reader.rest.len() {
         0 => Ok(value),
@@ -20,9 +20,13 @@ pub(crate) fn from_bytes<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T
     }
 }
 
+/// What serde_json calls its `RawValue`, which is written as a struct and read as a newtype.
+const RAW_JSON: &str = "$serde_json::private::RawValue";
+
 struct Reader<'de> {
     rest: &'de [u8],
-    names: Read<'de>,
+    names: Read<&'de str>,
+    shapes: Read<&'de [u8]>,
     depth: u32,
 }
 
@@ -87,22 +91,38 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn name(&mut self) -> Result<&'de str, Error> {
-        let number = self.byte()?;
-        self.numbered_name(number)
-    }
-
-    #[inline]
-    fn numbered_name(&mut self, number: u8) -> Result<&'de str, Error> {
-        match number {
-            tag::END => Err(Error::malformed(number)),
-            tag::NEW_NAME => {
+        match self.byte()? {
+            tag::NEW => {
                 let len = self.len()?;
                 let name = self.text(len)?;
                 self.names.push(name);
                 Ok(name)
             }
-            _ => self.names.get(number).ok_or_else(|| Error::new("a name was not written before")),
+            number => self.names.get(number).ok_or_else(|| Error::new("a name was not written before")),
         }
+    }
+
+    /// The names of a struct's fields, each behind its length.
+    #[inline]
+    fn shape(&mut self) -> Result<&'de [u8], Error> {
+        let number = self.byte()?;
+        if number == tag::NEW {
+            let len = self.len()?;
+            let shape = self.bytes(len)?;
+            self.shapes.push(shape);
+            return Ok(shape);
+        }
+        self.shapes.get(number).ok_or_else(|| Error::new("a shape was not written before"))
+    }
+
+    /// Consumes what stands for a field that is not there if it is next.
+    #[inline]
+    fn at_absent(&mut self) -> bool {
+        let is_absent = self.rest.first() == Some(&tag::ABSENT);
+        if is_absent {
+            self.rest = &self.rest[1..];
+        }
+        is_absent
     }
 
     /// Consumes the end of a sequence, a map or a struct if it is next.
@@ -147,12 +167,20 @@ impl<'de> Reader<'de> {
         })
     }
 
+    /// A struct of which `fields` are expected.
     #[inline]
-    fn fields<V: Visitor<'de>>(&mut self, of: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn fields<V: Visitor<'de>>(
+        &mut self,
+        tag: u8,
+        of: &'static str,
+        expected: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
         self.nested(|reader| {
-            let mut fields = Fields { reader, of, name: "", ended: false };
+            let shape = if tag == tag::SHAPED { reader.shape()? } else { &[] };
+            let mut fields = Fields { reader, of, expected, shape, name: "", ended: false };
             let value = visitor.visit_map(&mut fields)?;
-            if fields.ended || fields.reader.at_end() {
+            if fields.next_name()?.is_none() {
                 return Ok(value);
             }
             Err(Error::new(format!("`{of}` has more fields than are read")))
@@ -195,7 +223,7 @@ impl<'de> Reader<'de> {
             }
             tag::SEQ => self.seq(visitor),
             tag::MAP => self.map(visitor),
-            tag::STRUCT => self.fields("", visitor),
+            tag::STRUCT | tag::SHAPED => self.fields(tag, "", &[], visitor),
             // As in JSON: its name, or a map of its name to its value.
             tag::UNIT_VARIANT => visitor.visit_borrowed_str(self.name()?),
             tag::VARIANT => self.nested(|reader| {
@@ -268,10 +296,11 @@ impl<'de> Reader<'de> {
                         }
                     }
                 }
-                tag::STRUCT => {
-                    while !reader.at_end() {
-                        reader.name()?;
-                        reader.skip()?;
+                tag::STRUCT | tag::SHAPED => {
+                    let shape = if tag == tag::SHAPED { reader.shape()? } else { &[] };
+                    let mut fields = Fields { reader, of: "", expected: &[], shape, name: "", ended: false };
+                    while fields.next_name()?.is_some() {
+                        fields.reader.skip()?;
                     }
                 }
                 tag::UNIT_VARIANT => drop(reader.name()?),
@@ -430,8 +459,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 
     #[inline]
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, of: &'static str, visitor: V) -> Result<V::Value, Error> {
+        if of == RAW_JSON { self.deserialize_any(visitor) } else { visitor.visit_newtype_struct(self) }
     }
 
     #[inline]
@@ -475,11 +504,11 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         of: &'static str,
-        _: &'static [&'static str],
+        expected: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.byte()? {
-            tag::STRUCT => self.fields(of, visitor),
+            tag @ (tag::SHAPED | tag::STRUCT) => self.fields(tag, of, expected, visitor),
             tag => self.visit_other(tag, visitor),
         }
     }
@@ -528,13 +557,9 @@ impl<'de> Reader<'de> {
             tag::STR | tag::SHORT_STR..=tag::LAST_SHORT_STR => {
                 visitor.visit_enum(BorrowedStrDeserializer::new(self.str(tag)?))
             }
-            tag::MAP | tag::STRUCT => self.nested(|reader| {
-                let name = if tag == tag::MAP {
-                    reader.len()?;
-                    <&str>::deserialize(&mut *reader)?
-                } else {
-                    reader.name()?
-                };
+            tag::MAP => self.nested(|reader| {
+                reader.len()?;
+                let name = <&str>::deserialize(&mut *reader)?;
                 let value = visitor.visit_enum(Variant { reader: &mut *reader, name })?;
                 if reader.at_end() { Ok(value) } else { Err(Error::new("an enum is one variant")) }
             }),
@@ -605,8 +630,37 @@ impl<'de> MapAccess<'de> for &mut Parts<'_, 'de> {
 struct Fields<'r, 'de> {
     reader: &'r mut Reader<'de>,
     of: &'static str,
+    /// The names that the type knows.
+    expected: &'static [&'static str],
+    /// What is left of its shape. Fields of other names follow those of the shape.
+    shape: &'de [u8],
     name: &'de str,
     ended: bool,
+}
+
+impl<'de> Fields<'_, 'de> {
+    #[inline]
+    fn next_name(&mut self) -> Result<Option<&'de str>, Error> {
+        while let Some((&len, rest)) = self.shape.split_first() {
+            let (name, rest) = rest.split_at_checked(len.into()).ok_or_else(Error::cut_short)?;
+            self.shape = rest;
+            // Mostly the two are in one order, and what is equal to text is text.
+            let expected = self.expected.split_off_first().filter(|expected| expected.as_bytes() == name);
+            if !self.reader.at_absent() {
+                self.name = match expected {
+                    Some(expected) => expected,
+                    None => std::str::from_utf8(name).map_err(|_| Error::new("a name is not UTF-8"))?,
+                };
+                return Ok(Some(self.name));
+            }
+        }
+        if self.ended || self.reader.at_end() {
+            self.ended = true;
+            return Ok(None);
+        }
+        self.name = self.reader.name()?;
+        Ok(Some(self.name))
+    }
 }
 
 impl<'de> MapAccess<'de> for &mut Fields<'_, 'de> {
@@ -614,16 +668,8 @@ impl<'de> MapAccess<'de> for &mut Fields<'_, 'de> {
 
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        if self.ended {
-            return Ok(None);
-        }
-        let number = self.reader.byte()?;
-        if number == tag::END {
-            self.ended = true;
-            return Ok(None);
-        }
-        self.name = self.reader.numbered_name(number)?;
-        seed.deserialize(BorrowedStrDeserializer::new(self.name)).map(Some)
+        let name = self.next_name()?;
+        name.map(|name| seed.deserialize(BorrowedStrDeserializer::new(name))).transpose()
     }
 
     #[inline]

@@ -1,10 +1,13 @@
 //! Values to bytes.
 
+use std::rc::Rc;
+
+use procession_core::append;
 use serde::Serialize;
 use serde::ser::{self, Serializer};
 
 use super::error::{Error, Step};
-use super::names::Written;
+use super::names::{Number, Shape, Written};
 use super::{MAX_DEPTH, tag};
 
 /// Appends `value` to `out`; on an error some of it may be there.
@@ -64,13 +67,82 @@ impl Writer<'_> {
 
     #[inline]
     fn put_name(&mut self, name: &'static str) {
-        if let Some(number) = self.names.get_or_insert_with(Written::begin).number(name) {
+        if let Some(number) = self.names().name(name) {
             self.out.push(number);
         } else {
-            self.out.push(tag::NEW_NAME);
+            self.out.push(tag::NEW);
             self.put_len(name.len());
-            self.out.extend_from_slice(name.as_bytes());
+            append(self.out, name.as_bytes());
         }
+    }
+
+    #[inline]
+    fn names(&mut self) -> &mut Written {
+        self.names.get_or_insert_with(Written::begin)
+    }
+
+    /// Begins a struct or a variant of that name.
+    #[inline]
+    fn begin_fields(&mut self, of: &'static str) -> Result<Begun, Error> {
+        self.enter()?;
+        let names = self.names.get_or_insert_with(Written::begin);
+        let first_unshaped = names.unshaped.len();
+        let Some((shape, number)) = names.shape(of) else {
+            self.out.push(tag::STRUCT);
+            return Ok(Begun { shape: None, count: 0, next: 0, first_unshaped });
+        };
+        self.out.push(tag::SHAPED);
+        match number {
+            Number::Known(number) => self.out.push(number),
+            Number::New => {
+                self.out.push(tag::NEW);
+                self.put_len(shape.written.len());
+                self.out.extend_from_slice(&shape.written);
+            }
+        }
+        Ok(Begun { shape: Some(shape), count: 0, next: 0, first_unshaped })
+    }
+
+    #[inline]
+    fn put_field_name(&mut self, begun: &mut Begun, name: &'static str) {
+        begun.count += 1;
+        match &begun.shape {
+            Some(shape) if shape.has(begun.next, name) => begun.next += 1,
+            _ => self.put_unexpected_name(begun, name),
+        }
+    }
+
+    #[inline(never)]
+    fn put_unexpected_name(&mut self, begun: &mut Begun, name: &'static str) {
+        match &begun.shape {
+            Some(shape) => {
+                let found = shape.find(begun.next, name);
+                let absent = found.unwrap_or(shape.len()) - begun.next;
+                self.out.resize(self.out.len() + absent, tag::ABSENT);
+                begun.next = found.map_or(shape.len(), |found| found + 1);
+                if found.is_some() {
+                    return;
+                }
+            }
+            None => self.names().unshaped.push(name),
+        }
+        self.put_name(name);
+    }
+
+    #[inline]
+    fn end_fields(&mut self, begun: Begun, of: &'static str) {
+        match begun.shape {
+            Some(shape) => {
+                if begun.next < shape.len() {
+                    self.out.resize(self.out.len() + shape.len() - begun.next, tag::ABSENT);
+                }
+                if begun.count > shape.len() {
+                    self.names().forget(of);
+                }
+            }
+            None => self.names().learn(of, begun.first_unshaped),
+        }
+        self.put_end();
     }
 
     /// Begins something that holds other values.
@@ -101,6 +173,17 @@ impl Writer<'_> {
     }
 }
 
+/// A struct that is being written.
+struct Begun {
+    shape: Option<Rc<Shape>>,
+    /// Of the fields that are written.
+    count: usize,
+    /// Which of the shape's is expected next.
+    next: usize,
+    /// Where its names are, if it has no shape.
+    first_unshaped: usize,
+}
+
 macro_rules! unsigned {
     ($($method:ident $integer:ty, $tag:ident;)*) => {$(
         #[inline]
@@ -129,10 +212,10 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
     type SerializeSeq = Parts<'w, 'a>;
     type SerializeTuple = Parts<'w, 'a>;
     type SerializeTupleStruct = Parts<'w, 'a>;
-    type SerializeTupleVariant = Variant<'w, 'a>;
+    type SerializeTupleVariant = TupleVariant<'w, 'a>;
     type SerializeMap = Parts<'w, 'a>;
     type SerializeStruct = Fields<'w, 'a>;
-    type SerializeStructVariant = Variant<'w, 'a>;
+    type SerializeStructVariant = StructVariant<'w, 'a>;
 
     unsigned! { serialize_u8 u8, U8; serialize_u16 u16, U16; serialize_u32 u32, U32; serialize_u64 u64, U64; }
     signed! { serialize_i8 i8, I8; serialize_i16 i16, I16; serialize_i32 i32, I32; serialize_i64 i64, I64; }
@@ -179,7 +262,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
             self.out.push(tag::STR);
             self.put_len(value.len());
         }
-        self.out.extend_from_slice(value.as_bytes());
+        append(self.out, value.as_bytes());
         Ok(())
     }
 
@@ -187,7 +270,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
         self.out.push(tag::BYTES);
         self.put_len(value.len());
-        self.out.extend_from_slice(value);
+        append(self.out, value);
         Ok(())
     }
 
@@ -264,10 +347,10 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         _: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Variant<'w, 'a>, Error> {
+    ) -> Result<TupleVariant<'w, 'a>, Error> {
         self.out.push(tag::VARIANT);
         self.put_name(variant);
-        self.serialize_seq(Some(len)).map(|Parts(writer)| Variant { writer, of, variant })
+        self.serialize_seq(Some(len)).map(|Parts(writer)| TupleVariant { writer, of, variant })
     }
 
     #[inline]
@@ -280,9 +363,8 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
 
     #[inline]
     fn serialize_struct(self, of: &'static str, _: usize) -> Result<Fields<'w, 'a>, Error> {
-        self.enter()?;
-        self.out.push(tag::STRUCT);
-        Ok(Fields { writer: self, of })
+        let begun = self.begin_fields(of)?;
+        Ok(Fields { writer: self, begun, of })
     }
 
     #[inline]
@@ -291,11 +373,12 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         of: &'static str,
         _: u32,
         variant: &'static str,
-        len: usize,
-    ) -> Result<Variant<'w, 'a>, Error> {
+        _: usize,
+    ) -> Result<StructVariant<'w, 'a>, Error> {
         self.out.push(tag::VARIANT);
         self.put_name(variant);
-        self.serialize_struct(of, len).map(|Fields { writer, .. }| Variant { writer, of, variant })
+        let begun = self.begin_fields(variant)?;
+        Ok(StructVariant { writer: self, begun, of, variant })
     }
 
     #[inline]
@@ -310,12 +393,19 @@ struct Parts<'w, 'a>(&'w mut Writer<'a>);
 /// A struct.
 struct Fields<'w, 'a> {
     writer: &'w mut Writer<'a>,
+    begun: Begun,
     of: &'static str,
 }
 
-/// A variant with several fields.
-struct Variant<'w, 'a> {
+struct TupleVariant<'w, 'a> {
     writer: &'w mut Writer<'a>,
+    of: &'static str,
+    variant: &'static str,
+}
+
+struct StructVariant<'w, 'a> {
+    writer: &'w mut Writer<'a>,
+    begun: Begun,
     of: &'static str,
     variant: &'static str,
 }
@@ -369,19 +459,19 @@ impl ser::SerializeStruct for Fields<'_, '_> {
 
     #[inline]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        self.writer.put_name(name);
+        self.writer.put_field_name(&mut self.begun, name);
         let written = self.writer.put_part(value);
         written.map_err(|error| error.within(Step::Field { of: self.of, name: name.to_owned() }))
     }
 
     #[inline]
     fn end(self) -> Result<(), Error> {
-        self.writer.put_end();
+        self.writer.end_fields(self.begun, self.of);
         Ok(())
     }
 }
 
-impl ser::SerializeTupleVariant for Variant<'_, '_> {
+impl ser::SerializeTupleVariant for TupleVariant<'_, '_> {
     type Ok = ();
     type Error = Error;
 
@@ -398,13 +488,13 @@ impl ser::SerializeTupleVariant for Variant<'_, '_> {
     }
 }
 
-impl ser::SerializeStructVariant for Variant<'_, '_> {
+impl ser::SerializeStructVariant for StructVariant<'_, '_> {
     type Ok = ();
     type Error = Error;
 
     #[inline]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        self.writer.put_name(name);
+        self.writer.put_field_name(&mut self.begun, name);
         let written = self.writer.put_part(value);
         written.map_err(|error| {
             let error = error.within(Step::Field { of: "", name: name.to_owned() });
@@ -414,7 +504,7 @@ impl ser::SerializeStructVariant for Variant<'_, '_> {
 
     #[inline]
     fn end(self) -> Result<(), Error> {
-        self.writer.put_end();
+        self.writer.end_fields(self.begun, self.variant);
         Ok(())
     }
 }

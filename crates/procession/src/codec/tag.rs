@@ -19,6 +19,10 @@ pub(super) const MAP: u8 = 14;
 pub(super) const STRUCT: u8 = 15;
 pub(super) const UNIT_VARIANT: u8 = 16;
 pub(super) const VARIANT: u8 = 17;
+/// A struct whose names are a shape.
+pub(super) const SHAPED: u8 = 18;
+/// In place of a value: the shape has this field, and the struct does not.
+pub(super) const ABSENT: u8 = 19;
 
 // Integers: the low half of the tag is the number of bytes.
 pub(super) const U8: u8 = 0x20;
@@ -35,9 +39,9 @@ pub(super) const SHORT_STR: u8 = 0xa0;
 pub(super) const MAX_SHORT_STR: usize = 31;
 pub(super) const LAST_SHORT_STR: u8 = SHORT_STR + MAX_SHORT_STR as u8;
 
-/// In place of a name's number: the name follows, and has the next number from now on.
-pub(super) const NEW_NAME: u8 = 1;
-/// The number of the first name, as it stands in a message.
-pub(super) const FIRST_NAME: u8 = 2;
-/// How many names of a message have numbers.
-pub(super) const MAX_NAMES: usize = 0xff - FIRST_NAME as usize + 1;
+/// In place of the number of a name or a shape: it follows, and has the next number from now on.
+pub(super) const NEW: u8 = 1;
+/// The number of the first name and of the first shape, as it stands in a message.
+pub(super) const FIRST: u8 = 2;
+/// How many names and how many shapes of a message have numbers.
+pub(super) const MAX_NUMBERED: usize = 0xff - FIRST as usize + 1;
