@@ -38,6 +38,12 @@
 //! # Ok(()) }
 //! ```
 //!
+//! All of serde's data model crosses, with every attribute of its derive, and arrives as it was sent: what cannot is an error
+//! that names type and field ([`Error::is_encode`], [`Error::is_decode`]). The form is binary and human-readable in serde's
+//! sense, so that an IP address is text. Values may be nested 1000 levels deep. What serde itself does not promise, no form can:
+//! of an `untagged` enum the first variant that fits arrives, and 128-bit integers do not pass through `flatten`, `untagged`
+//! or an internal tag.
+//!
 //! # Start methods
 //!
 //! | | the child | costs | use it |

@@ -17,6 +17,7 @@ use harness::{run, trial};
 use indexmap::IndexMap;
 use procession::{Bytes, Connection, Context, Pool, Queue, Slice, pipe};
 use serde::de::DeserializeOwned;
+use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -179,11 +180,29 @@ fn collections(ways: &Ways) {
     ways.arrives((String::new(), Vec::<Vec<u8>>::new(), BTreeMap::<u8, u8>::new(), [0u8; 0]));
     ways.arrives((0..=255).collect::<Vec<u8>>());
     ways.arrives(vec![vec![1u8, 2], vec![], vec![255; 70_000]]);
+    ways.arrives((1u8, 2u8, 0u8, 3u8, 4u8, 5u8, 6u8, 7u8, "not a byte".to_owned(), 8u8));
+    ways.arrives(vec![Value::from(1), Value::from(2), Value::Null]);
+    ways.arrives((vec![Newtype(0u8), Newtype(255)], vec![Wrapping(1u8)], vec![Newtype(Newtype(7u8)); 9]));
+    ways.arrives((vec![0u8, 1], [0u8; 32], Some([[9u8; 8]; 2])));
+    ways.arrives(Miscounted(vec![0, 1, 2]));
+    ways.arrives(Miscounted(vec![]));
     ways.arrives(serde_bytes::ByteBuf::from((0..=255).collect::<Vec<u8>>()));
     ways.arrives((1, (2u8, (3i16, "four".to_owned())), [5.5, 6.5], ['7'; 32]));
     ways.arrives((VecDeque::from([1, 2]), BTreeSet::from(["a".to_owned()]), HashSet::from([(1u8, 'x')])));
     ways.arrives((Box::new(5u8), Box::<[u16]>::from([1, 2]), Cow::<'static, [u8]>::Owned(vec![1])));
     ways.arrives((0..100_000u32).map(|x| (x, x.to_string())).collect::<HashMap<_, _>>());
+}
+
+/// Says that it has more elements than it has.
+#[derive(Deserialize, PartialEq, Debug, Clone)]
+struct Miscounted(Vec<u8>);
+
+impl Serialize for Miscounted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(Some(usize::MAX))?;
+        self.0.iter().try_for_each(|element| seq.serialize_element(element))?;
+        seq.end()
+    }
 }
 
 #[derive(Serialize, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Clone)]

@@ -4,7 +4,7 @@
 //! Each value begins with a tag that says what follows, so that a type which looks before it decides (`flatten`,
 //! `untagged`, internally tagged enums, `serde_json::Value`) reads back as well as any other. Fields and variants travel
 //! by name, so that one which is left out (`skip_serializing_if`, `skip`) shifts no other. A name is written once for
-//! each message and is one byte afterwards.
+//! each message and is one byte afterwards; those of a struct's fields are one *shape*, which is written once too.
 //!
 //! | value | on its way |
 //! |---|---|
@@ -14,8 +14,9 @@
 //! | 128-bit integer, float, `char` | the tag, all bytes |
 //! | text, bytes | the tag, the length, the bytes; text of less than 32 bytes has its length in the tag |
 //! | sequence, tuple, array | the tag, the expected length, the elements, [`END`](tag::END) |
+//! | sequence of `u8` | the tag, the length, the bytes |
 //! | map | the tag, the expected length, keys and values in turn, `END` |
-//! | struct | the tag, names and values in turn, `END` |
+//! | struct | the tag, its shape, the values or a mark that one is absent, names and values of other fields, `END` |
 //! | unit variant | the tag, the name |
 //! | other variant | the tag, the name, the value: for several fields a sequence or a struct |
 //! | newtype struct | what it holds |
@@ -28,15 +29,20 @@
 //!
 //! # Why it is our own
 //!
-//! No library of this kind carries all of serde's data model. In CBOR (ciborium, cbor4ii) and MessagePack (rmp-serde)
-//! `Some(None)` and `Some(())` arrive as `None`. pot carries those, but takes several times as long as postcard, which
-//! is as quick as this form and has no tags and no names.
+//! Libraries of this kind do not carry all of serde's data model: in ciborium, cbor4ii, pot and rmp-serde alike `Some(None)`
+//! arrives as `None`. They take three to six times as long as postcard, which has neither tags nor names.
 
 mod decode;
+mod elements;
 mod encode;
 mod error;
+mod expected;
 mod names;
+mod parts;
+mod reader;
 mod tag;
+mod visit;
+mod writer;
 
 pub(crate) use decode::from_bytes;
 pub(crate) use encode::to_bytes;

@@ -23,6 +23,8 @@ pub(super) const VARIANT: u8 = 17;
 pub(super) const SHAPED: u8 = 18;
 /// In place of a value: the shape has this field, and the struct does not.
 pub(super) const ABSENT: u8 = 19;
+/// A sequence of which each element is a `u8`.
+pub(super) const U8_SEQ: u8 = 20;
 
 // Integers: the low half of the tag is the number of bytes.
 pub(super) const U8: u8 = 0x20;
