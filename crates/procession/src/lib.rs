@@ -76,7 +76,8 @@
 //! - `init()` in `main` stands for `if __name__ == "__main__"`.
 //! - A function takes one argument; `join` gives its value; a panic comes back as an error and not only as an exit code.
 //! - A daemonic process may start processes: they end with it.
-//! - Panics of pool tasks are not printed in the worker; the error carries message, location and backtrace.
+//! - Panics of pool tasks are not printed in the worker; the error carries message, location and backtrace. Where panics
+//!   abort (`panic = "abort"`) they are printed, and the task's worker is lost.
 //! - A task can be given a time limit, retries after a lost worker, and can be cancelled while it runs
 //!   ([`Pool::timeout`], [`Pool::retries`], [`AsyncResult::cancel`]).
 //! - A pool that is dropped is terminated.
