@@ -127,7 +127,12 @@ fn runner(cases: u32) -> TestRunner {
 }
 
 pub(super) fn any_value_of_any_shape(ways: &Ways) {
-    runner(300).run(&vec(values(), 0..4), |values| Ok(ways.arrives(values))).unwrap();
+    runner(300)
+        .run(&vec(values(), 0..4), |values| {
+            ways.arrives(values);
+            Ok(())
+        })
+        .unwrap();
 }
 
 /// Bytes at random, and bytes of a value of which some are others.

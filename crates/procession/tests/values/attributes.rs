@@ -141,7 +141,7 @@ impl TryFrom<u8> for Even {
     type Error = String;
 
     fn try_from(value: u8) -> Result<Even, String> {
-        if value % 2 == 0 { Ok(Even(value)) } else { Err(format!("{value} is odd")) }
+        if value.is_multiple_of(2) { Ok(Even(value)) } else { Err(format!("{value} is odd")) }
     }
 }
 
