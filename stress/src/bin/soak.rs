@@ -82,7 +82,7 @@ const CALLS: [Call; 19] = [
         Barrier::new(1).unwrap().wait().unwrap();
     }),
     call("connection", |_, _| {
-        let (mut ours, mut theirs) = procession::pipe::<String, String>(true).unwrap();
+        let (ours, theirs) = procession::pipe::<String, String>(true).unwrap();
         ours.send(&"one".to_owned()).unwrap();
         assert_eq!(theirs.recv().unwrap(), "one");
     }),
