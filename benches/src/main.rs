@@ -6,6 +6,7 @@
 //! more pairs: rayon against itself, by medians of 20 on a machine with other work, came out between 0.95 and 1.06.
 
 mod bulk;
+mod codec;
 mod connection;
 mod lock;
 mod pool;
@@ -21,7 +22,7 @@ use report::{Report, Row};
 type Bench = (&'static str, usize, fn(usize) -> Row);
 
 // Fork wants no other threads, and rivals start some: rows of processes come first.
-const ROWS: [Bench; 23] = [
+const ROWS: [Bench; 26] = [
     ("forkserver", 15, start::forkserver),
     ("fork", 15, start::fork),
     ("large-parent", 9, start::large_parent),
@@ -32,6 +33,9 @@ const ROWS: [Bench; 23] = [
     ("queue-64", 9, queue::of_64_bytes),
     ("queue-1k", 9, queue::of_1_kib),
     ("queue-socket", 9, queue::beside_a_socket),
+    ("value-records", 9, codec::records),
+    ("value-enums", 9, codec::enums),
+    ("value-map", 9, codec::map),
     ("bulk-pipe", 9, bulk::beside_a_pipe),
     ("bulk-to", 15, bulk::to_a_worker),
     ("bulk-back", 15, bulk::from_a_worker),

@@ -117,10 +117,12 @@ fn child_name(pid: u32) -> Option<String> {
     (parent == std::process::id()).then(|| head.split_once('(').map_or("", |(_, name)| name).to_owned())
 }
 
-/// The process of this pid, if it is a child of this one, whose pid nobody else can have before it is reaped.
+/// The process of this pid, if it runs this program: a child of this process, of its fork server, or of a server that has
+/// been killed. Others reap such a child, whose pid another process may have by now.
 fn own_child(pid: u32) -> Option<PidFd> {
     let process = PidFd::open(pid).ok()?;
-    child_name(pid).map(|_| process)
+    let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    (fs::read_link("/proc/self/exe").ok()? == program).then_some(process)
 }
 
 fn send(process: &PidFd, signal: Signal) -> bool {

@@ -8,7 +8,7 @@ import time
 
 import procession
 import pytest
-from processes import PATIENCE, started
+from processes import PATIENCE, run, started
 from procession import forkserver
 
 pytestmark = pytest.mark.limit(60)
@@ -104,3 +104,49 @@ def abort_later():
 
 def child_signal():
     return signal.getsignal(signal.SIGCHLD)
+
+
+GENERATORS = '''
+import os
+# With more threads nothing is preloaded.
+os.environ['OPENBLAS_NUM_THREADS'] = os.environ['OMP_NUM_THREADS'] = HOW_MANY
+import numpy
+import procession
+
+own = numpy.random.default_rng()
+seeded = numpy.random.default_rng(7)
+
+def draw():
+    return own.integers(1 << 60), numpy.random.randint(1 << 60), seeded.integers(1 << 60)
+
+if __name__ == '__main__':
+    context = procession.get_context('forkserver')
+    seen = []
+    for _ in range(3):
+        process = context.Process(target=draw)
+        process.start()
+        seen.append(process.result())
+    print([len(set(numbers)) for numbers in zip(*seen)])
+'''
+
+
+@pytest.mark.parametrize('threads', ['1', '2'])
+def test_numpys_generators_differ_in_each_child_unless_they_are_seeded(threads, tmp_path):
+    pytest.importorskip('numpy')
+    done = run(tmp_path, GENERATORS.replace('HOW_MANY', repr(threads)).lstrip())
+    assert (done.stdout, done.stderr) == ('[3, 3, 1]\n', '')
+
+
+class HasProcess:
+    """Something with a process as an attribute."""
+
+
+def test_a_started_process_does_not_pickle_as_in_the_standard_library(ctx):
+    holder = HasProcess()
+    holder.process = started(ctx, time.sleep, 0)
+    queue = ctx.Queue()
+    with pytest.raises(TypeError, match='Pickling an AuthenticationString'):
+        queue.put(holder)
+    with ctx.Pool(1) as pool, pytest.raises(TypeError, match='Pickling an AuthenticationString'):
+        pool.apply(type, (holder,))
+    holder.process.join(PATIENCE)

@@ -240,3 +240,48 @@ def test_a_pool_with_unknown_arguments_says_so_and_nothing_else(tmp_path):
             print(error)
     ''')
     assert 'unknown' in done.stdout and done.stderr == ''
+
+
+def test_an_event_loop_may_close_before_the_result_it_awaits_is_there(tmp_path):
+    done = run(tmp_path, '''
+        import asyncio, time, procession
+
+        async def wait(pool):
+            return await pool.apply_async(time.sleep, (0.2,))
+
+        async def main(pool):
+            waiting = asyncio.ensure_future(wait(pool))
+            await asyncio.sleep(0.05)
+            return waiting
+
+        if __name__ == '__main__':
+            with procession.get_context('fork').Pool(1) as pool:
+                asyncio.run(main(pool))
+                pool.close()
+                pool.join()
+                print('done')
+    ''')
+    assert (done.stdout, done.stderr) == ('done\n', '')
+
+
+def test_a_daemon_thread_that_waits_is_silent_at_the_end(tmp_path):
+    done = run(tmp_path, '''
+        import sys, threading, time, procession
+
+        class Slow:
+            def __del__(self):
+                time.sleep(0.4)
+
+        if __name__ == '__main__':
+            context = procession.get_context('fork')
+            lock, queue, event, simple = context.Lock(), context.Queue(), context.Event(), context.SimpleQueue()
+            barrier = context.Barrier(2)
+            lock.acquire()
+            waits = [lock.acquire, queue.get, event.wait, simple.get, barrier.wait,
+                     lambda: lock.acquire(timeout=0.2), lambda: event.wait(0.2)]
+            for wait in waits:
+                threading.Thread(target=wait, daemon=True).start()
+            time.sleep(0.1)
+            sys.slow = Slow()
+    ''')
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')

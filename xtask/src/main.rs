@@ -12,6 +12,7 @@ mod machine;
 mod matrix;
 mod python;
 mod results;
+mod soak;
 mod stamp;
 mod stress;
 mod test;
@@ -51,6 +52,8 @@ usage: cargo xtask COMMAND
                   the Rust tests on another processor or kernel, which qemu emulates
   stress --seconds N [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
+  soak [--calls N]
+                  each public call of both faces N times (10000), and a look whether anything grows
 
 What needs Python (the demo's second half, test, bench --python) takes the first python3 of 3.11 or later in PATH and makes
 its own virtual environment below target/python.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         ["matrix", ref arguments @ ..] => matrix::run(arguments),
         ["vm", ref arguments @ ..] => vm::run(arguments),
         ["stress", ref arguments @ ..] => stress::run(arguments),
+        ["soak", ref arguments @ ..] => soak::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");
             Ok(())

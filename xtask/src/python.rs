@@ -51,26 +51,33 @@ impl Environment {
 /// The environment of the tests and the demo, with the package as it is now. `version` is as in `3.12`; none is that of the
 /// `python3` that is found first.
 pub(crate) fn environment(version: Option<&str>) -> Result<Environment, String> {
-    let requirements = cargo::root().join("tests").join("python").join("requirements.txt");
-    let (environment, _) = made(version, "", &requirements)?;
+    let folder = cargo::root().join("tests").join("python");
+    let (environment, is_new) = made(version, "", &folder.join("requirements.txt"))?;
+    install_each(&environment, is_new, &folder.join("libraries.txt"))?;
     install_package(&environment)?;
     Ok(environment)
+}
+
+/// Installs what the lines of a file name, one by one: what does not install on this Python is left out.
+fn install_each(environment: &Environment, is_new: bool, file: &Path) -> Outcome {
+    let wanted = read(file)?;
+    let stamp = environment.folder.join(file.with_extension("stamp").file_name().unwrap_or_default());
+    if !is_new && read_stamp(&stamp) == wanted {
+        return Ok(());
+    }
+    for line in wanted.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Err(problem) = run(environment.pip(&[line]), INSTALL_LIMIT) {
+            println!("left out: {line} does not install here ({problem})");
+        }
+    }
+    write(&stamp, &wanted)
 }
 
 /// The environment of the benchmarks: the package, and those rivals that install on this Python.
 pub(crate) fn bench_environment(version: Option<&str>) -> Result<Environment, String> {
     let folder = cargo::root().join("benches").join("python");
     let (environment, is_new) = made(version, "bench-", &folder.join("requirements.txt"))?;
-    let rivals = read(&folder.join("rivals.txt"))?;
-    let stamp = environment.folder.join("rivals.stamp");
-    if is_new || read_stamp(&stamp) != rivals {
-        for rival in rivals.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            if let Err(problem) = run(environment.pip(&[rival]), INSTALL_LIMIT) {
-                println!("left out: {rival} does not install here ({problem})");
-            }
-        }
-        write(&stamp, &rivals)?;
-    }
+    install_each(&environment, is_new, &folder.join("rivals.txt"))?;
     install_package(&environment)?;
     Ok(environment)
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, cargo, conformance, matrix, python, wheel};
+use crate::{Outcome, cargo, conformance, matrix, python, soak, wheel};
 
 /// Of one step, from cold; a hang inside a test binary is found sooner, by its own watchdog.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -35,7 +35,7 @@ const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
     Step { name, act: Act::Own(run) }
 }
 
-const STEPS: [Step; 19] = [
+const STEPS: [Step; 20] = [
     // A machine without one learns of it now, and not after ten minutes.
     own("looking for Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),
@@ -71,6 +71,7 @@ const STEPS: [Step; 19] = [
         &["test", "--package", "procession", "--features", "fault-injection", "--test", "pool_stopped"],
     ),
     step("storms", &["run", "--release", "--package", "procession-stress", "--", "--seconds", "20"]),
+    own("what grows", soak::test),
     flagged(
         "models",
         ("--cfg loom", "loom"),

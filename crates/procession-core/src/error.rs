@@ -105,6 +105,9 @@ pub enum Error {
     /// The pool cannot keep workers alive.
     #[error("the pool has no worker left and could not start another: {0}")]
     Broken(#[source] std::sync::Arc<Error>),
+    /// A signal's handler ended the call; the face knows what it raised.
+    #[error("a signal's handler ended the call")]
+    Interrupted,
     /// This process is on its way out.
     #[error("no process can be started any more: this one is exiting, and its children with it")]
     Leaving,

@@ -7,12 +7,13 @@
 //! | `queue`, `sync` | queues, locks and their kin |
 //! | `process`, `fork` | links to children, their one reaper, the fork server's own side |
 //! | `codec`, `buffer` | pickling, and memory that Python reads in place |
-//! | `wait`, `error` | waits that hear signals, the engine's errors as exceptions |
+//! | `wait`, `pending`, `error` | waits that hear signals, the engine's errors as exceptions |
 
 mod buffer;
 mod codec;
 mod error;
 mod fork;
+mod pending;
 mod pool;
 mod process;
 mod queue;

@@ -2,12 +2,13 @@
 //! by every method that may block, in any thread.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use procession_core::interrupt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+
+use crate::pending::raise_soon;
 
 /// Runs `wait` with the interpreter detached. Signals that come meanwhile are handled; if a handler raises, the engine's waits
 /// in it end as if their deadline had come, and the exception is raised unless `wait` `is_done` all the same.
@@ -17,28 +18,43 @@ pub(crate) fn blocking<R: Send>(
     is_done: impl FnOnce(&R) -> bool,
 ) -> PyResult<R> {
     let (returned, raised) = py.detach(|| {
-        let raised = Rc::new(RefCell::new(None));
-        let seen = raised.clone();
-        let ask = move || match Python::attach(|py| py.check_signals()) {
+        let outer = RAISED.take();
+        let ask = || match Python::attach(|py| py.check_signals()) {
             Ok(()) => false,
             Err(error) => {
-                seen.replace(Some(error));
+                RAISED.set(Some(error));
                 true
             }
         };
         let returned = interrupt::interruptible(ask, wait);
-        let raised = raised.take();
-        (returned, raised)
+        (returned, RAISED.replace(outer))
     });
     match raised {
         Some(error) if !is_done(&returned) => Err(error),
         Some(error) => {
-            // What was waited for is there and must not be lost: the exception is said, not raised.
-            error.write_unraisable(py, None);
+            // What was waited for is there and must not be lost.
+            raise_soon(py, error);
             Ok(returned)
         }
         None => Ok(returned),
     }
+}
+
+/// As [`blocking`], for what starts or changes something: an exception of a handler is raised whatever came of it.
+pub(crate) fn interruptible<R: Send>(py: Python<'_>, act: impl FnOnce() -> R + Send) -> PyResult<R> {
+    blocking(py, act, |_| false)
+}
+
+/// In a call that [`blocking`] runs: ends it, with this exception to be raised.
+pub(crate) fn end_by(error: PyErr) {
+    RAISED.set(Some(error));
+    interrupt::end();
+}
+
+thread_local! {
+    /// What a handler has raised in the innermost `blocking` of this thread. The engine, through which it passes, knows no
+    /// exceptions.
+    static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
 }
 
 /// The deadline of a wait of so many seconds from now; of a negative number, now. Without one, or with infinity or a number

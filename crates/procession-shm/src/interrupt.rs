@@ -49,6 +49,11 @@ pub fn ask() -> bool {
     is_over
 }
 
+/// Ends this thread's waits in the scope, as an answer of `true` does.
+pub fn end() {
+    SCOPE.with_borrow_mut(|scope| scope.iter_mut().for_each(|scope| scope.is_over = true));
+}
+
 /// Whether this thread's wait has been ended.
 pub fn is_over() -> bool {
     SCOPE.with_borrow(|scope| scope.as_ref().is_some_and(|scope| scope.is_over))

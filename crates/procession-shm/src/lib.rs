@@ -40,7 +40,6 @@ mod lease;
 mod memory;
 #[cfg(loom)]
 pub mod model;
-#[cfg(not(loom))]
 mod primitive;
 #[cfg(not(loom))]
 mod queue;
@@ -69,7 +68,6 @@ pub use hands::Hands;
 pub use lease::Slot;
 #[cfg(not(loom))]
 pub use memory::{Atomic, Memory, RawMemory};
-#[cfg(not(loom))]
 #[cfg(not(loom))]
 pub use queue::{NotPut, Queue, Tried};
 pub use ring::{ClaimLimit, HeadGuard, Ring, RingFull, TailGuard};

@@ -21,6 +21,7 @@
 //! | [`thread`] | [`spawn_engine_thread`](thread::spawn_engine_thread) | a thread that no signal reaches and no fork minds |
 //! | | [`other_threads`](thread::other_threads) | how many threads stand in the way of a fork |
 //! | | [`set_process_name`](thread::set_process_name), [`unblock_all_signals`](thread::unblock_all_signals) | what a new child sets up |
+//! | | [`SignalsBlocked`](thread::SignalsBlocked) | a stretch in which no signal's handler runs in this thread |
 //! | [`socket`] | [`receive`](socket::receive), [`send_all`](socket::send_all) | bytes with fds beside them over a stream socket, until a deadline |
 //! | | [`pair`](socket::pair), [`kind`](socket::kind), [`peer`](socket::peer) | making one, and what is known of it |
 //! | [`abstract_name`] | listen and connect | names of sockets that have no file |

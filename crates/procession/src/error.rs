@@ -48,7 +48,11 @@ pub(crate) enum Whose {
         name: String,
         pid: u32,
     },
-    Task(String),
+    Task {
+        /// Its index in the call.
+        index: usize,
+        text: String,
+    },
     /// A pool's initializer.
     Initializer,
     /// A callback on a result of a pool's.
@@ -59,7 +63,7 @@ pub(crate) enum Whose {
 
 impl Whose {
     pub(crate) fn task(function: &str, index: usize) -> Whose {
-        Whose::Task(format!("task {index} of {function}"))
+        Whose::Task { index, text: format!("task {index} of {function}") }
     }
 }
 
@@ -72,7 +76,7 @@ impl Error {
     /// The worker that ran this task died: see [`pid`](Error::pid), [`signal`](Error::signal),
     /// [`exit_code`](Error::exit_code) and [`task`](Error::task).
     pub fn is_worker_lost(&self) -> bool {
-        matches!(*self.0, Kind::Lost { whose: Whose::Task(_), .. })
+        matches!(*self.0, Kind::Lost { whose: Whose::Task { .. }, .. })
     }
 
     /// A [`Process`](crate::Process) ended without a result: killed, aborted, or by `exit`.
@@ -187,7 +191,7 @@ impl Error {
             Kind::Panic { whose, .. } | Kind::Undecodable { whose, .. } | Kind::Unencodable { whose, .. } => {
                 match whose {
                     Whose::Process { pid, .. } => Some(*pid),
-                    Whose::Task(_) | Whose::Initializer | Whose::Callback | Whose::Call(_) => None,
+                    Whose::Task { .. } | Whose::Initializer | Whose::Callback | Whose::Call(_) => None,
                 }
             }
             Kind::Engine(_) => match self.engine()? {
@@ -225,16 +229,26 @@ impl Error {
 
     /// Which task failed: its index in the call and its function.
     pub fn task(&self) -> Option<&str> {
-        match &*self.0 {
-            Kind::Panic { whose, .. }
-            | Kind::Lost { whose, .. }
-            | Kind::TimedOut { whose, .. }
-            | Kind::Undecodable { whose, .. }
-            | Kind::Unencodable { whose, .. } => match whose {
-                Whose::Task(task) => Some(task),
-                Whose::Process { .. } | Whose::Initializer | Whose::Callback | Whose::Call(_) => None,
-            },
-            Kind::Engine(_) => None,
+        match self.whose()? {
+            Whose::Task { text, .. } => Some(text),
+            Whose::Process { .. } | Whose::Initializer | Whose::Callback | Whose::Call(_) => None,
+        }
+    }
+
+    /// Returns the index of the item whose task failed, counted over the whole call.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let checked = |x: u64| assert!(x != 7, "seven");
+    /// let errors = pool.imap(checked, 0..10).filter_map(Result::err);
+    /// assert_eq!(errors.map(|error| error.index()).collect::<Vec<_>>(), [Some(7)]);
+    /// # Ok(()) }
+    /// ```
+    pub fn index(&self) -> Option<usize> {
+        match self.whose()? {
+            Whose::Task { index, .. } => Some(*index),
+            Whose::Process { .. } | Whose::Initializer | Whose::Callback | Whose::Call(_) => None,
         }
     }
 
@@ -311,6 +325,17 @@ impl Error {
         Some(error)
     }
 
+    fn whose(&self) -> Option<&Whose> {
+        match &*self.0 {
+            Kind::Panic { whose, .. }
+            | Kind::Lost { whose, .. }
+            | Kind::TimedOut { whose, .. }
+            | Kind::Undecodable { whose, .. }
+            | Kind::Unencodable { whose, .. } => Some(whose),
+            Kind::Engine(_) => None,
+        }
+    }
+
     fn panic(&self) -> Option<&Panic> {
         match &*self.0 {
             Kind::Panic { panic, .. } => Some(panic),
@@ -327,7 +352,7 @@ impl fmt::Display for Error {
                 write!(f, "{whose} panicked: {}", panic.message)?;
                 if panic.location.is_empty() { Ok(()) } else { write!(f, " (at {})", panic.location) }
             }
-            Kind::Lost { whose: Whose::Task(task), loss } => {
+            Kind::Lost { whose: Whose::Task { text: task, .. }, loss } => {
                 write!(f, "{task} was lost: its worker, process {}, ended with {}", loss.pid, Ending(loss.code))?;
                 match loss.by_oom_killer {
                     Some(true) => f.write_str(
@@ -396,7 +421,7 @@ impl fmt::Display for Whose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Whose::Process { name, pid } => write!(f, "process {pid} ({name})"),
-            Whose::Task(task) => f.write_str(task),
+            Whose::Task { text, .. } => f.write_str(text),
             Whose::Initializer => f.write_str("the pool's initializer"),
             Whose::Callback => f.write_str("a callback on the result"),
             Whose::Call(function) => write!(f, "a call of {function}"),

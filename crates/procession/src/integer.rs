@@ -38,7 +38,7 @@ macro_rules! integers {
     };
 }
 
-integers!(u16 u32 u64 usize i16 i32 i64 isize);
+integers!(u8 u16 u32 u64 usize i8 i16 i32 i64 isize);
 
 /// One whose small values have few bits when it is folded.
 trait Integer: Copy {
@@ -81,5 +81,5 @@ macro_rules! signed {
     )*};
 }
 
-unsigned!(u16 u32 u64 usize);
-signed!(i16 i32 i64 isize);
+unsigned!(u8 u16 u32 u64 usize);
+signed!(i8 i16 i32 i64 isize);

@@ -38,6 +38,12 @@
 //! # Ok(()) }
 //! ```
 //!
+//! All of serde's data model crosses, with every attribute of its derive, and arrives as it was sent: what cannot is an error
+//! that names type and field ([`Error::is_encode`], [`Error::is_decode`]). The form is binary and human-readable in serde's
+//! sense, so that an IP address is text. Values may be nested 1000 levels deep. What serde itself does not promise, no form can:
+//! of an `untagged` enum the first variant that fits arrives, and 128-bit integers do not pass through `flatten`, `untagged`
+//! or an internal tag.
+//!
 //! # Start methods
 //!
 //! | | the child | costs | use it |
@@ -70,13 +76,15 @@
 //! - `init()` in `main` stands for `if __name__ == "__main__"`.
 //! - A function takes one argument; `join` gives its value; a panic comes back as an error and not only as an exit code.
 //! - A daemonic process may start processes: they end with it.
-//! - Panics of pool tasks are not printed in the worker; the error carries message, location and backtrace.
+//! - Panics of pool tasks are not printed in the worker; the error carries message, location and backtrace. Where panics
+//!   abort (`panic = "abort"`) they are printed, and the task's worker is lost.
 //! - A task can be given a time limit, retries after a lost worker, and can be cancelled while it runs
 //!   ([`Pool::timeout`], [`Pool::retries`], [`AsyncResult::cancel`]).
 //! - A pool that is dropped is terminated.
 
 #![deny(missing_docs)]
 
+mod codec;
 pub mod connection;
 mod context;
 mod current;

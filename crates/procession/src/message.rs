@@ -1,17 +1,15 @@
-//! The codec of the Rust face: serde values in postcard's compact form. Used in the caller, which encodes arguments and
-//! decodes results, and in the process that runs the function, which does the reverse.
+//! Messages of the Rust face: what stands in an argument, a result, an item of a queue. Used in the caller, which encodes
+//! arguments and decodes results, and in the process that runs the function, which does the reverse.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
-use postcard::ser_flavors::Flavor;
-use procession_core::append;
 use procession_core::handle::{self, MOST_HANDLES};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::integer;
+use crate::{codec, integer};
 
 /// Appends `value` to `out`; the error says why it does not encode. What an error leaves there is the caller's to cut off.
 #[inline]
@@ -20,7 +18,7 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Re
         word.append(out);
         return Ok(());
     }
-    postcard::serialize_with_flavor(value, Appending(out)).map_err(|error| reason(&error))
+    codec::to_bytes(value, out).map_err(|error| reason::<T>(&error))
 }
 
 /// As [`encode`], where no handle can travel, even if this happens within something that is encoded with handles.
@@ -41,11 +39,7 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, S
     if let Some(integer) = integer::decode(bytes) {
         return integer.ok_or_else(|| format!("these {} bytes are no {}", bytes.len(), std::any::type_name::<T>()));
     }
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
-        Err(error) => Err(reason(&error)),
-    }
+    codec::from_bytes(bytes).map_err(|error| reason::<T>(&error))
 }
 
 /// What an item of a queue is on its way. A `Vec<u8>` is its own bytes; anything else is encoded.
@@ -87,9 +81,14 @@ fn keep_scratch(mut bytes: Vec<u8>) {
     }
 }
 
-/// The codec keeps no text of its users' errors; a handle that could not travel has left its own.
-fn reason(error: &postcard::Error) -> String {
-    handle::last_refusal().unwrap_or_else(|| error.to_string())
+/// Names the type. A handle that could not travel says why itself: a type that tries several ways to decode hides it.
+#[cold]
+fn reason<T>(error: &codec::Error) -> String {
+    let (of, text) = (std::any::type_name::<T>(), error.to_string());
+    match handle::last_refusal() {
+        Some(refusal) if !text.contains(&refusal) => format!("`{of}`: {refusal} ({text})"),
+        _ => format!("`{of}`: {text}"),
+    }
 }
 
 /// A panic as it travels to the process that asked.
@@ -98,29 +97,6 @@ pub(crate) struct Panic {
     pub(crate) message: String,
     pub(crate) location: String,
     pub(crate) backtrace: String,
-}
-
-struct Appending<'a>(&'a mut Vec<u8>);
-
-impl Flavor for Appending<'_> {
-    type Output = ();
-
-    #[inline]
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.push(byte);
-        Ok(())
-    }
-
-    #[inline]
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        append(self.0, bytes);
-        Ok(())
-    }
-
-    #[inline]
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -217,7 +217,8 @@ fn install_hook() {
                     watched.report
                 })
             });
-            if report != Some(Report::ToCaller) {
+            // Where panics abort, the caller will learn of no more than the worker's end.
+            if report != Some(Report::ToCaller) || cfg!(panic = "abort") {
                 previous(info);
             }
         }));

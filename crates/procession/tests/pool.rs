@@ -242,10 +242,17 @@ fn main() {
 }
 
 /// Tells by a file that it is decoded.
-#[derive(Serialize)]
+#[derive(Serialize, Clone)]
+#[serde(into = "(String, bool)")]
 struct Decoded {
     path: String,
     was_told: bool,
+}
+
+impl From<Decoded> for (String, bool) {
+    fn from(Decoded { path, was_told }: Decoded) -> (String, bool) {
+        (path, was_told)
+    }
 }
 
 impl<'de> Deserialize<'de> for Decoded {

@@ -41,6 +41,33 @@ fn main() {
         let values: Result<Vec<u64>> = results.collect();
         assert_eq!(values.unwrap(), (0..300).collect::<Vec<_>>(), "and the results are there");
     }));
+    trials.extend(for_each_context("failed_task_is_told_by_its_index_in_the_call", |context| {
+        let pool = context.pool(2).unwrap();
+        let odd = |x: usize| {
+            assert!(x % 7 != 3, "{x} will not do");
+            if x == 11 {
+                std::process::abort();
+            }
+            x
+        };
+        let failed = |errors: &mut dyn Iterator<Item = procession::Error>| {
+            let mut told: Vec<_> = errors
+                .map(|error| {
+                    let index = error.index().unwrap();
+                    assert!(error.task().unwrap().starts_with(&format!("task {index} of ")), "{error}");
+                    index
+                })
+                .collect();
+            told.sort_unstable();
+            told
+        };
+        assert_eq!(failed(&mut pool.imap(odd, 0..20).filter_map(Result::err)), [3, 10, 11, 17]);
+        assert_eq!(failed(&mut pool.imap_unordered(odd, 0..20).filter_map(Result::err)), [3, 10, 11, 17]);
+        let call = pool.chunk_size(4);
+        assert_eq!(failed(&mut call.imap(odd, 0..20).filter_map(Result::err)), [3, 10, 17], "the first of each chunk");
+        assert_eq!(pool.map(odd, 0..20).unwrap_err().index(), Some(3));
+        assert_eq!(pool.map(odd, [0, 11]).unwrap_err().index(), Some(1));
+    }));
     trials.extend(for_each_context("a_step_after_close_lifts_the_bound", |context| {
         let pool = context.pool(2).unwrap();
         let (pulled, items) = counted(1000);

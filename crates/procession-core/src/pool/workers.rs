@@ -217,6 +217,10 @@ impl Shared {
             let mut workers = self.workers();
             if let Err(error) = started {
                 self.vacant.store(true, Ordering::SeqCst);
+                if matches!(error, Error::Interrupted) {
+                    // Nothing was started, and nothing is wrong: the next to come by fills the slot.
+                    return;
+                }
                 workers.note_failure(error);
                 self.break_if_hopeless(&mut workers);
                 return;

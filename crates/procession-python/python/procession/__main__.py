@@ -95,7 +95,8 @@ def _run_path(path):
         sys.exit(2)
     module = _new_main(loader('__main__', absolute))
     module.__file__ = absolute
-    module.__cached__ = None
+    if sys.version_info < (3, 15):
+        module.__cached__ = None
     exec(code, module.__dict__)
 
 

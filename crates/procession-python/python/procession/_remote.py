@@ -218,5 +218,13 @@ def awaiting(result):
         except BaseException as error:
             future.set_exception(error)
 
-    result._notify(lambda: loop.call_soon_threadsafe(take))
+    def tell():
+        try:
+            loop.call_soon_threadsafe(take)
+        except RuntimeError:
+            # The loop is closed, and nobody awaits.
+            if not loop.is_closed():
+                raise
+
+    result._notify(tell)
     return future.__await__()

@@ -167,6 +167,7 @@ def main():
     _preload(preload, data)
     if len(os.listdir('/proc/self/task')) > 1:
         os._exit(_HAS_THREADS)
+    _leave_generators_to_children()
     process._close_stdin()
     server = Server(requests)
     while (link := server.next_request()) is not None:
@@ -207,6 +208,14 @@ def _preload(names, data):
             del process.current_process()._inheriting
 
 
+def _leave_generators_to_children():
+    """Has each child run the main module itself if that uses numpy's random numbers: what it has made a generator of would give each
+    child the same numbers. What it imports stays imported.
+    """
+    if 'numpy.random' in sys.modules and spawn.old_main_modules:
+        sys.modules['__main__'] = sys.modules['__mp_main__'] = spawn.old_main_modules.pop()
+
+
 def _serve_one(link, server, own, handler):
     """In a child: everything, to its end."""
     import atexit
@@ -222,6 +231,10 @@ def _serve_one(link, server, own, handler):
         util = loaded('util')
         if util is not None:
             atexit.register(util._exit_function)
+        generators = sys.modules.get('numpy.random')
+        if generators is not None:
+            # The one that belongs to numpy itself. The main module may seed it.
+            generators.seed()
         code = spawn._main(link, lambda: signal.signal(signal.SIGINT, handler))
     except BaseException:
         sys.excepthook(*sys.exc_info())

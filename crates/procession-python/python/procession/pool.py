@@ -282,7 +282,9 @@ class _Starting:
         # Why the last one that could not be started could not.
         self.error = None
 
-    def __call__(self, name, control, slot, desk):
+    def __call__(self, name, control, slot, desk, blocked):
+        # A Ctrl-C is for the program: a worker hears one in its tasks alone.
+        self._mask = {*blocked, _signal.SIGINT}
         try:
             if self._ahead is None:
                 # All of the first at once: what this process does between two forks is memory that their children do not share.
@@ -302,15 +304,18 @@ class _Starting:
         process.name = process.name.replace('Process', 'PoolWorker')
         process.daemon = self._daemon
         process._hears_interrupts = False
-        # A Ctrl-C is for the program: a worker hears one in its tasks alone.
-        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
+        process._signal_mask = self._mask
         try:
             process.start()
-        finally:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-        self._workers.append(process)
-        util.debug('added worker')
-        return _held(process)
+            self._workers.append(process)
+            util.debug('added worker')
+            return _held(process)
+        except BaseException:
+            # Nobody else knows of it.
+            if process._popen is not None:
+                getattr(process, 'kill', process.terminate)()
+                process.join()
+            raise
 
 
 def _held(process):

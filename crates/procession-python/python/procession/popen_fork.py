@@ -38,7 +38,15 @@ class Popen:
         _share_tracker()
         self.returncode = None
         self.finalizer = None
-        self._launch(process_obj)
+        self._child = None
+        try:
+            self._launch(process_obj)
+        except BaseException:
+            # What a handler raised, as a rule. Nobody else would know of the child.
+            if self._child is not None:
+                self._child.signal(signal.SIGKILL)
+                self._child.wait()
+            raise
 
     def duplicate_for_child(self, fd):
         """Returns the number by which the child knows the file descriptor `fd`."""
@@ -100,17 +108,16 @@ class Popen:
                 pass
         ours, theirs = Link.pair()
         parent_sentinel = pidfd_of_self()
-        # An event loop's signal handlers in the child would wake its parent's loop until they are taken out.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()) if 'asyncio' in sys.modules else None
+        # No handler runs before the child is held, which would be lost otherwise, and none of its parent's in the child.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = _fork()
             if pid == 0:
-                _run(process_obj, theirs, parent_sentinel, mask)
+                _run(process_obj, theirs, parent_sentinel, process_obj._signal_mask or mask)
+            self._hold(Child.forked(pid, ours, process_obj.name, process_obj.daemon))
         finally:
-            if mask is not None:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        self._hold(Child.forked(pid, ours, process_obj.name, process_obj.daemon))
 
 
 def _fork():
@@ -157,17 +164,16 @@ def _leave_event_loop():
 
 
 def _run(process_obj, link, parent_sentinel, mask):
-    """In the child: everything, to its end. `mask`: the blocked signals, where an event loop may run in its parent."""
+    """In the child: everything, to its end. All signals are blocked; `mask` are those that are to be."""
     code, is_own = 1, False
     try:
         # Its parent's callbacks are not its own.
         atexit._clear()
         is_own = True
         process._tie(link)
-        if mask is not None:
-            if signal.set_wakeup_fd(-1) != -1:
-                _leave_event_loop()
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if signal.set_wakeup_fd(-1) != -1:
+            _leave_event_loop()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         atexit.register(util._exit_function)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:

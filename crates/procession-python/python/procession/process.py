@@ -45,6 +45,8 @@ class BaseProcess(_standard.BaseProcess):
 
     # Whether a Ctrl-C means the process from its beginning on; otherwise it says itself when.
     _hears_interrupts = True
+    # The signals that a forked process has blocked, if they are not those of its parent.
+    _signal_mask = None
 
     def start(self):
         """Starts the process, once. A daemonic process may start others too: they end with it.

@@ -33,15 +33,27 @@ _standard = standard('queues')
 
 __all__ = ['Queue', 'SimpleQueue', 'JoinableQueue']
 
+# What ends the feeder thread of a subclass that has one of its own.
+_sentinel = _standard._sentinel
+
 
 class Queue(_standard.Queue):
     """A first-in first-out queue of at most `maxsize` items; 0: as many as memory holds (8 GiB at most)."""
 
     _is_joinable = False
+    # Whether a subclass feeds its items by itself, with a thread and a pickler of its own, as that of loky does. Then this class
+    # works as the standard library's, on a ring in place of a pipe.
+    _has_feeder = False
+
+    def __init_subclass__(cls, **kwds):
+        super().__init_subclass__(**kwds)
+        cls._has_feeder = cls._feed is not _standard.Queue._feed or cls._start_thread is not _standard.Queue._start_thread
 
     def __init__(self, maxsize=0, *, ctx):
         note_maker(self, ctx)
         self._maxsize = maxsize if maxsize > 0 else _most()
+        if self._has_feeder:
+            self._rlock, self._wlock, self._sem = ctx.Lock(), _NoLock(), ctx.BoundedSemaphore(self._maxsize)
         self._opid = os.getpid()
         # For concurrent.futures, which sets it.
         self._ignore_epipe = False
@@ -68,6 +80,8 @@ class Queue(_standard.Queue):
         self._reset(after_fork=True)
 
     def _reset(self, after_fork=False):
+        if self._has_feeder:
+            _standard.Queue._reset(self, after_fork)
         self._closed = False
 
     def put(self, obj, block=True, timeout=None):
@@ -75,6 +89,8 @@ class Queue(_standard.Queue):
 
         Raises ``queue.Full`` if there was no room, what pickling raises, and ``ValueError`` after :meth:`close`.
         """
+        if self._has_feeder:
+            return _standard.Queue.put(self, obj, block, timeout)
         if self._closed:
             raise ValueError(f'Queue {self!r} is closed')
         self._ring.put(obj, block, timeout, self._on_queue_feeder_error if self._has_hook else None)
@@ -84,6 +100,8 @@ class Queue(_standard.Queue):
 
         Raises ``queue.Empty`` if there was none, what unpickling raises, and ``ValueError`` after :meth:`close`.
         """
+        if self._has_feeder:
+            return _standard.Queue.get(self, block, timeout)
         if self._closed:
             raise ValueError(f'Queue {self!r} is closed')
         if self._reader.closed:
@@ -92,7 +110,7 @@ class Queue(_standard.Queue):
 
     def qsize(self):
         """Returns how many items are in it."""
-        return len(self._ring)
+        return _standard.Queue.qsize(self) if self._has_feeder else len(self._ring)
 
     def empty(self):
         """Returns whether there is no item. What this process, or one it has joined, has put is counted for sure."""
@@ -100,7 +118,7 @@ class Queue(_standard.Queue):
 
     def full(self):
         """Returns whether it holds `maxsize` items."""
-        return self._ring.is_full()
+        return _standard.Queue.full(self) if self._has_feeder else self._ring.is_full()
 
     def get_nowait(self):
         """Takes the oldest item; raises ``queue.Empty`` if there is none."""
@@ -112,6 +130,8 @@ class Queue(_standard.Queue):
 
     def close(self):
         """Says that this process is done with the queue. What it has put stays."""
+        if self._has_feeder:
+            return _standard.Queue.close(self)
         self._closed = True
         if self._ring.is_used():
             self._reader.close()
@@ -120,9 +140,13 @@ class Queue(_standard.Queue):
     def join_thread(self):
         """Returns at once: there is no thread, and all that was put is there. Only after :meth:`close`."""
         assert self._closed, f'Queue {self!r} not closed'
+        if self._has_feeder:
+            _standard.Queue.join_thread(self)
 
     def cancel_join_thread(self):
         """Does nothing: no thread holds up this process's end. Nothing that was put is lost."""
+        if self._has_feeder:
+            _standard.Queue.cancel_join_thread(self)
 
     def _terminate_broken(self):
         # concurrent.futures ends a queue so that nobody will read any more.
@@ -239,6 +263,19 @@ class _Reader(_End):
 class _Writer(_End):
     readable = False
     writable = True
+    # What is sent to a child: some ways to start one refuse a file descriptor that comes twice, and the reader has this one's.
+    _sent = None
+
+    def __reduce__(self):
+        assert_spawning(self)
+        if self._sent is None:
+            self._sent = _Ring.attach(self._open_ring().fileno())
+        return _rebuild_end, (type(self), _handle(self._sent))
+
+    def close(self):
+        """Closes it in this process."""
+        super().close()
+        self._sent = None
 
     def send(self, obj):
         self._open_ring().put(obj, True)

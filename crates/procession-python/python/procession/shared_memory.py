@@ -125,6 +125,8 @@ def _file_of(name):
     file = name.lstrip('/')
     if file in ('', '.', '..') or '/' in file:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
+    if len(os.fsencode(file)) > 255:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
     return f'{_DIRECTORY}/{file}'
 
 

@@ -355,7 +355,9 @@ def _run_script(path):
     with io.open_code(path) as file:
         code = compile(file.read(), path, 'exec', dont_inherit=True)
     module = type(sys)('__mp_main__')
-    module.__dict__.update(__file__=path, __cached__=None, __package__='')
+    module.__dict__.update(__file__=path, __package__='')
+    if sys.version_info < (3, 15):
+        module.__dict__['__cached__'] = None
     before, argument = sys.modules.get('__mp_main__'), sys.argv[:1]
     sys.modules['__mp_main__'] = module
     sys.argv[:1] = [path]

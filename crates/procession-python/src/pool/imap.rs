@@ -24,7 +24,7 @@ use super::item::Kind;
 use super::result::value_of;
 use super::{Pool, worker};
 use crate::error::{self, OrRaise};
-use crate::wait::{blocking, deadline};
+use crate::wait::{blocking, deadline, interruptible};
 
 /// Items on their way for each worker: those it works on, and those that wait for it or for who iterates.
 const AHEAD: usize = 64;
@@ -179,7 +179,7 @@ impl IMapIterator {
             Err(error) => return Err(error),
         };
         let entry = Entry::of(worker::entry);
-        Ok(Some(Chunk::Submitted(py.detach(|| feeder.submit(entry, items, self.terms)).or_raise(py)?)))
+        Ok(Some(Chunk::Submitted(interruptible(py, || feeder.submit(entry, items, self.terms))?.or_raise(py)?)))
     }
 
     fn take(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {

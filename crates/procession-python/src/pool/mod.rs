@@ -27,7 +27,7 @@ pub(crate) use worker::{give_handle, run_worker, take_handle};
 
 use crate::codec;
 use crate::error::OrRaise;
-use crate::wait::blocking;
+use crate::wait::{blocking, interruptible};
 use function::{Function, Globals};
 use item::{Kind, Unwritten};
 use starter::Starter;
@@ -68,7 +68,7 @@ impl Pool {
         let service = Service { initializer: None, max_tasks, max_memory };
         let starter = Starter::new(method, start);
         codec::prepare(py)?;
-        let engine = py.detach(|| core::Pool::new(workers, starter, service)).or_raise(py)?;
+        let engine = interruptible(py, || core::Pool::new(workers, starter, service))?.or_raise(py)?;
         Ok(Pool { engine: Some(engine), globals: Globals::default(), values })
     }
 
@@ -180,7 +180,7 @@ impl Pool {
 
     /// Keeps so many workers from now on; `ValueError` if that is none.
     fn resize(&self, py: Python<'_>, workers: usize) -> PyResult<()> {
-        py.detach(|| self.engine().resize(workers)).or_raise(py)
+        interruptible(py, || self.engine().resize(workers))?.or_raise(py)
     }
 
     /// How many workers it keeps.
@@ -189,13 +189,13 @@ impl Pool {
     }
 
     /// The pids of the workers that are alive; those that are missing are started first, where this thread may.
-    fn worker_pids(&self, py: Python<'_>) -> Vec<u32> {
-        py.detach(|| self.engine().worker_pids())
+    fn worker_pids(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
+        interruptible(py, || self.engine().worker_pids())
     }
 
     /// What it is doing now, as plain values.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = py.detach(|| self.engine().stats()).or_raise(py)?;
+        let stats = interruptible(py, || self.engine().stats())?.or_raise(py)?;
         let workers = stats.workers.iter().map(|worker| {
             let one = PyDict::new(py);
             one.set_item("pid", worker.pid)?;
@@ -236,7 +236,9 @@ impl Pool {
         let encoded =
             self.function(function).and_then(|pickled| self.engine().items(items, |items| encode(items, &pickled)));
         let submitted = match encoded {
-            Ok(items) => py.detach(|| self.engine().submit(Entry::of(worker::entry), items, terms)).or_raise(py)?,
+            Ok(items) => {
+                interruptible(py, || self.engine().submit(Entry::of(worker::entry), items, terms))?.or_raise(py)?
+            }
             // What does not pickle is the error of the call, raised where its result is asked for.
             Err(error) => return Ok(ApplyResult::failed(function, error, is_many)),
         };

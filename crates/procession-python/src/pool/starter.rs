@@ -8,13 +8,15 @@ use std::sync::Arc;
 use procession_core::child::Child;
 use procession_core::preparation::{Preparation, Target};
 use procession_core::start::{Method, Popen, Start};
-use procession_core::{Error, Result};
-use pyo3::exceptions::PyTypeError;
+use procession_core::{Error, Result, SignalsBlocked, interrupt};
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 
 use crate::process::Child as Process;
+use crate::wait;
 
-/// Starts workers by `start(name, control, slot, desk)`, which returns the `Child` that it started.
+/// Starts workers by `start(name, control, slot, desk, blocked)`, which returns the `Child` that it started. Signals are blocked
+/// meanwhile; `blocked` are those that the child is to have blocked too.
 pub(super) struct Starter {
     method: Method,
     start: Py<PyAny>,
@@ -39,14 +41,36 @@ impl Start for Starter {
         let Target::Worker { control, slot, desk, .. } = &preparation.target else {
             return Err(Error::Invalid("a pool of Python's starts workers only".into()));
         };
-        Python::attach(|py| {
-            let args = (&preparation.name, control.as_fd().as_raw_fd(), *slot, desk.as_fd().as_raw_fd());
-            let Some(child) = self.start.bind(py).call1(args)?.extract::<Option<Bound<'_, Process>>>()? else {
-                return Err(PyTypeError::new_err("it has no pid, and a pool's workers must be processes"));
-            };
-            Ok(child.get().shared())
-        })
-        .map_err(|error| Error::Invalid(format!("cannot start a worker process: {error}")))
+        // No handler runs between the fork and the engine's hold on the child: what it raised would lose the child.
+        let blocked = SignalsBlocked::new();
+        // Those of signals that came before run now, or they would run there.
+        if interrupt::ask() {
+            return Err(Error::Interrupted);
+        }
+        let before = blocked.blocked_before();
+        let started = Python::attach(|py| {
+            let args = (&preparation.name, control.as_fd().as_raw_fd(), *slot, desk.as_fd().as_raw_fd(), before);
+            let child = self.start.bind(py).call1(args).and_then(|child| {
+                let Some(child) = child.extract::<Option<Bound<'_, Process>>>()? else {
+                    return Err(PyTypeError::new_err("it has no pid, and a pool's workers must be processes"));
+                };
+                Ok(child.get().shared())
+            });
+            child.map_err(|error| {
+                if error.is_instance_of::<PyException>(py) {
+                    return Error::Invalid(format!("cannot start a worker process: {error}"));
+                }
+                // A signal reached another thread, and this one, the main thread, ran the handler all the same.
+                wait::end_by(error);
+                Error::Interrupted
+            })
+        });
+        drop(blocked);
+        // What has come meanwhile ends the call that wants the worker, now that the worker is held.
+        if started.is_ok() {
+            interrupt::ask();
+        }
+        started
     }
 }
 

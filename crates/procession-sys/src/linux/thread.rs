@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -94,6 +95,42 @@ pub fn set_process_name(name: &str) {
     let name = CString::new(&visible[..end]).expect("cut before the first NUL");
     // Refused by a security module: the name is for people alone.
     let _ = rustix::thread::set_name(&name);
+}
+
+/// All signals but those of its own faults are blocked in the calling thread until this is dropped.
+pub struct SignalsBlocked {
+    before: libc::sigset_t,
+    /// A mask is a thread's own.
+    _thread: PhantomData<*const ()>,
+}
+
+impl SignalsBlocked {
+    /// Blocks them.
+    #[expect(clippy::new_without_default, reason = "it changes the thread")]
+    pub fn new() -> SignalsBlocked {
+        SignalsBlocked { before: set_signal_mask(&all_but_faults()), _thread: PhantomData }
+    }
+
+    /// The numbers of the signals that were blocked before.
+    pub fn blocked_before(&self) -> Vec<i32> {
+        let is_blocked = |signal: &i32| {
+            // SAFETY: reads an initialised set; a number that is no signal is answered with -1.
+            unsafe { libc::sigismember(&raw const self.before, *signal) == 1 }
+        };
+        (1..=libc::SIGRTMAX()).filter(is_blocked).collect()
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        set_signal_mask(&self.before);
+    }
+}
+
+impl std::fmt::Debug for SignalsBlocked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignalsBlocked").finish_non_exhaustive()
+    }
 }
 
 /// Unblocks all signals in the calling thread. For a child that an engine thread forked or that a program with blocked

@@ -36,5 +36,22 @@ pub fn is_main() -> bool {
 /// Does nothing: there is no process that could be named.
 pub fn set_process_name(_name: &str) {}
 
+/// Blocks nothing.
+#[derive(Debug)]
+pub struct SignalsBlocked;
+
+impl SignalsBlocked {
+    /// Blocks nothing.
+    #[expect(clippy::new_without_default, reason = "as on other platforms")]
+    pub fn new() -> SignalsBlocked {
+        SignalsBlocked
+    }
+
+    /// None.
+    pub fn blocked_before(&self) -> Vec<i32> {
+        Vec::new()
+    }
+}
+
 /// Does nothing: no signal is blocked by anything here.
 pub fn unblock_all_signals() {}

@@ -66,6 +66,8 @@ struct Tap {
     terms: Terms,
     function: &'static str,
     most_ahead: usize,
+    /// How many items have been submitted.
+    pulled: usize,
 }
 
 /// A feed as the pool knows it.
@@ -102,6 +104,7 @@ impl<R: DeserializeOwned + Serialize + 'static> Imap<R> {
                 terms,
                 function: type_name::<F>(),
                 most_ahead: CHUNKS_AHEAD * call.pool.workers(),
+                pulled: 0,
             }),
         };
         let (tap, error) = match tap {
@@ -165,7 +168,9 @@ impl<R: DeserializeOwned + 'static> Source<R> {
             };
             match submitted {
                 Ok(handle) => {
-                    self.submitted.push_back(AsyncResult::many(handle, tap.function));
+                    let first = tap.pulled;
+                    tap.pulled += handle.len();
+                    self.submitted.push_back(AsyncResult::many(handle, tap.function, first));
                     if let Some(early) = self.submitted.len().checked_sub(MOST_ON_THEIR_WAY) {
                         // Only a process that does not own the pool is refused, and it has no feeder.
                         let _ = self.submitted[early].wait();

@@ -386,7 +386,7 @@ impl Pool {
         let arguments = arguments.into_iter();
         let items = self.engine.items(arguments.size_hint().0, |items| push_all::<F, A>(items, arguments))?;
         let handle = self.engine.submit(entry, items, terms)?;
-        Ok(AsyncResult::many(handle, type_name::<F>()))
+        Ok(AsyncResult::many(handle, type_name::<F>(), 0))
     }
 }
 

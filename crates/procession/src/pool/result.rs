@@ -19,8 +19,16 @@ use crate::{Error, Result, message, task};
 /// also a future.
 pub struct AsyncResult<T> {
     handle: Handle,
+    tasks: Tasks,
+    read: fn(&Handle, Tasks, Wait) -> Result<T>,
+}
+
+/// Which tasks a result is of, as errors name them.
+#[derive(Clone, Copy)]
+struct Tasks {
     function: &'static str,
-    read: fn(&Handle, &'static str, Wait) -> Result<T>,
+    /// The index of the first in the user's call: a lazy map's chunks are jobs of their own.
+    first: usize,
 }
 
 /// How to read a result.
@@ -39,7 +47,7 @@ impl<T> AsyncResult<T> {
     ///
     /// As [`Pool::apply`](crate::Pool::apply); of several failed tasks, the first's.
     pub fn get(&self) -> Result<T> {
-        (self.read)(&self.handle, self.function, Wait::Until(None))
+        (self.read)(&self.handle, self.tasks, Wait::Until(None))
     }
 
     /// Waits for the result, for no longer than `timeout`.
@@ -48,7 +56,7 @@ impl<T> AsyncResult<T> {
     ///
     /// [`Error::is_timeout`] when it is not there then; it is still to come. Otherwise as [`get`](AsyncResult::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
-        (self.read)(&self.handle, self.function, Wait::Until(Instant::now().checked_add(timeout)))
+        (self.read)(&self.handle, self.tasks, Wait::Until(Instant::now().checked_add(timeout)))
     }
 
     /// Waits until the result is there, whatever it is.
@@ -97,10 +105,10 @@ impl<T> AsyncResult<T> {
     where
         T: 'static,
     {
-        let (read, function) = (self.read, self.function);
+        let (read, tasks) = (self.read, self.tasks);
         self.handle.on_complete(Box::new(move |handle| {
             task::run_callback(|| {
-                let result = read(handle, function, Wait::No);
+                let result = read(handle, tasks, Wait::No);
                 callback(&result);
             })
         }))?;
@@ -154,7 +162,7 @@ impl<T> Future for AsyncResult<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         match self.handle.awaken(context.waker()) {
-            Ok(true) => Poll::Ready((self.read)(&self.handle, self.function, Wait::No)),
+            Ok(true) => Poll::Ready((self.read)(&self.handle, self.tasks, Wait::No)),
             Ok(false) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error.into())),
         }
@@ -163,7 +171,7 @@ impl<T> Future for AsyncResult<T> {
 
 impl<R: DeserializeOwned + 'static> AsyncResult<R> {
     pub(super) fn one(handle: Handle, function: &'static str) -> AsyncResult<R> {
-        AsyncResult { handle, function, read: read_one::<R> }
+        AsyncResult { handle, tasks: Tasks { function, first: 0 }, read: read_one::<R> }
     }
 }
 
@@ -172,29 +180,30 @@ impl<R: DeserializeOwned + 'static> AsyncResult<Vec<R>> {
         &self.handle
     }
 
-    pub(super) fn many(handle: Handle, function: &'static str) -> AsyncResult<Vec<R>> {
-        AsyncResult { handle, function, read: read_many::<R> }
+    /// `first` is the index of the first task in the user's call.
+    pub(super) fn many(handle: Handle, function: &'static str, first: usize) -> AsyncResult<Vec<R>> {
+        AsyncResult { handle, tasks: Tasks { function, first }, read: read_many::<R> }
     }
 }
 
 impl<T> fmt::Debug for AsyncResult<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsyncResult").field("function", &self.function).field("handle", &self.handle).finish()
+        f.debug_struct("AsyncResult").field("function", &self.tasks.function).field("handle", &self.handle).finish()
     }
 }
 
-fn read_one<R: DeserializeOwned + 'static>(handle: &Handle, function: &'static str, wait: Wait) -> Result<R> {
+fn read_one<R: DeserializeOwned + 'static>(handle: &Handle, tasks: Tasks, wait: Wait) -> Result<R> {
     let mut result = None;
-    gather(handle, wait, |mut results| result = results.next().map(|one| read(function, one)))?;
+    gather(handle, wait, |mut results| result = results.next().map(|one| read(tasks, one)))?;
     result.unwrap_or_else(late)
 }
 
-fn read_many<R: DeserializeOwned + 'static>(handle: &Handle, function: &'static str, wait: Wait) -> Result<Vec<R>> {
+fn read_many<R: DeserializeOwned + 'static>(handle: &Handle, tasks: Tasks, wait: Wait) -> Result<Vec<R>> {
     let mut all = Ok(Vec::with_capacity(handle.len()));
     gather(handle, wait, |results| {
         if let Ok(values) = &mut all {
             let mut failed = None;
-            values.extend(results.map_while(|one| read(function, one).map_err(|error| failed = Some(error)).ok()));
+            values.extend(results.map_while(|one| read(tasks, one).map_err(|error| failed = Some(error)).ok()));
             if let Some(error) = failed {
                 all = Err(error);
             }
@@ -219,9 +228,10 @@ fn late<T>() -> Result<T> {
 }
 
 #[inline]
-fn read<R: DeserializeOwned + 'static>(function: &str, (index, outcome, payload): (usize, u32, &[u8])) -> Result<R> {
+fn read<R: DeserializeOwned + 'static>(tasks: Tasks, (index, outcome, payload): (usize, u32, &[u8])) -> Result<R> {
+    let whose = || Whose::task(tasks.function, tasks.first + index);
     if outcome != tag::VALUE {
-        return Err(Error::from_outcome(Whose::task(function, index), outcome, payload));
+        return Err(Error::from_outcome(whose(), outcome, payload));
     }
-    message::decode(payload).map_err(|why| Error::undecodable(Whose::task(function, index), "result", why))
+    message::decode(payload).map_err(|why| Error::undecodable(whose(), "result", why))
 }

@@ -1,0 +1,3 @@
+from typing import Any
+
+def short(address: Any = None) -> Any: ...

@@ -1,0 +1,166 @@
+"""The locks of a manager. They live in the manager's process, where one thread serves each thread of a client; used there, by those
+threads.
+
+What a client has is noted with the thread that serves it. When the client's process has ended, that thread releases it, and the
+next to acquire is told by :class:`procession.synchronize.OwnerDiedError`.
+"""
+
+import threading
+
+from .synchronize import OwnerDiedError
+
+__all__ = ['Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition', 'serving']
+
+# Of each thread that serves a client: what the client has, an object for each time that it acquired.
+_serving = threading.local()
+
+
+class _Owned:
+    """What is acquired and released, in place of the primitive of `threading` that it holds."""
+
+    def __init__(self, primitive):
+        self._primitive = primitive
+        # The lists of who has it, one entry for each time.
+        self._held_in = []
+        # The pid of the client that ended with it; `None` once somebody was told.
+        self._ended_with = None
+
+    def acquire(self, *args, **kwds):
+        """As the primitive's; raises `OwnerDiedError` once after a client has ended with it, and then has not acquired."""
+        acquired = self._primitive.acquire(*args, **kwds)
+        if not acquired:
+            return acquired
+        if self._ended_with is not None:
+            pid, self._ended_with = self._ended_with, None
+            self._primitive.release()
+            raise OwnerDiedError(f"process {pid} ended while it had this manager's {type(self).__name__}", pid)
+        self._note()
+        return acquired
+
+    def release(self, *args):
+        """As the primitive's."""
+        self._primitive.release(*args)
+        for _ in range(*(args or (1,))):
+            self._forget()
+
+    def _note(self):
+        held = getattr(_serving, 'held', None)
+        if held is not None:
+            held.append(self)
+            self._held_in.append(held)
+
+    def _forget(self):
+        # Its own first: others may release what one has acquired.
+        own = getattr(_serving, 'held', None)
+        held = own if own in self._held_in else self._held_in[0] if self._held_in else None
+        if held is not None:
+            self._held_in.remove(held)
+            held.remove(self)
+
+    def _end(self, pid):
+        self._ended_with = pid
+        self.release()
+
+
+class Lock(_Owned):
+    """A lock of a manager."""
+
+    def __init__(self):
+        super().__init__(threading.Lock())
+
+
+class RLock(_Owned):
+    """A lock of a manager that its owner may acquire again."""
+
+    def __init__(self):
+        super().__init__(threading.RLock())
+
+
+class Semaphore(_Owned):
+    """A semaphore of a manager."""
+
+    def __init__(self, value=1):
+        super().__init__(threading.Semaphore(value))
+
+
+class BoundedSemaphore(_Owned):
+    """A semaphore of a manager that never has more than its first permits."""
+
+    def __init__(self, value=1):
+        super().__init__(threading.BoundedSemaphore(value))
+
+
+class Condition(_Owned):
+    """A condition of a manager, with the lock that it is given or one of its own."""
+
+    def __init__(self, lock=None):
+        super().__init__(threading.Condition(lock))
+
+    def wait(self, timeout=None):
+        """As the primitive's. Raises `OwnerDiedError`, with the lock acquired, if a client ended with it meanwhile."""
+        # Another may have the lock meanwhile.
+        own = getattr(_serving, 'held', None)
+        count = 0
+        while own is not None and own in self._held_in:
+            self._forget()
+            count += 1
+        try:
+            notified = self._primitive.wait(timeout)
+        finally:
+            for _ in range(count):
+                self._note()
+        if self._ended_with is not None:
+            pid, self._ended_with = self._ended_with, None
+            raise OwnerDiedError(f"process {pid} ended while it had this manager's Condition", pid)
+        return notified
+
+    def notify(self, n=1):
+        """As the primitive's."""
+        self._primitive.notify(n)
+
+    def notify_all(self):
+        """As the primitive's."""
+        self._primitive.notify_all()
+
+
+def serving(conn, serve):
+    """Calls `serve(conn)`, which serves a client until its end, and then releases what the client's process has ended with."""
+    held = _serving.held = []
+    pidfd, pid = _client(conn)
+    try:
+        serve(conn)
+    finally:
+        if held and pidfd is not None:
+            # A thread of the client may have ended, and left what it has to other threads.
+            _wait_ended(pidfd)
+        for owned in list(held):
+            owned._end(pid)
+        if pidfd is not None:
+            import os
+
+            os.close(pidfd)
+        del _serving.held
+
+
+def _client(conn):
+    """A pidfd and the pid of the process at the other end; `None` and 0 if it is on another machine, or has ended already."""
+    import os
+    import socket
+    import struct
+
+    with socket.socket(fileno=os.dup(conn.fileno())) as other:
+        if other.family != socket.AF_UNIX:
+            return None, 0
+        pid, _, _ = struct.unpack('3i', other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize('3i')))
+    try:
+        return os.pidfd_open(pid), pid
+    except OSError:
+        return None, pid
+
+
+def _wait_ended(pidfd):
+    import select
+
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    poller.poll()

@@ -1,0 +1,254 @@
+//! The parts of values that hold others, as a visitor asks for them.
+
+use serde::de::value::BorrowedStrDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::{Deserialize, forward_to_deserialize_any};
+
+use super::error::{Error, Step};
+use super::expected::Names;
+use super::reader::{Reader, Shape};
+use super::tag;
+
+/// A sequence or a map.
+pub(super) struct Parts<'r, 'de> {
+    pub(super) reader: &'r mut Reader<'de>,
+    pub(super) hint: usize,
+    pub(super) ended: bool,
+}
+
+impl Parts<'_, '_> {
+    #[inline]
+    fn next(&mut self) -> bool {
+        self.ended = self.ended || self.reader.at_end();
+        !self.ended
+    }
+
+    #[inline]
+    pub(super) fn finish(mut self) -> Result<(), Error> {
+        if self.next() { Err(Error::new("it has more elements than are read")) } else { Ok(()) }
+    }
+
+    /// An element takes a byte at least.
+    fn expected(&self) -> Option<usize> {
+        Some(self.hint.min(self.reader.rest.len()))
+    }
+}
+
+impl<'de> SeqAccess<'de> for &mut Parts<'_, 'de> {
+    type Error = Error;
+
+    #[inline]
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        if self.next() { seed.deserialize(&mut *self.reader).map(Some) } else { Ok(None) }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        self.expected()
+    }
+}
+
+impl<'de> MapAccess<'de> for &mut Parts<'_, 'de> {
+    type Error = Error;
+
+    #[inline]
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        if self.next() { seed.deserialize(&mut *self.reader).map(Some) } else { Ok(None) }
+    }
+
+    #[inline]
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        seed.deserialize(&mut *self.reader)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        self.expected()
+    }
+}
+
+/// A struct.
+pub(super) struct Fields<'r, 'de> {
+    pub(super) reader: &'r mut Reader<'de>,
+    of: &'static str,
+    /// What is left of its shape. Fields of other names follow those of the shape.
+    shape: Left<'de>,
+    name: &'de str,
+    ended: bool,
+}
+
+/// Names of a shape.
+enum Left<'de> {
+    Known(std::slice::Iter<'static, &'static str>),
+    Written(&'de [u8]),
+}
+
+impl<'de> Left<'de> {
+    #[inline]
+    fn next(&mut self) -> Option<Result<&'de str, Error>> {
+        match self {
+            Left::Known(names) => names.next().map(|name| Ok(*name)),
+            Left::Written(names) => {
+                let (&len, rest) = names.split_first()?;
+                let Some((name, rest)) = rest.split_at_checked(len.into()) else {
+                    return Some(Err(Error::cut_short()));
+                };
+                *names = rest;
+                Some(std::str::from_utf8(name).map_err(|_| Error::new("a name is not UTF-8")))
+            }
+        }
+    }
+}
+
+impl<'r, 'de> Fields<'r, 'de> {
+    #[inline]
+    pub(super) fn begin(
+        reader: &'r mut Reader<'de>,
+        tag: u8,
+        of: &'static str,
+        expected: Names,
+    ) -> Result<Fields<'r, 'de>, Error> {
+        let mut shape = Left::Written(&[]);
+        if tag == tag::SHAPED {
+            let Shape { written, same_as } = reader.shape(expected)?;
+            shape = same_as.map_or(Left::Written(written), |names| Left::Known(names.iter()));
+        }
+        Ok(Fields { reader, of, shape, name: "", ended: false })
+    }
+
+    #[inline]
+    pub(super) fn next_name(&mut self) -> Result<Option<&'de str>, Error> {
+        while let Some(name) = self.shape.next() {
+            if !self.reader.at_absent() {
+                self.name = name?;
+                return Ok(Some(self.name));
+            }
+        }
+        if self.ended || self.reader.at_end() {
+            self.ended = true;
+            return Ok(None);
+        }
+        self.name = self.reader.name()?;
+        Ok(Some(self.name))
+    }
+}
+
+impl<'de> MapAccess<'de> for &mut Fields<'_, 'de> {
+    type Error = Error;
+
+    #[inline]
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        let name = self.next_name()?;
+        name.map(|name| seed.deserialize(BorrowedStrDeserializer::new(name))).transpose()
+    }
+
+    #[inline]
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        let read = seed.deserialize(&mut *self.reader);
+        read.map_err(|error| error.within(Step::Field { of: self.of, name: self.name.to_owned() }))
+    }
+}
+
+/// A variant that is read as a map with one entry.
+pub(super) struct Entry<'r, 'de> {
+    pub(super) reader: &'r mut Reader<'de>,
+    pub(super) name: Option<&'de str>,
+    pub(super) is_read: bool,
+}
+
+impl<'de> MapAccess<'de> for &mut Entry<'_, 'de> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        let name = self.name.take();
+        name.map(|name| seed.deserialize(BorrowedStrDeserializer::new(name))).transpose()
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        self.is_read = true;
+        seed.deserialize(&mut *self.reader)
+    }
+}
+
+/// A variant with a value.
+pub(super) struct Variant<'r, 'de> {
+    pub(super) reader: &'r mut Reader<'de>,
+    pub(super) name: &'de str,
+}
+
+impl<'r, 'de> EnumAccess<'de> for Variant<'r, 'de> {
+    type Error = Error;
+    type Variant = &'r mut Reader<'de>;
+
+    #[inline]
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, &'r mut Reader<'de>), Error> {
+        let name = seed.deserialize(BorrowedStrDeserializer::new(self.name))?;
+        Ok((name, self.reader))
+    }
+}
+
+impl<'de> VariantAccess<'de> for &mut Reader<'de> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        <()>::deserialize(self)
+    }
+
+    #[inline]
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+        seed.deserialize(self)
+    }
+
+    #[inline]
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_tuple(len, visitor)
+    }
+
+    #[inline]
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_struct("", fields, visitor)
+    }
+}
+
+/// A sequence of `u8`.
+pub(super) struct Bytes<'de>(pub(super) std::slice::Iter<'de, u8>);
+
+impl<'de> SeqAccess<'de> for &mut Bytes<'de> {
+    type Error = Error;
+
+    #[inline]
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        self.0.next().map(|byte| seed.deserialize(Byte(*byte))).transpose()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
+}
+
+struct Byte(u8);
+
+impl<'de> Deserializer<'de> for Byte {
+    type Error = Error;
+
+    #[inline]
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_u8(self.0)
+    }
+
+    #[inline]
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    #[inline]
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct enum identifier ignored_any
+    }
+}
