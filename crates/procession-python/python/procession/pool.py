@@ -312,7 +312,7 @@ class _Starting:
             return _held(process)
         except BaseException:
             # Nobody else knows of it.
-            if process._popen is not None:
+            if getattr(process, '_popen', None) is not None:
                 getattr(process, 'kill', process.terminate)()
                 process.join()
             raise
