@@ -1,12 +1,14 @@
 """The locks of a manager. They live in the manager's process, where one thread serves each thread of a client; used there, by those
 threads.
 
-What a client has is noted with the thread that serves it. When the client's process has ended, that thread releases it, and the
-next to acquire is told by :class:`procession.synchronize.OwnerDiedError`.
+What a client has is noted with the thread that serves it. When the client's process has been killed, that thread releases it, and the
+next to acquire is told by :class:`procession.synchronize.OwnerDiedError`. A process that ends by itself keeps what it has, as in the
+standard library: others may release it.
 """
 
 import threading
 
+from ._engine import Child
 from .synchronize import OwnerDiedError
 
 __all__ = ['Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition', 'serving']
@@ -124,43 +126,35 @@ class Condition(_Owned):
 
 
 def serving(conn, serve):
-    """Calls `serve(conn)`, which serves a client until its end, and then releases what the client's process has ended with."""
+    """Calls `serve(conn)`, which serves a client until its end, and then releases what the client's process was killed with."""
     held = _serving.held = []
-    pidfd, pid = _client(conn)
+    client = _client(conn)
     try:
         serve(conn)
     finally:
-        if held and pidfd is not None:
-            # A thread of the client may have ended, and left what it has to other threads.
-            _wait_ended(pidfd)
-        for owned in list(held):
-            owned._end(pid)
-        if pidfd is not None:
-            import os
-
-            os.close(pidfd)
+        # A thread of the client may have ended, and left what it has to other threads. So its process is waited for.
+        if held and client is not None and _was_killed(client.wait()):
+            for owned in list(held):
+                owned._end(client.pid)
         del _serving.held
 
 
 def _client(conn):
-    """A pidfd and the pid of the process at the other end; `None` and 0 if it is on another machine, or has ended already."""
+    """The process at the other end, or `None`: it is on another machine, or has ended already."""
     import os
     import socket
     import struct
 
     with socket.socket(fileno=os.dup(conn.fileno())) as other:
         if other.family != socket.AF_UNIX:
-            return None, 0
+            return None
         pid, _, _ = struct.unpack('3i', other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize('3i')))
     try:
-        return os.pidfd_open(pid), pid
+        return Child.of_others(pid, 'client', False)
     except OSError:
-        return None, pid
+        return None
 
 
-def _wait_ended(pidfd):
-    import select
-
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    poller.poll()
+def _was_killed(code):
+    # 255 is that of a process whose end nobody can know.
+    return code is None or code < 0 or code == 255

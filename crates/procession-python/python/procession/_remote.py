@@ -70,10 +70,13 @@ def unpack(data):
 
 
 def by_value(value, error):
-    """What stands in for a result that plain pickle refuses, or `None`: handles stay refused."""
+    """What stands in for a result that plain pickle refuses, or `None`.
+
+    By value go functions and classes of the main module, which the worker may have by value itself; all else stays refused.
+    """
     from . import _by_value
 
-    if isinstance(error, RuntimeError) or _by_value.cloudpickle() is None:
+    if '__main__' not in str(error) or _by_value.cloudpickle() is None:
         return None
     try:
         return _by_value.ByValue(_by_value.dumps(value, _by_value.is_in_main))

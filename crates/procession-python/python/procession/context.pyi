@@ -135,6 +135,7 @@ class BaseContext(_standard.BaseContext):
 
 class DefaultContext(BaseContext, _standard.DefaultContext):  # type: ignore[misc]
     Process: ClassVar[type[_Process]]  # type: ignore[assignment]
+    def __init__(self) -> None: ...
 
 class ForkContext(BaseContext, _standard.ForkContext):  # type: ignore[misc]
     Process: ClassVar[type[ForkProcess]]  # type: ignore[assignment]

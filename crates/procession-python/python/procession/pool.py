@@ -306,16 +306,29 @@ class _Starting:
         process._hears_interrupts = False
         process._signal_mask = self._mask
         try:
-            process.start()
+            self._begin(process)
             self._workers.append(process)
             util.debug('added worker')
             return _held(process)
         except BaseException:
             # Nobody else knows of it.
-            if process._popen is not None:
+            if getattr(process, '_popen', None) is not None:
                 getattr(process, 'kill', process.terminate)()
                 process.join()
             raise
+
+
+    def _begin(self, process):
+        if isinstance(process, _process.BaseProcess):
+            process.start()
+            return
+        # Another library's children, and the servers and trackers that it starts for them, have the signals blocked that are
+        # blocked here: all.
+        blocked = _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
+        try:
+            process.start()
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
 
 
 def _held(process):

@@ -3,7 +3,7 @@ from multiprocessing import pool as _standard
 from multiprocessing.context import BaseContext
 from types import GenericAlias, TracebackType
 from typing import Any, Final, Generic, TypedDict, TypeVar, final, type_check_only
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 from multiprocessing.pool import ThreadPool as ThreadPool
 
@@ -35,6 +35,7 @@ class _Stats(TypedDict):
     respawns: int
 
 # Made by pools alone.
+@disjoint_base
 class ApplyResult(Generic[_T]):
     def get(self, timeout: float | None = None) -> _T: ...
     def wait(self, timeout: float | None = None) -> None: ...
