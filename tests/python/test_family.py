@@ -159,11 +159,6 @@ def test_a_normal_exit_joins_children_and_ends_daemons(tmp_path, method):
     assert (done.stdout, done.stderr, done.returncode) == ('main\nshort\ncallback\n', '', 0)
 
 
-def test_daemons_have_no_children(ctx):
-    with pytest.raises(AssertionError, match='daemonic'):
-        started(ctx, start_one, ctx.get_start_method(), daemon=True).result()
-
-
 def start_one(method):
     process = procession.get_context(method).Process(target=double, args=(4,))
     process.start()
