@@ -118,7 +118,9 @@ class ForkServer:
         ours, own = Link.pair()
         passed = theirs.detach()
         try:
-            ours.send(bytes(reduction.ForkingPickler.dumps((list(preload), data))), [pidfd_of_self(), passed])
+            # What workers of a pool import is imported once, where there are pools.
+            names = [*preload, *(name for name in ('procession.pool',) if name in sys.modules)]
+            ours.send(bytes(reduction.ForkingPickler.dumps((names, data))), [pidfd_of_self(), passed])
         finally:
             os.close(passed)
         command = spawn.command_line('from procession.forkserver import main; main()')

@@ -5,6 +5,7 @@ The child is forked by `os.fork`, by Python's rules: the hooks of `os.register_a
 warns when there are other threads than the engine's.
 """
 
+import _signal
 import atexit
 import os
 import signal
@@ -15,6 +16,9 @@ from ._engine import Child, Link, disown_children, is_single_threaded, pidfd_of_
 from ._standard import loaded
 
 __all__ = ['Popen']
+
+# As numbers: `signal` would make a name of each, which takes as long as a third of a fork.
+_ALL_SIGNALS = _signal.valid_signals()
 
 process._util = util
 # A child that leaves a result finds this imported.
@@ -109,14 +113,14 @@ class Popen:
         ours, theirs = Link.pair()
         parent_sentinel = pidfd_of_self()
         # No handler runs before the child is held, which would be lost otherwise, and none of its parent's in the child.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
             pid = _fork()
             if pid == 0:
                 _run(process_obj, theirs, parent_sentinel, process_obj._signal_mask or mask)
             self._hold(Child.forked(pid, ours, process_obj.name, process_obj.daemon))
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         theirs.close()
 
 
@@ -171,9 +175,9 @@ def _run(process_obj, link, parent_sentinel, mask):
         atexit._clear()
         is_own = True
         process._tie(link)
-        if signal.set_wakeup_fd(-1) != -1:
+        if _signal.set_wakeup_fd(-1) != -1:
             _leave_event_loop()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         atexit.register(util._exit_function)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:
