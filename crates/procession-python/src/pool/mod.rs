@@ -240,7 +240,11 @@ impl Pool {
                 interruptible(py, || self.engine().submit(Entry::of(worker::entry), items, terms))?.or_raise(py)?
             }
             // What does not pickle is the error of the call, raised where its result is asked for.
-            Err(error) => return Ok(ApplyResult::failed(function, error, is_many)),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                return Ok(ApplyResult::failed(function, error, is_many));
+            }
+            // What a signal's handler raised meanwhile is the caller's.
+            Err(error) => return Err(error),
         };
         Ok(ApplyResult::new(owner, function, submitted, is_many))
     }
