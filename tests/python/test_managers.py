@@ -64,6 +64,37 @@ def test_a_lock_that_its_owner_released_tells_of_no_death(ctx, manager):
     assert lock.acquire(False)
 
 
+def hold_until_told(lock, ready, told):
+    with lock:
+        ready.send('held')
+        told.recv()
+    return 'released'
+
+
+def test_of_two_clients_with_a_semaphore_the_killed_one_loses_its_permit(ctx, manager):
+    semaphore = manager.Semaphore(2)
+    ready, theirs = ctx.Pipe(False)
+    told, tell = ctx.Pipe(False)
+    survivor = started(ctx, hold_until_told, semaphore, theirs, told)
+    assert ready.poll(PATIENCE) and ready.recv() == 'held'
+    killed = ctx.Process(target=hold, args=(semaphore, theirs))
+    killed.start()
+    assert ready.poll(PATIENCE) and ready.recv() == 'held'
+    assert not semaphore.acquire(False)
+    killed.kill()
+    killed.join(PATIENCE)
+    with pytest.raises(OwnerDiedError) as caught:
+        semaphore.acquire(True, PATIENCE)
+    assert caught.value.pid == killed.pid
+    assert semaphore.acquire(True, PATIENCE)
+    assert not semaphore.acquire(False)
+    tell.send('release')
+    assert survivor.result(PATIENCE) == 'released'
+    assert semaphore.acquire(True, PATIENCE)
+    for _ in range(2):
+        semaphore.release()
+
+
 def wait_for(condition, ready):
     with condition:
         ready.send('waiting')

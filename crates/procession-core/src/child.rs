@@ -38,7 +38,7 @@ pub struct Child {
     end: OnceLock<End>,
 }
 
-/// Who reaps a child, and so learns first how it ended.
+/// The process that reaps a child, and so learns first how it ended.
 #[derive(Clone, Debug)]
 pub enum Reaper {
     /// This process, whose child it is.

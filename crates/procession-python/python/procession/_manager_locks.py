@@ -17,6 +17,14 @@ __all__ = ['Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition', 'servi
 _serving = threading.local()
 
 
+class _Held(list):
+    """What one client has. Equal to no other: two clients may have the same."""
+
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__
+
+
 class _Owned:
     """What is acquired and released, in place of the primitive of `threading` that it holds."""
 
@@ -127,7 +135,7 @@ class Condition(_Owned):
 
 def serving(conn, serve):
     """Calls `serve(conn)`, which serves a client until its end, and then releases what the client's process was killed with."""
-    held = _serving.held = []
+    held = _serving.held = _Held()
     client = _client(conn)
     try:
         serve(conn)

@@ -119,7 +119,7 @@ class ForkServer:
         passed = theirs.detach()
         try:
             # What workers of a pool import is imported once, where there are pools.
-            names = [*preload, *(name for name in ('procession.pool',) if name in sys.modules)]
+            names = [*preload, *['procession.pool'] * ('procession.pool' in sys.modules)]
             ours.send(bytes(reduction.ForkingPickler.dumps((names, data))), [pidfd_of_self(), passed])
         finally:
             os.close(passed)

@@ -317,7 +317,6 @@ class _Starting:
                 process.join()
             raise
 
-
     def _begin(self, process):
         if isinstance(process, _process.BaseProcess):
             process.start()
