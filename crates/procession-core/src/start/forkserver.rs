@@ -15,7 +15,7 @@
 //! | child, before its hello | the server's report of the child's end; another attempt |
 //! | server and child, in that moment | end of file; another server, once more |
 //! | child, later | the server's report of the child's end |
-//! | server, then the child, later | end of file; the exit status is what the kernel remembers, from Linux 6.15 on |
+//! | server, then the child, later | end of file; the exit status is what the kernel remembers, from Linux 6.15 on, or `/proc` while it is a zombie |
 //! | owner | the server's link closes and the kernel ends it; a child without preparation data ends by itself |
 //!
 //! The server starts with the first request, is started anew when it is found dead, and is ended at the owner's exit. Its

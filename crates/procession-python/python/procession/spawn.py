@@ -113,22 +113,21 @@ def _dump_process(process_obj, file):
     from . import _by_value
     from .context import reduction
 
-    known = _by_value.known_in_main() if finds_main() else {}
-    begin = file.tell()
+    child_finds_main = finds_main()
     try:
         reduction.dump(process_obj, file)
         error = None
-        pickle = file.getvalue()[begin:]
-        if known or b'__main__' not in pickle or not _by_value.names_unknown(pickle, known):
+        pickle = file.getvalue()
+        if child_finds_main or b'__main__' not in pickle or not _by_value.names_unknown(pickle, {}):
             return
     except Exception as refused:
         error = refused
     if _by_value.cloudpickle() is None:
         raise _by_value.unfound() if error is None else _by_value.refusal(process_obj._target, error) from error
-    file.seek(begin)
+    file.seek(0)
     file.truncate()
     try:
-        pickled = _by_value.dumps(process_obj, lambda value: bool(known) and _by_value.is_in_main(value))
+        pickled = _by_value.dumps(process_obj, _by_value.is_in_main if child_finds_main else lambda value: False)
     except Exception as refused:
         raise (error or refused) from None
     reduction.dump(_by_value.ByValue(pickled), file)
