@@ -150,7 +150,11 @@ class ForkServer:
 def main():
     """The server's life, in a process started for it. It ends when its owner closes its requests, or is killed with it.
     """
+    import atexit  # noqa: F401: each child uses it
     import _pickle
+
+    # A child that returns a value needs it. Imported here, it is imported once.
+    from . import _outcome  # noqa: F401
 
     # A Ctrl-C is for the program.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
