@@ -44,13 +44,13 @@ usage: cargo xtask COMMAND
   wheel           build the Python package's wheel and check that it works from glibc 2.28 on; prints where it is
   check-targets   type-check procession for macOS, FreeBSD and Linux with musl, where it compiles and refuses at run time;
                   needs a toolchain with their standard libraries or its sources
-  matrix [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [BINARY...]
+  matrix [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [--stress N] [BINARY...]
                   the tests with another libc and other Pythons, in userlands of Debian's suites that are made below
                   target/userlands (as root): Rust's, the Python package's and the standard library's, unless some are
-                  chosen; BINARY chooses Rust test binaries by name
+                  chosen; BINARY chooses Rust test binaries by name; --stress: storms of N seconds by each start method
   vm aarch64|5.10|6.1 [BINARY...]
                   the Rust tests on another processor or kernel, which qemu emulates
-  stress --seconds N [--seed S]
+  stress --seconds N [--method fork|spawn|forkserver] [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
   soak [--calls N]
                   each public call of both faces N times (10000), and a look whether anything grows
