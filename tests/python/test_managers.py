@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import procession
 import pytest
@@ -35,6 +36,16 @@ def take_and_leave(lock):
     with lock:
         pass
     return 'taken'
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason='the proxies have no such method before Python 3.14')
+@pytest.mark.parametrize('kind', ['Lock', 'RLock', 'Condition'])
+def test_a_lock_says_whether_it_is_held(manager, kind):
+    lock = getattr(manager, kind)()
+    assert lock.locked() is False
+    with lock:
+        assert lock.locked() is True
+    assert lock.locked() is False
 
 
 @pytest.mark.parametrize('kind', KINDS)

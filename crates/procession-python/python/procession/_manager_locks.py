@@ -53,6 +53,10 @@ class _Owned:
         for _ in range(*(args or (1,))):
             self._forget()
 
+    def locked(self):
+        """As the primitive's, where that has one: a reentrant lock from Python 3.14 on."""
+        return self._primitive.locked()
+
     def _note(self):
         held = getattr(_serving, 'held', None)
         if held is not None:
