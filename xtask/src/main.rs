@@ -19,15 +19,16 @@ mod test;
 mod userland;
 mod vm;
 mod wheel;
-mod wordcount;
 
 use std::process::ExitCode;
 
 const HELP: &str = "\
 usage: cargo xtask COMMAND
 
-  demo [PATH]     count the words of every text file below PATH, sequentially and by a pool under each start method;
-                  without PATH, of the Rust toolchain's own documentation; then the same in Python
+  demo [--full] [PATH]
+                  what procession does, in Rust and in Python, in half a minute: a worker is killed, an array crosses, a slow
+                  task is ended, and the words of the files below PATH are counted (of the Rust toolchain's documentation, if
+                  no PATH is said); --full counts all files, and not 3000 of them
   test            formatting, lints, docs and every test, Rust's and Python's: what continuous integration runs
   test --python [3.12] [ARGUMENT...]
                   those of the Python package alone, on another version if one is said; the arguments are pytest's
@@ -63,12 +64,10 @@ its own virtual environment below target/python.
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
-    procession::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
-        ["demo"] => demo::run(None),
-        ["demo", path] if !path.starts_with('-') => demo::run(Some(path)),
+        ["demo", ref arguments @ ..] => demo::run(arguments),
         ["test"] => test::run(),
         ["test", "--python", ref arguments @ ..] => python::test(arguments),
         ["bench", ref arguments @ ..] => bench::run(arguments),

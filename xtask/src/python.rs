@@ -48,7 +48,7 @@ impl Environment {
     }
 }
 
-/// The environment of the tests and the demo, with the package as it is now. `version` is as in `3.12`; none is that of the
+/// The environment of the tests, with the package as it is now. `version` is as in `3.12`; none is that of the
 /// `python3` that is found first.
 pub(crate) fn environment(version: Option<&str>) -> Result<Environment, String> {
     let folder = cargo::root().join("tests").join("python");
