@@ -16,9 +16,9 @@ use procession_core::{Entry, Stateless};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::function::{TaskFn, TupleFn};
 use crate::integer;
 use crate::message::{self, Panic};
-use crate::pool::TupleFn;
 
 /// Whether a panic is also reported where it happens, as a thread's is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +32,7 @@ pub(crate) enum Report {
 /// The entry of a pool's task.
 pub(crate) fn pool_entry<F, A, R>(function: F) -> Entry
 where
-    F: Fn(A) -> R + Copy + 'static,
+    F: TaskFn<A, R>,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
@@ -43,7 +43,7 @@ where
 /// The entry of a process.
 pub(crate) fn process_entry<F, A, R>(function: F) -> Entry
 where
-    F: Fn(A) -> R + Copy + 'static,
+    F: TaskFn<A, R>,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
@@ -64,7 +64,7 @@ where
 
 fn run<F, A, R, const HERE: bool>(input: &[u8], output: &mut Vec<u8>) -> u32
 where
-    F: Fn(A) -> R + Copy + 'static,
+    F: TaskFn<A, R>,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
