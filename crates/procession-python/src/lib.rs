@@ -6,6 +6,7 @@
 //! | `pool` | pools: items, results, lazy maps, a worker's part |
 //! | `queue`, `sync` | queues, locks and their kin |
 //! | `process`, `fork` | links to children, their one reaper, the fork server's own side |
+//! | `streams` | keeps what Python makes off the numbers of the standard streams |
 //! | `codec`, `buffer` | pickling, and memory that Python reads in place |
 //! | `wait`, `pending`, `error` | waits that hear signals, the engine's errors as exceptions |
 
@@ -17,6 +18,7 @@ mod pending;
 mod pool;
 mod process;
 mod queue;
+mod streams;
 mod sync;
 mod wait;
 
@@ -40,6 +42,8 @@ mod _engine {
     use crate::process::{Child, Link, disown_children, pidfd_of_self};
     #[pymodule_export]
     use crate::queue::Queue;
+    #[pymodule_export]
+    use crate::streams::HeldStreams;
     #[pymodule_export]
     use crate::sync::{Barrier, Condition, Event, SemLock};
 

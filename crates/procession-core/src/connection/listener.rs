@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_sys::pidfd::current_pid;
-use procession_sys::{abstract_name, poller, random, socket};
+use procession_sys::{abstract_name, descriptor::above_streams, poller, random, socket};
 
 use super::admission::{Admission, Admitted};
 use super::authentication::{self, Key};
@@ -56,9 +56,9 @@ impl fmt::Display for Address {
 pub fn connect(address: &Address, key: Option<&Key>) -> Result<Connection> {
     let refused = || Error::os(format!("cannot connect to {address}: is a listener there?"));
     let connection = match address {
-        Address::Unix(path) => over_unix(UnixStream::connect(path).map_err(refused())?),
+        Address::Unix(path) => over_unix(UnixStream::connect(path).and_then(above_streams).map_err(refused())?),
         Address::Abstract(name) => over_unix(abstract_name::connect(name).map_err(refused())?),
-        Address::Tcp(address) => over_tcp(TcpStream::connect(address).map_err(refused())?)?,
+        Address::Tcp(address) => over_tcp(TcpStream::connect(address).and_then(above_streams).map_err(refused())?)?,
     };
     if let Some(key) = key {
         authentication::connect(&connection, key, Instant::now() + AUTHENTICATION_TIME)?;
@@ -96,7 +96,7 @@ impl Listener {
         let refused = || Error::os(format!("cannot listen at {address}"));
         match address {
             Address::Unix(path) => {
-                let socket = UnixListener::bind(path).map_err(Error::os(format!(
+                let socket = UnixListener::bind(path).and_then(above_streams).map_err(Error::os(format!(
                     "cannot listen at {address} (if a listener that was killed left the file there, remove it)"
                 )))?;
                 let file = SocketFile::made(path).map_err(refused())?;
@@ -107,7 +107,7 @@ impl Listener {
                 Ok(Listener::over(Socket::Unix(socket), address.clone(), None))
             }
             Address::Tcp(asked) => {
-                let socket = TcpListener::bind(asked).map_err(refused())?;
+                let socket = TcpListener::bind(asked).and_then(above_streams).map_err(refused())?;
                 let given = Address::Tcp(socket.local_addr().map_err(refused())?);
                 Ok(Listener::over(Socket::Tcp(socket), given, None))
             }
@@ -202,11 +202,13 @@ impl Listener {
         match &self.socket {
             Socket::Unix(socket) => {
                 let (stream, peer) = socket.accept().map_err(refused())?;
+                let stream = above_streams(stream).map_err(refused())?;
                 self.check_user(&stream)?;
                 Ok((over_unix(stream), unix_address(&peer)))
             }
             Socket::Tcp(socket) => {
                 let (stream, peer) = socket.accept().map_err(refused())?;
+                let stream = above_streams(stream).map_err(refused())?;
                 Ok((over_tcp(stream)?, Some(Address::Tcp(peer))))
             }
         }

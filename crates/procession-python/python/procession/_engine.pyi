@@ -15,6 +15,7 @@ __all__ = [
     'Child',
     'Condition',
     'Event',
+    'HeldStreams',
     'IMapIterator',
     'Link',
     'MapResult',
@@ -55,6 +56,11 @@ class Block:
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class HeldStreams:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *raised: object) -> None: ...
 
 @final
 class Link:

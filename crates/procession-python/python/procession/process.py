@@ -291,7 +291,11 @@ def _close_stdin():
 
 
 def _open_empty():
-    return open(os.open(os.devnull, os.O_RDONLY), encoding='utf-8', closefd=False)
+    from ._engine import HeldStreams
+
+    with HeldStreams():
+        fd = os.open(os.devnull, os.O_RDONLY)
+    return open(fd, encoding='utf-8', closefd=False)
 
 
 def _flush_std_streams():

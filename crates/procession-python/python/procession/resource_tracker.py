@@ -10,6 +10,7 @@ It is the standard library's, told in another way:
 
 import os
 
+from procession._engine import HeldStreams
 from procession._standard import adopt
 
 adopt(__name__)
@@ -62,7 +63,9 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
     def ensure_running(self):
         """Starts the tracker unless it runs."""
         before = self._pid
-        super().ensure_running()
+        # The tracker closes its standard input and output, and so must not find its pipe there.
+        with HeldStreams():
+            super().ensure_running()
         if self._pid != before:
             for name, rtype in list(self._names):
                 if rtype != 'shared_memory' or os.path.lexists('/dev/shm/' + name.lstrip('/')):

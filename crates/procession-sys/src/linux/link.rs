@@ -24,13 +24,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown, socketpair,
-    sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown, socketpair, sockopt,
 };
 use rustix::process::{Signal, getpid, kill_process};
 
+use super::descriptor::above_streams;
 use super::poller::poll_until;
+use super::socket::received_fds;
 pub use crate::message::{MAX_FDS, MAX_MESSAGE, Message, Received};
 
 const F_SETSIG: libc::c_int = 10;
@@ -70,7 +71,7 @@ impl Link {
     /// If no fd is left.
     pub fn pair() -> io::Result<(Link, Link)> {
         let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        Ok((Link { fd: one }, Link { fd: other }))
+        Ok((Link { fd: above_streams(one)? }, Link { fd: above_streams(other)? }))
     }
 
     /// Sends the parts as one message, with copies of the fds. Waits while the other end's buffer is full.
@@ -249,7 +250,7 @@ impl Link {
             Err(Errno::AGAIN) => return Ok(Received::Nothing),
             Err(error) => return Err(error.into()),
         };
-        let fds: Vec<OwnedFd> = beside.drain().flat_map(rights).collect();
+        let fds = received_fds(&mut beside)?;
         if came.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
             let message = format!(
                 "a message came that is cut: more than {MAX_MESSAGE} bytes or {MAX_FDS} fds, or no fd was left"
@@ -320,13 +321,6 @@ fn free_realtime_signal() -> io::Result<libc::c_int> {
         }
     }
     Err(io::Error::other("each real-time signal has a handler already"))
-}
-
-fn rights(message: RecvAncillaryMessage<'_>) -> Vec<OwnedFd> {
-    match message {
-        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
-        _ => Vec::new(),
-    }
 }
 
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {

@@ -10,6 +10,8 @@ use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
 };
 
+use super::descriptor::above_streams;
+
 /// A new one of `len` zero bytes, none of which takes memory until it is touched. Its length is sealed, so that who maps
 /// it can touch all of it.
 ///
@@ -17,7 +19,7 @@ use rustix::fs::{
 ///
 /// If the system refuses: no fd left, or the length is beyond `RLIMIT_FSIZE`.
 pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
-    let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let fd = above_streams(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)?;
     ftruncate(&fd, len)?;
     fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(fd)
@@ -43,7 +45,7 @@ pub fn sealed_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
 /// If the system refuses: no fd left, or no memory.
 pub fn from_bytes(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     // Written, not mapped and copied into: that is twice as fast for fresh pages.
-    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    let mut file = File::from(above_streams(memfd_create(name, MemfdFlags::CLOEXEC)?)?);
     file.write_all(bytes)?;
     Ok(file.into())
 }

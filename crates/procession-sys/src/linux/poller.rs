@@ -11,6 +11,8 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::descriptor::above_streams;
+
 /// A standing set of fds, each with a key. Level-triggered: what stays readable is reported again.
 pub struct Poller {
     epoll: OwnedFd,
@@ -23,7 +25,7 @@ impl Poller {
     ///
     /// If no fd is left.
     pub fn new() -> io::Result<Poller> {
-        Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
+        Ok(Poller { epoll: above_streams(epoll::create(CreateFlags::CLOEXEC)?)? })
     }
 
     /// Adds an fd. The caller removes it before closing it.
@@ -89,7 +91,7 @@ impl Waker {
     ///
     /// If no fd is left.
     pub fn new() -> io::Result<Waker> {
-        Ok(Waker { eventfd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
+        Ok(Waker { eventfd: above_streams(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)? })
     }
 
     /// Makes it readable until it is drained.
