@@ -15,6 +15,8 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
         Error::Cancelled => of_context(py, "CancelledError", (error.to_string(),)),
         Error::Terminated => of_context(py, "ProcessError", (error.to_string(),)),
         Error::Closed { .. } => PyValueError::new_err("Pool not running"),
+        Error::ListenerClosed => PyOSError::new_err("listener is closed"),
+        Error::Authentication(why) => of_context(py, "AuthenticationError", (why.as_str(),)),
         Error::Broken(cause) => {
             let broken = of_context(py, "BrokenPoolError", (format!("no worker of the pool could be kept: {cause}"),));
             broken.set_cause(py, Some(raised(py, cause)));
