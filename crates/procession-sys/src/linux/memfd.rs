@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
+    FallocateFlags, MemfdFlags, Mode, SealFlags, fallocate, fchmod, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
+    memfd_create,
 };
 
 /// A new one of `len` zero bytes, none of which takes memory until it is touched. Its length is sealed, so that who maps
@@ -17,9 +18,16 @@ use rustix::fs::{
 ///
 /// If the system refuses: no fd left, or the length is beyond `RLIMIT_FSIZE`.
 pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
-    let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let fd = private(name, MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&fd, len)?;
     fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(fd)
+}
+
+/// The kernel makes them with mode 0777: whoever finds one under `/proc` could open it, and execute it.
+fn private(name: &str, flags: MemfdFlags) -> io::Result<OwnedFd> {
+    let fd = memfd_create(name, MemfdFlags::CLOEXEC | flags)?;
+    fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
     Ok(fd)
 }
 
@@ -43,7 +51,7 @@ pub fn sealed_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
 /// If the system refuses: no fd left, or no memory.
 pub fn from_bytes(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     // Written, not mapped and copied into: that is twice as fast for fresh pages.
-    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    let mut file = File::from(private(name, MemfdFlags::empty())?);
     file.write_all(bytes)?;
     Ok(file.into())
 }
