@@ -7,6 +7,7 @@ process, from any thread.
 
 import os
 import socket
+import struct
 
 from . import _addresses, _engine
 from ._standard import standard
@@ -17,6 +18,9 @@ __all__ = _standard.__all__
 
 Connection = _standard.Connection
 
+if _addresses.have_long_variable() and _addresses.are_long():
+    standard('reduction').register(Connection, _addresses.reduce_connection)
+
 
 class Listener(_standard.Listener):
     """Waits for connections at `address`, by default at one of its own, and with an `authkey` makes sure that each peer knows it.
@@ -25,10 +29,13 @@ class Listener(_standard.Listener):
     """
 
     _admission = None
+    # Whether it listens at an address that any user can connect to, in place of one in a folder of this user's.
+    _is_private = False
 
     def __init__(self, address=None, family=None, backlog=1, authkey=None):
-        if family in (None, 'AF_UNIX'):
-            address = _addresses.short(address or None)
+        if not address and family in (None, 'AF_UNIX'):
+            address = _addresses.short()
+            self._is_private = address is not None
         super().__init__(address, family, backlog, authkey)
         if authkey is not None:
             try:
@@ -43,8 +50,13 @@ class Listener(_standard.Listener):
         :raises AuthenticationError: a peer has another key or none, or has not proved it within 10 s. Call it again for the next.
         :raises OSError: the listener is closed.
         """
-        if self._authkey is None:
-            return super().accept()
+        connection = super().accept() if self._authkey is None else self._admitted()
+        if self._is_private and (user := _peer_user(connection)) != os.geteuid():
+            connection.close()
+            raise _standard.AuthenticationError(f'a process of user {user} connected to a listener of user {os.geteuid()}')
+        return connection
+
+    def _admitted(self):
         listener, admission = self._listener, self._admission
         if listener is None or admission is None:
             raise OSError('listener is closed')
@@ -98,6 +110,12 @@ def _peer_name(fd):
         except OSError:
             # It has gone again.
             return None
+
+
+def _peer_user(connection):
+    with socket.socket(fileno=os.dup(connection.fileno())) as peer:
+        _pid, user, _group = struct.unpack('3i', peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize('3i')))
+        return user
 
 
 def __getattr__(name):
