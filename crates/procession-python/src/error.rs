@@ -8,8 +8,13 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::wait::stay_if_left_behind;
+
 /// What an error of the engine is to a user of Python.
 pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
+    if matches!(error, Error::Terminated | Error::Closed { .. }) {
+        stay_if_left_behind(py);
+    }
     match error {
         Error::Timeout { .. } => of_context(py, "TimeoutError", ()),
         Error::Cancelled => of_context(py, "CancelledError", (error.to_string(),)),
