@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 
 import procession
@@ -129,6 +130,22 @@ def keys_of(mapping):
 def test_a_dict_proxy_is_iterated_in_a_child(ctx, manager):
     mapping = manager.dict(a=1, b=2)
     assert started(ctx, keys_of, mapping).result(PATIENCE) == (['a', 'b'], ['a', 'b'])
+
+
+def test_clients_that_say_nothing_delay_no_other_of_a_manager_and_are_turned_away(ctx, manager):
+    peers = []
+    for _ in range(5):
+        peer = socket.socket(socket.AF_UNIX)
+        peer.connect(manager.address)
+        peers.append(peer)
+    numbers = manager.list([1])
+    assert started(ctx, numbers.append, 2).result(PATIENCE) is None
+    assert list(numbers) == [1, 2]
+    for peer in peers:
+        peer.settimeout(PATIENCE)
+        while peer.recv(1024):
+            pass
+        peer.close()
 
 
 def test_a_manager_starts_where_temporary_files_have_long_paths(tmp_path):

@@ -13,8 +13,6 @@ use procession_sys::per_process::fork_generation;
 use procession_sys::pidfd::PidFd;
 use procession_sys::poller;
 use procession_sys::{ExitStatus, Signal};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use crate::outcome::{self, Heard, Outcome};
 use crate::start::Popen;
@@ -121,8 +119,8 @@ impl Child {
         self.check_owner()?;
         // A number that the program has closed may be another file's, which tells nothing of a process.
         if self.end.get().is_none() && self.pidfd.is_open() {
-            let ended = wait_readable(self.pidfd.as_fd(), deadline).map_err(self.os("wait for"))?;
-            if !ended {
+            let ended = poller::wait_readable_unless(&[self.pidfd.as_fd()], deadline, interrupt::ask);
+            if !ended.map_err(self.os("wait for"))?[0] {
                 return Err(Error::Timeout { what: "the process ended" });
             }
         }
@@ -292,25 +290,6 @@ impl End {
                 let ours = procession_sys::image::BuildId::current().clone();
                 Err(Error::OtherBuild { pid, ours, theirs: theirs.clone() })
             }
-        }
-    }
-}
-
-/// Waits until the fd is readable; `false`: the deadline passed, or a signal ended the wait.
-///
-/// # Errors
-///
-/// If the system is out of memory.
-fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
-    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    loop {
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-        // A time beyond what the kernel's clock can say is none.
-        let left = Timespec::try_from(left).ok();
-        match poll(&mut polled, left.as_ref()) {
-            Err(Errno::INTR) if interrupt::ask() => return Ok(false),
-            Err(Errno::INTR) => {}
-            polled => return Ok(polled? > 0),
         }
     }
 }

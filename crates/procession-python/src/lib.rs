@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `pool` | pools: items, results, lazy maps, a worker's part |
 //! | `queue`, `sync` | queues, locks and their kin |
+//! | `connection` | who lets a listener's peers in |
 //! | `process`, `fork` | links to children, their one reaper, the fork server's own side |
 //! | `streams` | keeps what Python makes off the numbers of the standard streams |
 //! | `codec`, `buffer` | pickling, and memory that Python reads in place |
@@ -12,6 +13,7 @@
 
 mod buffer;
 mod codec;
+mod connection;
 mod error;
 mod fork;
 mod pending;
@@ -34,6 +36,8 @@ mod _engine {
     use crate::buffer::Block;
     #[pymodule_export]
     use crate::codec::set_pickler;
+    #[pymodule_export]
+    use crate::connection::{Listener, answer_challenge, deliver_challenge};
     #[pymodule_export]
     use crate::fork::{Server, flush_stdio, is_single_threaded};
     #[pymodule_export]

@@ -25,6 +25,8 @@ _LOOK_INTERVAL = 100
 _MAX_LOOKS = 600
 # The same for a server that the kernel says is stopped.
 _MAX_LOOKS_STOPPED = 10
+# Seconds that a process which leaves waits for a thread that is starting another.
+_STOP_TIMEOUT = 1.0
 # What the server leaves with when its preloaded modules have started threads: it could not be forked safely.
 _HAS_THREADS = 75
 
@@ -131,9 +133,14 @@ class ForkServer:
         self._forkserver_alive_fd = requests.fileno()
 
     def _stop(self):
-        with self._lock:
+        # At the end of a process another thread may still wait for the server's answer. Then the server ends with its owner.
+        if not self._lock.acquire(timeout=_STOP_TIMEOUT):
+            return
+        try:
             if self._server is not None:
                 self._end()
+        finally:
+            self._lock.release()
 
     def _end(self):
         """Lets the server end, which it does without requests, and returns its exit code."""
@@ -245,11 +252,16 @@ def _serve_one(link, server, own, handler):
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        if is_own:
-            atexit._run_exitfuncs()
-        process._flush_std_streams()
-        flush_stdio()
-        os._exit(code)
+        try:
+            if is_own:
+                atexit._run_exitfuncs()
+                process._end_helpers()
+            process._flush_std_streams()
+            flush_stdio()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
 
 
 _forkserver = ForkServer()

@@ -21,6 +21,8 @@ class Arena:
             with HeldStreams():
                 fd = os.memfd_create('procession-heap', os.MFD_CLOEXEC)
             try:
+                # The kernel's own choice is 0777.
+                os.fchmod(fd, 0o600)
                 os.ftruncate(fd, size)
             except BaseException:
                 os.close(fd)

@@ -183,6 +183,11 @@ def _run(process_obj, link, parent_sentinel, mask):
         atexit.register(util._exit_function)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:
-        if is_own:
-            atexit._run_exitfuncs()
-        os._exit(code)
+        try:
+            if is_own:
+                atexit._run_exitfuncs()
+                process._end_helpers()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)

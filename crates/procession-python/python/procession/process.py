@@ -259,6 +259,18 @@ def _force_start_method(method):
         standard('context')._default_context.set_start_method(method, force=True)
 
 
+def _end_helpers():
+    """In a child that leaves: ends and reaps the processes that it has started for itself. Nobody may reap them after it: the first
+    process of a container is seldom made for it.
+    """
+    server = sys.modules.get('procession.forkserver')
+    if server is not None:
+        server._forkserver._stop()
+    tracker = sys.modules.get('procession.resource_tracker')
+    if tracker is not None:
+        tracker._resource_tracker.end_if_unused()
+
+
 def _leave_outcome(how, value):
     if _link is None:
         return

@@ -115,7 +115,7 @@ impl Link {
                 Received::Closed => return Ok(None),
                 Received::Nothing => {}
             }
-            if poll_until(&mut [PollFd::new(&self.fd, PollFlags::IN)], deadline)? == 0 {
+            if poll_until(&mut [PollFd::new(&self.fd, PollFlags::IN)], deadline, || false)? == 0 {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "no message came over the link in time"));
             }
         }
@@ -171,7 +171,7 @@ impl Link {
         }
         // An end that was closed before is not signalled any more, one that is closed from here on is.
         let mut end = [PollFd::new(&self.fd, PollFlags::RDHUP)];
-        poll_until(&mut end, Some(Instant::now()))?;
+        poll_until(&mut end, Some(Instant::now()), || false)?;
         if !end[0].revents().is_empty() {
             kill_process(getpid(), Signal::KILL)?;
         }
@@ -204,7 +204,7 @@ impl Link {
         }
         // As for the lifeline itself: it may have been closed before.
         let mut end = [PollFd::new(&self.fd, PollFlags::RDHUP)];
-        poll_until(&mut end, Some(Instant::now()))?;
+        poll_until(&mut end, Some(Instant::now()), || false)?;
         if !end[0].revents().is_empty() {
             start_timer(signal);
         }

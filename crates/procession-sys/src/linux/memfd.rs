@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
+    FallocateFlags, MemfdFlags, Mode, SealFlags, fallocate, fchmod, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
+    memfd_create,
 };
 
 use super::descriptor::above_streams;
@@ -19,9 +20,16 @@ use super::descriptor::above_streams;
 ///
 /// If the system refuses: no fd left, or the length is beyond `RLIMIT_FSIZE`.
 pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
-    let fd = above_streams(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)?;
+    let fd = private(name, MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&fd, len)?;
     fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(fd)
+}
+
+/// The kernel makes them with mode 0777: whoever finds one under `/proc` could open it, and execute it.
+fn private(name: &str, flags: MemfdFlags) -> io::Result<OwnedFd> {
+    let fd = above_streams(memfd_create(name, MemfdFlags::CLOEXEC | flags)?)?;
+    fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
     Ok(fd)
 }
 
@@ -45,7 +53,7 @@ pub fn sealed_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
 /// If the system refuses: no fd left, or no memory.
 pub fn from_bytes(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     // Written, not mapped and copied into: that is twice as fast for fresh pages.
-    let mut file = File::from(above_streams(memfd_create(name, MemfdFlags::CLOEXEC)?)?);
+    let mut file = File::from(private(name, MemfdFlags::empty())?);
     file.write_all(bytes)?;
     Ok(file.into())
 }

@@ -91,7 +91,7 @@ impl PidFd {
     ///
     /// If the system is out of memory.
     pub fn wait_ended(&self, deadline: Option<Instant>) -> io::Result<bool> {
-        Ok(poll_until(&mut [PollFd::new(&self.fd, PollFlags::IN)], deadline)? > 0)
+        Ok(poll_until(&mut [PollFd::new(&self.fd, PollFlags::IN)], deadline, || false)? > 0)
     }
 
     /// Whether the process has ended, reaped or not.

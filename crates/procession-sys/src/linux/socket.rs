@@ -43,6 +43,15 @@ pub fn stop_sending(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(shutdown(socket, Shutdown::Write)?)
 }
 
+/// Ends the connection for every process that has the socket: each wait for its other end is over.
+///
+/// # Errors
+///
+/// If it is not connected.
+pub fn end_connection(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(shutdown(socket, Shutdown::Both)?)
+}
+
 /// Of which kind a stream socket is; `None` for any other fd.
 pub fn kind(fd: BorrowedFd<'_>) -> Option<Kind> {
     match (sockopt::socket_type(fd), sockopt::socket_domain(fd)) {
