@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::{Outcome, cargo, python};
+use crate::{Outcome, cargo, venv};
 
 /// Of a larger tree only so many files are counted, unless all are asked for. The Rust demo has the same number.
 const MAX_FILES: &str = "3000";
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
 
     println!("Python\n");
     let folder = cargo::root().join("examples").join("python");
-    let (environment, _) = python::made(None, "demo-", &folder.join("requirements.txt"))
+    let (environment, _) = venv::made(None, "demo-", &folder.join("requirements.txt"))
         .map_err(|problem| format!("the Python half of the demo did not run: {problem}"))?;
     let mut command = environment.command(&[]);
     command.arg(folder.join("demo.py")).arg(&path).args((!is_full).then_some(MAX_FILES));

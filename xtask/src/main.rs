@@ -8,6 +8,7 @@ mod conformance;
 mod debian;
 mod demo;
 mod initramfs;
+mod interpreter;
 mod machine;
 mod matrix;
 mod python;
@@ -17,6 +18,7 @@ mod stamp;
 mod stress;
 mod test;
 mod userland;
+mod venv;
 mod vm;
 mod wheel;
 

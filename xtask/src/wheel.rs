@@ -14,8 +14,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::cargo::{run, target};
-use crate::python::{Environment, made};
 use crate::stamp::{read as read_stamp, write};
+use crate::venv::{Environment, made};
 use crate::{Outcome, cargo};
 
 /// The oldest glibc, 2.x, on which the wheel works.

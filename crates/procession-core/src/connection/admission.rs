@@ -17,8 +17,8 @@ use procession_sys::socket;
 use procession_sys::thread::spawn_engine_thread;
 
 use super::Connection;
+use super::address::Address;
 use super::authentication::{self, Key};
-use super::listener::Address;
 use crate::{Error, Result};
 
 /// So many peers at most are authenticated at a time; the next ones wait in the listener's backlog.

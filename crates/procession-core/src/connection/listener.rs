@@ -4,12 +4,9 @@
 //! is killed leaves nothing behind. Such a name has no permissions either, so other users are turned away by the kernel's
 //! word on who they are.
 
-use std::ffi::OsStr;
-use std::fmt;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -25,29 +22,10 @@ use super::authentication::{self, Key};
 use super::{Connection, Ways};
 use crate::{Error, Result};
 
+pub use super::address::Address;
+
 /// How long an authentication may take unless told otherwise.
 pub const AUTHENTICATION_TIME: Duration = Duration::from_secs(10);
-
-/// Where a listener is found.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Address {
-    /// A socket file.
-    Unix(PathBuf),
-    /// A name that has no file.
-    Abstract(Vec<u8>),
-    /// A host and a port.
-    Tcp(SocketAddr),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Unix(path) => path.display().fmt(f),
-            Address::Abstract(name) => write!(f, "@{}", OsStr::from_bytes(name).display()),
-            Address::Tcp(address) => address.fmt(f),
-        }
-    }
-}
 
 /// Connects to a listener; with a key the two ends authenticate.
 ///
