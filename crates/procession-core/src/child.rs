@@ -5,7 +5,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use procession_shm::interrupt;
 use procession_sys::link::{Link, Received};
@@ -16,7 +16,7 @@ use procession_sys::{ExitStatus, Signal};
 
 use crate::outcome::{self, Heard, Outcome};
 use crate::start::Popen;
-use crate::start::forkserver::{LOOK_INTERVAL, MAX_LOOKS_STOPPED};
+use crate::start::forkserver::{Look, MAX_LOOKS_REPORT, Watch};
 use crate::{Error, Result};
 
 /// A child process: what it is, whether it lives, how it ended.
@@ -46,10 +46,6 @@ pub enum Reaper {
     /// Other code, which has made it and wants its status.
     Others,
 }
-
-/// How long a fork server may take to report the end of a child that has ended. Then the server is killed, and whoever
-/// inherits its children reaps them.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a child ended.
 #[derive(Debug)]
@@ -201,7 +197,8 @@ impl Child {
         }
         let (status, outcome) = match (&self.reaper, link.as_ref()) {
             (Reaper::Server(server), Some(link)) => {
-                self.reported_end(server, link).map_err(self.os("read the outcome of"))?
+                let reported = self.reported_end(server, link).map_err(self.os("read the outcome of"))?;
+                reported.ok_or(Error::Timeout { what: "the process's end was reported" })?
             }
             (reaper, link) => {
                 let status = match reaper {
@@ -222,27 +219,22 @@ impl Child {
         Ok(self.end.get_or_init(|| End { status, outcome }))
     }
 
-    /// How a child ended that its fork server reaps: by what the server sends, or, if the server has ended, by what the
-    /// kernel tells.
-    fn reported_end(&self, server: &Child, link: &Link) -> io::Result<(Option<ExitStatus>, Outcome)> {
+    /// How a child ended that its fork server reaps: by what the server sends, or, if the server has ended or is killed for
+    /// its silence, by what the kernel tells. `None`: a signal ended the wait ([`interrupt`]).
+    fn reported_end(&self, server: &Child, link: &Link) -> io::Result<Option<(Option<ExitStatus>, Outcome)>> {
         let mut heard = Heard::new(self.began);
-        let deadline = Instant::now() + REPORT_TIMEOUT;
-        let (mut is_late, mut stopped) = (false, 0);
+        let mut watch = Watch::new(server, MAX_LOOKS_REPORT);
+        let mut is_late = false;
         loop {
             // Before the link is read: what a server sent before its end is there by then.
             let has_ended = is_late || server.pidfd.has_ended()?;
             match link.recv_now()? {
                 Received::Message(message) => heard.take_message(&message)?,
-                Received::Nothing if !has_ended => {
-                    let look = Instant::now() + LOOK_INTERVAL;
-                    let ready = poller::wait_readable(&[link.as_fd(), server.sentinel()], Some(look))?;
-                    stopped = if server.is_stopped() { stopped + 1 } else { 0 };
-                    if !ready.contains(&true) && (stopped == MAX_LOOKS_STOPPED || Instant::now() >= deadline) {
-                        // It is stopped or stuck, and serves nobody. The next start makes another.
-                        server.pidfd.signal(Signal::KILL)?;
-                        is_late = true;
-                    }
-                }
+                Received::Nothing if !has_ended => match watch.look(link.as_fd())? {
+                    Look::Killed => is_late = true,
+                    Look::Interrupted => return Ok(None),
+                    Look::Readable | Look::Ended | Look::Nothing => {}
+                },
                 Received::Nothing | Received::Closed => break,
             }
             if let Some(status) = heard.exited {
@@ -250,11 +242,11 @@ impl Child {
                     Some(status) => Some(status),
                     None => self.pidfd.ended_status()?,
                 };
-                return Ok((status, heard.into_outcome()));
+                return Ok(Some((status, heard.into_outcome())));
             }
         }
         let status = self.pidfd.ended_status()?;
-        Ok((status, heard.into_outcome()))
+        Ok(Some((status, heard.into_outcome())))
     }
 
     fn check_owner(&self) -> Result<()> {

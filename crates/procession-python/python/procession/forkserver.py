@@ -19,12 +19,6 @@ from ._standard import loaded
 __all__ = ['ensure_running', 'get_inherited_fds', 'connect_to_new_process', 'set_forkserver_preload']
 
 _TRIES = 3
-# Milliseconds between two looks at a server that does not answer, and the number of looks after which it is killed. They are
-# counted, as the time in which this whole program is stopped is not the server's. Modules to preload may take their time.
-_LOOK_INTERVAL = 100
-_MAX_LOOKS = 600
-# The same for a server that the kernel says is stopped.
-_MAX_LOOKS_STOPPED = 10
 # Seconds that a process which leaves waits for a thread that is starting another.
 _STOP_TIMEOUT = 1.0
 # What the server leaves with when its preloaded modules have started threads: it could not be forked safely.
@@ -72,8 +66,12 @@ class ForkServer:
                 ours, theirs = Link.pair()
                 ours.send(letter, fds)
                 if self._requests.ask(theirs):
-                    self._await_answer(ours)
-                    child = Child.answered(ours, self._server, name, daemon)
+                    try:
+                        child = Child.answered(ours, self._server, name, daemon)
+                    except BaseException:
+                        # What a handler raised, as a rule. The child, if it comes, is nobody's.
+                        ours.close()
+                        raise
                     if child is not None:
                         return child
                     if self._server.poll() is None:
@@ -84,21 +82,6 @@ class ForkServer:
                 if code == _HAS_THREADS:
                     self._preload = False
             raise RuntimeError(f'the fork server could not start a process in {_TRIES} attempts: {how}')
-
-    def _await_answer(self, link):
-        """Waits until the link is readable or the server has ended. One that is stopped or stuck is killed."""
-        import select
-
-        poller = select.poll()
-        poller.register(link.fileno(), select.POLLIN)
-        poller.register(self._server.sentinel, select.POLLIN)
-        looks = stopped = 0
-        while not poller.poll(_LOOK_INTERVAL):
-            looks += 1
-            stopped = stopped + 1 if self._server.is_stopped() else 0
-            if looks == _MAX_LOOKS or stopped == _MAX_LOOKS_STOPPED:
-                self._server.signal(signal.SIGKILL)
-                self._server.wait(5.0)
 
     def ensure_running(self):
         """Starts the server unless it runs. Processes that this one starts have their own."""

@@ -31,7 +31,6 @@ _outcome = None
 _empty_stdin = None
 # In a child whose contexts have not been imported: the start method that they are to begin with.
 _forced_start_method = None
-_start_method_is_forced = False
 # In a child that does not hear Ctrl-C yet: what makes it.
 _hear_interrupts = None
 
@@ -250,8 +249,8 @@ def _tie(link):
 
 
 def _force_start_method(method):
-    global _forced_start_method, _start_method_is_forced
-    _forced_start_method, _start_method_is_forced = method, True
+    global _forced_start_method
+    _forced_start_method = method
     ours = sys.modules.get('procession.context')
     if ours is not None:
         ours._force_start_method(method)
