@@ -164,6 +164,11 @@ pub(crate) unsafe trait Words {}
 pub(crate) struct WeakSegment(Weak<Mapping>);
 
 impl WeakSegment {
+    /// Whether it is that segment.
+    pub(crate) fn is(&self, segment: &Segment) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&segment.0))
+    }
+
     /// The segment, if it is still mapped.
     pub(crate) fn upgrade(&self) -> Option<Segment> {
         self.0.upgrade().map(Segment)
@@ -334,6 +339,13 @@ impl Bytes {
         // borrowed: bytes between a ring's head and tail, in a claimed inbox or behind a stream's commit are written by
         // nobody until the borrower itself gives them back.
         unsafe { std::slice::from_raw_parts(from.as_ptr(), len) }
+    }
+
+    /// Zeroes `len` bytes at `at`, which by protocol nobody else reads or writes.
+    pub(crate) fn zero(&self, at: usize, len: usize) {
+        let to = self.range(at, len);
+        // SAFETY: inside the mapping. The caller alone knows of the bytes: no reference to them is left.
+        unsafe { to.write_bytes(0, len) }
     }
 
     /// Gives the pages of these bytes back; they read as zeros again.
