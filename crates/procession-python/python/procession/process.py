@@ -56,11 +56,13 @@ class BaseProcess(_standard.BaseProcess):
         assert self._popen is None, 'cannot start a process twice'
         assert self._parent_pid == os.getpid(), 'can only start a process object created by current process'
         _standard._cleanup()
-        self._popen = self._Popen(self)
-        self._sentinel = self._popen.sentinel
+        # One of ours notes itself as this object's, and this object among the children.
+        popen = self._Popen(self)
+        if self._popen is None:
+            self._popen, self._sentinel = popen, popen.sentinel
+            _standard._children.add(self)
         # They may lead back to this object, which would then be collected late.
         del self._target, self._args, self._kwargs
-        _standard._children.add(self)
 
     def run(self):
         """What the process does: calls the target, and returns what that returns. May be overridden."""
