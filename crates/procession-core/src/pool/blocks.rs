@@ -71,7 +71,7 @@ pub fn take(place: Place) -> Result<Arc<Held>, String> {
             let held = serving.arguments.take(BlockId(place.block), holder);
             held.map(Arc::new).map_err(|error| error.to_string())
         }
-        Some(Scope::Reading(job)) => job.blocks().get(&(place.area, place.block)).cloned().ok_or_else(gone),
+        Some(Scope::Reading(job)) => job.blocks().get(&(place.area, place.block)).cloned().ok_or_else(gone)?,
         _ => Err(gone()),
     }
 }
@@ -133,9 +133,9 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) fn new(control: &Control) -> Arguments {
-        let allocator = Allocator::new(control.arguments().clone());
-        Arguments { allocator, lingering: Vec::new(), jobs: HashMap::new() }
+    pub(super) fn new(control: &Control) -> std::io::Result<Arguments> {
+        let allocator = Allocator::new(control.arguments().clone())?;
+        Ok(Arguments { allocator, lingering: Vec::new(), jobs: HashMap::new() })
     }
 
     fn sweep(&mut self) {
@@ -198,10 +198,15 @@ impl Shared {
     }
 
     /// A worker is dead, and its results are read: what it had of others is nobody's, and what it told nobody of is free.
-    pub(super) fn bury_blocks(&self, slot: usize) {
-        self.control.arguments().bereave(slot as u32);
-        self.control.results(slot).reclaim();
+    ///
+    /// # Errors
+    ///
+    /// If an area makes no sense, or cannot be mapped.
+    pub(super) fn bury_blocks(&self, slot: usize) -> std::io::Result<()> {
+        self.control.arguments().bereave(slot as u32)?;
+        self.control.results(slot).reclaim()?;
         self.arguments().sweep();
+        Ok(())
     }
 
     /// The pool has nothing to do: gives memory back that is kept for the next blocks.
@@ -215,10 +220,11 @@ impl Shared {
     /// Holds the results' blocks that a record names.
     pub(super) fn hold(&self, job: Option<&Arc<Job>>, slot: usize, blocks: impl Iterator<Item = u64>) {
         for block in blocks {
-            // A block that is not there is missed when it is decoded.
-            let Ok(held) = self.control.results(slot).take(BlockId(block), Holder::Parent) else { continue };
+            let held = self.control.results(slot).take(BlockId(block), Holder::Parent);
             if let Some(job) = job {
-                job.blocks().insert((slot as u32 + 1, block), Arc::new(held));
+                // Why it is not there is told when it is decoded.
+                let held = held.map(Arc::new).map_err(|error| error.to_string());
+                job.blocks().insert((slot as u32 + 1, block), held);
             }
         }
     }
@@ -228,8 +234,8 @@ impl Shared {
     }
 }
 
-/// The results' blocks of a job, by area and block.
-pub(super) type Blocks = Mutex<HashMap<(u32, u64), Arc<Held>>>;
+/// The results' blocks of a job, by area and block; or why one could not be had.
+pub(super) type Blocks = Mutex<HashMap<(u32, u64), Result<Arc<Held>, String>>>;
 
 /// A worker's part.
 #[derive(Debug)]
@@ -245,7 +251,7 @@ pub(super) struct Serving {
 
 impl Serving {
     pub(super) fn new(control: &Control, slot: u32) -> Serving {
-        let (arguments, results) = (control.arguments().clone(), control.results(slot as usize));
+        let (arguments, results) = (control.arguments().clone(), control.results(slot as usize).clone());
         Serving {
             slot,
             arguments,
@@ -289,7 +295,12 @@ impl Serving {
 
     fn give(&self, bytes: &[u8]) -> Option<Place> {
         let mut allocator = self.allocator.borrow_mut();
-        let block = allocator.get_or_insert_with(|| Allocator::new(self.results.clone())).give(bytes)?;
+        let allocator = match &mut *allocator {
+            Some(allocator) => allocator,
+            // Refused memory it is without blocks, for this result.
+            empty => empty.insert(Allocator::new(self.results.clone()).ok()?),
+        };
+        let block = allocator.give(bytes)?;
         self.given.borrow_mut().push(block.0);
         self.has_given.set(true);
         Some(Place { area: self.slot + 1, block: block.0 })

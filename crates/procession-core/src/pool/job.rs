@@ -294,7 +294,7 @@ impl Job {
     }
 
     /// Large buffers of its results.
-    pub(super) fn blocks(&self) -> MutexGuard<'_, HashMap<(u32, u64), Arc<Held>>> {
+    pub(super) fn blocks(&self) -> MutexGuard<'_, HashMap<(u32, u64), Result<Arc<Held>, String>>> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

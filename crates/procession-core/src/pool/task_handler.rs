@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use procession_shm::RingFull;
 use procession_sys::image::Entry;
 
 use super::blocks::{MOST_BYTES, PATIENCE};
@@ -125,10 +126,13 @@ impl Shared {
     }
 }
 
-pub(super) fn ring_full(error: procession_shm::RingFull) -> Error {
-    Error::Invalid(format!(
-        "the pool cannot take these tasks: {error}. Send less at once, in smaller chunks, or wait for results first"
-    ))
+pub(super) fn ring_full(error: RingFull) -> Error {
+    match error {
+        RingFull::NoMemory(source) => Error::Os { what: "the pool has no room for these tasks".into(), source },
+        error => Error::Invalid(format!(
+            "the pool cannot take these tasks: {error}. Send less at once, in smaller chunks, or wait for results first"
+        )),
+    }
 }
 
 /// Chunks of so many tasks, and one of what is left over.

@@ -66,6 +66,14 @@ pub(crate) fn run(control: &Arc<Control>, slot: u32, service: &Service, desk: Ar
 /// Serves until the pool is closed and no task is left. A face that starts workers its own way calls it in them, once they
 /// are ready; it returns the exit code.
 pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, desk: Arc<Link>) -> i32 {
+    if slot as usize >= control.slots() {
+        eprintln!("procession: worker {slot} cannot begin: the pool has no such slot");
+        return CANNOT_SERVE;
+    }
+    if let Err(error) = control.enter(slot as usize) {
+        eprintln!("procession: worker {slot} cannot use the pool's shared memory: {error}");
+        return CANNOT_SERVE;
+    }
     let asker = Rc::new(Asker::new(desk));
     let buffers = Rc::new(Serving::new(control, slot));
     let tasks = Rc::new(Tasks::new(control, slot, service.max_memory, &buffers));
@@ -141,9 +149,6 @@ impl<'a> Worker<'a> {
         buffers: &'a Serving,
         tasks: &'a Tasks,
     ) -> Result<Worker<'a>, &'static str> {
-        if index as usize >= control.slots() {
-            return Err("the pool has no such slot");
-        }
         Ok(Worker {
             control,
             index,

@@ -70,7 +70,7 @@ impl<'a> HeadGuard<'a> {
     ///
     /// # Errors
     ///
-    /// If the frame makes no sense, or memory cannot be given back.
+    /// If the frame makes no sense, or memory cannot be mapped or given back.
     pub fn take(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         let append = |[first, second]: [&[u8]; 2]| {
             out.extend_from_slice(first);
@@ -87,6 +87,7 @@ impl<'a> HeadGuard<'a> {
     ///
     /// As [`take`](HeadGuard::take).
     pub fn take_with<T>(&mut self, read: impl FnOnce([&[u8]; 2]) -> Option<T>) -> io::Result<Option<T>> {
+        self.ring.map()?;
         let mut head = self.head();
         let len = loop {
             match self.frame_at(head)? {
@@ -110,8 +111,9 @@ impl<'a> HeadGuard<'a> {
     ///
     /// # Errors
     ///
-    /// If a frame makes no sense, or memory cannot be given back.
+    /// If a frame makes no sense, or memory cannot be mapped or given back.
     pub fn claim(&mut self, slot: &Slot, limit: ClaimLimit) -> io::Result<usize> {
+        self.ring.map()?;
         let from = self.head();
         slot.words.hands.lay(0);
         point(Step::ClaimCleared);
@@ -124,6 +126,12 @@ impl<'a> HeadGuard<'a> {
             }
             if used + HEADER + len > slot.inbox.len() {
                 break;
+            }
+            if let Err(error) = slot.make_room(used, len) {
+                if frames > 0 {
+                    break;
+                }
+                return Err(error);
             }
             used = slot.put(frames, used, self.ring.parts(to.position() + HEADER as u64, len));
             to = to.behind(footprint(len));
@@ -148,7 +156,11 @@ impl<'a> HeadGuard<'a> {
 
     /// Parent: cuts off what `slot` has claimed and not begun, and gives copies of it. Under the lock, so that no claim
     /// of the slot's is half made.
-    pub fn take_back(&mut self, slot: &Slot) -> Vec<Vec<u8>> {
+    ///
+    /// # Errors
+    ///
+    /// If the slot makes no sense.
+    pub fn take_back(&mut self, slot: &Slot) -> io::Result<Vec<Vec<u8>>> {
         slot.cut()
     }
 
@@ -156,8 +168,9 @@ impl<'a> HeadGuard<'a> {
     ///
     /// # Errors
     ///
-    /// If a frame makes no sense.
+    /// If a frame makes no sense, or memory cannot be mapped.
     pub fn void(&mut self, beginning: [u8; 8]) -> io::Result<()> {
+        self.ring.map()?;
         let mut at = self.head();
         while let Some(Frame { len, is_void }) = self.frame_at(at)? {
             // A header and the eight bytes behind it are one unit, and never meet the end.
@@ -194,7 +207,7 @@ impl<'a> HeadGuard<'a> {
         let Some(tail) = TailGuard::try_lock(self.ring)? else { return Ok(()) };
         if tail.is_empty() {
             // Twice the capacity: a growth that died before its commit has written there.
-            self.ring.bytes.punch(0, (capacity as usize * 2).min(self.ring.bytes.len()))?;
+            self.ring.bytes.punch(0, capacity as usize * 2)?;
             point(Step::ShrinkPunched);
             self.ring.words.capacity.store(self.ring.initial, Ordering::Release);
             point(Step::ShrinkCommitted);
