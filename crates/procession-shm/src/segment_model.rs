@@ -93,6 +93,10 @@ impl Window {
         if end <= self.0.len { Ok(self) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
+    pub(crate) fn mapped(&self) -> &Window {
+        self
+    }
+
     pub(crate) fn reserve(&self, end: usize) -> io::Result<&Window> {
         self.map(end)
     }

@@ -276,20 +276,23 @@ impl Ring {
         self.slots.first().map_or(self.bytes.len(), |slot| slot.inbox.len()) - UNIT as usize
     }
 
+    #[inline]
     fn parts(&self, position: u64, len: usize) -> [&[u8]; 2] {
         let capacity = self.capacity() as usize;
         let at = position as usize & (capacity - 1);
         let first = len.min(capacity - at);
-        [self.bytes.slice(at, first), self.bytes.slice(0, len - first)]
+        let bytes = self.bytes.mapped();
+        [bytes.slice(at, first), if first < len { bytes.slice(0, len - first) } else { &[] }]
     }
 
     fn write(&self, position: u64, source: &[u8]) {
         let capacity = self.capacity() as usize;
         let at = position as usize & (capacity - 1);
         let (first, second) = source.split_at(source.len().min(capacity - at));
-        self.bytes.write(at, first);
+        let bytes = self.bytes.mapped();
+        bytes.write(at, first);
         if !second.is_empty() {
-            self.bytes.write(0, second);
+            bytes.write(0, second);
         }
     }
 

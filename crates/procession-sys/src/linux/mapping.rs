@@ -4,14 +4,13 @@
 //! A page that cannot be accessed lies before every mapping and another one behind it: code that runs over the end of a
 //! buffer of its own ends with SIGSEGV, and does not write into memory that others share.
 
-#![allow(unsafe_code)] // mmap, madvise and munmap.
+#![allow(unsafe_code)] // mmap, madvise and munmap; sysconf.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
-use rustix::param::page_size;
 
 pub use crate::extent::Extent;
 
@@ -112,6 +111,13 @@ impl Drop for Mapping {
         let unmapped = unsafe { munmap(self.guard.as_ptr().cast(), self.guarded) };
         debug_assert!(unmapped.is_ok(), "a mapping can be unmapped");
     }
+}
+
+/// Asked of libc: rustix reads the auxiliary vector itself for it, which ends the process under valgrind.
+fn page_size() -> usize {
+    // SAFETY: sysconf reads what libc knows, and has no precondition.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).expect("every system has a page size")
 }
 
 fn refused(error: rustix::io::Errno) -> io::Error {
