@@ -13,8 +13,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_shm::{Allocator, Area, BlockId, Control, Held, Holder};
@@ -62,16 +63,20 @@ pub fn give(bytes: &[u8]) -> Option<Place> {
 ///
 /// # Errors
 ///
-/// Why it is not there: what to tell the user.
-pub fn take(place: Place) -> Result<Arc<Held>, String> {
-    let gone = || "its buffer was not sent along".to_owned();
+/// Why it is not there: what to tell the user. `OutOfMemory` if this process may have no more addresses.
+pub fn take(place: Place) -> io::Result<Arc<Held>> {
+    let gone = || io::Error::new(ErrorKind::NotFound, "its buffer was not sent along");
     match SCOPE.with_borrow(Option::clone) {
         Some(Scope::Serving(serving)) if place.area == 0 => {
             let holder = Holder::Worker(serving.slot);
             let held = serving.arguments.take(BlockId(place.block), holder);
-            held.map(Arc::new).map_err(|error| error.to_string())
+            held.map(Arc::new)
         }
-        Some(Scope::Reading(job)) => job.blocks().get(&(place.area, place.block)).cloned().ok_or_else(gone)?,
+        Some(Scope::Reading(job)) => match job.blocks().get(&(place.area, place.block)) {
+            Some(Ok(held)) => Ok(held.clone()),
+            Some(Err((kind, why))) => Err(io::Error::new(*kind, why.clone())),
+            None => Err(gone()),
+        },
         _ => Err(gone()),
     }
 }
@@ -133,7 +138,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) fn new(control: &Control) -> std::io::Result<Arguments> {
+    pub(super) fn new(control: &Control) -> io::Result<Arguments> {
         let allocator = Allocator::new(control.arguments().clone())?;
         Ok(Arguments { allocator, lingering: Vec::new(), jobs: HashMap::new() })
     }
@@ -202,7 +207,7 @@ impl Shared {
     /// # Errors
     ///
     /// If an area makes no sense, or cannot be mapped.
-    pub(super) fn bury_blocks(&self, slot: usize) -> std::io::Result<()> {
+    pub(super) fn bury_blocks(&self, slot: usize) -> io::Result<()> {
         self.control.arguments().bereave(slot as u32)?;
         self.control.results(slot).reclaim()?;
         self.arguments().sweep();
@@ -223,7 +228,7 @@ impl Shared {
             let held = self.control.results(slot).take(BlockId(block), Holder::Parent);
             if let Some(job) = job {
                 // Why it is not there is told when it is decoded.
-                let held = held.map(Arc::new).map_err(|error| error.to_string());
+                let held = held.map(Arc::new).map_err(|error| (error.kind(), error.to_string()));
                 job.blocks().insert((slot as u32 + 1, block), held);
             }
         }
@@ -235,7 +240,7 @@ impl Shared {
 }
 
 /// The results' blocks of a job, by area and block; or why one could not be had.
-pub(super) type Blocks = Mutex<HashMap<(u32, u64), Result<Arc<Held>, String>>>;
+pub(super) type Blocks = HashMap<(u32, u64), Result<Arc<Held>, (ErrorKind, String)>>;
 
 /// A worker's part.
 #[derive(Debug)]
@@ -286,7 +291,7 @@ impl Serving {
     }
 
     /// There has been nothing to do for a while.
-    pub(super) fn trim(&self) -> std::io::Result<()> {
+    pub(super) fn trim(&self) -> io::Result<()> {
         match &mut *self.allocator.borrow_mut() {
             Some(allocator) => allocator.trim(),
             None => Ok(()),

@@ -4,6 +4,7 @@
 //! It claims no more at once than a fair share of what is queued, and no more than it will likely finish soon, so that
 //! little waits behind a task that takes long. What does wait too long the parent takes back.
 
+use std::io::{Error, ErrorKind};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -18,6 +19,7 @@ use procession_sys::link::Link;
 
 use super::blocks::{self, Serving};
 use super::desk::Asker;
+use super::frame::{Header, Kind};
 use super::tasks::{self, Malformed, Tasks};
 use super::trace;
 use crate::handle;
@@ -210,7 +212,15 @@ impl<'a> Worker<'a> {
         if let Some(left) = self.left {
             limit.max_frames = limit.max_frames.min(left as usize);
         }
-        Ok(ring.claim(self.slot, limit)? > 0)
+        let claimed = match ring.claim(self.slot, limit) {
+            // The tasks that it has no memory for end with that, and it goes on with others.
+            Err(error) if is_for_want_of_memory(&error) => {
+                let why = error.to_string();
+                ring.claim_instead(self.slot, |frame| Header::refuse(frame, &why).unwrap_or_default())
+            }
+            claimed => claimed,
+        };
+        Ok(claimed? > 0)
     }
 
     fn run_claimed(&mut self) -> std::io::Result<()> {
@@ -234,6 +244,11 @@ impl<'a> Worker<'a> {
 
     fn run_frame(&mut self, frame: Range<usize>) -> std::io::Result<()> {
         let header = self.tasks.open(frame).ok_or_else(torn)?;
+        if header.kind == Kind::Refused {
+            self.tasks.refuse();
+            self.tasks.close();
+            return Ok(());
+        }
         let function = self.function(header.entry);
         self.asker.set_job(header.job);
         while let Some(argument) = self.tasks.next().map_err(|Malformed| torn())? {
@@ -305,6 +320,10 @@ impl Pace {
             _ => mean,
         });
     }
+}
+
+fn is_for_want_of_memory(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::FileTooLarge | ErrorKind::StorageFull)
 }
 
 fn torn() -> std::io::Error {

@@ -21,7 +21,7 @@ use procession_shm::{Spin, interrupt};
 use procession_sys::Signal;
 use procession_sys::thread::spawn_engine_thread;
 
-use super::frame::{Header, span};
+use super::frame::Header;
 use super::job::{Delivery, Job};
 use super::stats::Tally;
 use super::stop::Cause;
@@ -296,10 +296,10 @@ impl Shared {
             let first = if again { lost } else { lost + 1 };
             let count = header.first + header.count - first;
             if count > 0
-                && let Some(skipped) = span(items, first - header.first)
+                && let Some(items) = header.behind(items, first - header.first)
             {
                 let rest = Header { first, count, ..header };
-                frames.insert(0, [&rest.encode(), &items[skipped..]].concat());
+                frames.insert(0, [&rest.encode(), items].concat());
             }
             let tag = if cause == Some(Cause::Timeout) { tag::TIMED_OUT } else { tag::LOST };
             if !again {

@@ -143,6 +143,40 @@ impl<'a> HeadGuard<'a> {
             self.shrink()?;
             return Ok(0);
         }
+        self.commit_claim(slot, from, to, frames)
+    }
+
+    /// Worker, when there was no memory to claim the oldest frame: takes it off all the same, and claims in its place what
+    /// `instead` makes of its first bytes, 64 at most. Says how many frames that are.
+    ///
+    /// # Errors
+    ///
+    /// If a frame makes no sense, or there is no memory for its replacement either.
+    pub fn claim_instead(&mut self, slot: &Slot, instead: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<usize> {
+        let from = self.head();
+        slot.words.hands.lay(0);
+        point(Step::ClaimCleared);
+        let tail = self.ring.tail(Ordering::Acquire);
+        let mut at = from;
+        let len = loop {
+            if at == tail {
+                self.commit(at);
+                return Ok(0);
+            }
+            let header = self.ring.read(at.position(), HEADER)?;
+            match self.frame_of(&header, tail.since(at).0)? {
+                Frame { len, is_void: false } => break len,
+                Frame { len, is_void: true } => at = at.behind(footprint(len)),
+            }
+        };
+        let replacement = instead(&self.ring.read(at.position() + HEADER as u64, len.min(64))?);
+        slot.make_room(0, replacement.len())?;
+        slot.put(0, 0, [&replacement, &[]]);
+        self.commit_claim(slot, from, at.behind(footprint(len)), 1)
+    }
+
+    /// The claimed frames are in the inbox.
+    fn commit_claim(&mut self, slot: &Slot, from: Cursor, to: Cursor, frames: usize) -> io::Result<usize> {
         point(Step::ClaimCopied);
         slot.words.from.store(from.0, Ordering::Relaxed);
         point(Step::ClaimLeased);
@@ -228,12 +262,17 @@ impl<'a> HeadGuard<'a> {
         }
         let (left, _) = tail.since(at);
         let [header, _] = self.ring.parts(at.position(), HEADER);
+        self.frame_of(header, left).map(Some)
+    }
+
+    /// What a header says, with so many bytes between it and the tail.
+    fn frame_of(&self, header: &[u8], left: u64) -> io::Result<Frame> {
         let header = u64::from_le_bytes(header.try_into().map_err(|_| senseless())?);
         let (len, is_void) = (header & !VOID, header & VOID != 0);
         if len > self.ring.longest() as u64 || footprint(len as usize) > left {
             return Err(senseless());
         }
-        Ok(Some(Frame { len: len as usize, is_void }))
+        Ok(Frame { len: len as usize, is_void })
     }
 
     fn head(&self) -> Cursor {

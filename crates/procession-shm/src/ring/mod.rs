@@ -285,6 +285,16 @@ impl Ring {
         [bytes.slice(at, first), if first < len { bytes.slice(0, len - first) } else { &[] }]
     }
 
+    /// A copy of the bytes at a position, which need not be mapped.
+    fn read(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        let capacity = self.capacity() as usize;
+        let at = position as usize & (capacity - 1);
+        let first = len.min(capacity - at);
+        let mut bytes = self.bytes.read(at, first)?;
+        bytes.extend(self.bytes.read(0, len - first)?);
+        Ok(bytes)
+    }
+
     fn write(&self, position: u64, source: &[u8]) {
         let capacity = self.capacity() as usize;
         let at = position as usize & (capacity - 1);

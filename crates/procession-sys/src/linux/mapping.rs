@@ -77,8 +77,7 @@ impl Mapping {
             let access = ProtFlags::READ | ProtFlags::WRITE;
             // SAFETY: the parts lie one behind the other within the range that was mapped above, of which nobody knows yet
             // and which is longer than all of them together. So what is replaced is a part of that range alone.
-            let mapped =
-                unsafe { mmap(base.as_ptr().add(at).cast(), extent.len, access, flags, file, extent.offset) };
+            let mapped = unsafe { mmap(base.as_ptr().add(at).cast(), extent.len, access, flags, file, extent.offset) };
             mapped.map_err(refused)?;
             at += extent.len;
         }

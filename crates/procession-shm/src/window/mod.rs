@@ -24,41 +24,29 @@
 //!
 //! There is no lock: a process may fork while another of its threads maps, and the child's copy must be of use to it.
 
-#![allow(unsafe_code, reason = "makes references into the mapping")]
+#![allow(unsafe_code, reason = "keeps what it has mapped in a chain of pointers")]
+
+mod file;
+mod view;
 
 use std::io;
 use std::marker::PhantomData;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 
-use procession_sys::bytes::copy_short;
-use procession_sys::mapping::{Extent, Mapping};
+use procession_sys::mapping::Extent;
 use procession_sys::memfd;
+
+pub(crate) use file::{File, FileWords, GRAIN};
+use file::{decode, encode};
+pub(crate) use view::{View, WindowArray};
 
 use crate::fault::{Step, point};
 use crate::primitive::{AtomicU64, Ordering};
-use crate::segment::{Placed, Segment, Words};
+use crate::segment::{Placed, Words};
 
-/// Extents begin and end at multiples of this in the file: of the pages of any machine.
-pub(crate) const GRAIN: usize = 64 << 10;
 /// By doubling, 20 extents make 32 GiB of the shortest window. The others are for who grows in smaller steps.
 const MAX_EXTENTS: usize = 32;
-/// In the word of an extent: how many bits the number of its grains has.
-const LEN_BITS: u32 = 24;
-/// The most grains of a file: their number fits the rest of the word.
-const MAX_GRAINS: u64 = 1 << (64 - LEN_BITS);
-
-/// How much of a segment's file is given out.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct FileWords {
-    /// In grains.
-    given: AtomicU64,
-}
-
-// SAFETY: repr(C), an atomic; zero is a file of which nothing is given out, as before the maker has said otherwise.
-unsafe impl Words for FileWords {}
 
 /// The extents of a window.
 #[derive(Debug)]
@@ -70,51 +58,6 @@ pub(crate) struct WindowWords {
 
 // SAFETY: repr(C), nothing but atomics; zero is a window of no bytes.
 unsafe impl Words for WindowWords {}
-
-/// The file of a segment that has windows.
-#[derive(Clone, Debug)]
-pub(crate) struct File {
-    segment: Segment,
-    words: Placed<FileWords>,
-}
-
-impl File {
-    /// Of a segment with these words at `words`.
-    pub(crate) fn of(segment: &Segment, words: usize) -> File {
-        File { segment: segment.clone(), words: segment.words(words) }
-    }
-
-    /// Maker, before another process has it: so many bytes are given out.
-    pub(crate) fn begin(&self, len: usize) {
-        self.words.given.store((len / GRAIN) as u64, Ordering::Relaxed);
-    }
-
-    /// Takes `len` bytes that nobody has, a multiple of [`GRAIN`].
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be as long.
-    pub(crate) fn take(&self, len: usize) -> io::Result<Extent> {
-        let grains = (len / GRAIN) as u64;
-        let given = &self.words.given;
-        let mut from = given.load(Ordering::Relaxed);
-        let to = loop {
-            let to = from.checked_add(grains).filter(|to| *to < MAX_GRAINS).ok_or_else(senseless)?;
-            match given.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => break to,
-                Err(now) => from = now,
-            }
-        };
-        point(Step::WindowTaken);
-        if let Err(error) = memfd::grow(self.segment.as_fd(), to * GRAIN as u64) {
-            // Unless others have taken more: then these bytes stay unused.
-            let _ = given.compare_exchange(to, from, Ordering::Relaxed, Ordering::Relaxed);
-            return Err(error);
-        }
-        point(Step::WindowLengthened);
-        Ok(Extent { offset: from * GRAIN as u64, len })
-    }
-}
 
 /// See the module. Clones share what is mapped.
 #[derive(Clone, Debug)]
@@ -234,7 +177,8 @@ impl Window {
         let extents = self.extents()?;
         let from = at / GRAIN * GRAIN;
         let to = at.checked_add(len).filter(|end| *end <= total(&extents)).ok_or_else(senseless)?;
-        let view = self.map_extents(pieces(&extents, from, to.next_multiple_of(GRAIN) - from).collect())?;
+        let view =
+            View::of(self.0.file.segment.as_fd(), pieces(&extents, from, to.next_multiple_of(GRAIN) - from).collect())?;
         Ok((view, at - from))
     }
 
@@ -330,9 +274,9 @@ impl Window {
         });
         let needed = needed.count();
         let whole = total(&extents[..needed]);
-        let mut view = match self.map_extents(extents[..needed].to_vec()) {
+        let mut view = match View::of(self.0.file.segment.as_fd(), extents[..needed].to_vec()) {
             Err(error) if error.kind() == io::ErrorKind::OutOfMemory && end.next_multiple_of(GRAIN) < whole => {
-                self.map_extents(pieces(&extents, 0, end.next_multiple_of(GRAIN)).collect())
+                View::of(self.0.file.segment.as_fd(), pieces(&extents, 0, end.next_multiple_of(GRAIN)).collect())
             }
             mapped => mapped,
         }?;
@@ -358,12 +302,6 @@ impl Window {
             }
         }
     }
-
-    fn map_extents(&self, extents: Vec<Extent>) -> io::Result<View> {
-        let mapping = Mapping::of_extents(self.0.file.segment.as_fd(), &extents)?;
-        mapping.leave_out_of_core_dumps();
-        Ok(View { base: mapping.base(), len: mapping.len(), extents, older: std::ptr::null_mut(), _mapping: mapping })
-    }
 }
 
 impl Drop for Inner {
@@ -374,111 +312,6 @@ impl Drop for Inner {
             let view = unsafe { Box::from_raw(next) };
             next = view.older;
         }
-    }
-}
-
-/// Bytes of a window in this process's memory. Whose turn it is to write or read which of them, the protocols say.
-#[derive(Debug)]
-pub(crate) struct View {
-    base: NonNull<u8>,
-    len: usize,
-    /// The window's when this was mapped; all, of which it may have mapped some.
-    extents: Vec<Extent>,
-    older: *mut View,
-    _mapping: Mapping,
-}
-
-// SAFETY: the memory is the mapping's, which is kept beside, and is bound to no thread; `older` is followed by the drop of the
-// window alone.
-unsafe impl Send for View {}
-// SAFETY: as above; the protocols say whose turn it is, between threads as between processes.
-unsafe impl Sync for View {}
-
-impl View {
-    /// Copies `source` to `at`.
-    #[inline]
-    pub(crate) fn write(&self, at: usize, source: &[u8]) {
-        let len = source.len();
-        let (to, from) = (self.range(at, len).as_ptr(), source.as_ptr());
-        // SAFETY: `range` has shown that the target is inside the mapping, which is not memory of this program's own
-        // and so does not overlap `source`. By protocol no other process reads these bytes before the commit.
-        unsafe { copy_short(from, to, len) }
-    }
-
-    /// Writes the length of `source`, which is a byte, to `at`, and behind it a copy.
-    #[inline]
-    pub(crate) fn write_short(&self, at: usize, source: &[u8]) {
-        let len = source.len();
-        let to = self.range(at, 1 + len).as_ptr();
-        // SAFETY: as in `write`; `range` has shown it for the byte before as well.
-        unsafe {
-            to.write(len as u8);
-            copy_short(source.as_ptr(), to.add(1), len);
-        }
-    }
-
-    /// Copies `source`, whose length is known where this is compiled, to `at`.
-    #[inline]
-    pub(crate) fn write_all<const LEN: usize>(&self, at: usize, source: &[u8; LEN]) {
-        let to = self.range(at, LEN).cast();
-        // SAFETY: as in `write`; an array of bytes may lie anywhere.
-        unsafe { to.write(*source) }
-    }
-
-    /// Copies within.
-    pub(crate) fn copy(&self, from: usize, to: usize, len: usize) {
-        let (from, to) = (self.range(from, len), self.range(to, len));
-        // SAFETY: both ranges are inside the mapping; `copy_to` allows them to overlap. The caller holds the lock.
-        unsafe { from.copy_to(to, len) }
-    }
-
-    /// The `len` bytes at `at`, in place, for as long as the protocol keeps writers away from them.
-    #[inline]
-    pub(crate) fn slice(&self, at: usize, len: usize) -> &[u8] {
-        let from = self.range(at, len);
-        // SAFETY: inside the mapping, which `self` keeps. Initialised: a memfd begins as zeros. Not written while it is
-        // borrowed: bytes between a ring's head and tail, in a claimed inbox or behind a stream's commit are written by
-        // nobody until the borrower itself gives them back.
-        unsafe { std::slice::from_raw_parts(from.as_ptr(), len) }
-    }
-
-    #[inline]
-    pub(crate) fn range(&self, at: usize, len: usize) -> NonNull<u8> {
-        let is_inside = at.checked_add(len).is_some_and(|end| end <= self.len);
-        assert!(is_inside, "{len} bytes at {at} are outside of the {} bytes that are mapped", self.len);
-        // SAFETY: inside the mapping.
-        unsafe { self.base.add(at) }
-    }
-}
-
-/// Words of one type in a window.
-#[derive(Debug)]
-pub(crate) struct WindowArray<T: Words> {
-    window: Window,
-    at: usize,
-    count: usize,
-    words: PhantomData<T>,
-}
-
-// SAFETY: the window is for sharing between threads; no `T` is inside, and `Words` are for sharing between processes.
-unsafe impl<T: Words> Send for WindowArray<T> {}
-// SAFETY: as above; only `&T` is given out.
-unsafe impl<T: Words> Sync for WindowArray<T> {}
-
-impl<T: Words> WindowArray<T> {
-    /// The words, mapped if they were not.
-    ///
-    /// # Errors
-    ///
-    /// As [`Window::map`].
-    #[inline]
-    pub(crate) fn get(&self) -> io::Result<&[T]> {
-        let len = self.count * size_of::<T>();
-        let at = self.window.map(self.at + len)?.range(self.at, len).cast();
-        // SAFETY: `range` has checked the bounds, `array` the alignment, as a view begins at a page; the view lives as long as
-        // the window held beside. The words began as zeros, for which `Words` promises validity, and change through atomics
-        // only.
-        Ok(unsafe { std::slice::from_raw_parts(at.as_ptr(), self.count) })
     }
 }
 
@@ -498,15 +331,9 @@ fn pieces(extents: &[Extent], at: usize, len: usize) -> impl Iterator<Item = Ext
     })
 }
 
-fn encode(extent: Extent) -> u64 {
-    (extent.offset / GRAIN as u64) << LEN_BITS | (extent.len / GRAIN) as u64
-}
-
-fn decode(word: u64) -> Extent {
-    let grains = word & ((1 << LEN_BITS) - 1);
-    Extent { offset: (word >> LEN_BITS) * GRAIN as u64, len: grains as usize * GRAIN }
-}
-
-fn senseless() -> io::Error {
+pub(super) fn senseless() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the parts of shared memory make no sense: it was overwritten")
 }
+
+#[cfg(test)]
+mod tests;
