@@ -149,7 +149,7 @@ pub enum RingFull {
         /// What they may be.
         most: usize,
     },
-    /// The ring has grown to its reservation; its bytes.
+    /// The ring has grown as far as one may; its bytes.
     Reservation(u64),
     /// It would have to grow, or what it has grown to be mapped, and the system refuses that.
     NoMemory(io::Error),
