@@ -1,7 +1,7 @@
-"""Counts the words of every text file below a folder: sequentially, then by a pool under each start method.
+"""Counts the words of the files below a folder: sequentially, then by a pool under each start method.
 
-Run `python word_count.py FOLDER [MEGABYTES]`; only so much of a larger folder is counted. `cargo xtask demo` does, on the
-toolchain's own documentation. It fails if two ways count otherwise.
+Run `python word_count.py FOLDER [FILES]`; with FILES, only the first so many files are counted. A word is a run of ASCII
+letters and digits, whatever their case. It fails if two ways count otherwise.
 """
 
 import collections
@@ -18,24 +18,18 @@ SHARES = 24
 
 
 def count(paths):
-    """The task: how often each word occurs in some files, and the pid of the process that counted."""
+    """The task: how often each word occurs in some files."""
     words = collections.Counter()
     for path in paths:
-        try:
-            words.update(re.findall(r'\w+', path.read_text('utf-8').lower()))
-        except UnicodeDecodeError:
-            continue  # not text
-    return words, os.getpid()
+        words.update(re.findall(rb'[a-z0-9]+', path.read_bytes().lower()))
+    return words
 
 
 def files_below(folder, limit):
-    """The files below a folder with their sizes, up to `limit` bytes."""
-    total = 0
-    for path in sorted(folder.rglob('*')):
-        if path.is_file() and not path.is_symlink() and total < limit:
-            size = path.stat().st_size
-            total += size
-            yield path, size
+    """The first `limit` files below a folder with their sizes, in the order of their paths' bytes."""
+    files = [path for path in folder.rglob('*') if path.is_file() and not path.is_symlink()]
+    files.sort(key=os.fsencode)
+    return [(path, path.stat().st_size) for path in files[:limit]]
 
 
 def batches(files, wanted):
@@ -52,51 +46,48 @@ def batches(files, wanted):
 
 
 def together(parts):
-    """All words of some parts, and the pids of who counted them."""
-    words, pids = collections.Counter(), set()
-    for part, pid in parts:
+    """All words of some parts."""
+    words = collections.Counter()
+    for part in parts:
         words.update(part)
-        pids.add(pid)
-    return words, pids
+    return words
 
 
-def by_pool(method, workers, work):
+def by_pool(method, workers, tasks):
     with mp.get_context(method).Pool(workers) as pool:
-        return together(pool.imap_unordered(count, work))
+        return together(pool.imap_unordered(count, tasks))
 
 
 def timed(how, function, *arguments):
     begun = time.monotonic()
-    words, pids = function(*arguments)
-    return how, time.monotonic() - begun, words, pids
+    words = function(*arguments)
+    return how, time.monotonic() - begun, words
 
 
-def main(folder, limit):
+def main(folder, limit=None):
     workers = len(os.sched_getaffinity(0))
-    files = list(files_below(folder, limit))
+    files = files_below(folder, limit)
     if not files:
         sys.exit(f'no files below {folder}')
-    work = batches(files, workers * SHARES)
+    tasks = batches(files, workers * SHARES)
     size = sum(size for _, size in files) / 1e6
-    print(f'Python {sys.version.split()[0]}: {len(files)} files below {folder}, {size:.1f} MB')
-    print(f'{workers} workers, {len(work)} tasks\n')
+    print(f'The words of {len(files)} files, {size:.1f} MB, in {len(tasks)} tasks for {workers} workers.\n')
     for path, _ in files:
         path.read_bytes()  # the first reading is slower than the others
 
-    runs = [timed('sequential', together, map(count, work))]
+    runs = [timed('one after the other', together, map(count, tasks))]
     for method in mp.get_all_start_methods():
-        runs.append(timed(f'pool, {method}', by_pool, method, workers, work))
-    print(f'{"how":<18} {"seconds":>8} {"speed-up":>9}  worker pids seen')
-    for how, seconds, words, pids in runs:
-        print(f'{how:<18} {seconds:>8.3f} {runs[0][1] / seconds:>8.2f}x  {" ".join(map(str, sorted(pids)))}')
+        runs.append(timed(f'a pool by {method}', by_pool, method, workers, tasks))
+    for how, seconds, words in runs:
+        print(f'   {how:<22} {seconds:>6.2f} s  {runs[0][1] / seconds:>5.2f} x')
         if words != runs[0][2]:
-            sys.exit(f'{how} counted otherwise than sequentially')
+            sys.exit(f'{how} counted otherwise than {runs[0][0]}')
     words = runs[0][2]
-    print(f'\nall agree: {words.total()} words')
-    print('the commonest:', ', '.join(f'{word} {number}' for word, number in words.most_common(8)))
+    commonest = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:5]
+    print(f'\n   all agree: {words.total()} words;', ', '.join(f'{word.decode()} {number}' for word, number in commonest))
 
 
 if __name__ == '__main__':
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    main(pathlib.Path(sys.argv[1]), float(sys.argv[2]) * 1e6 if sys.argv[2:] else float('inf'))
+    main(pathlib.Path(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else None)

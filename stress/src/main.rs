@@ -1,6 +1,7 @@
-//! `cargo xtask stress --seconds N [--seed S]`: storms of SIGKILL, SIGSTOP and SIGCONT at random instants over queues, locks,
-//! pools, connections, shared memory and the fork server, each under a start method chosen at random. What is checked is the
-//! reliability contract: what was committed arrives once and in order, nothing hangs, nothing is left behind.
+//! `cargo xtask stress --seconds N [--method METHOD] [--seed S]`: storms of SIGKILL, SIGSTOP and SIGCONT at random instants
+//! over queues, locks, pools, connections, shared memory and the fork server, each under one start method, or under one
+//! chosen at random. What is checked is the reliability contract: what was committed arrives once and in order, nothing
+//! hangs, nothing is left behind.
 //!
 //! One seed decides what is done to whom; when exactly, the machine does. A storm that fails says its seed.
 
@@ -42,29 +43,59 @@ const CONTEXTS: [(&str, Context); 3] =
 fn main() -> ExitCode {
     procession::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let numbers = match arguments[..] {
-        ["--seconds", seconds] => (seconds.parse().ok(), Some(seed_of_now())),
-        ["--seconds", seconds, "--seed", seed] => (seconds.parse().ok(), seed.parse().ok()),
-        _ => (None, None),
-    };
-    let (Some(seconds), Some(seed)) = numbers else {
-        eprintln!("usage: cargo xtask stress --seconds N [--seed S]");
-        return ExitCode::FAILURE;
-    };
-    run(Duration::from_secs(seconds), seed);
+    match Request::parse(&arguments) {
+        Some(request) => run(&request),
+        None => {
+            eprintln!("usage: cargo xtask stress --seconds N [--method fork|spawn|forkserver] [--seed S]");
+            return ExitCode::FAILURE;
+        }
+    }
     ExitCode::SUCCESS
 }
 
-fn run(length: Duration, seed: u64) {
-    let replay = format!("cargo xtask stress --seconds {} --seed {seed}", length.as_secs());
-    println!("seed {seed}, {} s; to replay: {replay}", length.as_secs());
+/// The command line.
+struct Request {
+    seconds: u64,
+    /// The start methods to choose from.
+    contexts: Vec<(&'static str, Context)>,
+    seed: u64,
+}
+
+impl Request {
+    fn parse(arguments: &[String]) -> Option<Request> {
+        let (mut seconds, mut contexts, mut seed) = (None, CONTEXTS.to_vec(), None);
+        for pair in arguments.chunks(2) {
+            let [option, value] = pair else { return None };
+            match option.as_str() {
+                "--seconds" => seconds = Some(value.parse().ok()?),
+                "--method" => contexts.retain(|(name, _)| name == value),
+                "--seed" => seed = Some(value.parse().ok()?),
+                _ => return None,
+            }
+        }
+        let seed = seed.unwrap_or_else(seed_of_now);
+        Some(Request { seconds: seconds?, contexts, seed }).filter(|request| !request.contexts.is_empty())
+    }
+
+    /// The command that does the same again.
+    fn replay(&self) -> String {
+        let method = match self.contexts[..] {
+            [(name, _)] => format!(" --method {name}"),
+            _ => String::new(),
+        };
+        format!("cargo xtask stress --seconds {}{method} --seed {}", self.seconds, self.seed)
+    }
+}
+
+fn run(request: &Request) {
+    let (replay, contexts) = (request.replay(), &request.contexts);
+    println!("seed {}, {} s; to replay: {replay}", request.seed, request.seconds);
     watchdog::begin(&replay);
-    let end = Instant::now() + length;
-    let mut weather = Weather::new(seed);
+    let end = Instant::now() + Duration::from_secs(request.seconds);
+    let mut weather = Weather::new(request.seed);
     // What is made once and kept, such as the fork server, is no leak.
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
-    for (_, context) in CONTEXTS {
+    for &(_, context) in contexts {
         for (name, storm) in STORMS {
             watchdog::enter(format!("the first {name}"));
             storm(context, &mut weather, Instant::now() + Duration::from_millis(50));
@@ -73,7 +104,7 @@ fn run(length: Duration, seed: u64) {
     let before = Belongings::now();
     while Instant::now() < end {
         for (name, storm) in STORMS {
-            let (method, context) = CONTEXTS[weather.choose(CONTEXTS.len())];
+            let (method, context) = contexts[weather.choose(contexts.len())];
             watchdog::enter(format!("{name} under {method}"));
             let until = end.min(Instant::now() + Duration::from_millis(300 + weather.choose(1200) as u64));
             for (what, count) in storm(context, &mut weather, until) {

@@ -55,13 +55,15 @@ def sum_of(array):
     return array.sum()
 
 
-def tell_who(queue):
+def tell_who(queue, seen_alive=None):
     def seen(package):
         process = package.current_process()
         return process.name, process.pid, package.parent_process().pid
 
     same_key = procession.current_process().authkey == multiprocessing.current_process().authkey
     queue.put((seen(procession), seen(multiprocessing), same_key))
+    if seen_alive is not None:
+        seen_alive.wait()
 
 
 def answer_thrice(queue, connection):

@@ -157,13 +157,15 @@ def test_modules_answer_by_both_names_and_the_original_lives_on(tmp_path):
     code = textwrap.dedent("""
         import concurrent.futures.process, pickle, sys
         import multiprocessing, multiprocessing.connection, multiprocessing.dummy.connection, multiprocessing.managers
+        import multiprocessing.util
         import procession
         from procession import _standard
         assert multiprocessing is procession and multiprocessing.managers is procession.managers
         assert sys.modules['multiprocessing.dummy.connection'] is procession.dummy.connection
         assert concurrent.futures.process.mp is procession
         # One state for both packages.
-        assert multiprocessing.connection is _standard.standard('connection')
+        assert multiprocessing.util is _standard.standard('util')
+        assert multiprocessing.connection.Connection is _standard.standard('connection').Connection
         # Loaded after, and apart.
         assert _standard.standard('pool').__name__ == 'multiprocessing.pool'
         assert _standard.standard('pool') is _standard.standard('pool') is not procession.pool

@@ -44,17 +44,36 @@ def test_two_start_methods_in_one_program():
     assert output_of('two_contexts') == 'hello from spawn\nhello from fork\n'
 
 
-def test_words_are_counted_alike_by_every_start_method(tmp_path):
-    for number in range(200):
-        (tmp_path / f'{number}.txt').write_text('The cat and the dog\n' * number)
-    (tmp_path / 'picture').write_bytes(bytes(range(256)))
-    printed = output_of('word_count', tmp_path)
-    assert all(f'pool, {method}' in printed for method in ('fork', 'spawn', 'forkserver'))
-    assert f'all agree: {5 * sum(range(200))} words\nthe commonest: the {2 * sum(range(200))},' in printed
+@pytest.fixture
+def texts(tmp_path):
+    """A folder of files with 102,500 words, 40,200 of them "the"."""
+    for number in range(201):
+        (tmp_path / f'{number:03}.txt').write_text('The cat and the dog\n' * number)
+    (tmp_path / 'picture').write_bytes(b'\xff\0'.join([b'Two words', b'and', b'2'] * 500))
+    return tmp_path
+
+
+def test_words_are_counted_alike_by_every_start_method(texts):
+    printed = output_of('word_count', texts)
+    assert all(f'a pool by {method} ' in printed for method in ('fork', 'spawn', 'forkserver'))
+    assert 'all agree: 102500 words; the 40200,' in printed
+    assert 'all agree: 0 words' in output_of('word_count', texts, '1')
+
+
+def test_the_demo_loses_one_task_where_multiprocessing_hangs(texts):
+    printed = output_of('demo', texts)
+    assert re.search(
+        r'procession:\n   task 3: WorkerLost: .*SIGKILL.*\n   19 of 20 tasks are done, and the pool goes on: 6 x 7 = 42\n'
+        r'   multiprocessing:\n   hangs; ended after 3 s\n',
+        printed,
+    )
+    assert re.search(r'procession +\d+\.\d ms, sum 4194304\.0\n   multiprocessing +\d+\.\d ms, sum 4194304\.0\n', printed)
+    assert 'TaskTimeoutError' in printed
+    assert 'all agree: 102500 words' in printed
 
 
 def test_every_example_is_run():
-    assert {path.stem for path in FOLDER.glob('*.py')} == {*PRINTS, 'two_contexts', 'word_count'}
+    assert {path.stem for path in FOLDER.glob('*.py')} == {*PRINTS, 'two_contexts', 'word_count', 'demo'}
 
 
 def output_of(name, *arguments):

@@ -4,11 +4,12 @@ import os
 import pathlib
 import signal
 import socket
+import threading
 import time
 
 import procession
 import pytest
-from processes import PATIENCE, run, started
+from processes import PATIENCE, has_ended, run, started
 from procession import forkserver
 
 pytestmark = pytest.mark.limit(60)
@@ -21,9 +22,9 @@ def ctx():
 
 
 @pytest.fixture
-def server():
-    """The pid of the fork server of this process."""
-    forkserver.ensure_running()
+def server(ctx):
+    """The pid of the fork server of this process, which has begun its work."""
+    started(ctx, abs, 1).join(PATIENCE)
     return forkserver._forkserver._forkserver_pid
 
 
@@ -61,6 +62,45 @@ def test_a_stopped_fork_server_hangs_nobody(ctx, server):
     assert child.exitcode == 6
     assert started(ctx, pow, 2, 5).result(PATIENCE) == 32, 'by another server'
     assert forkserver._forkserver._forkserver_pid != server
+
+
+class Raised(Exception):
+    """What a handler raises."""
+
+
+def raise_it(*_):
+    raise Raised
+
+
+def test_a_handler_that_raises_ends_the_wait_for_a_stopped_fork_server(ctx, server, tmp_path):
+    before = signal.signal(signal.SIGALRM, raise_it)
+    try:
+        os.kill(server, signal.SIGSTOP)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Raised) as caught:
+            started(ctx, (tmp_path / 'trace').touch)
+        # The server was not waited for to the end.
+        assert not has_ended(server)
+        os.kill(server, signal.SIGCONT)
+        assert started(ctx, pow, 2, 5).result(PATIENCE) == 32
+        assert forkserver._forkserver._forkserver_pid == server
+        assert not (tmp_path / 'trace').exists(), 'a child that nobody holds does nothing'
+        del caught
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_forks_beside_a_thread_that_waits_for_a_stopped_fork_server(ctx, server):
+    os.kill(server, signal.SIGSTOP)
+    thread = threading.Thread(target=lambda: started(ctx, pow, 2, 5).join())
+    thread.start()
+    time.sleep(0.2)
+    for _ in range(5):
+        child = started(procession.get_context('fork'), pow, 2, 6)
+        assert child.result(PATIENCE) == 64
+    assert not has_ended(server), 'the thread still waits'
+    os.kill(server, signal.SIGCONT)
+    thread.join()
 
 
 def test_pools_and_starts_go_on_beside_a_stopped_fork_server(ctx, server):

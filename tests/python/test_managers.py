@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import sys
 
 import procession
 import pytest
@@ -35,6 +37,16 @@ def take_and_leave(lock):
     with lock:
         pass
     return 'taken'
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason='the proxies have no such method before Python 3.14')
+@pytest.mark.parametrize('kind', ['Lock', 'RLock', 'Condition'])
+def test_a_lock_says_whether_it_is_held(manager, kind):
+    lock = getattr(manager, kind)()
+    assert lock.locked() is False
+    with lock:
+        assert lock.locked() is True
+    assert lock.locked() is False
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -118,6 +130,22 @@ def keys_of(mapping):
 def test_a_dict_proxy_is_iterated_in_a_child(ctx, manager):
     mapping = manager.dict(a=1, b=2)
     assert started(ctx, keys_of, mapping).result(PATIENCE) == (['a', 'b'], ['a', 'b'])
+
+
+def test_clients_that_say_nothing_delay_no_other_of_a_manager_and_are_turned_away(ctx, manager):
+    peers = []
+    for _ in range(5):
+        peer = socket.socket(socket.AF_UNIX)
+        peer.connect(manager.address)
+        peers.append(peer)
+    numbers = manager.list([1])
+    assert started(ctx, numbers.append, 2).result(PATIENCE) is None
+    assert list(numbers) == [1, 2]
+    for peer in peers:
+        peer.settimeout(PATIENCE)
+        while peer.recv(1024):
+            pass
+        peer.close()
 
 
 def test_a_manager_starts_where_temporary_files_have_long_paths(tmp_path):

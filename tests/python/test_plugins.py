@@ -53,10 +53,11 @@ def test_a_pool_passes_the_checks_that_libraries_make(ctx):
 
 
 def test_both_packages_see_the_same_processes(ctx):
-    queue = ctx.SimpleQueue()
-    process = ctx.Process(target=tell_who, args=(queue,))
+    queue, seen_alive = ctx.SimpleQueue(), ctx.Event()
+    process = ctx.Process(target=tell_who, args=(queue, seen_alive))
     process.start()
     assert process in multiprocessing.active_children() and process in procession.active_children()
+    seen_alive.set()
     ours, theirs, same_key = queue.get()
     process.join()
     assert ours == theirs == (process.name, process.pid, os.getpid()) and same_key

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pathlib
 import pickle
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import weakref
 
 import procession
 import pytest
+from processes import PATIENCE
 
 
 class Awkward(Exception):
@@ -182,6 +184,50 @@ def test_terminate_calls_no_callback_of_what_it_gives_up(ctx):
             result.get(30)
     pool.join()
     assert called == []
+
+
+def descriptors(kind):
+    """What those of this process lead to, of one kind."""
+    found = []
+    for fd in pathlib.Path('/proc/self/fd').iterdir():
+        try:
+            if kind in os.readlink(fd):
+                found.append((os.readlink(fd), fd.stat().st_mode & 0o777))
+        except FileNotFoundError:
+            continue  # of the listing itself
+    return found
+
+
+@pytest.mark.parametrize('end', ['terminate', 'close', 'with', 'kill'])
+def test_pidfds_of_workers_are_closed_when_their_pool_has_ended(ctx, end):
+    ctx.Process(target=abs, args=(1,)).start()
+    before = len(descriptors('pidfd'))
+    pool = ctx.Pool(20)
+    assert pool.map(abs, range(10)) == list(range(10))
+    if end == 'kill':
+        for process in list(pool._pool):
+            process.kill()
+            process.join(PATIENCE)
+            del process
+    if end == 'with':
+        with pool:
+            pass
+    else:
+        getattr(pool, 'close' if end == 'close' else 'terminate')()
+        pool.join()
+    # The thread of the pool may be about to close the last one.
+    assert len(descriptors('pidfd')) < before + 3
+    assert not any('PoolWorker' in process.name for process in procession.active_children())
+
+
+def test_memory_of_pools_and_queues_is_its_users_alone(ctx):
+    queue, value = ctx.Queue(), ctx.Value('i', 1)
+    with ctx.Pool(1) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+        found = descriptors('memfd:')
+    assert len(found) >= 3
+    assert {mode for _, mode in found} == {0o600}, found
+    del queue, value
 
 
 def test_a_result_that_was_taken_keeps_no_pool(ctx):

@@ -8,6 +8,7 @@ mod conformance;
 mod debian;
 mod demo;
 mod initramfs;
+mod interpreter;
 mod machine;
 mod matrix;
 mod python;
@@ -17,17 +18,19 @@ mod stamp;
 mod stress;
 mod test;
 mod userland;
+mod venv;
 mod vm;
 mod wheel;
-mod wordcount;
 
 use std::process::ExitCode;
 
 const HELP: &str = "\
 usage: cargo xtask COMMAND
 
-  demo [PATH]     count the words of every text file below PATH, sequentially and by a pool under each start method;
-                  without PATH, of the Rust toolchain's own documentation; then the same in Python
+  demo [--full] [PATH]
+                  what procession does, in Rust and in Python, in half a minute: a worker is killed, an array crosses, a slow
+                  task is ended, and the words of the files below PATH are counted (of the Rust toolchain's documentation, if
+                  no PATH is said); --full counts all files, and not 3000 of them
   test            formatting, lints, docs and every test, Rust's and Python's: what continuous integration runs
   test --python [3.12] [ARGUMENT...]
                   those of the Python package alone, on another version if one is said; the arguments are pytest's
@@ -44,13 +47,13 @@ usage: cargo xtask COMMAND
   wheel           build the Python package's wheel and check that it works from glibc 2.28 on; prints where it is
   check-targets   type-check procession for macOS, FreeBSD and Linux with musl, where it compiles and refuses at run time;
                   needs a toolchain with their standard libraries or its sources
-  matrix [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [BINARY...]
+  matrix [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [--stress N] [BINARY...]
                   the tests with another libc and other Pythons, in userlands of Debian's suites that are made below
                   target/userlands (as root): Rust's, the Python package's and the standard library's, unless some are
-                  chosen; BINARY chooses Rust test binaries by name
+                  chosen; BINARY chooses Rust test binaries by name; --stress: storms of N seconds by each start method
   vm aarch64|5.10|6.1 [BINARY...]
                   the Rust tests on another processor or kernel, which qemu emulates
-  stress --seconds N [--seed S]
+  stress --seconds N [--method fork|spawn|forkserver] [--seed S]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
   soak [--calls N]
                   each public call of both faces N times (10000), and a look whether anything grows
@@ -63,12 +66,10 @@ its own virtual environment below target/python.
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
-    procession::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
-        ["demo"] => demo::run(None),
-        ["demo", path] if !path.starts_with('-') => demo::run(Some(path)),
+        ["demo", ref arguments @ ..] => demo::run(arguments),
         ["test"] => test::run(),
         ["test", "--python", ref arguments @ ..] => python::test(arguments),
         ["bench", ref arguments @ ..] => bench::run(arguments),

@@ -12,13 +12,16 @@ use crate::results::{self, Row};
 use crate::userland::{SUITES, Suite, Userland};
 use crate::{Outcome, cargo, wheel};
 
-const USAGE: &str = "it takes [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance], or [--suite ...] and \
-                     names of Rust test binaries";
+const USAGE: &str = "it takes [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [--stress SECONDS], or \
+                     [--suite ...] and names of Rust test binaries";
 
 /// A hang inside a binary is found sooner, by its own watchdog.
 const RUST_LIMIT: Duration = Duration::from_secs(5 * 60);
 const PYTHON_LIMIT: Duration = Duration::from_secs(30 * 60);
 const CONFORMANCE_LIMIT: Duration = Duration::from_secs(90 * 60);
+const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Beyond what is asked for: the storms' own watchdog.
+const STRESS_SLACK: Duration = Duration::from_secs(3 * 60);
 
 /// Test binaries that cannot run in a userland, and why.
 const LEFT_OUT: [(&str, &str); 1] =
@@ -35,6 +38,8 @@ struct Request<'a> {
     is_rust: bool,
     is_python: bool,
     is_conformance: bool,
+    /// For so many seconds, by each start method.
+    stress: Option<u64>,
     binaries: Vec<&'a str>,
 }
 
@@ -54,12 +59,16 @@ impl<'a> Request<'a> {
                 "--rust" => request.is_rust = true,
                 "--python" => request.is_python = true,
                 "--conformance" => request.is_conformance = true,
+                "--stress" => {
+                    let seconds = arguments.next().and_then(|seconds| seconds.parse().ok());
+                    request.stress = Some(seconds.ok_or(USAGE)?);
+                }
                 name if !name.starts_with('-') => request.binaries.push(name),
                 _ => return Err(format!("{argument} is not known: {USAGE}")),
             }
         }
         request.is_rust |= !request.binaries.is_empty();
-        if !(request.is_rust || request.is_python || request.is_conformance) {
+        if !(request.is_rust || request.is_python || request.is_conformance || request.stress.is_some()) {
             (request.is_rust, request.is_python, request.is_conformance) = (true, true, true);
         }
         Ok(request)
@@ -75,6 +84,9 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
         place.introduce();
         if request.is_rust {
             rows.extend(place.rust_tests(&request.binaries)?);
+        }
+        if let Some(seconds) = request.stress {
+            rows.extend(place.storms(seconds)?);
         }
         for version in suite.pythons {
             if request.is_python {
@@ -153,6 +165,19 @@ impl Place<'_> {
         command.env("RUSTFLAGS", self.userland.link_flags());
         command.env("CARGO_TARGET_DIR", target().join(self.suite.name));
         Ok(command)
+    }
+
+    fn storms(&self, seconds: u64) -> Result<Vec<Row>, String> {
+        let build = ["build", "--release", "--package", "procession-stress"];
+        run_command(cargo::cargo(&build), BUILD_LIMIT)?;
+        let program = target().join("release").join("procession-stress");
+        let limit = Duration::from_secs(seconds) + STRESS_SLACK;
+        let by_method = |method| {
+            let fixed = [&*program.to_string_lossy(), "--seconds", &seconds.to_string(), "--method", method];
+            let command = self.userland.command(&cargo::root(), &fixed);
+            self.run(&format!("stress {method}"), command, limit, results::summary_of_rust)
+        };
+        ["fork", "spawn", "forkserver"].into_iter().map(by_method).collect()
     }
 
     fn python_tests(&self, version: &str, arguments: &[&str]) -> Result<Row, String> {

@@ -10,11 +10,8 @@ use crate::cargo;
 const SLACK: Duration = Duration::from_secs(15 * 60);
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
-    let seconds = match arguments {
-        ["--seconds", seconds] | ["--seconds", seconds, "--seed", _] => seconds.parse().ok(),
-        _ => None,
-    };
-    let seconds: u64 = seconds.ok_or("it takes --seconds N and, to replay a storm, --seed S")?;
+    let seconds = arguments.iter().skip_while(|argument| **argument != "--seconds").nth(1);
+    let seconds: u64 = seconds.and_then(|seconds| seconds.parse().ok()).ok_or("it takes --seconds N")?;
     let fixed = ["run", "--quiet", "--release", "--package", "procession-stress", "--"];
     cargo::run(cargo::cargo(&[&fixed[..], arguments].concat()), Duration::from_secs(seconds) + SLACK)
 }

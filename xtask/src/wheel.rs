@@ -14,9 +14,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::cargo::{run, target};
-use crate::python::{Environment, made};
 use crate::stamp::{read as read_stamp, write};
-use crate::wordcount::files_below;
+use crate::venv::{Environment, made};
 use crate::{Outcome, cargo};
 
 /// The oldest glibc, 2.x, on which the wheel works.
@@ -132,14 +131,26 @@ fn sources() -> Result<String, String> {
         Command::new("rustc").arg("--version").output().map_err(|error| format!("cannot run rustc: {error}"))?;
     rustc.stdout.hash(&mut hasher);
     for source in SOURCES.map(|source| cargo::root().join(source)) {
-        let files = if source.is_dir() { files_below(&source)? } else { vec![(source, 0)] };
-        for (path, _) in files.iter().filter(|(path, _)| !is_left_over(path)) {
+        for path in files_below(source)?.iter().filter(|path| !is_left_over(path)) {
             path.hash(&mut hasher);
             let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
             bytes.hash(&mut hasher);
         }
     }
     Ok(format!("{:016x}\n", hasher.finish()))
+}
+
+/// The file, or every file below the folder, in an order that does not change from run to run.
+fn files_below(path: PathBuf) -> Result<Vec<PathBuf>, String> {
+    if !path.is_dir() {
+        return Ok(vec![path]);
+    }
+    let unreadable = |error| format!("cannot read {}: {error}", path.display());
+    let entries = fs::read_dir(&path).map_err(unreadable)?;
+    let mut entries: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_, _>>().map_err(unreadable)?;
+    entries.sort();
+    let files: Result<Vec<_>, String> = entries.into_iter().map(files_below).collect();
+    Ok(files?.concat())
 }
 
 /// Made by running the package where its sources are.

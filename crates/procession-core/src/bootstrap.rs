@@ -12,6 +12,7 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use procession_sys::image::BuildId;
 use procession_sys::link::Link;
@@ -36,19 +37,21 @@ const CANNOT_BEGIN: i32 = 70;
 /// The first line of `main`. In a process that is not a child it only notes that it was reached; in a child it does the
 /// child's work and never returns.
 pub fn init() {
-    if !engine::set_initialized() || !is_marked() {
+    if engine::is_initialized() {
         return;
     }
-    // In another thread this is no first line of `main`, as in a test: a child that went on from here would run the whole
-    // program again, with children of its own.
-    let code = match if thread::is_main() { executed() } else { misplaced() } {
-        Ok(code) => code,
-        Err(reason) => {
-            eprintln!("procession: this process was started as a child but cannot begin: {reason}");
-            CANNOT_BEGIN
-        }
-    };
-    exit::exit(code)
+    if is_marked() && !thread::is_main() {
+        misplaced();
+    }
+    engine::set_initialized();
+    if is_marked() {
+        exit::exit(executed().unwrap_or_else(|reason| cannot_begin(&reason)))
+    }
+}
+
+fn cannot_begin(reason: &str) -> i32 {
+    eprintln!("procession: this process was started as a child but cannot begin: {reason}");
+    CANNOT_BEGIN
 }
 
 fn is_marked() -> bool {
@@ -72,12 +75,21 @@ fn own_link() -> Result<Link, String> {
     Ok(link)
 }
 
-/// Says to the parent, too, why this child cannot begin.
-fn misplaced() -> Result<i32, String> {
+/// Ends a child in another thread than its main one, as in a test: its `main` runs the whole program again. The parent is
+/// told why, too.
+///
+/// Nothing is noted as initialized, so that no other thread of this process can start a child meanwhile; and one that calls
+/// `init` as well goes no further. No exit handler runs: those are the program's, and may wait for its threads.
+fn misplaced() -> ! {
+    static IS_ENDING: AtomicBool = AtomicBool::new(false);
+    while IS_ENDING.swap(true, Ordering::Relaxed) {
+        std::thread::park();
+    }
     let text = "procession::init() was called in another thread than the main one. It must be the first line of main(): give \
                 a test that starts processes its own main, by `harness = false` in its [[test]] in Cargo.toml";
-    outcome::send_misplaced(&own_link()?, text).map_err(|error| error.to_string())?;
-    Err(text.into())
+    let told =
+        own_link().and_then(|link| outcome::send_misplaced(&link, text).map_err(|error| format!("{text} ({error})")));
+    exit::exit_now(cannot_begin(&told.err().unwrap_or_else(|| text.into())))
 }
 
 /// The parent is gone, and nobody is left to tell; or it is there and cannot be told.

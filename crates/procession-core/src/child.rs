@@ -5,7 +5,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use procession_shm::interrupt;
 use procession_sys::link::{Link, Received};
@@ -13,12 +13,10 @@ use procession_sys::per_process::fork_generation;
 use procession_sys::pidfd::PidFd;
 use procession_sys::poller;
 use procession_sys::{ExitStatus, Signal};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use crate::outcome::{self, Heard, Outcome};
 use crate::start::Popen;
-use crate::start::forkserver::{LOOK_INTERVAL, MAX_LOOKS_STOPPED};
+use crate::start::forkserver::{Look, MAX_LOOKS_REPORT, Watch};
 use crate::{Error, Result};
 
 /// A child process: what it is, whether it lives, how it ended.
@@ -48,10 +46,6 @@ pub enum Reaper {
     /// Other code, which has made it and wants its status.
     Others,
 }
-
-/// How long a fork server may take to report the end of a child that has ended. Then the server is killed, and whoever
-/// inherits its children reaps them.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a child ended.
 #[derive(Debug)]
@@ -121,8 +115,8 @@ impl Child {
         self.check_owner()?;
         // A number that the program has closed may be another file's, which tells nothing of a process.
         if self.end.get().is_none() && self.pidfd.is_open() {
-            let ended = wait_readable(self.pidfd.as_fd(), deadline).map_err(self.os("wait for"))?;
-            if !ended {
+            let ended = poller::wait_readable_unless(&[self.pidfd.as_fd()], deadline, interrupt::ask);
+            if !ended.map_err(self.os("wait for"))?[0] {
                 return Err(Error::Timeout { what: "the process ended" });
             }
         }
@@ -203,7 +197,8 @@ impl Child {
         }
         let (status, outcome) = match (&self.reaper, link.as_ref()) {
             (Reaper::Server(server), Some(link)) => {
-                self.reported_end(server, link).map_err(self.os("read the outcome of"))?
+                let reported = self.reported_end(server, link).map_err(self.os("read the outcome of"))?;
+                reported.ok_or(Error::Timeout { what: "the process's end was reported" })?
             }
             (reaper, link) => {
                 let status = match reaper {
@@ -224,27 +219,22 @@ impl Child {
         Ok(self.end.get_or_init(|| End { status, outcome }))
     }
 
-    /// How a child ended that its fork server reaps: by what the server sends, or, if the server has ended, by what the
-    /// kernel tells.
-    fn reported_end(&self, server: &Child, link: &Link) -> io::Result<(Option<ExitStatus>, Outcome)> {
+    /// How a child ended that its fork server reaps: by what the server sends, or, if the server has ended or is killed for
+    /// its silence, by what the kernel tells. `None`: a signal ended the wait ([`interrupt`]).
+    fn reported_end(&self, server: &Child, link: &Link) -> io::Result<Option<(Option<ExitStatus>, Outcome)>> {
         let mut heard = Heard::new(self.began);
-        let deadline = Instant::now() + REPORT_TIMEOUT;
-        let (mut is_late, mut stopped) = (false, 0);
+        let mut watch = Watch::new(server, MAX_LOOKS_REPORT);
+        let mut is_late = false;
         loop {
             // Before the link is read: what a server sent before its end is there by then.
             let has_ended = is_late || server.pidfd.has_ended()?;
             match link.recv_now()? {
                 Received::Message(message) => heard.take_message(&message)?,
-                Received::Nothing if !has_ended => {
-                    let look = Instant::now() + LOOK_INTERVAL;
-                    let ready = poller::wait_readable(&[link.as_fd(), server.sentinel()], Some(look))?;
-                    stopped = if server.is_stopped() { stopped + 1 } else { 0 };
-                    if !ready.contains(&true) && (stopped == MAX_LOOKS_STOPPED || Instant::now() >= deadline) {
-                        // It is stopped or stuck, and serves nobody. The next start makes another.
-                        server.pidfd.signal(Signal::KILL)?;
-                        is_late = true;
-                    }
-                }
+                Received::Nothing if !has_ended => match watch.look(link.as_fd())? {
+                    Look::Killed => is_late = true,
+                    Look::Interrupted => return Ok(None),
+                    Look::Readable | Look::Ended | Look::Nothing => {}
+                },
                 Received::Nothing | Received::Closed => break,
             }
             if let Some(status) = heard.exited {
@@ -252,11 +242,11 @@ impl Child {
                     Some(status) => Some(status),
                     None => self.pidfd.ended_status()?,
                 };
-                return Ok((status, heard.into_outcome()));
+                return Ok(Some((status, heard.into_outcome())));
             }
         }
         let status = self.pidfd.ended_status()?;
-        Ok((status, heard.into_outcome()))
+        Ok(Some((status, heard.into_outcome())))
     }
 
     fn check_owner(&self) -> Result<()> {
@@ -292,25 +282,6 @@ impl End {
                 let ours = procession_sys::image::BuildId::current().clone();
                 Err(Error::OtherBuild { pid, ours, theirs: theirs.clone() })
             }
-        }
-    }
-}
-
-/// Waits until the fd is readable; `false`: the deadline passed, or a signal ended the wait.
-///
-/// # Errors
-///
-/// If the system is out of memory.
-fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
-    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    loop {
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-        // A time beyond what the kernel's clock can say is none.
-        let left = Timespec::try_from(left).ok();
-        match poll(&mut polled, left.as_ref()) {
-            Err(Errno::INTR) if interrupt::ask() => return Ok(false),
-            Err(Errno::INTR) => {}
-            polled => return Ok(polled? > 0),
         }
     }
 }

@@ -51,9 +51,9 @@ pub struct Identity {
 // Whether `init()` has run in this image; a forked child inherits the answer, an executed one does not.
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
-/// Notes that `init()` was reached; `true` the first time.
-pub(crate) fn set_initialized() -> bool {
-    !INITIALIZED.swap(true, Ordering::Relaxed)
+/// Notes that `init()` was reached.
+pub(crate) fn set_initialized() {
+    INITIALIZED.store(true, Ordering::Relaxed);
 }
 
 /// Whether `init()` has run.

@@ -197,6 +197,9 @@ pub enum Error {
     /// What came over a connection is not what a connection sends, or was cut off.
     #[error("{0}. This connection cannot be used any more: close it, and make a new one")]
     Malformed(String),
+    /// The listener was closed, before or while a connection was waited for.
+    #[error("the listener is closed")]
+    ListenerClosed,
     /// The two ends of a connection do not know the same key.
     #[error("a connection's authentication failed: {0}. Give both ends the same key")]
     Authentication(String),

@@ -57,6 +57,7 @@ pub use procession_sys::memfd;
 pub use procession_sys::named::Identity;
 pub use procession_sys::per_process::PerProcess;
 pub use procession_sys::pidfd::{self, PidFd, current_pid};
+pub use procession_sys::poller::Poller;
 pub use procession_sys::thread::{SignalsBlocked, other_threads};
 pub use procession_sys::{ExitStatus, Signal};
 

@@ -59,8 +59,9 @@ unsafe impl Sync for Bytes {}
 
 impl Drop for Bytes {
     fn drop(&mut self) {
+        // Without an interpreter, at the process's end, it stays.
         // SAFETY: `view` was filled by PyObject_GetBuffer and not released; the interpreter is attached inside.
-        Python::attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.view) });
+        Python::try_attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.view) });
     }
 }
 

@@ -9,13 +9,20 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::wait::stay_if_left_behind;
+
 /// What an error of the engine is to a user of Python.
 pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
+    if matches!(error, Error::Terminated | Error::Closed { .. }) {
+        stay_if_left_behind(py);
+    }
     match error {
         Error::Timeout { .. } => of_context(py, "TimeoutError", ()),
         Error::Cancelled => of_context(py, "CancelledError", (error.to_string(),)),
         Error::Terminated => of_context(py, "ProcessError", (error.to_string(),)),
         Error::Closed { .. } => PyValueError::new_err("Pool not running"),
+        Error::ListenerClosed => PyOSError::new_err("listener is closed"),
+        Error::Authentication(why) => of_context(py, "AuthenticationError", (why.as_str(),)),
         Error::Broken(cause) => {
             let broken = of_context(py, "BrokenPoolError", (format!("no worker of the pool could be kept: {cause}"),));
             broken.set_cause(py, Some(raised(py, cause)));

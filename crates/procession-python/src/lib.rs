@@ -5,18 +5,22 @@
 //! |---|---|
 //! | `pool` | pools: items, results, lazy maps, a worker's part |
 //! | `queue`, `sync` | queues, locks and their kin |
+//! | `connection` | who lets a listener's peers in |
 //! | `process`, `fork` | links to children, their one reaper, the fork server's own side |
+//! | `streams` | keeps what Python makes off the numbers of the standard streams |
 //! | `codec`, `buffer` | pickling, and memory that Python reads in place |
 //! | `wait`, `pending`, `error` | waits that hear signals, the engine's errors as exceptions |
 
 mod buffer;
 mod codec;
+mod connection;
 mod error;
 mod fork;
 mod pending;
 mod pool;
 mod process;
 mod queue;
+mod streams;
 mod sync;
 mod wait;
 
@@ -33,6 +37,8 @@ mod _engine {
     #[pymodule_export]
     use crate::codec::set_pickler;
     #[pymodule_export]
+    use crate::connection::{Listener, answer_challenge, deliver_challenge};
+    #[pymodule_export]
     use crate::fork::{Server, flush_stdio, is_single_threaded};
     #[pymodule_export]
     use crate::pool::{ApplyResult, IMapIterator, MapResult, Pool, give_handle, run_worker, take_handle};
@@ -40,6 +46,8 @@ mod _engine {
     use crate::process::{Child, Link, disown_children, pidfd_of_self};
     #[pymodule_export]
     use crate::queue::Queue;
+    #[pymodule_export]
+    use crate::streams::HeldStreams;
     #[pymodule_export]
     use crate::sync::{Barrier, Condition, Event, SemLock};
 

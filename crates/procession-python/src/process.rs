@@ -13,14 +13,14 @@ use std::time::Instant;
 
 use procession_core::child as engine;
 use procession_core::outcome::{self, Outcome};
-use procession_core::start::forkserver::{self, Hello};
+use procession_core::start::forkserver::{self, Answer, Hello};
 use procession_core::start::{Popen, foreign};
-use procession_core::{Error, Signal, descriptor};
+use procession_core::{Error, Poller, Signal, descriptor};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::wait::{blocking, deadline};
+use crate::wait::{blocking, deadline, interruptible};
 
 /// What the exit code is said to be when others took it, as the standard library's fork server says.
 const UNKNOWN_EXIT_CODE: i32 = 255;
@@ -177,16 +177,22 @@ impl Child {
         )))
     }
 
-    /// Of a child of the fork server `server`, once `ours` is readable or the server has ended. `None`: one of the two ended
-    /// before the child could begin.
+    /// Of a child of the fork server `server`, which was asked for one; waits for its answer. `None`: the server or the child
+    /// ended before the child could begin. If a signal's handler raises, the child ends with `ours`.
     #[staticmethod]
     fn answered(py: Python<'_>, ours: &Link, server: &Child, name: String, daemon: bool) -> PyResult<Option<Child>> {
-        let link = ours.link.clone();
-        let hello = py.detach(|| with(&link, |link| forkserver::hear_hello(link, &server.child)))?;
+        // By an epoll instance: another thread may fork meanwhile, and its child closes its copy of the link under the lock.
+        let news = Poller::new()?;
+        ours.using(|link| news.add(link.as_fd(), 0))?;
+        let answer = interruptible(py, || forkserver::await_answer(news.as_fd(), &server.child))??;
+        if answer != Answer::Readable {
+            return Ok(None);
+        }
+        let hello = ours.using(forkserver::read_hello)?;
         let pidfd = match hello {
             Hello::Child(pidfd) => pidfd,
             Hello::Refused(error) => return Err(error.into()),
-            Hello::ChildLost | Hello::ServerLost => return Ok(None),
+            Hello::ChildLost | Hello::ServerLost | Hello::Interrupted => return Ok(None),
         };
         let reaper = engine::Reaper::Server(server.shared());
         let popen = Popen { pidfd, link: ours.take()?, began: true, reaper };

@@ -1,7 +1,7 @@
 //! Waits of the engine's as Python wants them: with the interpreter detached, and with signal handlers that run at once. Called
 //! by every method that may block, in any thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use procession_core::interrupt;
@@ -19,7 +19,7 @@ pub(crate) fn blocking<R: Send>(
 ) -> PyResult<R> {
     let (returned, raised) = py.detach(|| {
         let outer = RAISED.take();
-        let ask = || match Python::attach(|py| py.check_signals()) {
+        let ask = || match attached(|py| py.check_signals()) {
             Ok(()) => false,
             Err(error) => {
                 RAISED.set(Some(error));
@@ -49,6 +49,54 @@ pub(crate) fn interruptible<R: Send>(py: Python<'_>, act: impl FnOnce() -> R + S
 pub(crate) fn end_by(error: PyErr) {
     RAISED.set(Some(error));
     interrupt::end();
+}
+
+/// Runs `act` with the interpreter attached. If the interpreter has ended, the program has left this thread behind, and the call
+/// does not return.
+pub(crate) fn attached<R>(act: impl FnOnce(Python<'_>) -> R) -> R {
+    match Python::try_attach(act) {
+        Some(returned) => returned,
+        None => stay(),
+    }
+}
+
+/// Waits for the end of the process, as daemon threads of Python's own do where they would need the interpreter after its end.
+fn stay() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Before an exception of a pool that has ended is raised: if it has ended because the program does, and this is a daemon
+/// thread, the call does not return. In the standard library such a thread's wait has no end, and nothing is printed for it.
+pub(crate) fn stay_if_left_behind(py: Python<'_>) {
+    // The pool's own thread is waited for.
+    if !IN_CALLBACK.get() && is_left_behind(py).unwrap_or(true) {
+        py.detach(|| -> () { stay() });
+    }
+}
+
+/// Whether the program is exiting, and this is none of the threads that it waits for. An error if too little is left of it to tell.
+fn is_left_behind(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.getattr("ident")?;
+    if threading.call_method0("get_ident")?.eq(main)? {
+        return Ok(false);
+    }
+    // Before its finalizers run, a program has joined all threads but daemons.
+    py.import("procession.util")?.call_method0("is_exiting")?.extract()
+}
+
+/// Runs a callback in a pool's own thread.
+pub(crate) fn in_callback<R>(call: impl FnOnce() -> R) -> R {
+    let before = IN_CALLBACK.replace(true);
+    let returned = call();
+    IN_CALLBACK.set(before);
+    returned
+}
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
 }
 
 thread_local! {

@@ -115,6 +115,28 @@ impl Segment {
         WeakSegment(Arc::downgrade(&self.0))
     }
 
+    /// Zeroes `len` bytes at `offset`, which by protocol nobody else reads or writes.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie inside.
+    pub(crate) fn zero(&self, offset: usize, len: usize) {
+        self.check(offset, len);
+        // SAFETY: `check` has shown that they are inside the mapping. The caller alone knows of them: no reference to them is
+        // left.
+        unsafe { self.0.base().add(offset).write_bytes(0, len) }
+    }
+
+    /// Gives the pages of `len` bytes at `offset` back; they read as zeros again.
+    ///
+    /// # Panics
+    ///
+    /// As [`zero`](Segment::zero).
+    pub(crate) fn punch(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.check(offset, len);
+        memfd::punch_hole(self.as_fd(), offset as u64, len as u64)
+    }
+
     fn check(&self, offset: usize, len: usize) {
         let inside = offset.checked_add(len).is_some_and(|end| end <= self.0.len());
         assert!(inside, "{len} bytes at {offset} are outside of a segment of {} bytes", self.0.len());
@@ -158,6 +180,11 @@ pub(crate) unsafe trait Words {}
 pub(crate) struct WeakSegment(Weak<Mapping>);
 
 impl WeakSegment {
+    /// Whether it is that segment.
+    pub(crate) fn is(&self, segment: &Segment) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&segment.0))
+    }
+
     /// The segment, if it is still mapped.
     pub(crate) fn upgrade(&self) -> Option<Segment> {
         self.0.upgrade().map(Segment)

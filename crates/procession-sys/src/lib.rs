@@ -28,7 +28,8 @@
 //! | [`random`] | [`fill`](random::fill) | random bytes that nobody can guess |
 //! | [`poller`] | [`Poller`](poller::Poller), [`Waker`](poller::Waker), [`wait_readable`](poller::wait_readable), [`wait_writable`](poller::wait_writable) | waiting for many fds |
 //! | [`exit`](mod@exit) | [`exit_now`](exit::exit_now), [`exit`](exit::exit), [`flush_stdio`](exit::flush_stdio), [`at_exit`](exit::at_exit) | leaving |
-//! | [`descriptor`] | [`duplicate`](descriptor::duplicate) | fds that a language passes around as numbers |
+//! | [`descriptor`] | [`above_streams`](descriptor::above_streams), [`duplicate`](descriptor::duplicate) | numbers of fds: none of the engine's is a standard stream's |
+//! | | [`HeldStreams`](descriptor::HeldStreams) | keeps other code's new fds off these numbers |
 //! | [`memfd`] | anonymous files | memory and large messages that need no name on disk |
 //! | [`mapping`] | [`Mapping`](mapping::Mapping) | a file's bytes in memory, shared with every process that maps it, between guard pages |
 //! | [`named`] | named files | memory that other programs find by its name |
@@ -42,7 +43,7 @@
 //!
 //! # Architecture invariants
 //!
-//! - Every fd this crate makes is `CLOEXEC`. A child gets an fd by [`spawn::Spawn::fds`] or in a message, or not at all.
+//! - Every fd this crate makes is `CLOEXEC`, and above 2. A child gets an fd by [`spawn::Spawn::fds`] or in a message, or not at all.
 //! - A process is signalled and waited for through its pidfd only.
 //! - A wait interrupted by a signal is resumed with the time that is left; [`poller::Poller::wait`] alone returns, empty.
 //! - No call here changes a signal's disposition or masks a signal in a thread that is not the engine's own; but a process

@@ -12,8 +12,8 @@ type Counts = HashMap<String, u64>;
 fn count(path: String) -> Result<Counts, String> {
     let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     let mut counts = Counts::new();
-    for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-        *counts.entry(word.to_lowercase()).or_default() += 1;
+    for word in text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        *counts.entry(word.to_ascii_lowercase()).or_default() += 1;
     }
     Ok(counts)
 }

@@ -89,6 +89,7 @@ pub mod connection;
 mod context;
 mod current;
 mod error;
+mod function;
 mod handle;
 mod integer;
 mod message;
@@ -100,16 +101,18 @@ mod shared_array;
 mod shared_memory;
 mod shared_value;
 mod slice;
+mod start_method;
 pub mod sync;
 mod task;
 
 #[doc(no_inline)]
 pub use bytemuck::Pod;
 pub use connection::{Address, Client, Connection, Listener, Waitable, pipe, wait};
-pub use context::{Context, StartMethod, set_executable, set_start_method, start_method};
+pub use context::Context;
 pub use current::{ActiveChild, CurrentProcess, ParentProcess, active_children, current_process, parent_process};
 pub use error::{Error, Result};
 pub use handle::Handle;
+pub use message::Message;
 pub use pool::{AsyncResult, Pool};
 pub use process::Process;
 pub use procession_core::{Atomic, RawMemory, ThreadsAtFork, available_parallelism};
@@ -119,6 +122,7 @@ pub use shared_array::SharedArray;
 pub use shared_memory::SharedMemory;
 pub use shared_value::{Integer, SharedValue};
 pub use slice::{Bytes, Slice};
+pub use start_method::{StartMethod, set_executable, set_start_method, start_method};
 
 /// Makes this program able to start processes of itself: call it first in `main`.
 ///

@@ -11,6 +11,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::{codec, integer};
 
+/// A value that can travel between processes: what serde serializes and deserializes, and what borrows nothing. Nothing else
+/// needs to be.
+///
+/// ```
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Point {
+///     x: f64,
+///     y: f64,
+/// }
+/// fn travels<T: procession::Message>() {}
+/// travels::<Point>();
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel between processes",
+    note = "a message implements serde's `Serialize` and `Deserialize`, and borrows nothing: take `String` for `&str`, `Vec<T>` \
+            for `&[T]`"
+)]
+pub trait Message: Serialize + DeserializeOwned + 'static {}
+
+impl<T: Serialize + DeserializeOwned + 'static> Message for T {}
+
 /// Appends `value` to `out`; the error says why it does not encode. What an error leaves there is the caller's to cut off.
 #[inline]
 pub(crate) fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {

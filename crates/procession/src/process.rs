@@ -12,11 +12,11 @@ use procession_core::outcome::tag;
 use procession_core::preparation::{Preparation, Target};
 use procession_core::start::{self, Fork, Start};
 use procession_core::{Signal, ThreadsAtFork, supervisor};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use crate::context::{StartMethod, start_method};
 use crate::error::Whose;
+use crate::function::TaskFn;
+use crate::message::Message;
+use crate::start_method::{StartMethod, start_method};
 use crate::{Error, Result, message, task};
 
 /// A process that was started, as its parent holds it.
@@ -47,9 +47,9 @@ impl<R> Process<R> {
     #[expect(clippy::new_ret_no_self, reason = "a process is described before it is started, as in multiprocessing")]
     pub fn new<F, A>(function: F, argument: A) -> Builder<'static, R>
     where
-        F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        R: Serialize + DeserializeOwned + 'static,
+        F: TaskFn<A, R>,
+        A: Message,
+        R: Message,
     {
         Builder::task(start_method(), function, argument)
     }
@@ -66,7 +66,7 @@ impl<R> Process<R> {
     /// ```
     pub fn fork<'a>(closure: impl FnOnce() -> R + 'a) -> Builder<'a, R>
     where
-        R: Serialize + DeserializeOwned + 'static,
+        R: Message,
     {
         let target = Target::Closure(Box::new(|output: &mut Vec<u8>| task::run_closure(closure, output)));
         Builder::with(StartMethod::Fork, Ok(target))
@@ -95,7 +95,7 @@ impl<R> Process<R> {
     /// argument or result that does not decode; a program without `init()` or of another build.
     pub fn join(&mut self) -> Result<R>
     where
-        R: DeserializeOwned + 'static,
+        R: Message,
     {
         let end = self.child.wait(None)?;
         self.result_of(end)
@@ -108,7 +108,7 @@ impl<R> Process<R> {
     /// [`Error::is_timeout`] when it is still alive then. It goes on; ask again, or [`kill`](Process::kill) it.
     pub fn join_timeout(&mut self, timeout: Duration) -> Result<R>
     where
-        R: DeserializeOwned + 'static,
+        R: Message,
     {
         let end = self.child.wait(Instant::now().checked_add(timeout))?;
         self.result_of(end)
@@ -151,7 +151,7 @@ impl<R> Process<R> {
 
     fn result_of(&self, end: &End) -> Result<R>
     where
-        R: DeserializeOwned + 'static,
+        R: Message,
     {
         let whose = || Whose::Process { name: self.name().to_owned(), pid: self.pid() };
         match end.returned(self.pid())? {
@@ -206,9 +206,9 @@ pub struct Builder<'a, R> {
 impl<'a, R> Builder<'a, R> {
     pub(crate) fn task<F, A>(method: StartMethod, function: F, argument: A) -> Builder<'static, R>
     where
-        F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        R: Serialize + DeserializeOwned + 'static,
+        F: TaskFn<A, R>,
+        A: Message,
+        R: Message,
     {
         let target = match message::encode_with_handles(&argument) {
             Ok((argument, handles)) => Ok(Target::Task { entry: task::process_entry(function), argument, handles }),

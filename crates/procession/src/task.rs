@@ -16,9 +16,9 @@ use procession_core::{Entry, Stateless};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::function::{TaskFn, TupleFn};
 use crate::integer;
 use crate::message::{self, Panic};
-use crate::pool::TupleFn;
 
 /// Whether a panic is also reported where it happens, as a thread's is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +32,7 @@ pub(crate) enum Report {
 /// The entry of a pool's task.
 pub(crate) fn pool_entry<F, A, R>(function: F) -> Entry
 where
-    F: Fn(A) -> R + Copy + 'static,
+    F: TaskFn<A, R>,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
@@ -43,7 +43,7 @@ where
 /// The entry of a process.
 pub(crate) fn process_entry<F, A, R>(function: F) -> Entry
 where
-    F: Fn(A) -> R + Copy + 'static,
+    F: TaskFn<A, R>,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
@@ -64,7 +64,7 @@ where
 
 fn run<F, A, R, const HERE: bool>(input: &[u8], output: &mut Vec<u8>) -> u32
 where
-    F: Fn(A) -> R + Copy + 'static,
+    F: TaskFn<A, R>,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
@@ -171,15 +171,21 @@ fn guarded(report: Report, output: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)
     match ended {
         Ok(tag) => tag,
         Err(payload) => {
-            let panic = watched.and_then(|watched| watched.panic).unwrap_or_else(|| silent(&*payload));
-            output.clear();
-            // Three strings always encode.
-            let encoded = message::encode(&panic, output);
-            debug_assert!(encoded.is_ok());
+            let caught = watched.and_then(|watched| watched.panic).unwrap_or_else(|| silent(&*payload));
             // The payload's own drop may panic; it is a user's value like any other.
             if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
                 std::mem::forget(second);
             }
+            // The first backtrace of a process takes longer to write than many a task has time.
+            if report == Report::ToCaller
+                && let Some(tasks) = pool::tasks()
+            {
+                tasks.stop_clock();
+            }
+            output.clear();
+            // Three strings always encode.
+            let encoded = message::encode(&caught.written(), output);
+            debug_assert!(encoded.is_ok());
             tag::PANIC
         }
     }
@@ -188,7 +194,21 @@ fn guarded(report: Report, output: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)
 /// The call that this thread is in, and the panic that ended it.
 struct Watched {
     report: Report,
-    panic: Option<Panic>,
+    panic: Option<Caught>,
+}
+
+/// A panic whose backtrace is not written out: that takes long, and is in vain for one that the task itself catches.
+struct Caught {
+    message: String,
+    location: String,
+    backtrace: Option<Backtrace>,
+}
+
+impl Caught {
+    fn written(self) -> Panic {
+        let backtrace = self.backtrace.as_ref().map(ToString::to_string).unwrap_or_default();
+        Panic { message: self.message, location: self.location, backtrace }
+    }
 }
 
 thread_local! {
@@ -225,17 +245,17 @@ fn install_hook() {
     });
 }
 
-fn describe(info: &PanicHookInfo<'_>) -> Panic {
-    Panic {
+fn describe(info: &PanicHookInfo<'_>) -> Caught {
+    Caught {
         message: text_of(info.payload()),
         location: info.location().map(ToString::to_string).unwrap_or_default(),
-        backtrace: Backtrace::force_capture().to_string(),
+        backtrace: Some(Backtrace::force_capture()),
     }
 }
 
 /// A panic that passed no hook: `resume_unwind`.
-fn silent(payload: &(dyn Any + Send)) -> Panic {
-    Panic { message: text_of(payload), location: String::new(), backtrace: String::new() }
+fn silent(payload: &(dyn Any + Send)) -> Caught {
+    Caught { message: text_of(payload), location: String::new(), backtrace: None }
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> String {

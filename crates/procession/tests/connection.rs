@@ -272,6 +272,25 @@ fn main() {
         });
         drop(silent);
     }));
+    trials.push(trial("more_silent_peers_than_are_authenticated_at_once_delay_no_other", || {
+        let listener = Listener::private().unwrap().authkey(KEY).unwrap().authentication_time(long() * 2);
+        let silent: Vec<_> = (0..100).map(|_| Client::connect::<u8, u8>(&listener.address()).unwrap()).collect();
+        let address = listener.address();
+        thread::scope(|scope| {
+            scope.spawn(|| Client::connect_with::<u8, u8>(&address, KEY).unwrap().send(&7).unwrap());
+            let accepted = loop {
+                match listener.accept::<u8, u8>() {
+                    Ok(connection) => break connection,
+                    Err(error) => assert!(error.is_authentication(), "{error}"),
+                }
+            };
+            assert_eq!(accepted.recv().unwrap(), 7);
+        });
+        drop(listener);
+        for peer in silent {
+            while !peer.recv_bytes().is_err_and(|error| error.is_closed()) {}
+        }
+    }));
     trials.push(trial("socket_files_go_with_their_listener", || {
         let folder = tempfile::tempdir().unwrap();
         let address = Address::Unix(folder.path().join("socket"));

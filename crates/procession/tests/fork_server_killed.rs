@@ -101,7 +101,8 @@ fn main() {
         let mut child = Context::forkserver().process(end_by, 5).start().unwrap();
         kill_servers();
         let _ = child.join();
-        assert_eq!(child.exit_code(), Some(5));
+        // An older kernel forgets it once the next parent, init, has reaped the child.
+        assert!(child.exit_code() == Some(5) || (child.exit_code().is_none() && kernel() < (6, 15)));
     });
     let stopped = trial("stopped_server_hangs_nobody", || {
         let mut child = Context::forkserver().process(end_by, 6).start().unwrap();
@@ -126,6 +127,13 @@ fn end_by(code: u8) {
         PidFd::of_self().unwrap().signal(Signal::KILL).unwrap();
     }
     std::process::exit(code.into());
+}
+
+/// The kernel's version: major, minor.
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
 fn kill_servers() {

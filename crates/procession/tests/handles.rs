@@ -58,7 +58,8 @@ fn main() {
         let mut all: Vec<u32> = std::iter::from_fn(|| results.try_get().unwrap()).collect();
         all.sort_unstable();
         assert_eq!(all, (3..2003).collect::<Vec<_>>());
-        eventually("a job that is over keeps none", || open_fds() == open);
+        // A worker that was being started may have had a socket open for it before.
+        eventually("a job that is over keeps none", || open_fds() <= open);
     }));
     trials.extend(for_each_context("by_imap_and_for_several_arguments", |context| {
         let pool = context.pool(2).unwrap();

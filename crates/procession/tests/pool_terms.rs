@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use harness::{eventually, for_each_context, run};
+use harness::{eventually, for_each_context, run, scaled};
 use procession::Result;
 use procession_sys::Signal;
 use procession_sys::pidfd::PidFd;
@@ -39,6 +39,18 @@ fn main() {
         let error = limited.chunk_size(4).map(sleep, [1, HOUR, 1, 1, 1]).unwrap_err();
         assert!(error.is_task_timeout() && error.task().unwrap().starts_with("task 1 of"), "{error}");
         assert_eq!(pool.apply(sleep, 300).unwrap(), 300, "no limit without one");
+    }));
+    trials.extend(for_each_context("task_that_panics_in_time_has_panicked", |context| {
+        // In each worker the first backtrace takes longer to write than a task has time.
+        for number in 0..5 {
+            let pool = context.pool(1).unwrap();
+            pool.apply(sleep, 0).unwrap();
+            let limited = pool.timeout(scaled(Duration::from_millis(100)));
+            let error = limited.apply(|number: u64| -> u64 { panic!("panic {number}") }, number).unwrap_err();
+            assert_eq!(error.panic_message(), Some(format!("panic {number}").as_str()), "{error}");
+            assert!(error.to_string().contains("pool_terms.rs"), "{error}");
+            assert!(limited.apply(sleep, HOUR).unwrap_err().is_task_timeout(), "the next has its limit");
+        }
     }));
     trials.extend(for_each_context("cancel_reaches_running_and_queued_tasks", |context| {
         let pool = context.pool(2).unwrap();

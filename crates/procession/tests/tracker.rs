@@ -6,6 +6,7 @@
 mod harness;
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,9 @@ use harness::{children_of_named, eventually, for_each_context, run, runs, trial}
 use procession::{Context, Process, SharedMemory, active_children};
 use procession_sys::Signal;
 use procession_sys::pidfd::PidFd;
+use rustix::net::sockopt::socket_type;
+use rustix::net::{SendFlags, SocketType, send};
+use rustix::process::{Pid as RawPid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 fn main() {
     procession::init();
@@ -22,6 +26,7 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [_, "makes", method] => makes(Context::new(method.parse().unwrap())),
         [_, "attaches", name] => attaches(name),
+        [_, "waits"] => waits(),
         [_, "returns"] => print(&[SharedMemory::create_named(100).unwrap().name().unwrap()]),
         _ => test(),
     }
@@ -129,6 +134,21 @@ fn test() -> ! {
             let _ = std::fs::remove_file(path(&name));
         }
     }));
+    trials.push(trial("a_message_that_is_no_name_costs_the_tracker_none", || {
+        let program = Program::run(&["waits"]);
+        let (names, tracker) = (program.names(), program.tracker());
+        let links = links_of(program.process.id());
+        assert!(!links.is_empty());
+        for link in &links {
+            for garbage in [&b"garbage"[..], b"\0", &[1, 2, 3, 4]] {
+                assert_eq!(send(link, garbage, SendFlags::NOSIGNAL).unwrap(), garbage.len());
+            }
+        }
+        drop(links);
+        program.kill();
+        eventually("its name is gone", || !path(&names[0]).exists());
+        eventually("the tracker ends", || !runs(tracker));
+    }));
     trials.push(trial("python_finds_ours_and_we_find_pythons", || {
         let memory = SharedMemory::create_named(100).unwrap();
         memory.write(10, b"from rust").unwrap();
@@ -211,6 +231,23 @@ fn child(tell: procession::Queue<Vec<String>>, method: &str, depth: u32) {
     });
     std::thread::sleep(Duration::from_secs(3600));
     drop((memory, below));
+}
+
+fn waits() -> ! {
+    let memory = SharedMemory::create_named(100).unwrap();
+    print(&[memory.name().unwrap()]);
+    std::thread::sleep(Duration::from_secs(3600));
+    drop(memory);
+    unreachable!("the test kills this process")
+}
+
+/// Copies of a process's ends of links, of which a link to the tracker is one.
+fn links_of(pid: u32) -> Vec<OwnedFd> {
+    let process = pidfd_open(RawPid::from_raw(pid as i32).unwrap(), PidfdFlags::empty()).unwrap();
+    let numbers = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let numbers = numbers.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap());
+    let copies = numbers.map(|number| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).unwrap());
+    copies.filter(|fd| socket_type(fd) == Ok(SocketType::SEQPACKET)).collect()
 }
 
 fn attaches(name: &str) -> ! {

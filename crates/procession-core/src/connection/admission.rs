@@ -1,26 +1,42 @@
 //! Authentications of those who connect to one listener, several at a time: each runs in a thread of its own, by its own
 //! deadline, so that a peer that says nothing keeps nobody else waiting. Whoever calls `accept` takes the first that is
 //! over.
+//!
+//! If as many are authenticated as may be, and one more connects, the oldest of them is given up once it has had
+//! [`MIN_TIME`]. So a crowd of silent peers delays an honest one by that time, and not by all of their deadlines.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use procession_shm::interrupt;
 use procession_sys::per_process::fork_generation;
 use procession_sys::poller::{self, Poller, Waker};
+use procession_sys::socket;
 use procession_sys::thread::spawn_engine_thread;
 
 use super::Connection;
+use super::address::Address;
 use super::authentication::{self, Key};
-use super::listener::Address;
 use crate::{Error, Result};
 
 /// So many peers at most are authenticated at a time; the next ones wait in the listener's backlog.
 const MAX_AT_ONCE: usize = 64;
+/// So long each of them may take, whoever waits.
+const MIN_TIME: Duration = Duration::from_secs(1);
 
 /// A peer whose authentication is over.
 pub(super) type Admitted = (Result<Connection>, Option<Address>);
+
+/// What [`Admission::wait`] has found.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A peer whose authentication is over.
+    Admitted(Admitted),
+    /// Perhaps a peer that has connected.
+    Connected,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -35,13 +51,26 @@ pub(super) struct Admission {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// Readable while an authentication is over or the listener is closed.
     over: Waker,
 }
 
 #[derive(Debug, Default)]
 struct State {
     over: VecDeque<Admitted>,
-    at_work: usize,
+    /// Oldest first.
+    at_work: VecDeque<AtWork>,
+    /// The number of authentications that have begun.
+    begun: u64,
+    is_closed: bool,
+}
+
+/// A peer that is being authenticated.
+#[derive(Debug)]
+struct AtWork {
+    id: u64,
+    connection: Arc<Connection>,
+    began: Instant,
 }
 
 impl Admission {
@@ -64,22 +93,42 @@ impl Admission {
         self.generation == fork_generation()
     }
 
-    /// Returns one whose authentication is over; `None` if there is none, but perhaps a peer that has connected.
-    pub(super) fn wait(&self, socket: BorrowedFd<'_>) -> Result<Option<Admitted>> {
-        let has_room = {
-            let mut state = self.shared.state();
-            if let Some(admitted) = state.over.pop_front() {
-                if state.over.is_empty() {
-                    self.shared.over.drain().map_err(Error::os("cannot accept a connection"))?;
+    /// Waits until an authentication is over, or a peer connects and there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ListenerClosed`]; [`Error::Timeout`] if a signal ended the wait ([`interrupt`]).
+    pub(super) fn wait(&self, socket: BorrowedFd<'_>) -> Result<News> {
+        let refused = || Error::os("cannot wait for a connection");
+        loop {
+            let oldest = {
+                let mut state = self.shared.state();
+                if state.is_closed {
+                    return Err(Error::ListenerClosed);
                 }
-                return Ok(Some(admitted));
+                if let Some(admitted) = state.over.pop_front() {
+                    if state.over.is_empty() {
+                        self.shared.over.drain().map_err(refused())?;
+                    }
+                    return Ok(News::Admitted(admitted));
+                }
+                let is_full = state.at_work.len() >= MAX_AT_ONCE;
+                state.at_work.front().filter(|_| is_full).map(|oldest| (oldest.id, oldest.began + MIN_TIME))
+            };
+            let early = oldest.map(|(_, until)| until).filter(|until| *until > Instant::now());
+            let over = self.shared.over.as_fd();
+            let fds = if early.is_some() { &[over][..] } else { &[over, socket][..] };
+            let ready = poller::wait_readable_unless(fds, early, interrupt::ask).map_err(refused())?;
+            if interrupt::is_over() {
+                return Err(Error::Timeout { what: "a peer connected" });
             }
-            state.at_work < MAX_AT_ONCE
-        };
-        let over = self.shared.over.as_fd();
-        let fds = if has_room { &[over, socket][..] } else { &[over][..] };
-        poller::wait_readable(fds, None).map_err(Error::os("cannot wait for a connection"))?;
-        Ok(None)
+            if ready == [false, true] {
+                if let Some(given_up) = oldest.and_then(|(id, _)| self.shared.state().take(id)) {
+                    given_up.end();
+                }
+                return Ok(News::Connected);
+            }
+        }
     }
 
     /// Authenticates a peer that has connected, meanwhile.
@@ -90,24 +139,68 @@ impl Admission {
         key: Key,
         time: Duration,
     ) -> Result<()> {
-        let deadline = Instant::now() + time;
+        let connection = Arc::new(connection);
+        let (id, began) = self.shared.state().begin(&connection);
         let shared = self.shared.clone();
-        shared.state().at_work += 1;
         let begun = spawn_engine_thread("authentication", move || {
-            let admitted = authentication::accept(&connection, &key, deadline).map(|()| connection);
-            let mut state = shared.state();
-            state.at_work -= 1;
-            state.over.push_back((admitted, peer));
-            // Under the lock, so that it stays readable for as long as one is there. Refused only for want of memory.
-            let _ = shared.over.wake();
+            let authenticated = authentication::accept(&connection, &key, began + time);
+            shared.finish(id, connection, authenticated, peer);
         });
         let begun = begun.map(drop).map_err(Error::os("cannot start the thread that authenticates a peer"));
-        begun.inspect_err(|_| self.shared.state().at_work -= 1)
+        begun.inspect_err(|_| drop(self.shared.state().take(id)))
+    }
+
+    /// Ends every wait and every authentication.
+    pub(super) fn close(&self) {
+        let mut state = self.shared.state();
+        state.is_closed = true;
+        state.at_work.iter().for_each(AtWork::end);
+        state.over.clear();
+        // For good: nobody drains it any more. Refused only for want of memory.
+        let _ = self.shared.over.wake();
     }
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over the peer of the authentication `id`.
+    fn finish(&self, id: u64, connection: Arc<Connection>, authenticated: Result<()>, peer: Option<Address>) {
+        let mut state = self.state();
+        drop(state.take(id));
+        if state.is_closed {
+            return;
+        }
+        // Where it was given up, its last holder is this.
+        let gone = || Error::Authentication("the other end was given up for others".into());
+        let admitted = authenticated.and_then(|()| Arc::into_inner(connection).ok_or_else(gone));
+        state.over.push_back((admitted, peer));
+        // Under the lock, so that it stays readable for as long as one is there. Refused only for want of memory.
+        let _ = self.over.wake();
+    }
+}
+
+impl State {
+    fn begin(&mut self, connection: &Arc<Connection>) -> (u64, Instant) {
+        let (id, began) = (self.begun, Instant::now());
+        self.begun += 1;
+        self.at_work.push_back(AtWork { id, began, connection: connection.clone() });
+        (id, began)
+    }
+
+    /// `None` if it is over or was given up.
+    fn take(&mut self, id: u64) -> Option<AtWork> {
+        let at = self.at_work.iter().position(|peer| peer.id == id)?;
+        self.at_work.remove(at)
+    }
+}
+
+impl AtWork {
+    /// Has its authentication fail at once.
+    fn end(&self) {
+        // Refused if the peer has gone already.
+        let _ = socket::end_connection(self.connection.as_fd());
     }
 }

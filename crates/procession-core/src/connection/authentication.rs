@@ -61,6 +61,11 @@ impl Key {
         Ok(Key(bytes.to_vec()))
     }
 
+    /// From bytes, also from none: with a key of none Python proves that both ends were given one.
+    pub fn any(bytes: &[u8]) -> Key {
+        Key(bytes.to_vec())
+    }
+
     /// A new challenge: the message that is to be answered, to be sent as [`challenge`] puts it.
     ///
     /// # Errors
@@ -132,7 +137,12 @@ pub(super) fn connect(connection: &Connection, key: &Key, deadline: Instant) -> 
     deliver_challenge(connection, key, deadline)
 }
 
-fn deliver_challenge(connection: &Connection, key: &Key, deadline: Instant) -> Result<()> {
+/// Makes sure that the other end knows the key.
+///
+/// # Errors
+///
+/// [`Error::Authentication`]; what the system refuses.
+pub fn deliver_challenge(connection: &Connection, key: &Key, deadline: Instant) -> Result<()> {
     let message = Key::message()?;
     send(connection, &challenge(&message), deadline)?;
     let answer = recv(connection, deadline)?;
@@ -144,7 +154,12 @@ fn deliver_challenge(connection: &Connection, key: &Key, deadline: Instant) -> R
     send(connection, WELCOME, deadline)
 }
 
-fn answer_challenge(connection: &Connection, key: &Key, deadline: Instant) -> Result<()> {
+/// Proves to the other end that this one knows the key.
+///
+/// # Errors
+///
+/// [`Error::Authentication`]; what the system refuses.
+pub fn answer_challenge(connection: &Connection, key: &Key, deadline: Instant) -> Result<()> {
     let challenge = recv(connection, deadline)?;
     let answer =
         key.answer(&challenge).map_err(|why| failed(&format!("the other end is no authenticating one: {why}")))?;

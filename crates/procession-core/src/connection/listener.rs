@@ -4,49 +4,28 @@
 //! is killed leaves nothing behind. Such a name has no permissions either, so other users are turned away by the kernel's
 //! word on who they are.
 
-use std::ffi::OsStr;
-use std::fmt;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use procession_shm::interrupt;
 use procession_sys::pidfd::current_pid;
-use procession_sys::{abstract_name, poller, random, socket};
+use procession_sys::{abstract_name, descriptor::above_streams, poller, random, socket};
 
-use super::admission::{Admission, Admitted};
+use super::admission::{Admission, Admitted, News};
 use super::authentication::{self, Key};
 use super::{Connection, Ways};
 use crate::{Error, Result};
 
+pub use super::address::Address;
+
 /// How long an authentication may take unless told otherwise.
 pub const AUTHENTICATION_TIME: Duration = Duration::from_secs(10);
-
-/// Where a listener is found.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Address {
-    /// A socket file.
-    Unix(PathBuf),
-    /// A name that has no file.
-    Abstract(Vec<u8>),
-    /// A host and a port.
-    Tcp(SocketAddr),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Unix(path) => path.display().fmt(f),
-            Address::Abstract(name) => write!(f, "@{}", OsStr::from_bytes(name).display()),
-            Address::Tcp(address) => address.fmt(f),
-        }
-    }
-}
 
 /// Connects to a listener; with a key the two ends authenticate.
 ///
@@ -56,9 +35,9 @@ impl fmt::Display for Address {
 pub fn connect(address: &Address, key: Option<&Key>) -> Result<Connection> {
     let refused = || Error::os(format!("cannot connect to {address}: is a listener there?"));
     let connection = match address {
-        Address::Unix(path) => over_unix(UnixStream::connect(path).map_err(refused())?),
+        Address::Unix(path) => over_unix(UnixStream::connect(path).and_then(above_streams).map_err(refused())?),
         Address::Abstract(name) => over_unix(abstract_name::connect(name).map_err(refused())?),
-        Address::Tcp(address) => over_tcp(TcpStream::connect(address).map_err(refused())?)?,
+        Address::Tcp(address) => over_tcp(TcpStream::connect(address).and_then(above_streams).map_err(refused())?)?,
     };
     if let Some(key) = key {
         authentication::connect(&connection, key, Instant::now() + AUTHENTICATION_TIME)?;
@@ -77,6 +56,7 @@ pub struct Listener {
     /// With a key: the authentications that go on.
     key: Option<(Key, Admission)>,
     authentication_time: Duration,
+    read_ahead: bool,
     last_accepted: Mutex<Option<Address>>,
 }
 
@@ -96,7 +76,7 @@ impl Listener {
         let refused = || Error::os(format!("cannot listen at {address}"));
         match address {
             Address::Unix(path) => {
-                let socket = UnixListener::bind(path).map_err(Error::os(format!(
+                let socket = UnixListener::bind(path).and_then(above_streams).map_err(Error::os(format!(
                     "cannot listen at {address} (if a listener that was killed left the file there, remove it)"
                 )))?;
                 let file = SocketFile::made(path).map_err(refused())?;
@@ -107,7 +87,7 @@ impl Listener {
                 Ok(Listener::over(Socket::Unix(socket), address.clone(), None))
             }
             Address::Tcp(asked) => {
-                let socket = TcpListener::bind(asked).map_err(refused())?;
+                let socket = TcpListener::bind(asked).and_then(above_streams).map_err(refused())?;
                 let given = Address::Tcp(socket.local_addr().map_err(refused())?);
                 Ok(Listener::over(Socket::Tcp(socket), given, None))
             }
@@ -125,6 +105,32 @@ impl Listener {
         let name = format!("procession-{:032x}", u128::from_ne_bytes(bytes));
         let mut listener = Listener::bind(&Address::Abstract(name.into_bytes()))?;
         listener.own_user_only = true;
+        Ok(listener)
+    }
+
+    /// One over a socket that listens already. Its connections do not read ahead, so that whoever made the socket can go on
+    /// with their fds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if it is not a stream socket, or its address is of no known form.
+    pub fn from_fd(socket: OwnedFd) -> Result<Listener> {
+        let refused = || Error::os("cannot find where a socket listens");
+        let (socket, address) = match socket::kind(socket.as_fd()) {
+            Some(socket::Kind::Unix) => {
+                let socket = UnixListener::from(socket);
+                let address = unix_address(&socket.local_addr().map_err(refused())?);
+                (Socket::Unix(socket), address.ok_or_else(|| Error::Invalid("the socket has no address".into()))?)
+            }
+            Some(socket::Kind::Network) => {
+                let socket = TcpListener::from(socket);
+                let address = Address::Tcp(socket.local_addr().map_err(refused())?);
+                (Socket::Tcp(socket), address)
+            }
+            None => return Err(Error::Invalid("a listener needs a stream socket (unix or TCP)".into())),
+        };
+        let mut listener = Listener::over(socket, address, None);
+        listener.read_ahead = false;
         Ok(listener)
     }
 
@@ -178,9 +184,12 @@ impl Listener {
     fn admit(&self, key: &Key, admission: &Admission) -> Result<Admitted> {
         loop {
             if !admission.is_own() {
-                poller::wait_readable(&[self.socket.as_fd()], None)
+                poller::wait_readable_unless(&[self.socket.as_fd()], None, interrupt::ask)
                     .map_err(Error::os("cannot wait for a connection"))?;
-            } else if let Some(admitted) = admission.wait(self.socket.as_fd())? {
+                if interrupt::is_over() {
+                    return Err(Error::Timeout { what: "a peer connected" });
+                }
+            } else if let News::Admitted(admitted) = admission.wait(self.socket.as_fd())? {
                 return Ok(admitted);
             }
             let (connection, peer) = match self.accept_next() {
@@ -199,16 +208,28 @@ impl Listener {
 
     fn accept_next(&self) -> Result<(Connection, Option<Address>)> {
         let refused = || Error::os(format!("cannot accept a connection at {}", self.address));
-        match &self.socket {
+        let (connection, peer) = match &self.socket {
             Socket::Unix(socket) => {
                 let (stream, peer) = socket.accept().map_err(refused())?;
+                let stream = above_streams(stream).map_err(refused())?;
                 self.check_user(&stream)?;
-                Ok((over_unix(stream), unix_address(&peer)))
+                (over_unix(stream), unix_address(&peer))
             }
             Socket::Tcp(socket) => {
                 let (stream, peer) = socket.accept().map_err(refused())?;
-                Ok((over_tcp(stream)?, Some(Address::Tcp(peer))))
+                let stream = above_streams(stream).map_err(refused())?;
+                (over_tcp(stream)?, Some(Address::Tcp(peer)))
             }
+        };
+        connection.set_read_ahead(self.read_ahead);
+        Ok((connection, peer))
+    }
+
+    /// Ends each `accept` that waits and each authentication that goes on, those of other threads too. In a process forked
+    /// from the one that listens it does nothing.
+    pub fn close(&self) {
+        if let Some((_, admission)) = self.key.as_ref().filter(|(_, admission)| admission.is_own()) {
+            admission.close();
         }
     }
 
@@ -243,8 +264,15 @@ impl Listener {
             own_user_only: false,
             key: None,
             authentication_time: AUTHENTICATION_TIME,
+            read_ahead: true,
             last_accepted: Mutex::new(None),
         }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `inbox` | what was received and not taken yet, and whose fds are whose |
 //! | `turn` | which thread receives |
 //! | [`authentication`] | two ends prove to each other that they know a key |
+//! | `address` | what a listener is found by |
 //! | `admission` | the authentications of a listener's peers, several at a time |
 //! | [`listener`] | where connections come from, by address |
 //!
@@ -20,6 +21,7 @@
 //! - Whatever a peer sends, no more memory is taken than about twice what it sent, and never more than the limit.
 //! - An end whose stream lost its frames (a defect, a send that failed half way) says so from then on.
 
+mod address;
 mod admission;
 pub mod authentication;
 pub mod frame;

@@ -7,6 +7,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use procession_sys::descriptor::above_streams;
 use rustix::param::page_size;
 
 /// A look costs a microsecond; tasks may take less.
@@ -24,7 +25,7 @@ impl Diet {
     /// Of at most so many bytes.
     pub(super) fn new(most: NonZeroU64) -> Diet {
         // Where `/proc` is missing the pool has refused to start.
-        Diet { most: most.get(), statm: File::open("/proc/self/statm").ok(), not_before: None }
+        Diet { most: most.get(), statm: File::open("/proc/self/statm").and_then(above_streams).ok(), not_before: None }
     }
 
     /// Whether the worker has more. Looks no more often than is cheap.

@@ -162,11 +162,17 @@ impl Tasks {
         self.next.get() - 1
     }
 
-    /// Says how the task at hand ended.
-    pub(super) fn finish(&self, tag: u32, answer: &mut Vec<u8>) {
-        if self.header.get().is_limited() {
+    /// Says that the function of the task at hand has ended: what the entry still does for its result counts no more
+    /// towards the task's time limit.
+    pub fn stop_clock(&self) {
+        if self.header.get().is_limited() && self.is_begun.get() {
             self.finish_stretch();
         }
+    }
+
+    /// Says how the task at hand ended.
+    pub(super) fn finish(&self, tag: u32, answer: &mut Vec<u8>) {
+        self.stop_clock();
         self.commit_at_length(tag, answer, self.control.result_gate());
     }
 

@@ -22,11 +22,12 @@
 //! death ends none of its children: each hangs on its own link.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use procession_shm::interrupt;
 use procession_sys::fork::{ForkError, fork};
 use procession_sys::link::{Link, Message};
 use procession_sys::pidfd::PidFd;
@@ -48,10 +49,12 @@ pub struct ForkServer;
 const TRIES: usize = 3;
 /// How often a server that does not answer is looked at, and at so many looks it is killed: it is stopped, or stuck. Looks are
 /// counted, as the time in which this whole program is stopped is not the server's. Modules to preload may take their time.
-pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_LOOKS: u32 = 600;
 /// The same for a server that the kernel says is stopped.
-pub(crate) const MAX_LOOKS_STOPPED: u32 = 10;
+const MAX_LOOKS_STOPPED: u32 = 10;
+/// The same for one that is to report the end of a child that has ended.
+pub(crate) const MAX_LOOKS_REPORT: u32 = 50;
 /// How long a child whose server has ended may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -83,6 +86,7 @@ impl Start for ForkServer {
                 Hello::Refused(source) => {
                     return Err(Error::Os { what: "the fork server cannot fork".into(), source });
                 }
+                Hello::Interrupted => return Err(Error::Interrupted),
                 Hello::ChildLost => lost = Some((running.process.pid(), None)),
                 Hello::ServerLost => {
                     running.forget();
@@ -111,6 +115,8 @@ pub enum Hello {
     ChildLost,
     /// The server ended before there was a child.
     ServerLost,
+    /// A signal ended the wait ([`interrupt`]). If there is a child, it ends with the link.
+    Interrupted,
 }
 
 /// Owner: waits for the hello of the child that was asked for, on the owner's end of its link.
@@ -119,23 +125,123 @@ pub enum Hello {
 ///
 /// What the system refuses; `InvalidData` if a message is malformed.
 pub fn hear_hello(ours: &Link, server: &Child) -> io::Result<Hello> {
-    let (mut looks, mut stopped) = (0, 0);
-    let mut ready = poller::wait_readable(&[ours.as_fd(), server.sentinel()], Some(Instant::now() + LOOK_INTERVAL))?;
-    while !ready.contains(&true) {
-        looks += 1;
-        stopped = if server.is_stopped() { stopped + 1 } else { 0 };
-        if looks == MAX_LOOKS || stopped == MAX_LOOKS_STOPPED {
-            // Its children live on, and the next start makes another.
-            server.signal(Signal::KILL).map_err(io::Error::other)?;
+    match await_answer(ours.as_fd(), server)? {
+        Answer::Readable => read_hello(ours),
+        Answer::None => Ok(Hello::ServerLost),
+        Answer::Interrupted => Ok(Hello::Interrupted),
+    }
+}
+
+/// What [`await_answer`] has waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// There is something to read on the link, be it its end.
+    Readable,
+    /// The server has ended, and no child of its has said anything.
+    None,
+    /// A signal ended the wait ([`interrupt`]).
+    Interrupted,
+}
+
+/// Owner: waits for something on the link of the child that was asked for. `news` is readable when the link is: the link
+/// itself, or an epoll instance, for a caller that must not hold the link meanwhile. A server that is stopped or stuck is
+/// killed.
+///
+/// # Errors
+///
+/// What the system refuses.
+pub fn await_answer(news: BorrowedFd<'_>, server: &Child) -> io::Result<Answer> {
+    let mut watch = Watch::new(server, MAX_LOOKS);
+    let mut look = watch.look(news)?;
+    while look == Look::Nothing {
+        look = watch.look(news)?;
+    }
+    if look == Look::Killed {
+        let end = Some(Instant::now() + HELLO_TIMEOUT);
+        let ready = poller::wait_readable_unless(&[news, server.sentinel()], end, interrupt::ask)?;
+        look = Look::found(&ready);
+    }
+    if matches!(look, Look::Ended | Look::Nothing) {
+        // A child whose server has ended may be about to say it.
+        let end = Some(Instant::now() + HELLO_TIMEOUT);
+        look = Look::found(&poller::wait_readable_unless(&[news], end, interrupt::ask)?);
+    }
+    Ok(match look {
+        Look::Readable => Answer::Readable,
+        _ if interrupt::is_over() => Answer::Interrupted,
+        _ => Answer::None,
+    })
+}
+
+/// Reads the answer, which is on the link.
+///
+/// # Errors
+///
+/// What the system refuses; `InvalidData` if a message is malformed.
+pub fn read_hello(ours: &Link) -> io::Result<Hello> {
+    ours.recv(None)?.map_or(Ok(Hello::ServerLost), parse_answer)
+}
+
+/// Looks at a fork server that owes something.
+#[derive(Debug)]
+pub(crate) struct Watch<'a> {
+    server: &'a Child,
+    max_looks: u32,
+    looks: u32,
+    /// The last looks that found it stopped.
+    stopped: u32,
+}
+
+/// What a look has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Look {
+    /// Something to read.
+    Readable,
+    /// The server has ended.
+    Ended,
+    /// Nothing yet.
+    Nothing,
+    /// Nothing for too long: the server was killed. Its children live on, and the next start makes another.
+    Killed,
+    /// A signal ended the wait ([`interrupt`]).
+    Interrupted,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(server: &'a Child, max_looks: u32) -> Watch<'a> {
+        Watch { server, max_looks, looks: 0, stopped: 0 }
+    }
+
+    /// Waits for a moment until `news` is readable or the server has ended.
+    pub(crate) fn look(&mut self, news: BorrowedFd<'_>) -> io::Result<Look> {
+        let end = Some(Instant::now() + LOOK_INTERVAL);
+        let ready = poller::wait_readable_unless(&[news, self.server.sentinel()], end, interrupt::ask)?;
+        let found = Look::found(&ready);
+        if found != Look::Nothing {
+            return Ok(found);
         }
-        ready = poller::wait_readable(&[ours.as_fd(), server.sentinel()], Some(Instant::now() + LOOK_INTERVAL))?;
+        // The signal may have reached another thread.
+        if interrupt::ask() {
+            return Ok(Look::Interrupted);
+        }
+        self.looks += 1;
+        self.stopped = if self.server.is_stopped() { self.stopped + 1 } else { 0 };
+        if self.looks < self.max_looks && self.stopped < MAX_LOOKS_STOPPED {
+            return Ok(Look::Nothing);
+        }
+        self.server.signal(Signal::KILL).map_err(io::Error::other)?;
+        Ok(Look::Killed)
     }
-    // A child whose server has ended may be about to say it.
-    if !ready[0] {
-        ready = poller::wait_readable(&[ours.as_fd()], Some(Instant::now() + HELLO_TIMEOUT))?;
+}
+
+impl Look {
+    fn found(ready: &[bool]) -> Look {
+        match ready {
+            [true, ..] => Look::Readable,
+            [_, true] => Look::Ended,
+            _ => Look::Nothing,
+        }
     }
-    let message = if ready[0] { ours.recv(None)? } else { None };
-    message.map_or(Ok(Hello::ServerLost), parse_answer)
 }
 
 fn parse_answer(message: Message) -> io::Result<Hello> {

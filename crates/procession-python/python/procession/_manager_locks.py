@@ -8,7 +8,7 @@ standard library: others may release it.
 
 import threading
 
-from ._engine import Child
+from ._engine import Child, HeldStreams
 from .synchronize import OwnerDiedError
 
 __all__ = ['Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition', 'serving']
@@ -52,6 +52,10 @@ class _Owned:
         self._primitive.release(*args)
         for _ in range(*(args or (1,))):
             self._forget()
+
+    def locked(self):
+        """As the primitive's, where that has one: a reentrant lock from Python 3.14 on."""
+        return self._primitive.locked()
 
     def _note(self):
         held = getattr(_serving, 'held', None)
@@ -153,7 +157,9 @@ def _client(conn):
     import socket
     import struct
 
-    with socket.socket(fileno=os.dup(conn.fileno())) as other:
+    with HeldStreams():
+        fd = os.dup(conn.fileno())
+    with socket.socket(fileno=fd) as other:
         if other.family != socket.AF_UNIX:
             return None
         pid, _, _ = struct.unpack('3i', other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize('3i')))

@@ -1,14 +1,7 @@
-# The standard library's own module, shared with it.
-from multiprocessing.connection import *
-from multiprocessing.connection import (
-    Client as Client,
-    Connection as Connection,
-    Listener as Listener,
-    Pipe as Pipe,
-    answer_challenge as answer_challenge,
-    deliver_challenge as deliver_challenge,
-    wait as wait,
-)
+# The standard library's own module, except for who lets peers in.
+from multiprocessing import connection as _standard
+from multiprocessing.connection import Client as Client, Connection as Connection, Pipe as Pipe, wait as wait
+from typing import Any
 
 __all__ = [
     'Client',
@@ -16,3 +9,10 @@ __all__ = [
     'Pipe',
     'wait',
 ]
+
+class Listener(_standard.Listener):
+    def fileno(self) -> int: ...
+
+def deliver_challenge(connection: Connection[Any, Any], authkey: bytes, *terms: Any, **named: Any) -> None: ...
+def answer_challenge(connection: Connection[Any, Any], authkey: bytes) -> None: ...
+def __getattr__(name: str) -> Any: ...

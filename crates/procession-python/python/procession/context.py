@@ -336,5 +336,5 @@ def _force_start_method(method):
     _standard._default_context.set_start_method(method, force=True)
 
 
-if process._start_method_is_forced:
+if process._forced_start_method is not None:
     _force_start_method(process._forced_start_method)

@@ -19,12 +19,8 @@ from ._standard import loaded
 __all__ = ['ensure_running', 'get_inherited_fds', 'connect_to_new_process', 'set_forkserver_preload']
 
 _TRIES = 3
-# Milliseconds between two looks at a server that does not answer, and the number of looks after which it is killed. They are
-# counted, as the time in which this whole program is stopped is not the server's. Modules to preload may take their time.
-_LOOK_INTERVAL = 100
-_MAX_LOOKS = 600
-# The same for a server that the kernel says is stopped.
-_MAX_LOOKS_STOPPED = 10
+# Seconds that a process which leaves waits for a thread that is starting another.
+_STOP_TIMEOUT = 1.0
 # What the server leaves with when its preloaded modules have started threads: it could not be forked safely.
 _HAS_THREADS = 75
 
@@ -70,8 +66,12 @@ class ForkServer:
                 ours, theirs = Link.pair()
                 ours.send(letter, fds)
                 if self._requests.ask(theirs):
-                    self._await_answer(ours)
-                    child = Child.answered(ours, self._server, name, daemon)
+                    try:
+                        child = Child.answered(ours, self._server, name, daemon)
+                    except BaseException:
+                        # What a handler raised, as a rule. The child, if it comes, is nobody's.
+                        ours.close()
+                        raise
                     if child is not None:
                         return child
                     if self._server.poll() is None:
@@ -82,21 +82,6 @@ class ForkServer:
                 if code == _HAS_THREADS:
                     self._preload = False
             raise RuntimeError(f'the fork server could not start a process in {_TRIES} attempts: {how}')
-
-    def _await_answer(self, link):
-        """Waits until the link is readable or the server has ended. One that is stopped or stuck is killed."""
-        import select
-
-        poller = select.poll()
-        poller.register(link.fileno(), select.POLLIN)
-        poller.register(self._server.sentinel, select.POLLIN)
-        looks = stopped = 0
-        while not poller.poll(_LOOK_INTERVAL):
-            looks += 1
-            stopped = stopped + 1 if self._server.is_stopped() else 0
-            if looks == _MAX_LOOKS or stopped == _MAX_LOOKS_STOPPED:
-                self._server.signal(signal.SIGKILL)
-                self._server.wait(5.0)
 
     def ensure_running(self):
         """Starts the server unless it runs. Processes that this one starts have their own."""
@@ -131,9 +116,14 @@ class ForkServer:
         self._forkserver_alive_fd = requests.fileno()
 
     def _stop(self):
-        with self._lock:
+        # At the end of a process another thread may still wait for the server's answer. Then the server ends with its owner.
+        if not self._lock.acquire(timeout=_STOP_TIMEOUT):
+            return
+        try:
             if self._server is not None:
                 self._end()
+        finally:
+            self._lock.release()
 
     def _end(self):
         """Lets the server end, which it does without requests, and returns its exit code."""
@@ -150,7 +140,11 @@ class ForkServer:
 def main():
     """The server's life, in a process started for it. It ends when its owner closes its requests, or is killed with it.
     """
+    import atexit  # noqa: F401: each child uses it
     import _pickle
+
+    # A child that returns a value needs it. Imported here, it is imported once.
+    from . import _outcome  # noqa: F401
 
     # A Ctrl-C is for the program.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -241,11 +235,16 @@ def _serve_one(link, server, own, handler):
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        if is_own:
-            atexit._run_exitfuncs()
-        process._flush_std_streams()
-        flush_stdio()
-        os._exit(code)
+        try:
+            if is_own:
+                atexit._run_exitfuncs()
+                process._end_helpers()
+            process._flush_std_streams()
+            flush_stdio()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
 
 
 _forkserver = ForkServer()

@@ -7,6 +7,7 @@ behind, and neither `/dev/shm` nor a temporary folder is needed.
 import mmap
 import os
 
+from procession._engine import HeldStreams
 from procession._standard import adopt
 
 adopt(__name__)
@@ -17,8 +18,11 @@ class Arena:
 
     def __init__(self, size, fd=-1):
         if fd == -1:
-            fd = os.memfd_create('procession-heap', os.MFD_CLOEXEC)
+            with HeldStreams():
+                fd = os.memfd_create('procession-heap', os.MFD_CLOEXEC)
             try:
+                # The kernel's own choice is 0777.
+                os.fchmod(fd, 0o600)
                 os.ftruncate(fd, size)
             except BaseException:
                 os.close(fd)
@@ -26,7 +30,9 @@ class Arena:
         self.size = size
         self.fd = fd
         util.Finalize(self, os.close, (fd,))  # noqa: F821 (adopted)
-        self.buffer = mmap.mmap(fd, size)
+        # It takes an fd of its own.
+        with HeldStreams():
+            self.buffer = mmap.mmap(fd, size)
 
 
 def reduce_arena(arena):

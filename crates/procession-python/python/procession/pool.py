@@ -98,7 +98,7 @@ class Pool(_standard.Pool):
             if starting.error is not None:
                 raise starting.error from None
             raise
-        self._terminate = util.Finalize(self, _terminate, args=(self._engine,), exitpriority=15)
+        self._terminate = util.Finalize(self, _terminate, args=(self._engine, self._workers), exitpriority=15)
         self._state = RUN
 
     def apply(self, func, args=(), kwds={}, *, timeout=None, retries=0):
@@ -184,8 +184,9 @@ class Pool(_standard.Pool):
         for feed in list(self._feeds):
             feed._pull_all()
         self._engine.join()
-        for process in self._workers:
+        for process in list(self._workers):
             process.join()
+        _let_go(self._workers)
 
     def resize(self, processes):
         """Keeps so many workers from now on; of fewer, those that are too many end after the task that they run.
@@ -292,7 +293,7 @@ class _Starting:
                 self._ahead = {slot: self._start(control, slot, desk) for slot in range(self._processes)}
             if slot in self._ahead:
                 return self._ahead.pop(slot)
-            self._workers[:] = [process for process in self._workers if process.is_alive()]
+            _let_go(self._workers)
             return self._start(control, slot, desk)
         except Exception as error:
             self.error = error
@@ -383,5 +384,14 @@ def _end_with(parent):
     os._exit(1)
 
 
-def _terminate(engine):
+def _terminate(engine, workers):
     engine.terminate()
+    _let_go(workers)
+
+
+def _let_go(workers):
+    """Takes those that have ended off the list. With the last that holds such a process its pidfd is closed."""
+    if any(getattr(process, '_parent_pid', os.getpid()) != os.getpid() for process in workers):
+        # In a process forked from the one that has the pool.
+        return
+    workers[:] = [process for process in workers if process.is_alive()]

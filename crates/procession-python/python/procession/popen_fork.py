@@ -175,12 +175,19 @@ def _run(process_obj, link, parent_sentinel, mask):
         atexit._clear()
         is_own = True
         process._tie(link)
-        if _signal.set_wakeup_fd(-1) != -1:
+        _signal.set_wakeup_fd(-1)
+        # From Python 3.12 on, asyncio takes its wakeup fd away itself, and leaves its handlers.
+        if 'asyncio' in sys.modules:
             _leave_event_loop()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         atexit.register(util._exit_function)
         code = process_obj._bootstrap(parent_sentinel=parent_sentinel)
     finally:
-        if is_own:
-            atexit._run_exitfuncs()
-        os._exit(code)
+        try:
+            if is_own:
+                atexit._run_exitfuncs()
+                process._end_helpers()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)

@@ -31,7 +31,6 @@ _outcome = None
 _empty_stdin = None
 # In a child whose contexts have not been imported: the start method that they are to begin with.
 _forced_start_method = None
-_start_method_is_forced = False
 # In a child that does not hear Ctrl-C yet: what makes it.
 _hear_interrupts = None
 
@@ -250,13 +249,25 @@ def _tie(link):
 
 
 def _force_start_method(method):
-    global _forced_start_method, _start_method_is_forced
-    _forced_start_method, _start_method_is_forced = method, True
+    global _forced_start_method
+    _forced_start_method = method
     ours = sys.modules.get('procession.context')
     if ours is not None:
         ours._force_start_method(method)
     else:
         standard('context')._default_context.set_start_method(method, force=True)
+
+
+def _end_helpers():
+    """In a child that leaves: ends and reaps the processes that it has started for itself. Nobody may reap them after it: the first
+    process of a container is seldom made for it.
+    """
+    server = sys.modules.get('procession.forkserver')
+    if server is not None:
+        server._forkserver._stop()
+    tracker = sys.modules.get('procession.resource_tracker')
+    if tracker is not None:
+        tracker._resource_tracker.end_if_unused()
 
 
 def _leave_outcome(how, value):
@@ -291,7 +302,11 @@ def _close_stdin():
 
 
 def _open_empty():
-    return open(os.open(os.devnull, os.O_RDONLY), encoding='utf-8', closefd=False)
+    from ._engine import HeldStreams
+
+    with HeldStreams():
+        fd = os.open(os.devnull, os.O_RDONLY)
+    return open(fd, encoding='utf-8', closefd=False)
 
 
 def _flush_std_streams():

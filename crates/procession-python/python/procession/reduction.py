@@ -1,5 +1,13 @@
-"""See `multiprocessing.reduction`: the standard library's own module, shared with it."""
+"""See `multiprocessing.reduction`: the standard library's own module, shared with it. Where its resource sharer could not listen,
+sockets are registered with ours.
+"""
 
-from ._standard import share
+from . import _addresses
+from ._standard import share, standard
 
 share(__name__)
+
+if _addresses.have_long_variable() and _addresses.are_long():
+    import socket
+
+    standard('reduction').register(socket.socket, _addresses.reduce_socket)

@@ -1,5 +1,11 @@
-"""See `multiprocessing.resource_sharer`: the standard library's own module, shared with it."""
+"""See `multiprocessing.resource_sharer`: the standard library's own module, shared with it. Where that could not listen, its
+source serves here on our listener, whose address is short.
+"""
 
-from ._standard import share
+from procession import _addresses
+from procession._standard import adopt, share
 
-share(__name__)
+if _addresses.are_long():
+    adopt(__name__)
+else:
+    share(__name__)

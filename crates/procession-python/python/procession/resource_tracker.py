@@ -9,13 +9,17 @@ It is the standard library's, told in another way:
 """
 
 import os
+import select
 
+from procession._engine import HeldStreams
 from procession._standard import adopt
 
 adopt(__name__)
 
 # Names that were attached to and that somebody may still unregister.
 _MOST_ATTACHED = 4096
+# Milliseconds that a tracker may take to end.
+_END_TIMEOUT = 1000
 
 
 class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
@@ -62,11 +66,38 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
     def ensure_running(self):
         """Starts the tracker unless it runs."""
         before = self._pid
-        super().ensure_running()
+        # The tracker closes its standard input and output, and so must not find its pipe there.
+        with HeldStreams():
+            super().ensure_running()
         if self._pid != before:
             for name, rtype in list(self._names):
                 if rtype != 'shared_memory' or os.path.lexists('/dev/shm/' + name.lstrip('/')):
                     super().register(name, rtype)
+
+    def end_if_unused(self):
+        """In a process that leaves: ends the tracker that it has started, and reaps it, unless it has names to unlink."""
+        if self._fd is None or self._pid is None or self._names or not self._is_own_child():
+            return
+        # It reads its end of file once no other process has this.
+        os.close(self._fd)
+        self._fd = None
+        tracker = os.pidfd_open(self._pid)
+        try:
+            poller = select.poll()
+            poller.register(tracker, select.POLLIN)
+            poller.poll(_END_TIMEOUT)
+        finally:
+            os.close(tracker)
+        # One that others keep busy is left to whoever reaps orphans.
+        os.waitpid(self._pid, os.WNOHANG)
+        self._pid = None
+
+    def _is_own_child(self):
+        try:
+            ended, _ = os.waitpid(self._pid, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        return ended == 0
 
     def _after_fork(self):
         # What its parent has registered is the parent's, and a thread that held the lock is not here.

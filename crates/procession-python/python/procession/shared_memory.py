@@ -26,6 +26,7 @@ import errno
 import mmap
 import os
 
+from procession._engine import HeldStreams
 from procession._standard import adopt
 
 adopt(__name__)
@@ -85,10 +86,11 @@ class SharedMemory(SharedMemory):  # noqa: F821 (adopted)
         if self._track:
             # Its start takes a while: not between the two steps below.
             tracker.ensure_running()
-        fd = os.open(_DIRECTORY, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, self._mode)
+        with HeldStreams():
+            fd = os.open(_DIRECTORY, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, self._mode)
         try:
             os.ftruncate(fd, size)
-            mapping = mmap.mmap(fd, size)
+            mapping = _map(fd, size)
             # Not told to the tracker if it is another's.
             if os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
@@ -107,15 +109,22 @@ class SharedMemory(SharedMemory):  # noqa: F821 (adopted)
 
     def _attach(self, name):
         _file_of(name)
-        fd = _posixshmem.shm_open(name, self._flags, mode=self._mode)  # noqa: F821 (adopted)
+        with HeldStreams():
+            fd = _posixshmem.shm_open(name, self._flags, mode=self._mode)  # noqa: F821 (adopted)
         try:
             size = os.fstat(fd).st_size
-            mapping = mmap.mmap(fd, size)
+            mapping = _map(fd, size)
         except BaseException:
             os.close(fd)
             raise
         self._fd, self._mmap, self._size, self._name = fd, mapping, size, name
         resource_tracker._resource_tracker.attached(name)  # noqa: F821 (adopted)
+
+
+def _map(fd, size):
+    # The mapping takes an fd of its own.
+    with HeldStreams():
+        return mmap.mmap(fd, size)
 
 
 def _file_of(name):

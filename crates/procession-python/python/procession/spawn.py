@@ -148,8 +148,11 @@ def spawn_main(pipe_handle, parent_pid=None, tracker_fd=None):
     """In an interpreter started for a child: does all of the child's work, and exits with its exit code."""
     assert is_forking(sys.argv), 'Not forking'
     assert pipe_handle == LINK, f'the link to the parent is {LINK}, not {pipe_handle}'
+    import atexit
     import gc
 
+    # The first that is registered runs last.
+    atexit.register(process._end_helpers)
     # What has been imported so far stays to the end, where the collector would go through all of it, for milliseconds.
     gc.freeze()
     sys.exit(_main(Link.inherited()))

@@ -13,7 +13,7 @@ use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
 
 use super::{item, name_of};
 use crate::error::{self, OrRaise};
-use crate::wait::{blocking, deadline};
+use crate::wait::{attached, blocking, deadline, in_callback};
 
 /// A call's result: what `apply_async` returns.
 #[pyclass(frozen, subclass, module = "procession.pool", name = "ApplyResult")]
@@ -203,7 +203,7 @@ impl ApplyResult {
                 Ok(())
             }
             Some(handle) => {
-                let callback = move |_: &Handle| Python::attach(&call).err().map(|()| Vec::new());
+                let callback = move |_: &Handle| in_callback(|| attached(&call)).err().map(|()| Vec::new());
                 // Attached: it waits for nothing, and who detaches waits for its turn behind the pool's thread.
                 handle.on_complete(Box::new(callback)).or_raise(py)
             }
@@ -236,7 +236,7 @@ impl Shared {
         let Some(handle) = self.handle.as_ref().filter(|handle| !handle.is_complete()) else { return Ok(()) };
         let (mut gathered, mut interrupt) = (Gathered::default(), None);
         let visitor = |mut results: Results<'_>| {
-            Python::attach(|py| {
+            attached(|py| {
                 results.all(|(_, tag, payload)| {
                     // What a signal's handler raises ends the wait: it must not be taken for what a task has raised, whose error is
                     // told when all are finished.
@@ -367,7 +367,7 @@ struct Call(Py<PyAny>);
 
 impl Wake for Call {
     fn wake(self: Arc<Self>) {
-        Python::attach(|py| {
+        attached(|py| {
             if let Err(error) = self.0.call0(py) {
                 error.write_unraisable(py, Some(self.0.bind(py)));
             }

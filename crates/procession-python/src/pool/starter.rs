@@ -13,7 +13,7 @@ use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 
 use crate::process::Child as Process;
-use crate::wait;
+use crate::wait::{self, attached};
 
 /// Starts workers by `start(name, control, slot, desk, blocked)`, which returns the `Child` that it started. Signals are blocked
 /// meanwhile; `blocked` are those that the child is to have blocked too.
@@ -48,7 +48,7 @@ impl Start for Starter {
             return Err(Error::Interrupted);
         }
         let before = blocked.blocked_before();
-        let started = Python::attach(|py| {
+        let started = attached(|py| {
             let args = (&preparation.name, control.as_fd().as_raw_fd(), *slot, desk.as_fd().as_raw_fd(), before);
             let child = self.start.bind(py).call1(args).and_then(|child| {
                 let Some(child) = child.extract::<Option<Bound<'_, Process>>>()? else {

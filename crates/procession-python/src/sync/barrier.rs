@@ -7,7 +7,7 @@ use pyo3::import_exception;
 use pyo3::prelude::*;
 
 use super::{handle, raised, told};
-use crate::wait::{blocking, deadline};
+use crate::wait::{attached, blocking, deadline};
 
 import_exception!(threading, BrokenBarrierError);
 
@@ -46,7 +46,7 @@ impl Barrier {
         let act = action.map(|action| {
             let failed = &mut failed;
             move || {
-                *failed = Python::attach(|py| action.call0(py).err());
+                *failed = attached(|py| action.call0(py).err());
                 failed.is_none()
             }
         });

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::{SemLock, handle, raised, told};
-use crate::wait::{blocking, deadline};
+use crate::wait::{attached, blocking, deadline};
 
 /// Those who wait to be notified.
 #[pyclass(frozen, module = "procession._engine")]
@@ -36,7 +36,7 @@ impl Condition {
         let deadline = deadline(timeout)?;
         let failed = Mutex::new(None);
         let release = || {
-            let released = Python::attach(|py| (0..count).try_for_each(|_| release(lock.bind(py))));
+            let released = attached(|py| (0..count).try_for_each(|_| release(lock.bind(py))));
             let is_released = released.is_ok();
             *failed.lock().expect("nothing panics while it is locked") = released.err();
             is_released

@@ -27,14 +27,14 @@ use procession_sys::identity::Identity;
 use procession_sys::mutex::{Acquired, Relock, RobustMutex};
 use procession_sys::per_process::{PerProcess, fork_generation};
 
-use super::arena::{self, Cell, Handle, Head};
+use super::arena::{self, Cell, Handle, Head, Held};
 use super::seat::{FREE, Seat};
 use super::{Refused, spin};
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::interrupt;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::segment::{Placed, PlacedArray, Words};
+use crate::segment::{PlacedArray, Words};
 
 /// Of a seat, besides those that every seat has: all have arrived.
 const PASSED: u32 = 2;
@@ -95,7 +95,7 @@ pub struct Barrier(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    cell: Placed<BarrierCell>,
+    cell: Held<BarrierCell>,
     seats: PlacedArray<Seat>,
     members: PlacedArray<Member>,
     /// The fork generation plus one in which this handle's process became a member by it; 0 if it has not.
@@ -334,7 +334,7 @@ impl Drop for Parts {
     fn drop(&mut self) {
         self.resign();
         if self.cell.mutex.may_be_held_here() || self.seats.iter().any(Seat::is_taken_here) {
-            std::mem::forget(self.cell.segment().clone());
+            self.cell.keep();
         }
     }
 }
@@ -455,11 +455,11 @@ impl Drop for Locked<'_> {
 impl Handle for Barrier {
     type Cell = BarrierCell;
 
-    fn cell(&self) -> &Placed<BarrierCell> {
+    fn cell(&self) -> &Held<BarrierCell> {
         &self.0.cell
     }
 
-    fn at(cell: Placed<BarrierCell>) -> io::Result<Self> {
+    fn at(cell: Held<BarrierCell>) -> io::Result<Self> {
         let parties = cell.head.measure.load(Ordering::Relaxed) as usize;
         let (segment, offset) = (cell.segment().clone(), cell.offset());
         let seats = segment.array(offset + size_of::<BarrierCell>(), parties);

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 
 use procession_sys::identity::Identity;
 
-use super::arena::{self, Cell, Handle, Head};
+use super::arena::{self, Cell, Handle, Head, Held};
 use super::{Refused, spin};
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::primitive::{AtomicU64, Ordering};
-use crate::segment::{Placed, Words};
+use crate::segment::Words;
 
 /// How long a wait lasts before the owner is looked at, and until it is again. The gate wakes a sleeper for it.
 const LOOK: Duration = Duration::from_millis(150);
@@ -56,7 +56,7 @@ impl Cell for BinaryCell {
 /// See the module.
 #[derive(Debug)]
 pub struct BinarySemaphore {
-    cell: Placed<BinaryCell>,
+    cell: Held<BinaryCell>,
 }
 
 impl BinarySemaphore {
@@ -145,11 +145,11 @@ impl BinarySemaphore {
 impl Handle for BinarySemaphore {
     type Cell = BinaryCell;
 
-    fn cell(&self) -> &Placed<BinaryCell> {
+    fn cell(&self) -> &Held<BinaryCell> {
         &self.cell
     }
 
-    fn at(cell: Placed<BinaryCell>) -> io::Result<Self> {
+    fn at(cell: Held<BinaryCell>) -> io::Result<Self> {
         Ok(BinarySemaphore { cell })
     }
 }

@@ -29,11 +29,11 @@ use std::time::Instant;
 use procession_sys::mutex::{Acquired, Relock, RobustMutex};
 
 use super::Refused;
-use super::arena::{self, Cell, Handle, Head};
+use super::arena::{self, Cell, Handle, Head, Held};
 use super::seat::Seat;
 use crate::fault::{Step, point};
 use crate::primitive::{AtomicU32, Ordering};
-use crate::segment::{Placed, PlacedArray, Words};
+use crate::segment::{PlacedArray, Words};
 
 /// How many can wait at once.
 const SEATS: usize = 255;
@@ -66,12 +66,16 @@ impl Cell for ConditionCell {
     fn len(_: u32) -> Option<usize> {
         Some(size_of::<Self>() + SEATS * size_of::<Seat>())
     }
+
+    fn written(&self, _: usize) -> usize {
+        size_of::<Self>() + self.used.load(Ordering::Relaxed) as usize * size_of::<Seat>()
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Condition {
-    cell: Placed<ConditionCell>,
+    cell: Held<ConditionCell>,
     seats: PlacedArray<Seat>,
 }
 
@@ -228,11 +232,11 @@ impl Drop for Sitting<'_> {
 impl Handle for Condition {
     type Cell = ConditionCell;
 
-    fn cell(&self) -> &Placed<ConditionCell> {
+    fn cell(&self) -> &Held<ConditionCell> {
         &self.cell
     }
 
-    fn at(cell: Placed<ConditionCell>) -> io::Result<Self> {
+    fn at(cell: Held<ConditionCell>) -> io::Result<Self> {
         let seats = cell.segment().array(cell.offset() + size_of::<ConditionCell>(), SEATS);
         Ok(Condition { cell, seats })
     }

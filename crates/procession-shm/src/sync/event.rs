@@ -12,12 +12,12 @@
 use std::io;
 use std::time::Instant;
 
-use super::arena::{self, Cell, Handle, Head};
+use super::arena::{self, Cell, Handle, Head, Held};
 use super::spin;
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::primitive::{AtomicU32, Ordering};
-use crate::segment::{Placed, Words};
+use crate::segment::Words;
 
 const FLAG: u32 = 1;
 const NEXT: u32 = 2;
@@ -50,7 +50,7 @@ impl Cell for EventCell {
 /// See the module.
 #[derive(Debug)]
 pub struct Event {
-    cell: Placed<EventCell>,
+    cell: Held<EventCell>,
 }
 
 impl Event {
@@ -94,11 +94,11 @@ impl Event {
 impl Handle for Event {
     type Cell = EventCell;
 
-    fn cell(&self) -> &Placed<EventCell> {
+    fn cell(&self) -> &Held<EventCell> {
         &self.cell
     }
 
-    fn at(cell: Placed<EventCell>) -> io::Result<Self> {
+    fn at(cell: Held<EventCell>) -> io::Result<Self> {
         Ok(Event { cell })
     }
 }

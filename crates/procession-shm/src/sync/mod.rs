@@ -53,7 +53,7 @@ pub trait Primitive: Sized {
     /// The arena's memfd.
     fn fd(&self) -> BorrowedFd<'_>;
 
-    /// Where in the arena it is.
+    /// Where in the arena it is. Who asks may tell another process, so the place is never another primitive's from now on.
     fn offset(&self) -> u64;
 
     /// The one at that place.

@@ -13,10 +13,10 @@ use procession_sys::mutex::Acquired;
 use procession_sys::per_process::fork_generation;
 
 use super::Refused;
-use super::arena::{Cell, Handle, Head, UNIT};
+use super::arena::{Cell, Handle, Head, Held, UNIT};
 use super::lock::{LockCell, MUTEX, OwnerLock};
 use crate::primitive::Ordering;
-use crate::segment::{Guarded, Placed};
+use crate::segment::Guarded;
 
 /// See the module.
 #[derive(Debug)]
@@ -127,11 +127,11 @@ impl<T: Pod + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
 impl<T: Pod> Handle for Mutex<T> {
     type Cell = LockCell<MUTEX>;
 
-    fn cell(&self) -> &Placed<LockCell<MUTEX>> {
+    fn cell(&self) -> &Held<LockCell<MUTEX>> {
         self.lock.cell()
     }
 
-    fn at(cell: Placed<LockCell<MUTEX>>) -> io::Result<Self> {
+    fn at(cell: Held<LockCell<MUTEX>>) -> io::Result<Self> {
         check_measure::<T>(cell.head())?;
         let value = value_behind(&cell);
         Ok(Mutex { lock: OwnerLock::at(cell)?, value })
@@ -159,7 +159,7 @@ pub(super) fn check_measure<T: Pod>(head: &Head) -> io::Result<()> {
 }
 
 /// The value behind a cell's words.
-pub(super) fn value_behind<T: Pod, C: Cell>(cell: &Placed<C>) -> Guarded<T> {
+pub(super) fn value_behind<T: Pod, C: Cell>(cell: &Held<C>) -> Guarded<T> {
     cell.segment().guarded(cell.offset() + size_of::<C>())
 }
 

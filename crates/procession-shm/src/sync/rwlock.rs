@@ -33,11 +33,11 @@ use procession_sys::per_process::fork_generation;
 use procession_sys::pidfd::current_pid;
 
 use super::Refused;
-use super::arena::{self, Cell, Handle, Head};
+use super::arena::{self, Cell, Handle, Head, Held};
 use super::mutex::{check_generation, check_measure, measure, value_behind};
 use crate::fault::{Step, point};
 use crate::primitive::{AtomicU32, Ordering};
-use crate::segment::{Guarded, Placed, Words};
+use crate::segment::{Guarded, Words};
 
 const LANES: usize = 16;
 
@@ -84,7 +84,7 @@ impl Cell for RwCell {
 /// See the module.
 #[derive(Debug)]
 pub struct RwLock<T: Pod> {
-    cell: Placed<RwCell>,
+    cell: Held<RwCell>,
     value: Guarded<T>,
 }
 
@@ -222,11 +222,11 @@ impl RwCell {
 impl<T: Pod> Handle for RwLock<T> {
     type Cell = RwCell;
 
-    fn cell(&self) -> &Placed<RwCell> {
+    fn cell(&self) -> &Held<RwCell> {
         &self.cell
     }
 
-    fn at(cell: Placed<RwCell>) -> io::Result<Self> {
+    fn at(cell: Held<RwCell>) -> io::Result<Self> {
         check_measure::<T>(&cell.head)?;
         Ok(RwLock { value: value_behind(&cell), cell })
     }
@@ -236,7 +236,7 @@ impl<T: Pod> Drop for RwLock<T> {
     fn drop(&mut self) {
         let mutexes = self.cell.lanes.iter().map(|lane| &lane.mutex).chain([&self.cell.turnstile]);
         if mutexes.into_iter().any(RobustMutex::may_be_held_here) {
-            std::mem::forget(self.cell.segment().clone());
+            self.cell.keep();
         }
     }
 }

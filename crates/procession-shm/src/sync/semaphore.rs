@@ -10,12 +10,12 @@
 use std::io;
 use std::time::Instant;
 
-use super::arena::{self, Cell, Handle, Head};
+use super::arena::{self, Cell, Handle, Head, Held};
 use super::{Refused, spin};
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::primitive::{AtomicU32, Ordering};
-use crate::segment::{Placed, Words};
+use crate::segment::Words;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -45,7 +45,7 @@ impl Cell for SemaphoreCell {
 /// See the module.
 #[derive(Debug)]
 pub struct Semaphore {
-    cell: Placed<SemaphoreCell>,
+    cell: Held<SemaphoreCell>,
 }
 
 impl Semaphore {
@@ -112,11 +112,11 @@ impl Semaphore {
 impl Handle for Semaphore {
     type Cell = SemaphoreCell;
 
-    fn cell(&self) -> &Placed<SemaphoreCell> {
+    fn cell(&self) -> &Held<SemaphoreCell> {
         &self.cell
     }
 
-    fn at(cell: Placed<SemaphoreCell>) -> io::Result<Self> {
+    fn at(cell: Held<SemaphoreCell>) -> io::Result<Self> {
         Ok(Semaphore { cell })
     }
 }

@@ -5,13 +5,15 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
+use super::descriptor::above_streams;
+
 /// Listens at a name.
 ///
 /// # Errors
 ///
 /// `AddrInUse` if the name is taken; `InvalidInput` if it is too long.
 pub fn listen(name: &[u8]) -> io::Result<UnixListener> {
-    UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)
+    above_streams(UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?)
 }
 
 /// Connects to the listener that has the name.
@@ -20,7 +22,7 @@ pub fn listen(name: &[u8]) -> io::Result<UnixListener> {
 ///
 /// `ConnectionRefused` if there is none; `InvalidInput` if the name is too long.
 pub fn connect(name: &[u8]) -> io::Result<UnixStream> {
-    UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)
+    above_streams(UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?)
 }
 
 /// The name in an address, if it has one.

@@ -24,13 +24,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown, socketpair,
-    sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    Shutdown, SocketFlags, SocketType, recvmsg, sendmsg, shutdown, socketpair, sockopt,
 };
 use rustix::process::{Signal, getpid, kill_process};
 
+use super::descriptor::above_streams;
 use super::poller::poll_until;
+use super::socket::received_fds;
 pub use crate::message::{MAX_FDS, MAX_MESSAGE, Message, Received};
 
 const F_SETSIG: libc::c_int = 10;
@@ -70,7 +71,7 @@ impl Link {
     /// If no fd is left.
     pub fn pair() -> io::Result<(Link, Link)> {
         let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        Ok((Link { fd: one }, Link { fd: other }))
+        Ok((Link { fd: above_streams(one)? }, Link { fd: above_streams(other)? }))
     }
 
     /// Sends the parts as one message, with copies of the fds. Waits while the other end's buffer is full.
@@ -114,7 +115,7 @@ impl Link {
                 Received::Closed => return Ok(None),
                 Received::Nothing => {}
             }
-            if poll_until(&mut [PollFd::new(&self.fd, PollFlags::IN)], deadline)? == 0 {
+            if poll_until(&mut [PollFd::new(&self.fd, PollFlags::IN)], deadline, || false)? == 0 {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "no message came over the link in time"));
             }
         }
@@ -170,7 +171,7 @@ impl Link {
         }
         // An end that was closed before is not signalled any more, one that is closed from here on is.
         let mut end = [PollFd::new(&self.fd, PollFlags::RDHUP)];
-        poll_until(&mut end, Some(Instant::now()))?;
+        poll_until(&mut end, Some(Instant::now()), || false)?;
         if !end[0].revents().is_empty() {
             kill_process(getpid(), Signal::KILL)?;
         }
@@ -203,7 +204,7 @@ impl Link {
         }
         // As for the lifeline itself: it may have been closed before.
         let mut end = [PollFd::new(&self.fd, PollFlags::RDHUP)];
-        poll_until(&mut end, Some(Instant::now()))?;
+        poll_until(&mut end, Some(Instant::now()), || false)?;
         if !end[0].revents().is_empty() {
             start_timer(signal);
         }
@@ -249,7 +250,7 @@ impl Link {
             Err(Errno::AGAIN) => return Ok(Received::Nothing),
             Err(error) => return Err(error.into()),
         };
-        let fds: Vec<OwnedFd> = beside.drain().flat_map(rights).collect();
+        let fds = received_fds(&mut beside)?;
         if came.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
             let message = format!(
                 "a message came that is cut: more than {MAX_MESSAGE} bytes or {MAX_FDS} fds, or no fd was left"
@@ -320,13 +321,6 @@ fn free_realtime_signal() -> io::Result<libc::c_int> {
         }
     }
     Err(io::Error::other("each real-time signal has a handler already"))
-}
-
-fn rights(message: RecvAncillaryMessage<'_>) -> Vec<OwnedFd> {
-    match message {
-        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
-        _ => Vec::new(),
-    }
 }
 
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {

@@ -7,10 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
+    FallocateFlags, MemfdFlags, Mode, SealFlags, fallocate, fchmod, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
+    memfd_create,
 };
 use rustix::io::{Errno, pread, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
+
+use super::descriptor::above_streams;
 
 /// A new one of `len` zero bytes, none of which takes memory until it is touched. Its length is sealed, so that who maps
 /// it can touch all of it.
@@ -33,7 +36,7 @@ pub fn create_growing(name: &str, len: u64) -> io::Result<OwnedFd> {
 
 fn create_sealed(name: &str, len: u64, seals: SealFlags) -> io::Result<OwnedFd> {
     check_len(len)?;
-    let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let fd = private(name, MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&fd, len)?;
     fcntl_add_seals(&fd, seals)?;
     Ok(fd)
@@ -78,6 +81,13 @@ pub(super) fn check_len(len: u64) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
 }
 
+/// The kernel makes them with mode 0777: whoever finds one under `/proc` could open it, and execute it.
+fn private(name: &str, flags: MemfdFlags) -> io::Result<OwnedFd> {
+    let fd = above_streams(memfd_create(name, MemfdFlags::CLOEXEC | flags)?)?;
+    fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
+    Ok(fd)
+}
+
 /// The length of one that came from another process.
 ///
 /// # Errors
@@ -99,7 +109,7 @@ pub fn sealed_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
 pub fn from_bytes(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     check_len(bytes.len() as u64)?;
     // Written, not mapped and copied into: that is twice as fast for fresh pages.
-    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    let mut file = File::from(private(name, MemfdFlags::empty())?);
     file.write_all(bytes)?;
     Ok(file.into())
 }

@@ -237,7 +237,9 @@ impl RobustMutex {
     /// kernel and glibc reach through that thread's list of locks.
     pub fn may_be_held_here(&self) -> bool {
         let tid = self.holder();
-        tid != 0 && std::fs::exists(format!("/proc/self/task/{tid}")).unwrap_or(true)
+        let is_thread = || std::fs::exists(format!("/proc/self/task/{tid}")).unwrap_or(true);
+        // Without `/proc` nothing can be told.
+        tid != 0 && (is_thread() || !std::fs::exists("/proc/self/task").unwrap_or(false))
     }
 
     fn word(&self) -> u32 {

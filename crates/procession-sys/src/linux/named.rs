@@ -15,6 +15,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
+use super::descriptor::above_streams;
 use super::{memfd, random};
 pub use crate::file_identity::{Identity, Removal};
 
@@ -33,7 +34,7 @@ pub fn make(len: u64) -> io::Result<OwnedFd> {
     const PIECE: u64 = 4 << 20;
     memfd::check_len(len)?;
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = open(DIRECTORY, flags, Mode::RUSR | Mode::WUSR)?;
+    let file = above_streams(open(DIRECTORY, flags, Mode::RUSR | Mode::WUSR)?)?;
     for at in (0..len).step_by(PIECE as usize) {
         retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), at, PIECE.min(len - at)))?;
     }
@@ -73,7 +74,8 @@ pub fn link(file: BorrowedFd<'_>, name: &str) -> io::Result<()> {
 /// himself; `PermissionDenied` if it is another user's.
 pub fn attach(name: &str) -> io::Result<(OwnedFd, u64)> {
     const PATIENCE: Duration = Duration::from_secs(1);
-    let file = open(path(name), OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = above_streams(open(path(name), flags, Mode::empty())?)?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a file"));
     }
@@ -141,7 +143,7 @@ pub fn unlink_unused(name: &str, identity: Identity) -> io::Result<Removal> {
     let file = match open(path(name), OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
         // A symbolic link is no file of ours.
         Err(Errno::NOENT | Errno::LOOP) => return Ok(Removal::Gone),
-        file => file?,
+        file => above_streams(file?)?,
     };
     if identity_in(&fstat(&file)?) != identity {
         return Ok(Removal::Gone);

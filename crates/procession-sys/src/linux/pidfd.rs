@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid};
 
+use super::descriptor::above_streams;
 use super::ended;
 use super::poller::poll_until;
 use crate::{ExitStatus, Signal};
@@ -40,7 +41,7 @@ impl PidFd {
     /// If there is no such process (`ESRCH`), or no fd is left.
     pub fn open(pid: u32) -> io::Result<PidFd> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| invalid_pid(pid))?;
-        Ok(PidFd { fd: pidfd_open(raw, PidfdFlags::empty())?, pid })
+        Ok(PidFd { fd: above_streams(pidfd_open(raw, PidfdFlags::empty())?)?, pid })
     }
 
     /// A pidfd that came from elsewhere, such as a message, and the pid it stands for.
@@ -90,7 +91,7 @@ impl PidFd {
     ///
     /// If the system is out of memory.
     pub fn wait_ended(&self, deadline: Option<Instant>) -> io::Result<bool> {
-        Ok(poll_until(&mut [PollFd::new(&self.fd, PollFlags::IN)], deadline)? > 0)
+        Ok(poll_until(&mut [PollFd::new(&self.fd, PollFlags::IN)], deadline, || false)? > 0)
     }
 
     /// Whether the process has ended, reaped or not.

@@ -11,6 +11,8 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::descriptor::above_streams;
+
 /// A standing set of fds, each with a key. Level-triggered: what stays readable is reported again.
 pub struct Poller {
     epoll: OwnedFd,
@@ -23,7 +25,7 @@ impl Poller {
     ///
     /// If no fd is left.
     pub fn new() -> io::Result<Poller> {
-        Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
+        Ok(Poller { epoll: above_streams(epoll::create(CreateFlags::CLOEXEC)?)? })
     }
 
     /// Adds an fd. The caller removes it before closing it.
@@ -89,7 +91,7 @@ impl Waker {
     ///
     /// If no fd is left.
     pub fn new() -> io::Result<Waker> {
-        Ok(Waker { eventfd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
+        Ok(Waker { eventfd: above_streams(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)? })
     }
 
     /// Makes it readable until it is drained.
@@ -132,9 +134,23 @@ impl AsFd for Waker {
 ///
 /// If there are more fds than this process may open, or the system is out of memory.
 pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<Vec<bool>> {
+    wait_readable_unless(fds, deadline, || false)
+}
+
+/// As [`wait_readable`]. Asks `is_over` after each signal that this thread got meanwhile; `true` ends the wait as if the
+/// deadline had passed.
+///
+/// # Errors
+///
+/// As [`wait_readable`].
+pub fn wait_readable_unless(
+    fds: &[BorrowedFd<'_>],
+    deadline: Option<Instant>,
+    is_over: impl FnMut() -> bool,
+) -> io::Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-    poll_until(&mut polled, deadline)?;
-    Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
+    let count = poll_until(&mut polled, deadline, is_over)?;
+    Ok(polled.iter().map(|fd| count > 0 && !fd.revents().is_empty()).collect())
 }
 
 /// Waits until the fd takes bytes, or fails to; `false`: the deadline passed. No deadline: for ever.
@@ -143,16 +159,21 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::R
 ///
 /// If the system is out of memory.
 pub fn wait_writable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
-    Ok(poll_until(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], deadline)? > 0)
+    Ok(poll_until(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], deadline, || false)? > 0)
 }
 
-/// Polls until something happens or the deadline passes (then 0); a signal costs no more than the time it took.
-pub(super) fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<usize> {
+/// Polls until something happens, the deadline passes (then 0), or a signal comes and `is_over` says `true` (then 0).
+pub(super) fn poll_until(
+    fds: &mut [PollFd<'_>],
+    deadline: Option<Instant>,
+    mut is_over: impl FnMut() -> bool,
+) -> io::Result<usize> {
     loop {
         // A deadline beyond what the kernel's clock can say is none.
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(fds, left.as_ref()) {
+            Err(Errno::INTR) if is_over() => return Ok(0),
             Err(Errno::INTR) => {}
             polled => return Ok(polled?),
         }

@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{chdir, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
+use super::descriptor::above_streams;
 use super::thread::block_all_signals;
 
 /// Makes this process one that no terminal, shell or signal of the program's reaches: it has a session and a process
@@ -35,5 +36,6 @@ pub fn leave_stderr() {
 }
 
 fn null() -> io::Result<std::os::fd::OwnedFd> {
-    Ok(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+    // `dup2` of a number to itself would leave it `CLOEXEC`, and it would be closed below.
+    above_streams(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }

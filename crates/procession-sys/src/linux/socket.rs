@@ -16,6 +16,7 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 
+use super::descriptor::above_streams;
 use super::poller::{wait_readable, wait_writable};
 use crate::message::MAX_FDS;
 pub use crate::stream::{Incoming, Kind, Peer};
@@ -29,7 +30,8 @@ const JOINED: usize = 256;
 ///
 /// If no fd is left.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    Ok((above_streams(one)?, above_streams(other)?))
 }
 
 /// Makes the socket one that only receives.
@@ -39,6 +41,15 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// If it is not connected.
 pub fn stop_sending(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(shutdown(socket, Shutdown::Write)?)
+}
+
+/// Ends the connection for every process that has the socket: each wait for its other end is over.
+///
+/// # Errors
+///
+/// If it is not connected.
+pub fn end_connection(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(shutdown(socket, Shutdown::Both)?)
 }
 
 /// Of which kind a stream socket is; `None` for any other fd.
@@ -87,7 +98,7 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], deadline: Option<Instant
         let mut parts = [IoSliceMut::new(room)];
         match retried(|| recvmsg(socket, &mut parts, &mut beside, now | RecvFlags::CMSG_CLOEXEC)) {
             Ok(came) => {
-                let fds: Vec<OwnedFd> = beside.drain().flat_map(rights).collect();
+                let fds = received_fds(&mut beside)?;
                 if came.flags.contains(ReturnFlags::CTRUNC) {
                     return Ok(Incoming::FdsLost);
                 }
@@ -171,9 +182,13 @@ fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Re
     }
 }
 
-fn rights(message: RecvAncillaryMessage<'_>) -> Vec<OwnedFd> {
-    match message {
-        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
-        _ => Vec::new(),
+/// Takes the fds that came beside a message. All of them are taken, and so owned, even if one cannot be moved.
+pub(super) fn received_fds(beside: &mut RecvAncillaryBuffer<'_>) -> io::Result<Vec<OwnedFd>> {
+    let mut fds = Vec::new();
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
     }
+    fds.into_iter().map(above_streams).collect()
 }

@@ -81,6 +81,19 @@ pub fn wait_readable(_fds: &[BorrowedFd<'_>], _deadline: Option<Instant>) -> io:
 /// # Errors
 ///
 /// Always `Unsupported`.
+pub fn wait_readable_unless(
+    _fds: &[BorrowedFd<'_>],
+    _deadline: Option<Instant>,
+    _is_over: impl FnMut() -> bool,
+) -> io::Result<Vec<bool>> {
+    unsupported()
+}
+
+/// Refuses.
+///
+/// # Errors
+///
+/// Always `Unsupported`.
 pub fn wait_writable(_fd: BorrowedFd<'_>, _deadline: Option<Instant>) -> io::Result<bool> {
     unsupported()
 }

@@ -18,6 +18,11 @@ pub fn stop_sending(_socket: BorrowedFd<'_>) -> io::Result<()> {
     unsupported()
 }
 
+/// Refuses.
+pub fn end_connection(_socket: BorrowedFd<'_>) -> io::Result<()> {
+    unsupported()
+}
+
 /// None that is known.
 pub fn kind(_fd: BorrowedFd<'_>) -> Option<Kind> {
     None

@@ -118,7 +118,7 @@ impl Listener {
     }
 
     /// How long a peer's authentication may take; 10 seconds until told otherwise. Others are authenticated meanwhile, up to 64
-    /// at a time, so a peer that says nothing does not hold them up.
+    /// at a time, so a peer that says nothing does not hold them up. Where more want in, the oldest has a second.
     pub fn authentication_time(mut self, time: Duration) -> Listener {
         self.0.set_authentication_time(time);
         self

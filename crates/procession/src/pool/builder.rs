@@ -4,12 +4,11 @@ use std::any::type_name;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use procession_core::pool::{self as engine, Initializer, Service};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::Pool;
-use super::imap::Feeds;
-use crate::context::StartMethod;
+use super::pool::Pool;
+use crate::function::TaskFn;
+use crate::message::Message;
+use crate::start_method::{StartMethod, start_method};
 use crate::{Error, Result, message, task};
 
 /// Describes a [`Pool`]: see [`Pool::builder`].
@@ -32,8 +31,8 @@ impl Builder {
     /// panic as their error and the pool takes no more.
     pub fn initializer<F, A>(mut self, function: F, argument: A) -> Builder
     where
-        F: Fn(A) + Copy + 'static,
-        A: Serialize + DeserializeOwned + 'static,
+        F: TaskFn<A, ()>,
+        A: Message,
     {
         self.service = match (self.service, message::encode_with_handles(&argument)) {
             (Ok(service), Ok((argument, handles))) => {
@@ -81,6 +80,34 @@ impl Builder {
     /// As [`Pool::new`], and for an initializer's argument that does not encode ([`Error::is_encode`]).
     pub fn start(self) -> Result<Pool> {
         let engine = engine::Pool::new(self.workers, self.method.engine().starter(), self.service?)?;
-        Ok(Pool { engine, feeds: Feeds::default() })
+        Ok(Pool::over(engine))
+    }
+}
+
+impl Pool {
+    /// Starts a pool by the [default](crate::start_method) start method.
+    ///
+    /// # Errors
+    ///
+    /// For 0 workers or more than 1024 ([`Error::is_invalid`]); `spawn` or `forkserver` without `init()`
+    /// ([`Error::is_not_initialized`]); fork with other threads alive ([`Error::is_other_threads`]).
+    pub fn new(workers: usize) -> Result<Pool> {
+        Pool::builder(workers).start()
+    }
+
+    /// Describes a pool with an initializer or with workers that are replaced now and then, by the
+    /// [default](crate::start_method) start method.
+    ///
+    /// ```no_run
+    /// # fn load(path: String) {}
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Pool::builder(4)
+    ///     .initializer(load, "model.bin".to_owned())
+    ///     .max_tasks_per_worker(1000)
+    ///     .start()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder(workers: usize) -> Builder {
+        Builder::new(start_method(), workers)
     }
 }

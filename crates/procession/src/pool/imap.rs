@@ -20,11 +20,12 @@ use std::vec;
 
 use procession_core::Entry;
 use procession_core::pool::Items;
-use procession_core::pool::{Feeder, Handle, Terms};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use procession_core::pool::{self as engine, Feeder, Handle, Terms};
 
-use super::{AsyncResult, Call, push_all};
+use super::items::push_all;
+use super::result::AsyncResult;
+use crate::function::TaskFn;
+use crate::message::Message;
 use crate::{Error, Result, task};
 
 /// Chunks that are on their way for each worker: one that it runs and one that waits for it, and as many again that wait
@@ -79,22 +80,22 @@ pub(super) trait Feeding: Send + Sync {
 /// The lazy maps of a pool, as long as somebody has them.
 pub(super) type Feeds = Mutex<Vec<Weak<dyn Feeding>>>;
 
-impl<R: DeserializeOwned + Serialize + 'static> Imap<R> {
-    pub(super) fn new<F, A, I>(call: Call<'_>, function: F, mut items: I) -> Imap<R>
+impl<R: Message> Imap<R> {
+    pub(super) fn new<F, A, I>(pool: &engine::Pool, feeds: &Feeds, terms: Terms, function: F, mut items: I) -> Imap<R>
     where
-        F: Fn(A) -> R + Copy + 'static,
-        A: Serialize + DeserializeOwned + 'static,
+        F: TaskFn<A, R>,
+        A: Message,
         I: Iterator<Item = A> + Send + 'static,
     {
         let entry = task::pool_entry(function);
-        let chunk = call.terms.chunk.unwrap_or(1);
-        let terms = Terms { chunk: Some(chunk), ..call.terms };
+        let chunk = terms.chunk.unwrap_or(1);
+        let terms = Terms { chunk: Some(chunk), ..terms };
         let next = move |feeder: &Feeder| {
             let items = items.by_ref().take(chunk);
             let encoded = feeder.items(chunk.min(1024), |encoded| push_all::<F, A>(encoded, items))?;
             Ok((!encoded.is_empty()).then_some(encoded))
         };
-        let tap = match (chunk, call.pool.engine.feeder()) {
+        let tap = match (chunk, pool.feeder()) {
             (0, _) => Err(Error::invalid("a chunk needs at least one task, not 0")),
             (_, Err(error)) => Err(error.into()),
             (_, Ok(feeder)) => Ok(Tap {
@@ -103,7 +104,7 @@ impl<R: DeserializeOwned + Serialize + 'static> Imap<R> {
                 entry,
                 terms,
                 function: type_name::<F>(),
-                most_ahead: CHUNKS_AHEAD * call.pool.workers(),
+                most_ahead: CHUNKS_AHEAD * pool.size(),
                 pulled: 0,
             }),
         };
@@ -112,7 +113,7 @@ impl<R: DeserializeOwned + Serialize + 'static> Imap<R> {
             Err(error) => (None, Some(error)),
         };
         let feed = Arc::new(Feed { source: Mutex::new(Source { tap, submitted: VecDeque::new(), error }) });
-        let mut feeds = call.pool.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut feeds = feeds.lock().unwrap_or_else(PoisonError::into_inner);
         feeds.retain(|known| known.strong_count() > 0);
         let known: Arc<dyn Feeding> = feed.clone();
         feeds.push(Arc::downgrade(&known));
@@ -148,14 +149,14 @@ impl<R: DeserializeOwned + Serialize + 'static> Imap<R> {
     }
 }
 
-impl<R: DeserializeOwned + 'static> Feed<R> {
+impl<R: Message> Feed<R> {
     fn source(&self) -> MutexGuard<'_, Source<R>> {
         // An iterator of items that panicked took itself away: what is left is whole.
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<R: DeserializeOwned + 'static> Source<R> {
+impl<R: Message> Source<R> {
     /// Submits chunks until enough are on their way, beside so many that the iterator has, or the items are at their end.
     fn pull(&mut self, ahead: usize) {
         // Taken out, so that it is gone where it panics.
@@ -187,14 +188,14 @@ impl<R: DeserializeOwned + 'static> Source<R> {
     }
 }
 
-impl<R: DeserializeOwned + 'static> Feeding for Feed<R> {
+impl<R: Message> Feeding for Feed<R> {
     fn pull_all(&self) {
         // The pool is closed: there is no bound.
         self.source().pull(0);
     }
 }
 
-impl<R: DeserializeOwned + Serialize + 'static> Iterator for Imap<R> {
+impl<R: Message> Iterator for Imap<R> {
     type Item = Result<R>;
 
     /// The next result. A chunk with a task that failed gives that task's error in the place of all its results, and the
@@ -204,7 +205,7 @@ impl<R: DeserializeOwned + Serialize + 'static> Iterator for Imap<R> {
     }
 }
 
-impl<R: DeserializeOwned + Serialize + 'static> FusedIterator for Imap<R> {}
+impl<R: Message> FusedIterator for Imap<R> {}
 
 impl<R> fmt::Debug for Imap<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -216,7 +217,7 @@ impl<R> fmt::Debug for Imap<R> {
 #[must_use = "items are pulled as results are taken: iterate, or close() and join() the pool"]
 pub struct ImapUnordered<R>(pub(super) Imap<R>);
 
-impl<R: DeserializeOwned + Serialize + 'static> Iterator for ImapUnordered<R> {
+impl<R: Message> Iterator for ImapUnordered<R> {
     type Item = Result<R>;
 
     /// The next result that is there. Errors as with [`Imap`].

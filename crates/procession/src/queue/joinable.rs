@@ -5,11 +5,11 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use procession_core::queue as engine;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Queue, bound_of};
 use crate::Result;
+use crate::message::Message;
 
 /// A [`Queue`] whose consumers say when they are [done](JoinableQueue::task_done) with an item, so that others can
 /// [wait](JoinableQueue::join) until all are.
@@ -39,7 +39,7 @@ use crate::Result;
 /// nobody waits for it for ever. Up to 1024 processes may take from one such queue.
 pub struct JoinableQueue<T>(Queue<T>);
 
-impl<T: Serialize + DeserializeOwned + 'static> JoinableQueue<T> {
+impl<T: Message> JoinableQueue<T> {
     /// A queue without a bound.
     ///
     /// # Errors

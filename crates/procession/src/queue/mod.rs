@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procession_core::{handle, queue as engine};
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -18,6 +18,7 @@ pub use joinable::JoinableQueue;
 pub use simple::SimpleQueue;
 
 use crate::error::Whose;
+use crate::message::Message;
 use crate::{Error, Result, message};
 
 /// A first-in first-out queue that any number of processes put into and take from.
@@ -50,7 +51,7 @@ pub struct Queue<T> {
     item: PhantomData<fn(T) -> T>,
 }
 
-impl<T: Serialize + DeserializeOwned + 'static> Queue<T> {
+impl<T: Message> Queue<T> {
     /// A queue without a bound.
     ///
     /// # Errors

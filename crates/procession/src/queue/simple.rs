@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{PutError, Queue};
 use crate::Result;
+use crate::message::Message;
 
 /// A queue of which nothing is asked but to put and to get: a [`Queue`] without a bound and without timeouts, as
 /// `multiprocessing.SimpleQueue` is.
@@ -21,7 +21,7 @@ use crate::Result;
 /// ```
 pub struct SimpleQueue<T>(pub(crate) Queue<T>);
 
-impl<T: Serialize + DeserializeOwned + 'static> SimpleQueue<T> {
+impl<T: Message> SimpleQueue<T> {
     /// An empty one.
     ///
     /// # Errors

@@ -1,0 +1,371 @@
+//! Worker processes as their parent holds them: a handle, and the terms of what is called through it. Used in the parent, from
+//! any thread.
+
+use std::any::type_name;
+use std::fmt;
+use std::iter;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use procession_core::Entry;
+use procession_core::pool::{self as engine, Stats, Terms};
+
+use super::imap::{Feeds, Imap, ImapUnordered};
+use super::items::push_all;
+use super::result::AsyncResult;
+#[cfg(doc)]
+use crate::Error;
+use crate::function::{TaskFn, TupleFn};
+use crate::message::Message;
+use crate::{Result, task};
+
+/// Worker processes that run tasks.
+///
+/// A task is a function (a `fn`, or a closure that captures nothing) over one argument. Any number of threads may use a
+/// pool at once. A clone is a handle of the same workers. When the last handle is dropped the pool is terminated;
+/// [`close`](Pool::close) and [`join`](Pool::join) let it finish first.
+///
+/// A handle has *terms* for what is called through it: [`chunk_size`](Pool::chunk_size), [`timeout`](Pool::timeout),
+/// [`retries`](Pool::retries) and [`fail_fast`](Pool::fail_fast) return another handle with that term, and go together.
+///
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// procession::init();
+/// # let _ = procession::set_start_method(procession::StartMethod::Fork);
+/// let pool = procession::Pool::new(2)?;
+/// let lengths = pool.map(|word: String| word.len(), ["a", "bb", "ccc"].map(String::from))?;
+/// assert_eq!(lengths, [1, 2, 3]);
+///
+/// let careful = pool.timeout(std::time::Duration::from_secs(5)).retries(2).chunk_size(8);
+/// let doubled = careful.map(|x: i32| x * 2, 0..100)?;
+/// # assert_eq!(doubled.len(), 100);
+/// # Ok(()) }
+/// ```
+///
+/// **Differences from `multiprocessing.Pool`:** a worker that dies costs the task it ran, not the pool; the number of
+/// workers is always said ([`available_parallelism`](crate::available_parallelism) is a good one); `map` of an iterator
+/// takes all of it before the first task runs, as there.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+    terms: Terms,
+}
+
+/// What all handles of a pool have together.
+struct Shared {
+    engine: engine::Pool,
+    feeds: Feeds,
+}
+
+impl Pool {
+    pub(super) fn over(engine: engine::Pool) -> Pool {
+        Pool { shared: Arc::new(Shared { engine, feeds: Feeds::default() }), terms: Terms::default() }
+    }
+
+    /// Runs one task and waits for its result.
+    ///
+    /// # Errors
+    ///
+    /// The task's panic, a lost worker, what does not encode or decode; a pool that takes no more tasks
+    /// ([`Error::is_closed`]) or cannot ([`Error::is_broken`], [`Error::is_inherited`]).
+    pub fn apply<F, A, R>(&self, function: F, argument: A) -> Result<R>
+    where
+        F: TaskFn<A, R>,
+        A: Message,
+        R: Message,
+    {
+        self.apply_async(function, argument)?.get()
+    }
+
+    /// Submits one task.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Pool::apply), as far as it is known at once.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let one = pool.apply_async(|x: u32| x + 1, 1)?;
+    /// let two = pool.apply_async(|x: u32| x + 2, 2)?;
+    /// assert_eq!(one.get()? + two.get()?, 6);
+    /// # Ok(()) }
+    /// ```
+    pub fn apply_async<F, A, R>(&self, function: F, argument: A) -> Result<AsyncResult<R>>
+    where
+        F: TaskFn<A, R>,
+        A: Message,
+        R: Message,
+    {
+        let items = self.shared.engine.items(1, |items| push_all::<F, A>(items, iter::once(argument)))?;
+        let handle = self.shared.engine.submit(task::pool_entry(function), items, self.terms)?;
+        Ok(AsyncResult::one(handle, type_name::<F>()))
+    }
+
+    /// Runs a task for each item and waits for the results, in the items' order.
+    ///
+    /// How many tasks travel together is chosen: many at first, single ones at the end. Say it yourself with
+    /// [`chunk_size`](Pool::chunk_size). All arguments are encoded before the first task runs: of what does not fit into memory at
+    /// once, [`imap`](Pool::imap) takes no more than it has room for.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Pool::apply); of several failed tasks, the first's. The others have run all the same.
+    pub fn map<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<R>>
+    where
+        F: TaskFn<A, R>,
+        A: Message,
+        R: Message,
+    {
+        self.map_async(function, items)?.get()
+    }
+
+    /// Submits a task for each item.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Pool::map), as far as it is known at once; [`Error::is_invalid`] for a chunk size of 0. An item that does
+    /// not encode fails the call, and none runs.
+    pub fn map_async<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<AsyncResult<Vec<R>>>
+    where
+        F: TaskFn<A, R>,
+        A: Message,
+        R: Message,
+    {
+        self.submit::<F, A, R>(task::pool_entry(function), items)
+    }
+
+    /// Runs a task for each item, lazily: the iterator gives the results in the items' order, and pulls items as they are
+    /// taken, a bounded number ahead. An endless iterator of items runs in constant memory.
+    ///
+    /// The items must own what they need, since the pool may pull them too. Each travels alone, unless a
+    /// [`chunk_size`](Pool::chunk_size) is said. A task that fails gives its error in its
+    /// place, and the iteration goes on.
+    ///
+    /// Once the pool is [closed](Pool::close) there is no bound any more: the next step of the iteration, or else
+    /// [`join`](Pool::join), pulls all items that are left, so that every task runs though nobody takes its result. (With
+    /// an endless iterator that does not return until the pool is terminated, as in `multiprocessing`.) Dropping the iterator
+    /// drops the items that it has not pulled; tasks that have been submitted run.
+    ///
+    /// **Difference from `multiprocessing`:** items are pulled by the thread that iterates or joins, and so not while neither
+    /// is going on.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let squares = pool.imap(|x: u64| x * x, 0..).take(4).collect::<procession::Result<Vec<_>>>()?;
+    /// assert_eq!(squares, [0, 1, 4, 9]);
+    /// # Ok(()) }
+    /// ```
+    pub fn imap<F, A, R, I>(&self, function: F, items: I) -> Imap<R>
+    where
+        F: TaskFn<A, R>,
+        A: Message,
+        R: Message,
+        I: IntoIterator<Item = A, IntoIter: Send + 'static>,
+    {
+        let Shared { engine, feeds } = &*self.shared;
+        Imap::new(engine, feeds, self.terms, function, items.into_iter())
+    }
+
+    /// As [`imap`](Pool::imap), but the results come as they are ready.
+    pub fn imap_unordered<F, A, R, I>(&self, function: F, items: I) -> ImapUnordered<R>
+    where
+        F: TaskFn<A, R>,
+        A: Message,
+        R: Message,
+        I: IntoIterator<Item = A, IntoIter: Send + 'static>,
+    {
+        ImapUnordered(self.imap(function, items))
+    }
+
+    /// As [`map`](Pool::map), for a function of several arguments, two to eight, over tuples of them.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let words = pool.starmap(|times: usize, word: String| word.repeat(times), [(2, "ha".into()), (1, "ho".into())])?;
+    /// assert_eq!(words, ["haha", "ho"]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Pool::map).
+    pub fn starmap<F, A>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<F::Output>>
+    where
+        F: TupleFn<A>,
+        A: Message,
+        F::Output: Message,
+    {
+        self.starmap_async(function, items)?.get()
+    }
+
+    /// As [`map_async`](Pool::map_async), for a function of several arguments over tuples of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`map_async`](Pool::map_async).
+    pub fn starmap_async<F, A>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<AsyncResult<Vec<F::Output>>>
+    where
+        F: TupleFn<A>,
+        A: Message,
+        F::Output: Message,
+    {
+        self.submit::<F, A, F::Output>(task::tuple_entry(function), items)
+    }
+
+    /// This pool with an explicit number of tasks that travel together; the last chunk may have fewer.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let doubled: Vec<i32> = pool.chunk_size(16).map(|x: i32| x * 2, 0..100)?;
+    /// # assert_eq!(doubled.len(), 100);
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "it is another handle of the pool"]
+    pub fn chunk_size(&self, tasks: usize) -> Pool {
+        let terms = Terms { chunk: Some(tasks), ..self.terms };
+        Pool { shared: self.shared.clone(), terms }
+    }
+
+    /// This pool with a limit on how long each task may run, from its beginning in a worker. The worker of one that runs
+    /// longer is ended and replaced, and the task's error is [`Error::is_task_timeout`]. Kept to within some 20 ms.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # use std::{thread::sleep, time::Duration};
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let hour = |()| sleep(Duration::from_secs(3600));
+    /// let error = pool.timeout(Duration::from_millis(50)).apply(hour, ()).unwrap_err();
+    /// assert!(error.is_task_timeout());
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "it is another handle of the pool"]
+    pub fn timeout(&self, timeout: Duration) -> Pool {
+        let terms = Terms { timeout: Some(timeout), ..self.terms };
+        Pool { shared: self.shared.clone(), terms }
+    }
+
+    /// This pool with so many further attempts for a task whose worker is lost. Without, such a task fails at once: it may
+    /// have done half of its work. For tasks that may be run twice.
+    #[must_use = "it is another handle of the pool"]
+    pub fn retries(&self, retries: u32) -> Pool {
+        let terms = Terms { retries, ..self.terms };
+        Pool { shared: self.shared.clone(), terms }
+    }
+
+    /// This pool with an end of a call at its first error, the first in time: [`get`](AsyncResult::get) gives it at once,
+    /// and tasks that have not begun never do. Those that run already are let finish, and their results dropped.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let checked = |x: u64| assert!(x != 3, "three");
+    /// let error = pool.fail_fast().map(checked, 0..1_000_000).unwrap_err();
+    /// assert_eq!(error.panic_message(), Some("three"));
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "it is another handle of the pool"]
+    pub fn fail_fast(&self) -> Pool {
+        let terms = Terms { fail_fast: true, ..self.terms };
+        Pool { shared: self.shared.clone(), terms }
+    }
+
+    /// Keeps so many workers from now on, whatever they are doing: of more, the new ones start now; of fewer, those that are
+    /// too many end after the task that they run, and what they had taken and not begun runs elsewhere.
+    ///
+    /// A pool can grow to four times its first size, or to 64 workers if that is more.
+    ///
+    /// # Errors
+    ///
+    /// For 0 workers or more than there is room for ([`Error::is_invalid`]); what [`new`](Pool::new) says, and then the pool
+    /// keeps as many as before; a pool that is closed or broken.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Context::fork().pool(1)?;
+    /// pool.resize(3)?;
+    /// assert_eq!((pool.workers(), pool.worker_pids().len()), (3, 3));
+    /// # Ok(()) }
+    /// ```
+    pub fn resize(&self, workers: usize) -> Result<()> {
+        Ok(self.shared.engine.resize(workers)?)
+    }
+
+    /// What it is doing now: its workers and what each runs, and how its tasks fared. Workers do nothing for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_inherited`] in a process forked from the pool's.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Context::fork().pool(2)?;
+    /// pool.map(|x: u64| x, 0..100)?;
+    /// let stats = pool.stats()?;
+    /// assert_eq!((stats.workers.len(), stats.done, stats.queued), (2, 100, 0));
+    /// # Ok(()) }
+    /// ```
+    pub fn stats(&self) -> Result<Stats> {
+        Ok(self.shared.engine.stats()?)
+    }
+
+    /// Takes no more tasks. The workers end once those that were taken are finished.
+    pub fn close(&self) {
+        self.shared.engine.close();
+    }
+
+    /// Kills the workers; tasks that are not finished give [`Error::is_closed`], and their callbacks are not called. Returns
+    /// when the workers are gone.
+    pub fn terminate(&self) {
+        self.shared.engine.terminate();
+    }
+
+    /// Waits until every task is finished, those of lazy maps too, and every worker has ended.
+    ///
+    /// # Errors
+    ///
+    /// Before [`close`](Pool::close) or [`terminate`](Pool::terminate), and in a callback ([`Error::is_invalid`]).
+    pub fn join(&self) -> Result<()> {
+        if self.shared.engine.is_closed() {
+            let feeds = std::mem::take(&mut *self.shared.feeds.lock().unwrap_or_else(PoisonError::into_inner));
+            for feed in feeds.iter().filter_map(Weak::upgrade) {
+                feed.pull_all();
+            }
+        }
+        Ok(self.shared.engine.join()?)
+    }
+
+    /// How many workers it keeps.
+    pub fn workers(&self) -> usize {
+        self.shared.engine.size()
+    }
+
+    /// The process ids of the workers that are alive now.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.shared.engine.worker_pids()
+    }
+
+    /// `F` is the function of `entry`.
+    fn submit<F, A, R>(&self, entry: Entry, arguments: impl IntoIterator<Item = A>) -> Result<AsyncResult<Vec<R>>>
+    where
+        A: Message,
+        R: Message,
+    {
+        let (engine, arguments) = (&self.shared.engine, arguments.into_iter());
+        let items = engine.items(arguments.size_hint().0, |items| push_all::<F, A>(items, arguments))?;
+        Ok(AsyncResult::many(engine.submit(entry, items, self.terms)?, type_name::<F>(), 0))
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.engine.fmt(f)
+    }
+}

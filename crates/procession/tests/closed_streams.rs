@@ -1,0 +1,81 @@
+//! A program that was started with a standard stream closed (`program >&-`), and its children, under each start method.
+//!
+//! Rust's runtime opens `/dev/null` in the place of a closed stream. So nothing of the engine's is found under the three
+//! numbers, and what is printed changes nothing.
+
+mod harness;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use harness::{CONTEXTS, run, trial};
+use libtest_mimic::Trial;
+use procession::{Context, Queue};
+
+const REDIRECTIONS: [&str; 3] = ["0<&-", "1>&-", "2>&-"];
+
+type Streams = Vec<Option<PathBuf>>;
+
+fn main() {
+    procession::init();
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, method, number, verdict] = &arguments[..] {
+        let (context, closed) = (Context::new(method.parse().unwrap()), number.parse().unwrap());
+        let said = std::panic::catch_unwind(|| check(context, closed)).map_or("a panic", |()| "all is well");
+        return std::fs::write(verdict, said).unwrap();
+    }
+    let trials = CONTEXTS.iter().flat_map(|(method, _)| REDIRECTIONS.map(|redirection| closed(method, redirection)));
+    run(trials.collect());
+}
+
+fn closed(method: &'static str, redirection: &'static str) -> Trial {
+    trial(&format!("program_works_with_a_stream_closed::{redirection}::{method}"), move || {
+        let folder = tempfile::tempdir().unwrap();
+        let verdict = folder.path().join("verdict");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("exec \"$@\" {redirection}")).arg("sh").arg(std::env::current_exe().unwrap());
+        command.args([method, &redirection[..1]]).arg(&verdict).stdin(Stdio::null());
+        let ended = command.output().unwrap();
+        let said = std::fs::read_to_string(&verdict).unwrap_or_default();
+        assert!(ended.status.success() && said == "all is well", "{said}: {ended:?}");
+    })
+}
+
+fn check(context: Context, closed: usize) {
+    let pool = context.pool(2).unwrap();
+    let mut seen = Vec::new();
+    for (x, (y, streams)) in pool.map(work, 0..20).unwrap().into_iter().enumerate() {
+        assert_eq!(y, x + 1);
+        seen.push(streams);
+    }
+    let queue = Queue::<Streams>::new().unwrap();
+    let mut child = context.process(tell, queue.clone()).start().unwrap();
+    print_much();
+    seen.extend([queue.get().unwrap(), streams()]);
+    child.join().unwrap();
+    for streams in seen {
+        assert_eq!(streams[closed].as_deref(), Some("/dev/null".as_ref()), "{streams:?}");
+    }
+}
+
+fn work(x: usize) -> (usize, Streams) {
+    print_much();
+    (x + 1, streams())
+}
+
+fn tell(queue: Queue<Streams>) {
+    print_much();
+    queue.put(streams()).unwrap();
+}
+
+fn print_much() {
+    let text = [b'x'; 20_000];
+    // It need not succeed: a stream may be closed.
+    let _ = (std::io::stdout().write_all(&text), std::io::stderr().write_all(&text));
+}
+
+/// Which file has the number of each standard stream.
+fn streams() -> Streams {
+    (0..3).map(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).ok()).collect()
+}
