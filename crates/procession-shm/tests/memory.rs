@@ -25,6 +25,33 @@ fn a_dead_workers_inbox_is_given_back_by_its_replacement() {
     assert!(resident(&control) < 8 << 20, "{} bytes are resident", resident(&control));
 }
 
+#[test]
+fn frame_without_memory_is_claimed_as_its_replacement_and_can_be_taken_back() {
+    let control = Control::create(1).unwrap();
+    let (ring, slot) = (control.tasks(), control.slot(0));
+    let frame = |first: u8| -> Vec<u8> { (0..100_000).map(|i| (i % 251) as u8 + first).collect() };
+    for first in 0..3 {
+        ring.lock_tail().unwrap().push(&[&frame(first)]).unwrap();
+    }
+    ring.lock_head(0).unwrap().void(*frame(0).first_chunk().unwrap()).unwrap();
+    for first in [1, 2] {
+        let instead = |beginning: &[u8]| {
+            assert_eq!(beginning, &frame(first)[..64], "the void frame is passed over");
+            vec![first; 40]
+        };
+        assert_eq!(ring.lock_head(1).unwrap().claim_instead(slot, instead).unwrap(), 1);
+        if first == 1 {
+            assert_eq!(slot.begin_next(), Some(&[1; 40][..]));
+        } else {
+            assert_eq!(ring.lock_head(0).unwrap().take_back(slot).unwrap(), [[2; 40]]);
+            assert_eq!(slot.begin_next(), None);
+        }
+    }
+    assert!(ring.is_empty());
+    let none = ring.lock_head(1).unwrap().claim_instead(slot, |_| unreachable!("there is no frame"));
+    assert_eq!(none.unwrap(), 0);
+}
+
 /// Bytes of the segment that take memory.
 fn resident(control: &Control) -> u64 {
     rustix::fs::fstat(control.as_fd()).unwrap().st_blocks as u64 * 512
