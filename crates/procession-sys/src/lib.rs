@@ -31,7 +31,7 @@
 //! | [`descriptor`] | [`above_streams`](descriptor::above_streams), [`duplicate`](descriptor::duplicate) | numbers of fds: none of the engine's is a standard stream's |
 //! | | [`HeldStreams`](descriptor::HeldStreams) | keeps other code's new fds off these numbers |
 //! | [`memfd`] | anonymous files | memory and large messages that need no name on disk |
-//! | [`mapping`] | [`Mapping`](mapping::Mapping) | a file's bytes in memory, shared with every process that maps it |
+//! | [`mapping`] | [`Mapping`](mapping::Mapping) | a file's bytes in memory, shared with every process that maps it, between guard pages |
 //! | [`named`] | named files | memory that other programs find by its name |
 //! | [`session`] | leaving it | a process that outlives the others |
 //! | [`futex`] | wait and wake | sleeping on a word of shared memory |
@@ -53,6 +53,7 @@
 
 pub mod bytes;
 mod exit_status;
+mod extent;
 mod file_identity;
 mod fork_terms;
 pub mod image;

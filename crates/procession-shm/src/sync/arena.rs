@@ -33,6 +33,7 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use procession_sys::memfd;
 use procession_sys::named::{Identity, identity};
 use procession_sys::per_process::{PerProcess, forks};
 
@@ -156,13 +157,12 @@ impl<C: Cell> Drop for Held<C> {
 /// Zeroes a cell of which nobody knows any more.
 fn wipe<C: Cell>(cell: &Placed<C>, len: usize) -> io::Result<()> {
     let written = cell.written(len).min(len);
-    let bytes = cell.segment().bytes(cell.offset(), len);
     if written < MIN_PUNCHED {
-        bytes.zero(0, written);
+        cell.segment().zero(cell.offset(), written);
         return Ok(());
     }
     // The kernel zeroes what is not a whole page.
-    bytes.punch(0, written)
+    cell.segment().punch(cell.offset(), written)
 }
 
 /// Makes a cell of this measure; `init` writes what must not be zero.
@@ -250,8 +250,9 @@ impl Arenas {
         if let Some(reserved) = self.own.iter_mut().find_map(|own| own.reserve(len)) {
             return Ok(reserved);
         }
-        let (segment, _) =
-            Segment::create_within("procession-arena", |halvings| (RESERVATION >> halvings).max(UNIT + len))?;
+        // Less where files may not be as long.
+        let most = usize::try_from(memfd::max_len()).unwrap_or(usize::MAX);
+        let segment = Segment::create("procession-arena", RESERVATION.min(most).max(UNIT + len))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);

@@ -280,8 +280,7 @@ impl Pool {
     /// Keeps so many workers from now on, whatever they are doing: of more, the new ones start now; of fewer, those that are
     /// too many end after the task that they run, and what they had taken and not begun runs elsewhere.
     ///
-    /// A pool can grow to four times its first size, or to 64 workers if that is more; where address space is limited
-    /// (`ulimit -v`) not as far.
+    /// A pool can grow to four times its first size, or to 64 workers if that is more.
     ///
     /// # Errors
     ///
