@@ -27,6 +27,8 @@ pub mod tag {
     /// The task ran longer than it was given, and its worker was ended; the payload is a [`super::Loss`]. Written by the
     /// parent.
     pub const TIMED_OUT: u32 = 5;
+    /// The worker has no memory for the task's argument, by a limit of its own; the payload says why.
+    pub const NO_MEMORY: u32 = 6;
 }
 
 /// Larger payloads go beside the message in a memfd, since one message must fit the link's buffer whole.

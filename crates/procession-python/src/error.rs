@@ -1,10 +1,11 @@
 //! The engine's errors as Python's exceptions. Called wherever the engine has refused something, with the interpreter attached.
 
+use std::io;
 use std::sync::Arc;
 
 use procession_core::Error;
 use procession_core::outcome::Loss;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -22,11 +23,20 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
         }
         Error::Initializer { payload, .. } => remote(py, payload),
         Error::Invalid(text) => PyValueError::new_err(text.clone()),
-        Error::Os { what, source } => match source.raw_os_error() {
-            Some(number) => PyOSError::new_err((number, format!("{what}: {source}"))),
-            None => PyOSError::new_err(error.to_string()),
-        },
+        Error::Os { source, .. } => refused(source, error.to_string()),
         _ => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+/// What the system refused: a limit of addresses is a `MemoryError`, all else an `OSError`.
+pub(crate) fn refused(source: &io::Error, text: String) -> PyErr {
+    /// Too large a file, in every architecture's numbers.
+    const EFBIG: i32 = 27;
+    match (source.raw_os_error(), source.kind()) {
+        (Some(number), _) => PyOSError::new_err((number, text)),
+        (None, io::ErrorKind::OutOfMemory) => PyMemoryError::new_err(text),
+        (None, io::ErrorKind::FileTooLarge) => PyOSError::new_err((EFBIG, text)),
+        (None, _) => PyOSError::new_err(text),
     }
 }
 

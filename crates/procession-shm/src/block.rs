@@ -24,6 +24,9 @@
 //! The word orders the bytes, too: who finds a block free or sent again comes after whoever had it has read it, so that it may
 //! be written over. `tests/loom_block.rs` checks that.
 //!
+//! An area is a [window](crate::window), which begins with the table. Its owner lengthens it when a block finds no room in
+//! it, and what it cannot lengthen or map it does without: no block is made. A receiver maps it as far as the block.
+//!
 //! A process that has forked since it took a block never lets go of it: the child may read it still. It is *pinned* until the
 //! pool ends.
 
@@ -36,7 +39,11 @@ use procession_sys::per_process::forks;
 
 use crate::fault::{Step, point};
 use crate::primitive::{AtomicU64, Ordering};
-use crate::segment::{Bytes, Placed, PlacedArray, Segment, Words};
+use crate::segment::{Placed, Words};
+#[cfg(loom)]
+use crate::segment::{Window, WindowArray};
+#[cfg(not(loom))]
+use crate::window::{View, Window, WindowArray};
 
 /// Blocks that an area can have at once.
 pub(crate) const ENTRIES: usize = if cfg!(loom) { 2 } else { 1024 };
@@ -130,62 +137,92 @@ impl Holder {
 #[derive(Clone, Debug)]
 pub struct Area {
     mark: Arc<Placed<Mark>>,
-    entries: Arc<PlacedArray<Entry>>,
-    bytes: Bytes,
+    entries: Arc<WindowArray<Entry>>,
+    bytes: Window,
 }
 
 impl Area {
     /// The table's bytes, before those of the blocks.
     pub(crate) const TABLE: usize = (ENTRIES * size_of::<Entry>()).next_multiple_of(PAGE);
 
-    pub(crate) fn at(segment: &Segment, mark: usize, offset: usize, len: usize) -> Area {
-        let (mark, entries) = (Arc::new(segment.words(mark)), Arc::new(segment.array(offset, ENTRIES)));
-        Area { mark, entries, bytes: segment.bytes(offset + Self::TABLE, len - Self::TABLE) }
+    pub(crate) fn at(mark: Placed<Mark>, bytes: Window) -> Area {
+        Area { mark: Arc::new(mark), entries: Arc::new(bytes.array(0, ENTRIES)), bytes }
     }
 
     /// Receiver: takes a block that was sent to it.
     ///
     /// # Errors
     ///
-    /// `NotFound` if it is not there any more: what it belonged to is over.
+    /// `NotFound` if it is not there any more: what it belonged to is over. `OutOfMemory` if this process may have no more
+    /// addresses; the block is as before.
     pub fn take(&self, id: BlockId, holder: Holder) -> io::Result<Held> {
         let gone =
             || io::Error::new(io::ErrorKind::NotFound, "the block is gone: the call that it belongs to has ended");
-        let entry = self.entries.get(id.entry()).ok_or_else(gone)?;
+        let entry = self.entries.get()?.get(id.entry()).ok_or_else(gone)?;
         let (sent, held) = (id.word(SENT), id.word(holder.as_word()));
+        if entry.word.load(Ordering::Acquire) != sent {
+            return Err(gone());
+        }
+        // As long as the word says that it is sent, the owner leaves these alone.
+        let (offset, len) = (entry.offset.load(Ordering::Relaxed) as usize, entry.len.load(Ordering::Relaxed) as usize);
+        let at = offset.checked_add(Self::TABLE).filter(|at| at.checked_add(len).is_some());
+        let at = at.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a block lies outside of its area"))?;
+        let place = self.map(at, len)?;
         entry.word.compare_exchange(sent, held, Ordering::AcqRel, Ordering::Relaxed).map_err(|_| gone())?;
         point(Step::BlockHeld);
-        let (offset, len) = (entry.offset.load(Ordering::Relaxed) as usize, entry.len.load(Ordering::Relaxed) as usize);
-        if offset.checked_add(len).is_none_or(|end| end > self.bytes.len()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a block lies outside of its area"));
+        Ok(Held { area: self.clone(), id, holder, place, len, forks: forks() })
+    }
+
+    /// Maps the `len` bytes at `at`, alone where there are too few addresses for all before them.
+    fn map(&self, at: usize, len: usize) -> io::Result<Place> {
+        match self.bytes.map(at + len) {
+            Ok(_) => Ok(Place::Area { at }),
+            #[cfg(not(loom))]
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                let (view, skip) = self.bytes.map_alone(at, len)?;
+                Ok(Place::Alone { view, skip })
+            }
+            Err(error) => Err(error),
         }
-        Ok(Held { area: self.clone(), id, holder, offset, len, forks: forks() })
     }
 
     /// Parent: what the dead worker of this slot held of the parent's own area is nobody's.
-    pub fn bereave(&self, slot: u32) {
+    ///
+    /// # Errors
+    ///
+    /// If the area makes no sense, or cannot be mapped.
+    pub fn bereave(&self, slot: u32) -> io::Result<()> {
         let held = Holder::Worker(slot).as_word();
-        for entry in self.entries() {
+        for entry in self.entries()? {
             let word = entry.word.load(Ordering::Acquire);
             if word & HOLDER == held {
                 let _ = entry.word.compare_exchange(word, word & !HOLDER | SENT, Ordering::AcqRel, Ordering::Relaxed);
             }
         }
+        Ok(())
     }
 
     /// Parent, when the worker whose area this is has died and all its records are read: frees what nobody was told of.
-    pub fn reclaim(&self) {
-        for entry in self.entries() {
+    ///
+    /// # Errors
+    ///
+    /// As [`bereave`](Area::bereave).
+    pub fn reclaim(&self) -> io::Result<()> {
+        for entry in self.entries()? {
             let word = entry.word.load(Ordering::Acquire);
             if word & HOLDER == SENT {
                 entry.free(word);
             }
         }
+        Ok(())
     }
 
     /// Those that have ever been used: the others' memory is not to be touched.
-    fn entries(&self) -> &[Entry] {
-        &self.entries[..ENTRIES.min(self.mark.used.load(Ordering::Acquire) as usize)]
+    fn entries(&self) -> io::Result<&[Entry]> {
+        match ENTRIES.min(self.mark.used.load(Ordering::Acquire) as usize) {
+            0 => Ok(&[]),
+            used => Ok(&self.entries.get()?[..used]),
+        }
     }
 }
 
@@ -212,10 +249,15 @@ pub struct Allocator {
 
 impl Allocator {
     /// For the owner of this area, which may have had another before.
-    pub fn new(area: Area) -> Allocator {
-        let free = BTreeMap::from([(0, area.bytes.len())]);
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses memory for the table, or its addresses.
+    pub fn new(area: Area) -> io::Result<Allocator> {
+        area.bytes.reserve(Area::TABLE)?;
+        let free = BTreeMap::from([(0, area.bytes.len() - Area::TABLE)]);
         let mut allocator = Allocator { free, used: BTreeMap::new(), vacant: Vec::new(), touched: 0, area };
-        for (index, entry) in allocator.area.clone().entries().iter().enumerate() {
+        for (index, entry) in allocator.area.clone().entries()?.iter().enumerate() {
             if entry.word.load(Ordering::Acquire) & HOLDER != FREE {
                 let from = entry.offset.load(Ordering::Relaxed) as usize;
                 let to = from + span(entry.len.load(Ordering::Relaxed) as usize);
@@ -225,38 +267,46 @@ impl Allocator {
             }
         }
         allocator.vacant = (0..ENTRIES).rev().filter(|index| !allocator.used.contains_key(index)).collect();
-        allocator
+        Ok(allocator)
     }
 
-    /// Copies the bytes into a new block; `None` if there is no room.
+    /// The table, which `new` has mapped.
+    fn table(&self) -> &[Entry] {
+        self.area.entries.get().expect("the table is mapped")
+    }
+
+    /// Copies the bytes into a new block; `None` if there is no room, and the system gives no more.
     pub fn give(&mut self, bytes: &[u8]) -> Option<BlockId> {
         self.collect();
         let index = *self.vacant.last()?;
         let len = span(bytes.len());
         let (from, _) = self.free.iter().map(|(from, to)| (*from, *to)).find(|(from, to)| to - from >= len)?;
+        // Refused, the bytes travel with the rest: the caller then learns if there is no room for these either.
+        self.area.bytes.reserve(Area::TABLE + from + len).ok()?;
         self.cut(from, from + len);
         self.vacant.pop();
         self.used.insert(index, (from, from + len));
         self.touched = self.touched.max(from + len);
-        let entry = &self.area.entries[index];
+        let area = self.area.clone();
+        let entry = &area.entries.get().ok()?[index];
         let uses = entry.word.load(Ordering::Relaxed) >> 32;
         let id = BlockId::of(index, uses);
         entry.offset.store(from as u64, Ordering::Relaxed);
         entry.len.store(bytes.len() as u64, Ordering::Relaxed);
-        if self.area.entries().len() <= index {
+        if self.area.mark.used.load(Ordering::Relaxed) <= index as u64 {
             self.area.mark.used.store(index as u64 + 1, Ordering::Release);
         }
         point(Step::BlockPlaced);
         entry.word.store(id.word(SENT), Ordering::Release);
         point(Step::BlockSent);
-        self.area.bytes.write(from, bytes);
+        self.area.bytes.write(Area::TABLE + from, bytes);
         point(Step::BlockCopied);
         Some(id)
     }
 
     /// Frees a block that is not needed any more; if it is held, once it is not: `false`, and to be tried again.
     pub fn free(&mut self, id: BlockId) -> bool {
-        let entry = &self.area.entries[id.entry()];
+        let entry = &self.table()[id.entry()];
         let word = entry.word.load(Ordering::Acquire);
         // Another use, or pinned: nothing more is to come of it.
         word & !HOLDER != id.word(0) || word & HOLDER == PINNED || (word & HOLDER == SENT && entry.free(word))
@@ -279,7 +329,7 @@ impl Allocator {
         }
         let touched = std::mem::take(&mut self.touched);
         for (from, to) in self.free.range(..touched) {
-            self.area.bytes.punch(*from, touched.min(*to) - from)?;
+            self.area.bytes.punch(Area::TABLE + from, touched.min(*to) - from)?;
         }
         self.touched = self.used.values().map(|(_, to)| *to).max().unwrap_or(0);
         Ok(())
@@ -293,7 +343,7 @@ impl Allocator {
 
     /// Takes back what has become free.
     fn collect(&mut self) {
-        let entries = &self.area.entries;
+        let entries = self.table();
         let freed: Vec<_> = self
             .used
             .iter()
@@ -333,13 +383,23 @@ impl Allocator {
     }
 }
 
+/// Where a block is mapped.
+#[derive(Debug)]
+enum Place {
+    /// With all of its area before it.
+    Area { at: usize },
+    /// Alone: it begins behind `skip` bytes.
+    #[cfg(not(loom))]
+    Alone { view: View, skip: usize },
+}
+
 /// A block in the hands of its receiver: bytes that nobody writes while it is there. Dropping it lets go.
 #[derive(Debug)]
 pub struct Held {
     area: Area,
     id: BlockId,
     holder: Holder,
-    offset: usize,
+    place: Place,
     len: usize,
     /// How often this process had forked when it took the block.
     forks: u64,
@@ -356,7 +416,10 @@ impl Held {
     /// long as this is there. Whoever writes there keeps no slice of them.
     #[cfg(not(loom))]
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.area.bytes.range(self.offset, self.len).as_ptr()
+        match &self.place {
+            Place::Area { at } => self.area.bytes.mapped().range(*at, self.len).as_ptr(),
+            Place::Alone { view, skip } => view.range(*skip, self.len).as_ptr(),
+        }
     }
 }
 
@@ -365,7 +428,11 @@ impl Deref for Held {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.area.bytes.slice(self.offset, self.len)
+        match &self.place {
+            Place::Area { at } => self.area.bytes.slice(*at, self.len),
+            #[cfg(not(loom))]
+            Place::Alone { view, skip } => view.slice(*skip, self.len),
+        }
     }
 }
 
@@ -377,9 +444,9 @@ impl Drop for Held {
             Holder::Parent => free_after(self.id.0),
         };
         let held = self.id.word(self.holder.as_word());
+        let entries = self.area.entries.get().expect("who took a block has mapped the table");
         // It is pinned already, if this process was forked or has forked.
-        let _ =
-            self.area.entries[self.id.entry()].word.compare_exchange(held, next, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = entries[self.id.entry()].word.compare_exchange(held, next, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
@@ -396,17 +463,22 @@ fn span(len: usize) -> usize {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::segment::Segment;
+    use crate::window::{File, FileWords, GRAIN};
 
     fn area() -> Area {
-        let len = Area::TABLE + (1 << 20);
-        let segment = Segment::create("procession-test", PAGE + len).unwrap();
-        Area::at(&segment, 0, PAGE, len)
+        const FILE: usize = size_of::<Mark>();
+        const WINDOW: usize = FILE + size_of::<FileWords>();
+        let segment = Segment::create_growing("procession-test", GRAIN, GRAIN).unwrap();
+        let file = File::of(&segment, FILE);
+        file.begin(GRAIN);
+        Area::at(segment.words(0), Window::at(&file, WINDOW, 1 << 20))
     }
 
     #[test]
     fn a_block_goes_there_and_back() {
         let area = area();
-        let mut owner = Allocator::new(area.clone());
+        let mut owner = Allocator::new(area.clone()).unwrap();
         let id = owner.give(b"argument").unwrap();
         let held = area.take(id, Holder::Worker(0)).unwrap();
         assert_eq!(&*held, b"argument");
@@ -421,7 +493,7 @@ mod tests {
     #[test]
     fn memory_is_used_again_and_given_back() {
         let area = area();
-        let mut owner = Allocator::new(area.clone());
+        let mut owner = Allocator::new(area.clone()).unwrap();
         let full: Vec<_> = std::iter::from_fn(|| owner.give(&[7; 100_000])).collect();
         assert_eq!(full.len(), 10);
         for id in full.iter().step_by(2) {
@@ -434,25 +506,25 @@ mod tests {
         assert!(owner.in_use() < 110_000 && owner.keeps_memory());
         owner.trim().unwrap();
         assert_eq!(area.take(kept, Holder::Parent).unwrap().to_vec(), vec![8; 100_000]);
-        assert!(owner.give(&[9; 900_000]).is_some(), "free ranges have grown together");
+        assert!(owner.give(&[9; 850_000]).is_some(), "free ranges have grown together");
     }
 
     #[test]
     fn a_replacement_knows_what_is_in_use_and_the_dead_hold_nothing() {
         let area = area();
-        let mut first = Allocator::new(area.clone());
+        let mut first = Allocator::new(area.clone()).unwrap();
         let (told, untold) = (first.give(&[1; 5000]).unwrap(), first.give(&[2; 5000]).unwrap());
         let held = area.take(told, Holder::Parent).unwrap();
         drop(first);
-        area.reclaim();
-        let mut second = Allocator::new(area.clone());
+        area.reclaim().unwrap();
+        let mut second = Allocator::new(area.clone()).unwrap();
         let new = second.give(&[3; 5000]).unwrap();
         assert!(area.take(untold, Holder::Parent).is_err());
         assert_eq!((held[0], area.take(new, Holder::Worker(4)).map(|new| new[4999]).unwrap()), (1, 3));
         let lost = area.take(new, Holder::Worker(4)).unwrap();
         std::mem::forget(lost);
         assert!(!second.free(new));
-        area.bereave(4);
+        area.bereave(4).unwrap();
         assert!(second.free(new));
     }
 }

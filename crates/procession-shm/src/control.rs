@@ -6,41 +6,54 @@
 //! SLOTS        words of each slot
 //! STREAMS      words of each stream
 //! MARKS        words of each area
-//! (page)       bytes of each stream
-//!              inbox of each slot      sparse
-//!              frames of the ring      sparse
-//!              area of the arguments   sparse
-//!              area of each slot's results, sparse
+//! FILE         how much of the file is given out
+//! WINDOWS      words of each window: the ring's, that of the arguments, three of each slot
+//! (grain)      the windows, in the order in which they grew
 //! ```
 //!
+//! | window | owner | mapped by |
+//! |---|---|---|
+//! | frames of the ring | who holds both locks | parent and workers |
+//! | area of the arguments | the parent | parent and workers |
+//! | bytes of a slot's stream | its worker | its worker and the parent |
+//! | inbox of a slot | its worker | its worker |
+//! | area of a slot's results | its worker | its worker and the parent |
+//!
 //! There is room for more slots than are used, so that a pool can grow. Nobody looks at a slot that is not used: the room
-//! is addresses, not memory.
+//! is words, of which untouched pages take no memory. A slot has its first bytes from the parent, before its first worker
+//! is there.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::mem::offset_of;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+
+use procession_sys::mapping::Extent;
+use procession_sys::memfd;
 
 use crate::block::{Area, Mark};
 use crate::gate::Gate;
 use crate::lease::{Slot, SlotWords};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::ring::{Ring, RingWords};
-use crate::segment::{MOST_HALVINGS, Placed, Segment, Words};
+use crate::segment::{Placed, Segment, Words};
 use crate::stream::{STREAM_CAPACITY, Stream, StreamWords};
+use crate::window::{File, FileWords, GRAIN, Window, WindowWords};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pool");
 /// Raised with every change of the layout.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// The most slots of a segment.
 const MOST_SLOTS: usize = 1024;
-const PAGE: usize = 4096;
 /// How far the ring may grow.
-const RING_RESERVATION: usize = 8 << 30;
+const MAX_RING: usize = 8 << 30;
 /// Room for one frame of the greatest length, and its header.
-const INBOX_RESERVATION: usize = 2 << 30;
+const MAX_INBOX: usize = 2 << 30;
 /// Room for the parent's blocks, and for those of each worker.
-const ARGUMENTS_RESERVATION: usize = 16 << 30;
-const RESULTS_RESERVATION: usize = 4 << 30;
+const MAX_ARGUMENTS: usize = 16 << 30;
+const MAX_RESULTS: usize = 4 << 30;
+/// What an inbox begins with.
+const INBOX: usize = GRAIN;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -52,8 +65,6 @@ struct Header {
     room: AtomicU32,
     /// How many are used; the parent's. It only grows.
     slots: AtomicU32,
-    /// How often the reservations were halved.
-    halvings: AtomicU32,
     /// 1 once no more tasks will come.
     closed: AtomicU32,
     /// Workers sleep here for tasks.
@@ -75,7 +86,8 @@ pub struct Control {
     slots: Arc<[Slot]>,
     streams: Vec<Stream>,
     arguments: Area,
-    layout: Layout,
+    results: Vec<Area>,
+    file: File,
 }
 
 impl Control {
@@ -88,8 +100,7 @@ impl Control {
         Control::with_room(slots, slots)
     }
 
-    /// A new one with this many slots and room to [`grow`](Control::grow) to `room`; to fewer where address space is
-    /// limited.
+    /// A new one with this many slots and room to [`grow`](Control::grow) to `room`.
     ///
     /// # Errors
     ///
@@ -99,18 +110,26 @@ impl Control {
             let text = format!("a segment has 1 to {MOST_SLOTS} slots, not {slots}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let room_within = |halvings| slots.max(room.min(MOST_SLOTS) >> halvings);
-        let within = |halvings| Layout::of(room_within(halvings), halvings).len;
-        let (segment, halvings) = Segment::create_within("procession-pool", within)?;
-        let layout = Layout::of(room_within(halvings), halvings);
+        let layout = Layout::of(slots.max(room.min(MOST_SLOTS)));
+        let begun = Ring::BEGINS_WITH + slots * OF_A_SLOT;
+        let segment = Segment::create_growing("procession-pool", layout.fixed, layout.fixed + begun)?;
         Ring::create(&segment.words::<RingWords>(layout.ring))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.room.store(layout.count as u32, Ordering::Relaxed);
         header.slots.store(slots as u32, Ordering::Relaxed);
-        header.halvings.store(halvings, Ordering::Relaxed);
-        header.magic.store(MAGIC, Ordering::Release);
-        Ok(Control::map(segment, header, layout))
+        let control = Control::map(segment, header, &layout);
+        control.file.begin(layout.fixed + begun);
+        let mut place = layout.fixed as u64;
+        layout.window(&control.file, RING, MAX_RING).begin(Extent { offset: place, len: Ring::BEGINS_WITH });
+        place += Ring::BEGINS_WITH as u64;
+        for index in 0..slots {
+            control.begin_slot(index, place);
+            place += OF_A_SLOT as u64;
+            control.streams[index].map()?;
+        }
+        control.header.magic.store(MAGIC, Ordering::Release);
+        Ok(control)
     }
 
     /// Maps one that another process made.
@@ -120,25 +139,21 @@ impl Control {
     /// `InvalidData` if it is not one, or of another version.
     pub fn attach(fd: OwnedFd) -> io::Result<Control> {
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
-        let segment = Segment::attach(fd)?;
-        if segment.len() < size_of::<Header>() {
-            return Err(invalid("the segment is too short for a pool's"));
-        }
+        // The room says how much is to be mapped.
+        let mut room = [0; 4];
+        memfd::read_at(fd.as_fd(), offset_of!(Header, room) as u64, &mut room)
+            .map_err(|_| invalid("the segment is too short for a pool's"))?;
+        let layout = Layout::of((u32::from_ne_bytes(room) as usize).clamp(1, MOST_SLOTS));
+        let segment = Segment::attach_growing(fd, layout.fixed)?;
         let header = segment.words::<Header>(0);
         if header.magic.load(Ordering::Acquire) != MAGIC || header.version.load(Ordering::Relaxed) != VERSION {
             return Err(invalid("the segment is not a pool's, or one of another version"));
         }
-        let room = header.room.load(Ordering::Relaxed) as usize;
         let slots = header.slots.load(Ordering::Relaxed) as usize;
-        let halvings = header.halvings.load(Ordering::Relaxed);
-        if !(1..=MOST_SLOTS).contains(&room) || !(1..=room).contains(&slots) || halvings > MOST_HALVINGS {
+        if header.room.load(Ordering::Relaxed) as usize != layout.count || !(1..=layout.count).contains(&slots) {
             return Err(invalid("the segment's numbers make no sense"));
         }
-        let layout = Layout::of(room, halvings);
-        if layout.len != segment.len() {
-            return Err(invalid("the segment's length does not fit its number of slots"));
-        }
-        Ok(Control::map(segment, header, layout))
+        Ok(Control::map(segment, header, &layout))
     }
 
     /// The memfd, to hand to a worker.
@@ -159,12 +174,38 @@ impl Control {
 
     /// Parent: uses so many slots, if it has not used more before.
     ///
+    /// # Errors
+    ///
+    /// If there is no memory for them; it uses as many as before.
+    ///
     /// # Panics
     ///
     /// If there is no room for them.
-    pub fn grow(&self, slots: usize) {
+    pub fn grow(&self, slots: usize) -> io::Result<()> {
         assert!(slots <= self.room(), "there is room for {} slots, not for {slots}", self.room());
+        for index in self.slots()..slots {
+            if !self.streams[index].bytes.is_begun() {
+                self.begin_slot(index, self.file.take(OF_A_SLOT)?.offset);
+            }
+            self.streams[index].map()?;
+        }
         self.header.slots.fetch_max(slots as u32, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Worker: maps what every worker in this slot needs.
+    ///
+    /// # Errors
+    ///
+    /// If this process may have no more addresses.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    pub fn enter(&self, index: usize) -> io::Result<()> {
+        self.streams[index].map()?;
+        self.slots[index].inbox.map(INBOX)?;
+        self.ring.map()
     }
 
     /// Tasks on their way to workers.
@@ -203,11 +244,8 @@ impl Control {
     /// # Panics
     ///
     /// If there is no such slot.
-    pub fn results(&self, index: usize) -> Area {
-        // Made for who asks: a worker needs its own alone, and has the less memory.
-        let Layout { count, areas, arguments, results, .. } = self.layout;
-        assert!(index < count, "there are {count} slots, and no {index}");
-        Area::at(&self.segment, self.layout.mark(index + 1), areas + arguments + index * results, results)
+    pub fn results(&self, index: usize) -> &Area {
+        &self.results[index]
     }
 
     /// Where workers sleep for tasks.
@@ -232,76 +270,73 @@ impl Control {
         self.header.closed.load(Ordering::Acquire) != 0
     }
 
-    fn map(segment: Segment, header: Placed<Header>, layout: Layout) -> Control {
+    /// Gives a slot the first bytes of its stream and its inbox, which lie at `place` in the file.
+    fn begin_slot(&self, index: usize, place: u64) {
+        self.slots[index].inbox.begin(Extent { offset: place + STREAM_CAPACITY as u64, len: INBOX });
+        // Last: by it `grow` knows that the slot has begun.
+        self.streams[index].bytes.begin(Extent { offset: place, len: STREAM_CAPACITY });
+    }
+
+    fn map(segment: Segment, header: Placed<Header>, layout: &Layout) -> Control {
+        let file = File::of(&segment, layout.file);
+        let window = |index, max| layout.window(&file, index, max);
         let slot = |index: usize| Slot {
             words: segment.words(layout.slots + index * size_of::<SlotWords>()),
-            inbox: segment.bytes(layout.inboxes + index * layout.inbox, layout.inbox),
+            inbox: window(of_slot(index) + 1, MAX_INBOX),
         };
         let stream = |index: usize| Stream {
             words: segment.words(layout.streams + index * size_of::<StreamWords>()),
-            bytes: segment.bytes(layout.stream_bytes + index * STREAM_CAPACITY, STREAM_CAPACITY),
+            bytes: window(of_slot(index), STREAM_CAPACITY),
         };
+        let area = |index: usize, window| Area::at(segment.words(layout.marks + index * size_of::<Mark>()), window);
         let slots: Arc<[Slot]> = (0..layout.count).map(slot).collect();
-        let frames = segment.bytes(layout.frames, layout.areas - layout.frames);
-        let ring = Ring::at(&segment, layout.ring, frames, slots.clone());
+        let ring = Ring::over(segment.words(layout.ring), window(RING, MAX_RING), slots.clone());
         let streams = (0..layout.count).map(stream).collect();
-        let arguments = Area::at(&segment, layout.mark(0), layout.areas, layout.arguments);
-        Control { segment, header, ring, slots, streams, arguments, layout }
+        let arguments = area(0, window(ARGUMENTS, MAX_ARGUMENTS));
+        let results = (0..layout.count).map(|index| area(index + 1, window(of_slot(index) + 2, MAX_RESULTS)));
+        let results = results.collect();
+        Control { segment, header, ring, slots, streams, arguments, results, file }
     }
+}
+
+/// What the file has for a slot before its first worker is there.
+const OF_A_SLOT: usize = STREAM_CAPACITY + INBOX;
+
+/// Of the windows: which is the ring's, and that of the arguments.
+const RING: usize = 0;
+const ARGUMENTS: usize = 1;
+
+/// The first of a slot's windows: its stream's; behind it those of the inbox and of the results.
+const fn of_slot(index: usize) -> usize {
+    2 + 3 * index
 }
 
 #[derive(Debug)]
 struct Layout {
     count: usize,
-    /// Bytes of one inbox.
-    inbox: usize,
     ring: usize,
     slots: usize,
     streams: usize,
-    stream_bytes: usize,
-    inboxes: usize,
-    frames: usize,
     marks: usize,
-    areas: usize,
-    /// Bytes of the arguments' area.
-    arguments: usize,
-    /// Bytes of the area of one slot's results.
-    results: usize,
-    len: usize,
+    file: usize,
+    windows: usize,
+    /// How much is always mapped.
+    fixed: usize,
 }
 
 impl Layout {
-    fn of(count: usize, halvings: u32) -> Layout {
-        let inbox = INBOX_RESERVATION >> halvings;
+    fn of(count: usize) -> Layout {
         let ring = size_of::<Header>();
         let slots = ring + size_of::<RingWords>();
         let streams = slots + count * size_of::<SlotWords>();
         let marks = streams + count * size_of::<StreamWords>();
-        let stream_bytes = (marks + (count + 1) * size_of::<Mark>()).next_multiple_of(PAGE);
-        let inboxes = stream_bytes + count * STREAM_CAPACITY;
-        let frames = inboxes + count * inbox;
-        let areas = frames + (RING_RESERVATION >> halvings);
-        let (arguments, results) = (ARGUMENTS_RESERVATION >> halvings, RESULTS_RESERVATION >> halvings);
-        let len = areas + arguments + count * results;
-        Layout {
-            count,
-            inbox,
-            ring,
-            slots,
-            streams,
-            stream_bytes,
-            inboxes,
-            frames,
-            marks,
-            areas,
-            arguments,
-            results,
-            len,
-        }
+        let file = marks + (count + 1) * size_of::<Mark>();
+        let windows = file + size_of::<FileWords>();
+        let fixed = (windows + of_slot(count) * size_of::<WindowWords>()).next_multiple_of(GRAIN);
+        Layout { count, ring, slots, streams, marks, file, windows, fixed }
     }
 
-    /// Where the words of an area lie: the arguments' first, then those of each slot's results.
-    fn mark(&self, area: usize) -> usize {
-        self.marks + area * size_of::<Mark>()
+    fn window(&self, file: &File, index: usize, max: usize) -> Window {
+        Window::at(file, self.windows + index * size_of::<WindowWords>(), max)
     }
 }

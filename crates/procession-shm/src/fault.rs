@@ -33,6 +33,12 @@ pub enum Step {
     ShrinkPunched,
     /// Ring shrinking: the capacity is the initial one.
     ShrinkCommitted,
+    /// Window growth: bytes of the file are given out.
+    WindowTaken,
+    /// Window growth: the file has these bytes.
+    WindowLengthened,
+    /// Window growth: the window has them.
+    WindowCommitted,
     /// Ring take: the frame is copied out.
     TakeCopied,
     /// Ring take: the head is advanced.
@@ -146,7 +152,7 @@ impl Step {
     ];
 
     /// Every step of this crate's own protocols.
-    pub const ALL: [Step; 53] = [
+    pub const ALL: [Step; 56] = [
         Step::TailLocked,
         Step::HeadLocked,
         Step::TakeCounted,
@@ -159,6 +165,9 @@ impl Step {
         Step::PushCommitted,
         Step::GrowCopied,
         Step::GrowCommitted,
+        Step::WindowTaken,
+        Step::WindowLengthened,
+        Step::WindowCommitted,
         Step::ShrinkPunched,
         Step::ShrinkCommitted,
         Step::TakeCopied,

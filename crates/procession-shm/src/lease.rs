@@ -2,13 +2,18 @@
 //! ring, so that at any moment a task is in the ring or in one slot. The worker writes its slot; the parent reads it, cuts
 //! off what the worker has not begun, and resets it for a replacement.
 
+use std::io;
 use std::ops::Range;
 
 use crate::fault::{Step, point};
 use crate::hands::Hands;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::running::Running;
-use crate::segment::{Bytes, Placed, Words};
+#[cfg(loom)]
+use crate::segment::Window;
+use crate::segment::{Placed, Words};
+#[cfg(not(loom))]
+use crate::window::Window;
 
 /// The most frames of one claim.
 pub(crate) const MOST_FRAMES: usize = if cfg!(loom) { 2 } else { 64 };
@@ -67,7 +72,7 @@ impl crate::segment::Zeroed for SlotWords {
 #[derive(Clone, Debug)]
 pub struct Slot {
     pub(crate) words: Placed<SlotWords>,
-    pub(crate) inbox: Bytes,
+    pub(crate) inbox: Window,
 }
 
 impl Slot {
@@ -131,15 +136,25 @@ impl Slot {
     }
 
     /// Parent, when the worker is dead: the frame it began last, whether or not it finished it.
-    pub fn last_begun(&self) -> Option<Vec<u8>> {
-        self.words.hands.last_begun().map(|index| self.frame(index).to_vec())
+    ///
+    /// # Errors
+    ///
+    /// If the slot makes no sense.
+    pub fn last_begun(&self) -> io::Result<Option<Vec<u8>>> {
+        self.words.hands.last_begun().map(|index| self.frame(index)).transpose()
     }
 
     /// Parent, with the ring locked, so that no claim is being made: the first bytes of the frame that the worker began
     /// last, whether or not it has finished it.
-    pub fn begins_with(&self) -> Option<[u8; 8]> {
-        let begun = self.words.hands.last_begun()?;
-        self.frame(begun).first_chunk().copied()
+    ///
+    /// # Errors
+    ///
+    /// If the slot makes no sense.
+    pub fn begins_with(&self) -> io::Result<Option<[u8; 8]>> {
+        let Some(begun) = self.words.hands.last_begun() else { return Ok(None) };
+        let start = self.inbox.read(self.offset(begun), 16)?;
+        let [len, first] = [0, 8].map(|at| start[at..].first_chunk().copied().expect("eight bytes"));
+        Ok((u64::from_le_bytes(len) >= 8).then_some(first))
     }
 
     /// Parent, when the worker is dead and accounted for: an empty slot.
@@ -150,7 +165,12 @@ impl Slot {
         self.words.state.store(STARTING, Ordering::Release);
     }
 
-    /// Copies a frame into the inbox behind `used`; gives what is used then.
+    /// Has the inbox take a frame of `len` bytes behind `used`.
+    pub(crate) fn make_room(&self, used: usize, len: usize) -> io::Result<()> {
+        self.inbox.reserve(used + 8 + len).map(drop)
+    }
+
+    /// Copies a frame into the inbox behind `used`, where there is room; gives what is used then.
     pub(crate) fn put(&self, index: usize, used: usize, parts: [&[u8]; 2]) -> usize {
         let len = parts[0].len() + parts[1].len();
         let end = used + 8 + len.next_multiple_of(8);
@@ -164,26 +184,34 @@ impl Slot {
         end
     }
 
-    pub(crate) fn trim(&self) -> std::io::Result<()> {
+    pub(crate) fn trim(&self) -> io::Result<()> {
         // The claim is done. What the hands say was begun last would read as zeros.
         self.words.hands.lay(0);
         let filled = self.words.filled.load(Ordering::Relaxed) as usize;
-        self.inbox.punch(0, filled.next_multiple_of(4096).min(self.inbox.len()))?;
+        self.inbox.punch(0, filled.next_multiple_of(4096))?;
         point(Step::TrimPunched);
         self.words.filled.store(0, Ordering::Relaxed);
         Ok(())
     }
 
-    pub(crate) fn cut(&self) -> Vec<Vec<u8>> {
-        self.words.hands.cut().map(|index| self.frame(index).to_vec()).collect()
+    pub(crate) fn cut(&self) -> io::Result<Vec<Vec<u8>>> {
+        self.words.hands.cut().map(|index| self.frame(index)).collect()
     }
 
-    fn frame(&self, index: u32) -> &[u8] {
-        self.claimed(self.place(index))
+    /// Parent: a copy of a frame, without mapping the inbox.
+    fn frame(&self, index: u32) -> io::Result<Vec<u8>> {
+        let at = self.offset(index);
+        let len = self.inbox.read(at, 8)?;
+        let len = u64::from_le_bytes(len.try_into().expect("eight bytes")) as usize;
+        self.inbox.read(at.saturating_add(8), len)
+    }
+
+    fn offset(&self, index: u32) -> usize {
+        self.words.offsets[index as usize % MOST_FRAMES].load(Ordering::Relaxed) as usize
     }
 
     fn place(&self, index: u32) -> Range<usize> {
-        let at = self.words.offsets[index as usize % MOST_FRAMES].load(Ordering::Relaxed) as usize;
+        let at = self.offset(index);
         let len = self.inbox.slice(at, 8);
         let len = u64::from_le_bytes(len.try_into().expect("eight bytes")) as usize;
         at + 8..at + 8 + len

@@ -9,6 +9,7 @@
 //! | [`Control`] | the layout of a pool's segment |
 //! | [`Queue`] | a queue's segment |
 //! | [`Segment`] | a memfd mapped shared |
+//! | `window` | the part of a segment that begins small and grows |
 //! | [`Memory`] | bytes of the users' own, with or without a name |
 //! | [`Elements`] | values of one size of the users' own |
 //! | [`Area`] | blocks of bytes beside frames and records, read in place |
@@ -56,6 +57,8 @@ mod stream;
 pub mod sync;
 #[cfg(not(loom))]
 mod takers;
+#[cfg(not(loom))]
+mod window;
 
 pub use block::{Allocator, Area, BlockId, Held, Holder};
 #[cfg(not(loom))]

@@ -10,13 +10,12 @@ use crate::segment::{Placed, Segment};
 
 /// A ring of 32 bytes that may grow to 128, and slots with an inbox of 64 bytes. A frame of 8 bytes takes 16.
 pub fn ring(slots: usize) -> (Ring, Arc<[Slot]>) {
-    let slots: Arc<[Slot]> =
-        (0..slots).map(|_| Slot { words: Segment.words(0), inbox: Segment.bytes(0, 64) }).collect();
+    let slots: Arc<[Slot]> = (0..slots).map(|_| Slot { words: Segment.words(0), inbox: Segment.window(64) }).collect();
     let words: Placed<RingWords> = Segment.words(0);
-    (Ring::over(words, Segment.bytes(0, 128), slots.clone()), slots)
+    (Ring::over(words, Segment.window(128), slots.clone()), slots)
 }
 
 /// An area of two entries and two pages of 16 bytes.
 pub fn area() -> Area {
-    Area::at(&Segment, 0, 0, Area::TABLE + 32)
+    Area::at(Segment.words(0), Segment.window(Area::TABLE + 32))
 }

@@ -20,6 +20,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use procession_sys::mapping::Extent;
+
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::interrupt;
@@ -28,12 +30,13 @@ use crate::ring::{HeadGuard, Ring, RingFull, RingWords, TailGuard};
 use crate::segment::{Placed, Segment, Words};
 use crate::spin::Spin;
 use crate::takers::TakersWords;
+use crate::window::{File, FileWords, GRAIN, Window, WindowWords};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"queu");
 /// Raised with every change of the layout.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// How far the ring may grow.
-const RESERVATION: usize = 8 << 30;
+const MAX_RING: usize = 8 << 30;
 /// How often who joins looks whether somebody died with items in hand.
 const BURIAL: Duration = Duration::from_millis(100);
 /// How long a `put` waits for a watcher to light. It takes some 50 us.
@@ -112,15 +115,17 @@ impl Queue {
     ///
     /// If the system refuses.
     pub fn create(bound: u64, is_joinable: bool) -> io::Result<Queue> {
-        let (segment, _) =
-            Segment::create_within("procession-queue", |halvings| frames_at() + (RESERVATION >> halvings))?;
+        let segment = Segment::create_growing("procession-queue", FIXED, FIXED + Ring::BEGINS_WITH)?;
         Ring::create(&segment.words::<RingWords>(size_of::<Header>()))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.bound.store(bound, Ordering::Relaxed);
         header.joinable.store(is_joinable.into(), Ordering::Relaxed);
-        header.magic.store(MAGIC, Ordering::Release);
-        Ok(Queue::map(segment, header))
+        let (queue, file, window) = Queue::map(segment, header);
+        file.begin(FIXED + Ring::BEGINS_WITH);
+        window.begin(Extent { offset: FIXED as u64, len: Ring::BEGINS_WITH });
+        queue.header.magic.store(MAGIC, Ordering::Release);
+        Ok(queue)
     }
 
     /// Maps one that another process made.
@@ -130,15 +135,12 @@ impl Queue {
     /// `InvalidData` if it is not one, or of another version.
     pub fn attach(fd: OwnedFd) -> io::Result<Queue> {
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
-        let segment = Segment::attach(fd)?;
-        if segment.len() <= frames_at() {
-            return Err(invalid("the segment is too short for a queue's"));
-        }
+        let segment = Segment::attach_growing(fd, FIXED)?;
         let header = segment.words::<Header>(0);
         if header.magic.load(Ordering::Acquire) != MAGIC || header.version.load(Ordering::Relaxed) != VERSION {
             return Err(invalid("the segment is not a queue's, or one of another version"));
         }
-        Ok(Queue::map(segment, header))
+        Ok(Queue::map(segment, header).0)
     }
 
     /// The memfd, to hand to another process.
@@ -192,6 +194,7 @@ impl Queue {
             return Ok(Tried::NotNow);
         }
         if !ring.has_room(parts) {
+            // It would have to grow, or what it has grown to be mapped.
             return Ok(Tried::Busy);
         }
         ring.push(parts).map_err(NotPut::Refused)?;
@@ -429,22 +432,23 @@ impl Queue {
         self.header.bound.load(Ordering::Relaxed)
     }
 
-    fn map(segment: Segment, header: Placed<Header>) -> Queue {
-        let frames = segment.bytes(frames_at(), segment.len() - frames_at());
-        let ring = Ring::at(&segment, size_of::<Header>(), frames, Arc::new([]));
-        let takers = segment.words(takers_at());
+    fn map(segment: Segment, header: Placed<Header>) -> (Queue, File, Window) {
+        let file = File::of(&segment, FILE);
+        let window = Window::at(&file, WINDOW, MAX_RING);
+        let ring = Ring::over(segment.words(RING), window.clone(), Arc::new([]));
+        let takers = segment.words(TAKERS);
         // One producer and one consumer are the least that it serves.
-        Queue { segment, header, ring, takers, spin: Spin::new(2) }
+        (Queue { segment, header, ring, takers, spin: Spin::new(2) }, file, window)
     }
 }
 
-const fn takers_at() -> usize {
-    (size_of::<Header>() + size_of::<RingWords>()).next_multiple_of(4096)
-}
-
-const fn frames_at() -> usize {
-    (takers_at() + size_of::<TakersWords>()).next_multiple_of(4096)
-}
+/// Where its words lie.
+const RING: usize = size_of::<Header>();
+const FILE: usize = RING + size_of::<RingWords>();
+const WINDOW: usize = FILE + size_of::<FileWords>();
+const TAKERS: usize = (WINDOW + size_of::<WindowWords>()).next_multiple_of(4096);
+/// How much is always mapped.
+const FIXED: usize = (TAKERS + size_of::<TakersWords>()).next_multiple_of(GRAIN);
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -2,8 +2,8 @@
 //! system when the last of them is: it is a memfd and has no name on any disk.
 //!
 //! This is the room where offsets become references. A reference to words is given only for types that are valid as zero
-//! bytes and are changed through atomics alone ([`Words`]); plain bytes are only copied in and out, or read in place by
-//! the one process whose protocol says that nobody writes them meanwhile.
+//! bytes and are changed through atomics alone ([`Words`]). A segment of a pool or a queue has such words in its *fixed* part,
+//! which is always mapped; plain bytes lie behind it, in [windows](crate::window), of which a process maps what it needs.
 
 #![allow(unsafe_code, reason = "makes references into the mapping")]
 
@@ -14,11 +14,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
 use bytemuck::Pod;
-use procession_sys::bytes::copy_short;
 use procession_sys::{mapping, memfd};
-
-/// How often a reservation is halved at most.
-pub(crate) const MOST_HALVINGS: u32 = 7;
 
 /// A mapped segment. Clones share the mapping.
 #[derive(Clone, Debug)]
@@ -37,21 +33,27 @@ impl Segment {
         Segment::attach(memfd::create(name, len as u64)?)
     }
 
-    /// A new segment of `len(0)` bytes, or where address space is limited (`ulimit -v`) of `len(1)`, and so on: of the
-    /// length of what fits. Says which.
-    pub(crate) fn create_within(name: &str, len: impl Fn(u32) -> usize) -> io::Result<(Segment, u32)> {
-        let mut halvings = 0;
-        loop {
-            match Segment::create(name, len(halvings)) {
-                Err(error) if error.kind() == io::ErrorKind::OutOfMemory && halvings < MOST_HALVINGS => halvings += 1,
-                created => return Ok((created?, halvings)),
-            }
+    /// A new segment whose file has `len` bytes and may grow. The first `fixed` are mapped, the rest is for
+    /// [windows](crate::window).
+    pub(crate) fn create_growing(name: &str, fixed: usize, len: usize) -> io::Result<Segment> {
+        Segment::attach_growing(memfd::create_growing(name, len as u64)?, fixed)
+    }
+
+    /// Maps the first `fixed` bytes of a segment that another process made.
+    pub(crate) fn attach_growing(fd: OwnedFd, fixed: usize) -> io::Result<Segment> {
+        if memfd::sealed_len(fd.as_fd())? < fixed as u64 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the segment is too short"));
         }
+        Segment::map(fd, fixed)
     }
 
     /// Maps a segment that another process made. Its length is sealed, so that no access can miss it.
     pub fn attach(fd: OwnedFd) -> io::Result<Segment> {
         let len = usize::try_from(memfd::sealed_len(fd.as_fd())?).map_err(io::Error::other)?;
+        Segment::map(fd, len)
+    }
+
+    fn map(fd: OwnedFd, len: usize) -> io::Result<Segment> {
         let mapping = Mapping::of(fd, len)?;
         mapping.memory.leave_out_of_core_dumps();
         Ok(Segment(Arc::new(mapping)))
@@ -62,7 +64,7 @@ impl Segment {
         self.0.fd.as_fd()
     }
 
-    /// Its length in bytes.
+    /// How many bytes of it are always mapped.
     #[allow(clippy::len_without_is_empty, reason = "a segment is never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -111,14 +113,6 @@ impl Segment {
     /// Itself, for who does not keep it mapped.
     pub(crate) fn downgrade(&self) -> WeakSegment {
         WeakSegment(Arc::downgrade(&self.0))
-    }
-
-    /// The `len` plain bytes at `offset`.
-    pub(crate) fn bytes(&self, offset: usize, len: usize) -> Bytes {
-        self.check(offset, len);
-        // SAFETY: `check` has shown that the offset is inside the mapping.
-        let base = unsafe { self.0.base().add(offset) };
-        Bytes { segment: self.clone(), base, offset, len }
     }
 
     fn check(&self, offset: usize, len: usize) {
@@ -267,86 +261,5 @@ impl<T: Pod> Guarded<T> {
         let mut at = self.at;
         // SAFETY: as in `get`; by the caller's lock nobody else reads or writes it.
         unsafe { at.as_mut() }
-    }
-}
-
-/// Plain bytes in a segment, which it keeps mapped. Whose turn it is to write or read which of them, the protocols say.
-#[derive(Clone, Debug)]
-pub(crate) struct Bytes {
-    segment: Segment,
-    base: NonNull<u8>,
-    offset: usize,
-    len: usize,
-}
-
-// SAFETY: as for `Placed`: the memory is the segment's, which is kept beside, and is bound to no thread.
-unsafe impl Send for Bytes {}
-// SAFETY: as above; the protocols say whose turn it is, between threads as between processes.
-unsafe impl Sync for Bytes {}
-
-impl Bytes {
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Copies `source` to `at`.
-    #[inline]
-    pub(crate) fn write(&self, at: usize, source: &[u8]) {
-        let len = source.len();
-        let (to, from) = (self.range(at, len).as_ptr(), source.as_ptr());
-        // SAFETY: `range` has shown that the target is inside the mapping, which is not memory of this program's own
-        // and so does not overlap `source`. By protocol no other process reads these bytes before the commit.
-        unsafe { copy_short(from, to, len) }
-    }
-
-    /// Writes the length of `source`, which is a byte, to `at`, and behind it a copy.
-    #[inline]
-    pub(crate) fn write_short(&self, at: usize, source: &[u8]) {
-        let len = source.len();
-        let to = self.range(at, 1 + len).as_ptr();
-        // SAFETY: as in `write`; `range` has shown it for the byte before as well.
-        unsafe {
-            to.write(len as u8);
-            copy_short(source.as_ptr(), to.add(1), len);
-        }
-    }
-
-    /// Copies `source`, whose length is known where this is compiled, to `at`.
-    #[inline]
-    pub(crate) fn write_all<const LEN: usize>(&self, at: usize, source: &[u8; LEN]) {
-        let to = self.range(at, LEN).cast();
-        // SAFETY: as in `write`; an array of bytes may lie anywhere.
-        unsafe { to.write(*source) }
-    }
-
-    /// Copies within.
-    pub(crate) fn copy(&self, from: usize, to: usize, len: usize) {
-        let (from, to) = (self.range(from, len), self.range(to, len));
-        // SAFETY: both ranges are inside the mapping; `copy_to` allows them to overlap. The caller holds the lock.
-        unsafe { from.copy_to(to, len) }
-    }
-
-    /// The `len` bytes at `at`, in place, for as long as the protocol keeps writers away from them.
-    #[inline]
-    pub(crate) fn slice(&self, at: usize, len: usize) -> &[u8] {
-        let from = self.range(at, len);
-        // SAFETY: inside the mapping, which `self` keeps. Initialised: a memfd begins as zeros. Not written while it is
-        // borrowed: bytes between a ring's head and tail, in a claimed inbox or behind a stream's commit are written by
-        // nobody until the borrower itself gives them back.
-        unsafe { std::slice::from_raw_parts(from.as_ptr(), len) }
-    }
-
-    /// Gives the pages of these bytes back; they read as zeros again.
-    pub(crate) fn punch(&self, at: usize, len: usize) -> io::Result<()> {
-        self.range(at, len);
-        memfd::punch_hole(self.segment.as_fd(), (self.offset + at) as u64, len as u64)
-    }
-
-    #[inline]
-    pub(crate) fn range(&self, at: usize, len: usize) -> NonNull<u8> {
-        let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
-        assert!(inside, "{len} bytes at {at} are outside of an area of {} bytes", self.len);
-        // SAFETY: inside this area, and `Segment::bytes` checked that the area is inside the mapping.
-        unsafe { self.base.add(at) }
     }
 }

@@ -23,13 +23,9 @@ impl Segment {
         Placed(Arc::new(T::zeroed()))
     }
 
-    pub(crate) fn array<T: Words + Zeroed>(&self, _: usize, count: usize) -> PlacedArray<T> {
-        PlacedArray((0..count).map(|_| T::zeroed()).collect())
-    }
-
-    pub(crate) fn bytes(&self, _: usize, len: usize) -> Bytes {
+    pub(crate) fn window(&self, len: usize) -> Window {
         let watched = (0..len.div_ceil(UNIT)).map(|_| UnsafeCell::new(())).collect();
-        Bytes(Arc::new(Memory { watched, bytes: cell::UnsafeCell::new(vec![0; len].into()), len }))
+        Window(Arc::new(Memory { watched, bytes: cell::UnsafeCell::new(vec![0; len].into()), len }))
     }
 }
 
@@ -62,19 +58,19 @@ impl<T> Deref for Placed<T> {
     }
 }
 
+/// Words that lie in a window; in the models, beside it.
 #[derive(Debug)]
-pub(crate) struct PlacedArray<T>(Vec<T>);
+pub(crate) struct WindowArray<T>(Vec<T>);
 
-impl<T> Deref for PlacedArray<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        &self.0
+impl<T> WindowArray<T> {
+    pub(crate) fn get(&self) -> io::Result<&[T]> {
+        Ok(&self.0)
     }
 }
 
+/// A window that has all its bytes from the beginning.
 #[derive(Clone, Debug)]
-pub(crate) struct Bytes(Arc<Memory>);
+pub(crate) struct Window(Arc<Memory>);
 
 #[derive(Debug)]
 struct Memory {
@@ -88,7 +84,27 @@ unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
 
-impl Bytes {
+impl Window {
+    pub(crate) fn array<T: Words + Zeroed>(&self, _: usize, count: usize) -> WindowArray<T> {
+        WindowArray((0..count).map(|_| T::zeroed()).collect())
+    }
+
+    pub(crate) fn map(&self, end: usize) -> io::Result<&Window> {
+        if end <= self.0.len { Ok(self) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    pub(crate) fn mapped(&self) -> &Window {
+        self
+    }
+
+    pub(crate) fn reserve(&self, end: usize) -> io::Result<&Window> {
+        self.map(end)
+    }
+
+    pub(crate) fn read(&self, at: usize, len: usize) -> io::Result<Vec<u8>> {
+        Ok(self.slice(at, len).to_vec())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len
     }
@@ -118,6 +134,7 @@ impl Bytes {
     }
 
     pub(crate) fn punch(&self, at: usize, len: usize) -> io::Result<()> {
+        let len = len.min(self.0.len - at);
         self.write(at, &vec![0; len]);
         Ok(())
     }

@@ -18,8 +18,9 @@ use crate::cursors::Cursors;
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::record::{self, SHORT, Word};
-use crate::segment::{Bytes, Placed, Words};
+use crate::segment::{Placed, Words};
 use crate::spin::Spin;
+use crate::window::{View, Window};
 
 /// Bytes of a stream.
 pub const STREAM_CAPACITY: usize = 256 * 1024;
@@ -43,16 +44,25 @@ unsafe impl Words for StreamWords {}
 #[derive(Clone, Debug)]
 pub struct Stream {
     pub(crate) words: Placed<StreamWords>,
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: Window,
 }
 
 impl Stream {
+    /// Maps its bytes: for who writes or drains it, before that.
+    ///
+    /// # Errors
+    ///
+    /// If this process may have no more addresses.
+    pub(crate) fn map(&self) -> io::Result<()> {
+        self.bytes.map(STREAM_CAPACITY).map(drop)
+    }
+
     /// Producer: for appending short values one after the other. What is appended otherwise ends its use.
     #[inline]
     pub fn writer(&self) -> StreamWriter<'_> {
         let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, 1 + SHORT);
         let to_the_end = STREAM_CAPACITY - tail as usize % STREAM_CAPACITY;
-        StreamWriter { stream: self, tail, limit: tail + room.min(to_the_end) as u64 }
+        StreamWriter { stream: self, bytes: self.bytes.mapped(), tail, limit: tail + room.min(to_the_end) as u64 }
     }
 
     /// Producer: appends a record of all `parts`, one behind the other. Waits for room if there is too little, waking
@@ -142,6 +152,7 @@ impl Stream {
 #[derive(Debug)]
 pub struct StreamWriter<'a> {
     stream: &'a Stream,
+    bytes: &'a View,
     tail: u64,
     /// How far the room reaches that is known, and in one piece.
     limit: u64,
@@ -156,7 +167,7 @@ impl StreamWriter<'_> {
             return false;
         }
         // Behind the commit is room, whatever it holds.
-        self.stream.bytes.write_all(self.tail as usize % STREAM_CAPACITY, &record);
+        self.bytes.write_all(self.tail as usize % STREAM_CAPACITY, &record);
         self.tail += len as u64;
         self.stream.commit(self.tail);
         true
@@ -170,7 +181,7 @@ impl StreamWriter<'_> {
         if value.len() > SHORT || behind > self.limit {
             return false;
         }
-        self.stream.bytes.write_short(self.tail as usize % STREAM_CAPACITY, value);
+        self.bytes.write_short(self.tail as usize % STREAM_CAPACITY, value);
         self.stream.commit(behind);
         self.tail = behind;
         true
@@ -205,10 +216,14 @@ impl StreamReader {
         if available.end.wrapping_sub(at) > STREAM_CAPACITY as u64 {
             return Err(senseless());
         }
+        if at == available.end {
+            return Ok(());
+        }
+        let mapped = stream.bytes.map(STREAM_CAPACITY)?;
         while at < available.end {
             let offset = at as usize % STREAM_CAPACITY;
             let run = ((available.end - at) as usize).min(STREAM_CAPACITY - offset);
-            let mut bytes = stream.bytes.slice(offset, run);
+            let mut bytes = mapped.slice(offset, run);
             while !bytes.is_empty() {
                 bytes = &bytes[self.read(bytes, &mut visitor)?..];
             }

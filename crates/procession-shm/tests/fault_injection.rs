@@ -47,6 +47,11 @@ fn scenario(step: Step, nth: u32) {
     match step {
         TailLocked | PushCopied | PushCommitted => pushing(step, nth),
         GrowCopied | GrowCommitted => growing(step, nth),
+        WindowTaken | WindowLengthened | WindowCommitted => {
+            lengthening_the_ring(step, nth);
+            lengthening_an_inbox(step, nth);
+            lengthening_an_area(step, nth);
+        }
         BlockPlaced | BlockSent | BlockCopied => giving_blocks(step, nth),
         BlockHeld => holding_blocks(nth),
         TakeCounted => taking_to_be_done(nth),
@@ -127,6 +132,62 @@ fn pushing(step: Step, nth: u32) {
     assert_sound(&control);
 }
 
+/// A producer dies: what it had pushed is there, and the ring grows as ever.
+fn lengthening_the_ring(step: Step, nth: u32) {
+    let control = Control::create(2).unwrap();
+    die_at(step, nth, || push(&control, 0..1000));
+    let numbers = rest(&control);
+    assert_eq!(numbers, (0..numbers.len() as u32).collect::<Vec<_>>());
+    // What a ring of 64 KiB takes, and one that has doubled once or twice.
+    assert_eq!(numbers.len(), [64, 128, 256][nth as usize - 1] * 1024 / (LEN + 8).next_multiple_of(16));
+    push(&control, 0..1000);
+    assert_eq!(rest(&control), (0..1000).collect::<Vec<_>>());
+    assert_sound(&control);
+}
+
+/// A worker dies while its inbox grows for a frame: that is still in the ring, and the next worker in the slot claims it.
+fn lengthening_an_inbox(step: Step, nth: u32) {
+    const ONE: ClaimLimit = ClaimLimit { max_frames: 1, max_bytes: 1 };
+    const LENGTHS: [usize; 3] = [100_000, 1_000_000, 5_000_000];
+    let control = Control::create(2).unwrap();
+    let (ring, slot) = (control.tasks(), control.slot(0));
+    for (number, len) in (0..).zip(LENGTHS) {
+        ring.lock_tail().unwrap().push(&[&vec![number; len]]).unwrap();
+    }
+    die_at(step, nth, || {
+        while ring.lock_head(1).unwrap().claim(slot, ONE).unwrap() > 0 {
+            slot.begin_next().unwrap();
+        }
+    });
+    assert!(ring.lock_head(0).unwrap().take_back(slot).unwrap().is_empty());
+    assert_eq!(slot.last_begun().unwrap(), None, "the claim at which it died had taken its hands off the one before");
+    slot.reset();
+    for number in nth as u8 - 1..3 {
+        assert_eq!(ring.lock_head(1).unwrap().claim(slot, ONE).unwrap(), 1);
+        assert!(slot.begin_next().unwrap() == vec![number; LENGTHS[number as usize]]);
+    }
+    assert!(ring.is_empty());
+    assert_sound(&control);
+}
+
+/// A worker dies while its area grows, for the table or for a block: the next worker in the slot has all of the area.
+fn lengthening_an_area(step: Step, nth: u32) {
+    const LENGTHS: [usize; 2] = [200_000, 3_000_000];
+    let control = Control::create(1).unwrap();
+    let results = control.results(0);
+    die_at(step, nth, || {
+        let mut worker = Allocator::new(results.clone()).unwrap();
+        assert!(LENGTHS.iter().all(|len| worker.give(&vec![1; *len]).is_some()));
+    });
+    results.reclaim().unwrap();
+    let mut replacement = Allocator::new(results.clone()).unwrap();
+    assert_eq!(replacement.in_use(), 0);
+    let blocks = LENGTHS.map(|len| replacement.give(&vec![2; len]).unwrap());
+    for (block, len) in blocks.into_iter().zip(LENGTHS) {
+        assert!(*results.take(block, Holder::Parent).unwrap() == vec![2; len]);
+    }
+}
+
 fn growing(step: Step, nth: u32) {
     let control = Control::create(2).unwrap();
     // The oldest frame lies in the middle, so that growth has frames to move.
@@ -145,16 +206,16 @@ fn growing(step: Step, nth: u32) {
 fn giving_blocks(step: Step, nth: u32) {
     let control = Control::create(1).unwrap();
     let results = control.results(0);
-    let told = Allocator::new(results.clone()).give(&frame(9)).unwrap();
+    let told = Allocator::new(results.clone()).unwrap().give(&frame(9)).unwrap();
     let held = results.take(told, Holder::Parent).unwrap();
     die_at(step, nth, || {
-        let mut worker = Allocator::new(results.clone());
+        let mut worker = Allocator::new(results.clone()).unwrap();
         (0..nth).for_each(|_| {
             worker.give(&frame(1)).unwrap();
         });
     });
-    results.reclaim();
-    let mut replacement = Allocator::new(results.clone());
+    results.reclaim().unwrap();
+    let mut replacement = Allocator::new(results.clone()).unwrap();
     assert!((1..=8192).contains(&replacement.in_use()), "what nobody was told of is free: {}", replacement.in_use());
     let new = replacement.give(&frame(2)).unwrap();
     assert_eq!((number(&held), number(&results.take(new, Holder::Parent).unwrap())), (9, 2));
@@ -166,13 +227,13 @@ fn giving_blocks(step: Step, nth: u32) {
 fn holding_blocks(nth: u32) {
     let control = Control::create(1).unwrap();
     let arguments = control.arguments();
-    let mut parent = Allocator::new(arguments.clone());
+    let mut parent = Allocator::new(arguments.clone()).unwrap();
     let blocks: Vec<_> = (0..5).map(|number| parent.give(&frame(number)).unwrap()).collect();
     die_at(Step::BlockHeld, nth, || {
         blocks.iter().for_each(|block| std::mem::forget(arguments.take(*block, Holder::Worker(0)).unwrap()));
     });
     assert!(!parent.free(blocks[0]) && arguments.take(blocks[0], Holder::Worker(0)).is_err(), "it is the dead one's");
-    arguments.bereave(0);
+    arguments.bereave(0).unwrap();
     for (expected, block) in blocks.iter().enumerate() {
         assert_eq!(number(&arguments.take(*block, Holder::Worker(0)).unwrap()), expected as u32, "it goes to the next");
         assert!(parent.free(*block));
@@ -254,7 +315,7 @@ fn claiming(step: Step, nth: u32) {
     // What it had begun in the claims before is done. The rest is in the ring or in its slot, each frame once.
     let done = (nth - 1) * 4;
     let mut numbers: Vec<u32> =
-        control.tasks().lock_head(0).unwrap().take_back(slot).iter().map(|frame| number(frame)).collect();
+        control.tasks().lock_head(0).unwrap().take_back(slot).unwrap().iter().map(|frame| number(frame)).collect();
     if step == Step::ClaimCommitted {
         assert_eq!(numbers, (done..done + 4).collect::<Vec<_>>(), "a committed claim is in the slot");
     } else {
@@ -277,8 +338,8 @@ fn trimming(nth: u32) {
         control.tasks().lock_head(1).unwrap().trim(slot).unwrap();
     };
     die_at(Step::TrimPunched, nth, || (0..nth).for_each(|_| run_large()));
-    assert_eq!(control.tasks().lock_head(0).unwrap().take_back(slot).len(), 0);
-    assert_eq!(slot.last_begun(), None, "what is given back is not read");
+    assert_eq!(control.tasks().lock_head(0).unwrap().take_back(slot).unwrap().len(), 0);
+    assert_eq!(slot.last_begun().unwrap(), None, "what is given back is not read");
     slot.reset();
     assert!(slot.is_bulky(), "the replacement trims again");
     run_large();
@@ -294,9 +355,9 @@ fn beginning(nth: u32) {
         control.tasks().lock_head(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
         while slot.begin_next().is_some() {}
     });
-    let back = control.tasks().lock_head(0).unwrap().take_back(slot);
+    let back = control.tasks().lock_head(0).unwrap().take_back(slot).unwrap();
     assert_eq!(back.iter().map(|frame| number(frame)).collect::<Vec<_>>(), (nth..4).collect::<Vec<_>>());
-    assert_eq!(number(&slot.last_begun().unwrap()), nth - 1, "the frame that was running");
+    assert_eq!(number(&slot.last_begun().unwrap().unwrap()), nth - 1, "the frame that was running");
     assert!(slot.begin_next().is_none());
     assert_sound(&control);
 }
@@ -353,7 +414,7 @@ fn recovering(nth: u32) {
     for _ in 0..nth {
         die_at(Step::RecoveryVoided, 1, || drop(control.tasks().lock_head(2)));
     }
-    assert_eq!(control.tasks().lock_head(0).unwrap().take_back(slot).len(), 0);
+    assert_eq!(control.tasks().lock_head(0).unwrap().take_back(slot).unwrap().len(), 0);
     assert_eq!(rest(&control), (0..10).collect::<Vec<_>>());
     assert_sound(&control);
 }

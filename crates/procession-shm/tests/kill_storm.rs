@@ -166,7 +166,8 @@ impl Storm {
         self.consumers[slot].0.reap().unwrap();
         self.kills += 1;
         let own = self.control.slot(slot);
-        let (back, begun) = (self.control.tasks().lock_head(0).unwrap().take_back(own), own.last_begun());
+        let (back, begun) =
+            (self.control.tasks().lock_head(0).unwrap().take_back(own).unwrap(), own.last_begun().unwrap());
         self.drain(slot);
         if let Some(frame) = begun {
             let (producer, sequence) = identity(&frame);

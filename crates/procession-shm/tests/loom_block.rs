@@ -39,7 +39,7 @@ fn an_argument_is_written_over_only_when_its_worker_has_let_go() {
                 assert_eq!(*held, [1; 32]);
             })
         };
-        let mut owner = Allocator::new(shared.0.clone());
+        let mut owner = Allocator::new(shared.0.clone()).unwrap();
         let first = owner.give(&[1; 32]).unwrap();
         tell(&shared, first);
         while !owner.free(first) {
@@ -57,7 +57,7 @@ fn a_result_is_written_over_only_when_the_parent_has_let_go() {
         let worker = {
             let shared = shared.clone();
             thread::spawn(move || {
-                let mut owner = Allocator::new(shared.0.clone());
+                let mut owner = Allocator::new(shared.0.clone()).unwrap();
                 tell(&shared, owner.give(&[1; 32]).unwrap());
                 while owner.give(&[2; 32]).is_none() {
                     thread::yield_now();
@@ -75,7 +75,7 @@ fn a_result_is_written_over_only_when_the_parent_has_let_go() {
 fn one_of_two_has_it() {
     loom::model(|| {
         let shared = area();
-        let block = Allocator::new(shared.0.clone()).give(&[1; 16]).unwrap();
+        let block = Allocator::new(shared.0.clone()).unwrap().give(&[1; 16]).unwrap();
         let taker = |slot: u32| {
             let shared = shared.clone();
             thread::spawn(move || shared.0.take(block, Holder::Worker(slot)).map(std::mem::forget).is_ok())
@@ -90,7 +90,7 @@ fn one_of_two_has_it() {
 fn a_name_that_is_over_finds_nothing_of_those_that_follow() {
     loom::model(|| {
         let shared = area();
-        let mut owner = Allocator::new(shared.0.clone());
+        let mut owner = Allocator::new(shared.0.clone()).unwrap();
         let first = owner.give(&[1; 16]).unwrap();
         let late = {
             let shared = shared.clone();
@@ -113,7 +113,7 @@ fn a_name_that_is_over_finds_nothing_of_those_that_follow() {
 fn burying_one_worker_takes_nothing_of_another() {
     loom::model(|| {
         let shared = area();
-        let mut owner = Allocator::new(shared.0.clone());
+        let mut owner = Allocator::new(shared.0.clone()).unwrap();
         let (dead, alive) = (owner.give(&[1; 16]).unwrap(), owner.give(&[2; 16]).unwrap());
         // A dead worker lets nothing go.
         std::mem::forget(shared.0.take(dead, Holder::Worker(0)).unwrap());
@@ -125,7 +125,7 @@ fn burying_one_worker_takes_nothing_of_another() {
                 assert_eq!(*held, [2; 16]);
             })
         };
-        shared.0.bereave(0);
+        shared.0.bereave(0).unwrap();
         assert!(owner.free(dead));
         worker.join().unwrap();
         assert!(owner.free(alive));

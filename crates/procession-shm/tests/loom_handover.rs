@@ -38,7 +38,7 @@ fn a_claimed_frame_is_begun_or_goes_to_another() {
             let shared = shared.clone();
             thread::spawn(move || claim_and_begin(&shared.0, &shared.1[0], 1))
         };
-        let taken_back = shared.0.lock_head(0).unwrap().take_back(&shared.1[0]);
+        let taken_back = shared.0.lock_head(0).unwrap().take_back(&shared.1[0]).unwrap();
         taken_back.iter().for_each(|frame| push(&shared.0, frame));
         let mut had = claim_and_begin(&shared.0, &shared.1[1], 2);
         had.extend(worker.join().unwrap());
@@ -58,7 +58,7 @@ fn the_parent_reads_what_was_begun_before_the_inbox_is_given_back_or_filled_agai
             let shared = shared.clone();
             thread::spawn(move || {
                 let _head = shared.0.lock_head(0).unwrap();
-                let (begins_with, begun) = (shared.1[0].begins_with(), shared.1[0].last_begun());
+                let (begins_with, begun) = (shared.1[0].begins_with().unwrap(), shared.1[0].last_begun().unwrap());
                 assert!(begun.as_ref().is_none_or(|frame| number(frame) == 7), "{begun:?}");
                 assert!(begins_with.is_none_or(|first| number(&first) == 7), "{begins_with:?}");
             })

@@ -13,7 +13,7 @@ fn a_dead_workers_inbox_is_given_back_by_its_replacement() {
     // Claims, begins, and is killed before it is done with the claim.
     assert_eq!(ring.lock_head(1).unwrap().claim(slot, ONE).unwrap(), 1);
     assert!(slot.begin_next().is_some());
-    assert!(ring.lock_head(0).unwrap().take_back(slot).is_empty());
+    assert!(ring.lock_head(0).unwrap().take_back(slot).unwrap().is_empty());
     slot.reset();
     // The replacement runs something small.
     ring.lock_tail().unwrap().push(&[b"small"]).unwrap();

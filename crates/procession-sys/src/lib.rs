@@ -30,7 +30,7 @@
 //! | [`exit`](mod@exit) | [`exit_now`](exit::exit_now), [`exit`](exit::exit), [`flush_stdio`](exit::flush_stdio), [`at_exit`](exit::at_exit) | leaving |
 //! | [`descriptor`] | [`duplicate`](descriptor::duplicate) | fds that a language passes around as numbers |
 //! | [`memfd`] | anonymous files | memory and large messages that need no name on disk |
-//! | [`mapping`] | [`Mapping`](mapping::Mapping) | a file's bytes in memory, shared with every process that maps it |
+//! | [`mapping`] | [`Mapping`](mapping::Mapping) | a file's bytes in memory, shared with every process that maps it, between guard pages |
 //! | [`named`] | named files | memory that other programs find by its name |
 //! | [`session`] | leaving it | a process that outlives the others |
 //! | [`futex`] | wait and wake | sleeping on a word of shared memory |
@@ -52,6 +52,7 @@
 
 pub mod bytes;
 mod exit_status;
+mod extent;
 mod file_identity;
 mod fork_terms;
 pub mod image;

@@ -284,7 +284,7 @@ impl Error {
                 Some(loss) => Kind::TimedOut { whose, loss },
                 None => undecodable("death", "it is cut short".into()),
             },
-            tag::UNDECODABLE => undecodable("argument", why()),
+            tag::UNDECODABLE | tag::NO_MEMORY => undecodable("argument", why()),
             tag::UNENCODABLE => Kind::Unencodable { whose, what: "result", why: why() },
             other => undecodable("result", format!("its tag {other} is unknown")),
         })

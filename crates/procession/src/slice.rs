@@ -113,6 +113,7 @@ impl<'de, T: Pod> Deserialize<'de> for Slice<T> {
             }
             Wire::Block(area, block) => {
                 let held = blocks::take(Place { area, block }).map_err(|why| {
+                    let why = why.to_string();
                     procession_core::handle::refuse(&why);
                     D::Error::custom(why)
                 })?;

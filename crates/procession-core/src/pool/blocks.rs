@@ -13,8 +13,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_shm::{Allocator, Area, BlockId, Control, Held, Holder};
@@ -62,16 +63,20 @@ pub fn give(bytes: &[u8]) -> Option<Place> {
 ///
 /// # Errors
 ///
-/// Why it is not there: what to tell the user.
-pub fn take(place: Place) -> Result<Arc<Held>, String> {
-    let gone = || "its buffer was not sent along".to_owned();
+/// Why it is not there: what to tell the user. `OutOfMemory` if this process may have no more addresses.
+pub fn take(place: Place) -> io::Result<Arc<Held>> {
+    let gone = || io::Error::new(ErrorKind::NotFound, "its buffer was not sent along");
     match SCOPE.with_borrow(Option::clone) {
         Some(Scope::Serving(serving)) if place.area == 0 => {
             let holder = Holder::Worker(serving.slot);
             let held = serving.arguments.take(BlockId(place.block), holder);
-            held.map(Arc::new).map_err(|error| error.to_string())
+            held.map(Arc::new)
         }
-        Some(Scope::Reading(job)) => job.blocks().get(&(place.area, place.block)).cloned().ok_or_else(gone),
+        Some(Scope::Reading(job)) => match job.blocks().get(&(place.area, place.block)) {
+            Some(Ok(held)) => Ok(held.clone()),
+            Some(Err((kind, why))) => Err(io::Error::new(*kind, why.clone())),
+            None => Err(gone()),
+        },
         _ => Err(gone()),
     }
 }
@@ -133,9 +138,9 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) fn new(control: &Control) -> Arguments {
-        let allocator = Allocator::new(control.arguments().clone());
-        Arguments { allocator, lingering: Vec::new(), jobs: HashMap::new() }
+    pub(super) fn new(control: &Control) -> io::Result<Arguments> {
+        let allocator = Allocator::new(control.arguments().clone())?;
+        Ok(Arguments { allocator, lingering: Vec::new(), jobs: HashMap::new() })
     }
 
     fn sweep(&mut self) {
@@ -198,10 +203,15 @@ impl Shared {
     }
 
     /// A worker is dead, and its results are read: what it had of others is nobody's, and what it told nobody of is free.
-    pub(super) fn bury_blocks(&self, slot: usize) {
-        self.control.arguments().bereave(slot as u32);
-        self.control.results(slot).reclaim();
+    ///
+    /// # Errors
+    ///
+    /// If an area makes no sense, or cannot be mapped.
+    pub(super) fn bury_blocks(&self, slot: usize) -> io::Result<()> {
+        self.control.arguments().bereave(slot as u32)?;
+        self.control.results(slot).reclaim()?;
         self.arguments().sweep();
+        Ok(())
     }
 
     /// The pool has nothing to do: gives memory back that is kept for the next blocks.
@@ -215,10 +225,11 @@ impl Shared {
     /// Holds the results' blocks that a record names.
     pub(super) fn hold(&self, job: Option<&Arc<Job>>, slot: usize, blocks: impl Iterator<Item = u64>) {
         for block in blocks {
-            // A block that is not there is missed when it is decoded.
-            let Ok(held) = self.control.results(slot).take(BlockId(block), Holder::Parent) else { continue };
+            let held = self.control.results(slot).take(BlockId(block), Holder::Parent);
             if let Some(job) = job {
-                job.blocks().insert((slot as u32 + 1, block), Arc::new(held));
+                // Why it is not there is told when it is decoded.
+                let held = held.map(Arc::new).map_err(|error| (error.kind(), error.to_string()));
+                job.blocks().insert((slot as u32 + 1, block), held);
             }
         }
     }
@@ -228,8 +239,8 @@ impl Shared {
     }
 }
 
-/// The results' blocks of a job, by area and block.
-pub(super) type Blocks = Mutex<HashMap<(u32, u64), Arc<Held>>>;
+/// The results' blocks of a job, by area and block; or why one could not be had.
+pub(super) type Blocks = HashMap<(u32, u64), Result<Arc<Held>, (ErrorKind, String)>>;
 
 /// A worker's part.
 #[derive(Debug)]
@@ -245,7 +256,7 @@ pub(super) struct Serving {
 
 impl Serving {
     pub(super) fn new(control: &Control, slot: u32) -> Serving {
-        let (arguments, results) = (control.arguments().clone(), control.results(slot as usize));
+        let (arguments, results) = (control.arguments().clone(), control.results(slot as usize).clone());
         Serving {
             slot,
             arguments,
@@ -280,7 +291,7 @@ impl Serving {
     }
 
     /// There has been nothing to do for a while.
-    pub(super) fn trim(&self) -> std::io::Result<()> {
+    pub(super) fn trim(&self) -> io::Result<()> {
         match &mut *self.allocator.borrow_mut() {
             Some(allocator) => allocator.trim(),
             None => Ok(()),
@@ -289,7 +300,12 @@ impl Serving {
 
     fn give(&self, bytes: &[u8]) -> Option<Place> {
         let mut allocator = self.allocator.borrow_mut();
-        let block = allocator.get_or_insert_with(|| Allocator::new(self.results.clone())).give(bytes)?;
+        let allocator = match &mut *allocator {
+            Some(allocator) => allocator,
+            // Refused memory it is without blocks, for this result.
+            empty => empty.insert(Allocator::new(self.results.clone()).ok()?),
+        };
+        let block = allocator.give(bytes)?;
         self.given.borrow_mut().push(block.0);
         self.has_given.set(true);
         Some(Place { area: self.slot + 1, block: block.0 })

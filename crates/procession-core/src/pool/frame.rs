@@ -5,6 +5,17 @@ use procession_shm::record;
 
 use crate::wire::Reader;
 
+/// What is special about the tasks of a frame.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    #[default]
+    Plain,
+    /// They have a time limit.
+    Limited,
+    /// Their worker had no memory for their arguments: why stands in the place of the items, and each is to end with that.
+    Refused,
+}
+
 /// What a frame says before its items.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Header {
@@ -18,8 +29,7 @@ pub(super) struct Header {
     pub(super) first: u32,
     /// Items that follow.
     pub(super) count: u32,
-    /// Whether the tasks have a time limit.
-    pub(super) is_limited: bool,
+    pub(super) kind: Kind,
 }
 
 impl Header {
@@ -32,7 +42,7 @@ impl Header {
         bytes[16..20].copy_from_slice(&self.chunk.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.first.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.count.to_le_bytes());
-        bytes[28..].copy_from_slice(&u32::from(self.is_limited).to_le_bytes());
+        bytes[28..].copy_from_slice(&(self.kind as u32).to_le_bytes());
         bytes
     }
 
@@ -42,12 +52,28 @@ impl Header {
         let (job, entry) = (reader.u64()?, reader.u64()?);
         let (chunk, first, count) = (reader.u32()?, reader.u32()?, reader.u32()?);
         first.checked_add(count)?;
-        let is_limited = match reader.u32()? {
-            0 => false,
-            1 => true,
-            _ => return None,
-        };
-        Some((Header { job, entry, chunk, first, count, is_limited }, reader.0))
+        let kinds = [Kind::Plain, Kind::Limited, Kind::Refused];
+        let kind = *kinds.get(reader.u32()? as usize)?;
+        Some((Header { job, entry, chunk, first, count, kind }, reader.0))
+    }
+
+    /// The frame in the place of one that begins like this, for which a worker has no memory.
+    pub(super) fn refuse(beginning: &[u8], why: &str) -> Option<Vec<u8>> {
+        let (header, _) = Header::parse(beginning)?;
+        Some([&Header { kind: Kind::Refused, ..header }.encode()[..], why.as_bytes()].concat())
+    }
+
+    /// Whether each of its tasks has a stretch of its own.
+    pub(super) fn is_limited(&self) -> bool {
+        self.kind == Kind::Limited
+    }
+
+    /// The items behind the first `count`.
+    pub(super) fn behind<'a>(&self, items: &'a [u8], count: u32) -> Option<&'a [u8]> {
+        match self.kind {
+            Kind::Refused => Some(items),
+            _ => Some(&items[span(items, count)?..]),
+        }
     }
 }
 
@@ -94,7 +120,7 @@ mod tests {
     fn a_frame_comes_back() {
         let mut items = Vec::new();
         [&b"one"[..], b"", b"three"].iter().for_each(|item| record::append(&mut items, 0, item));
-        let header = Header { job: 1 << 40, entry: u64::MAX, chunk: 3, first: 7, count: 3, is_limited: true };
+        let header = Header { job: 1 << 40, entry: u64::MAX, chunk: 3, first: 7, count: 3, kind: Kind::Limited };
         let frame = [&header.encode(), &items[..]].concat();
         let (got, mut rest) = Header::parse(&frame).unwrap();
         assert_eq!(got, header);
@@ -103,5 +129,16 @@ mod tests {
             assert_eq!(record::take(&mut rest), Some((0, item)));
         }
         assert_eq!(record::take(&mut rest), None);
+    }
+
+    #[test]
+    fn a_refused_frame_has_the_same_tasks_and_says_why() {
+        let header = Header { job: 5, entry: 6, chunk: 3, first: 7, count: 3, kind: Kind::Limited };
+        let whole = [&header.encode()[..], &[9; 100]].concat();
+        let frame = Header::refuse(&whole[..64], "no memory").unwrap();
+        let (refused, why) = Header::parse(&frame).unwrap();
+        assert_eq!((refused, why), (Header { kind: Kind::Refused, ..header }, &b"no memory"[..]));
+        assert_eq!(refused.behind(why, 2), Some(why), "it holds for the rest, too");
+        assert_eq!(Header::refuse(&whole[..20], "no memory"), None);
     }
 }

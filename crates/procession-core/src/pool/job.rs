@@ -13,7 +13,7 @@ use super::callback::Callback;
 use super::chunk::{Chunk, Results, Run};
 use super::trace::JobSpan;
 use crate::outcome::tag;
-use procession_shm::{Held, record};
+use procession_shm::record;
 
 use super::blocks::Blocks;
 use crate::{Error, Result};
@@ -37,7 +37,7 @@ pub(super) struct Job {
     /// What the first callback that panicked made of the job.
     spoiled: OnceLock<Arc<Error>>,
     /// Large buffers of its results.
-    blocks: Blocks,
+    blocks: Mutex<Blocks>,
     pub(super) span: JobSpan,
 }
 
@@ -294,7 +294,7 @@ impl Job {
     }
 
     /// Large buffers of its results.
-    pub(super) fn blocks(&self) -> MutexGuard<'_, HashMap<(u32, u64), Arc<Held>>> {
+    pub(super) fn blocks(&self) -> MutexGuard<'_, Blocks> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

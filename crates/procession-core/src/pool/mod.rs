@@ -184,7 +184,7 @@ impl Pool {
         }
         let control = Control::with_room(workers, (workers * ROOM).max(LEAST_ROOM));
         let control = control.map_err(Error::os("cannot make the pool's shared memory"))?;
-        let arguments = Arguments::new(&control);
+        let arguments = Arguments::new(&control).map_err(Error::os("cannot make the pool's shared memory"))?;
         let room = control.room();
         let shared = Arc::new(Shared {
             control: Arc::new(control),

@@ -85,8 +85,10 @@ impl Shared {
             };
             ring.void(beginning).map_err(Error::os("cannot read the task ring"))?;
             for slot in 0..self.control.slots() {
-                frames.extend(ring.take_back(self.control.slot(slot)));
-                keep.push(self.control.slot(slot).begins_with().filter(|begun| *begun != beginning));
+                let slot = self.control.slot(slot);
+                frames.extend(ring.take_back(slot).map_err(Error::os("cannot take tasks back"))?);
+                let begun = slot.begins_with().map_err(Error::os("cannot see what a worker has begun"))?;
+                keep.push(begun.filter(|begun| *begun != beginning));
             }
         }
         self.requeue(frames)?;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use procession_shm::RingFull;
 use procession_sys::image::Entry;
 
 use super::blocks::{MOST_BYTES, PATIENCE};
-use super::frame::Header;
+use super::frame::{Header, Kind};
 use super::items::Items;
 use super::job::{Job, Terms};
 use super::{CLOSED, OPEN, Shared, trace};
@@ -80,7 +81,7 @@ impl Shared {
     }
 
     fn push_chunks(&self, job: &Job, entry: Entry, items: &Items, sizes: &[u32]) -> Result<()> {
-        let is_limited = job.terms.timeout.is_some();
+        let kind = if job.terms.timeout.is_some() { Kind::Limited } else { Kind::Plain };
         let (mut chunk, mut first, mut start) = (0, 0, 0);
         while chunk < sizes.len() {
             let from = chunk;
@@ -88,8 +89,7 @@ impl Shared {
             self.push_to_ring(|ring| {
                 while chunk < sizes.len() && pushed < PUSH_BYTES {
                     let count = sizes[chunk];
-                    let header =
-                        Header { job: job.id, entry: entry.to_raw(), chunk: chunk as u32, first, count, is_limited };
+                    let header = Header { job: job.id, entry: entry.to_raw(), chunk: chunk as u32, first, count, kind };
                     let end = items.offset(first + count);
                     ring.push(&[&header.encode(), &items.bytes()[start..end]])?;
                     (chunk, first, pushed, start) = (chunk + 1, first + count, pushed + end - start, end);
@@ -125,10 +125,13 @@ impl Shared {
     }
 }
 
-pub(super) fn ring_full(error: procession_shm::RingFull) -> Error {
-    Error::Invalid(format!(
-        "the pool cannot take these tasks: {error}. Send less at once, in smaller chunks, or wait for results first"
-    ))
+pub(super) fn ring_full(error: RingFull) -> Error {
+    match error {
+        RingFull::NoMemory(source) => Error::Os { what: "the pool has no room for these tasks".into(), source },
+        error => Error::Invalid(format!(
+            "the pool cannot take these tasks: {error}. Send less at once, in smaller chunks, or wait for results first"
+        )),
+    }
 }
 
 /// Chunks of so many tasks, and one of what is left over.

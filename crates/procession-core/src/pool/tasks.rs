@@ -101,10 +101,10 @@ impl Tasks {
     /// For going through the tasks behind the one at hand.
     #[inline]
     pub fn rest(&self) -> Rest<'_> {
-        let Header { job, is_limited, .. } = self.header.get();
+        let header @ Header { job, .. } = self.header.get();
         let next = self.next.get();
         // The engine goes through those for which there is more to do.
-        let is_engines = is_limited || self.diet.is_some() || cfg!(feature = "tracing");
+        let is_engines = header.is_limited() || self.diet.is_some() || cfg!(feature = "tracing");
         Rest {
             tasks: self,
             slot: &self.slot,
@@ -126,7 +126,7 @@ impl Tasks {
         self.rest.set(frame.end - items.len());
         self.frame_end.set(frame.end);
         self.is_first.set(true);
-        if !header.is_limited && !self.begin() {
+        if !header.is_limited() && !self.begin() {
             self.end.set(header.first);
         }
         Some(header)
@@ -148,7 +148,7 @@ impl Tasks {
         self.slot.running().set_index(index);
         self.next.set(index + 1);
         self.rest.set(frame_end - rest.len());
-        if self.header.get().is_limited && !self.begin() {
+        if self.header.get().is_limited() && !self.begin() {
             // The rest of the chunk is of the same job.
             self.end.set(self.next.get());
             return Ok(None);
@@ -164,10 +164,20 @@ impl Tasks {
 
     /// Says how the task at hand ended.
     pub(super) fn finish(&self, tag: u32, answer: &mut Vec<u8>) {
-        if self.header.get().is_limited {
+        if self.header.get().is_limited() {
             self.finish_stretch();
         }
         self.commit_at_length(tag, answer, self.control.result_gate());
+    }
+
+    /// Ends each task of a chunk whose arguments this worker had no memory for.
+    pub(super) fn refuse(&self) {
+        let why = self.slot.claimed(self.rest.get()..self.frame_end.get());
+        while !self.is_over() {
+            self.running().set_index(self.next.get());
+            self.next.set(self.next.get() + 1);
+            self.finish(tag::NO_MEMORY, &mut why.to_vec());
+        }
     }
 
     /// The worker runs no more of the chunk.

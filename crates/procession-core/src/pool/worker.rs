@@ -4,6 +4,7 @@
 //! It claims no more at once than a fair share of what is queued, and no more than it will likely finish soon, so that
 //! little waits behind a task that takes long. What does wait too long the parent takes back.
 
+use std::io::{Error, ErrorKind};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -18,6 +19,7 @@ use procession_sys::link::Link;
 
 use super::blocks::{self, Serving};
 use super::desk::Asker;
+use super::frame::{Header, Kind};
 use super::tasks::{self, Malformed, Tasks};
 use super::trace;
 use crate::handle;
@@ -66,6 +68,14 @@ pub(crate) fn run(control: &Arc<Control>, slot: u32, service: &Service, desk: Ar
 /// Serves until the pool is closed and no task is left. A face that starts workers its own way calls it in them, once they
 /// are ready; it returns the exit code.
 pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, desk: Arc<Link>) -> i32 {
+    if slot as usize >= control.slots() {
+        eprintln!("procession: worker {slot} cannot begin: the pool has no such slot");
+        return CANNOT_SERVE;
+    }
+    if let Err(error) = control.enter(slot as usize) {
+        eprintln!("procession: worker {slot} cannot use the pool's shared memory: {error}");
+        return CANNOT_SERVE;
+    }
     let asker = Rc::new(Asker::new(desk));
     let buffers = Rc::new(Serving::new(control, slot));
     let tasks = Rc::new(Tasks::new(control, slot, service.max_memory, &buffers));
@@ -141,9 +151,6 @@ impl<'a> Worker<'a> {
         buffers: &'a Serving,
         tasks: &'a Tasks,
     ) -> Result<Worker<'a>, &'static str> {
-        if index as usize >= control.slots() {
-            return Err("the pool has no such slot");
-        }
         Ok(Worker {
             control,
             index,
@@ -205,7 +212,15 @@ impl<'a> Worker<'a> {
         if let Some(left) = self.left {
             limit.max_frames = limit.max_frames.min(left as usize);
         }
-        Ok(ring.claim(self.slot, limit)? > 0)
+        let claimed = match ring.claim(self.slot, limit) {
+            // The tasks that it has no memory for end with that, and it goes on with others.
+            Err(error) if is_for_want_of_memory(&error) => {
+                let why = error.to_string();
+                ring.claim_instead(self.slot, |frame| Header::refuse(frame, &why).unwrap_or_default())
+            }
+            claimed => claimed,
+        };
+        Ok(claimed? > 0)
     }
 
     fn run_claimed(&mut self) -> std::io::Result<()> {
@@ -229,6 +244,11 @@ impl<'a> Worker<'a> {
 
     fn run_frame(&mut self, frame: Range<usize>) -> std::io::Result<()> {
         let header = self.tasks.open(frame).ok_or_else(torn)?;
+        if header.kind == Kind::Refused {
+            self.tasks.refuse();
+            self.tasks.close();
+            return Ok(());
+        }
         let function = self.function(header.entry);
         self.asker.set_job(header.job);
         while let Some(argument) = self.tasks.next().map_err(|Malformed| torn())? {
@@ -300,6 +320,10 @@ impl Pace {
             _ => mean,
         });
     }
+}
+
+fn is_for_want_of_memory(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::FileTooLarge | ErrorKind::StorageFull)
 }
 
 fn torn() -> std::io::Error {

@@ -21,7 +21,7 @@ use procession_shm::{Spin, interrupt};
 use procession_sys::Signal;
 use procession_sys::thread::spawn_engine_thread;
 
-use super::frame::{Header, span};
+use super::frame::Header;
 use super::job::{Delivery, Job};
 use super::stats::Tally;
 use super::stop::Cause;
@@ -277,14 +277,14 @@ impl Shared {
         tally: &mut Tally,
     ) -> Result<()> {
         let words = self.control.slot(slot);
-        let begun = words.last_begun();
+        let begun = words.last_begun().map_err(Error::os("cannot see what a dead worker had begun"))?;
         {
             let mut readers = self.readers();
             // What makes no sense was not committed by a sound worker: the tasks behind it are accounted for below.
             let _ = self.drain_slot(slot, &mut readers[slot]);
             readers[slot].renew();
         }
-        self.bury_blocks(slot);
+        self.bury_blocks(slot).map_err(Error::os("cannot free what a dead worker had"))?;
         if let Some(frame) = begun
             && let Some((header, items)) = Header::parse(&frame)
             && let Some(job) = self.job(header.job)
@@ -296,10 +296,10 @@ impl Shared {
             let first = if again { lost } else { lost + 1 };
             let count = header.first + header.count - first;
             if count > 0
-                && let Some(skipped) = span(items, first - header.first)
+                && let Some(items) = header.behind(items, first - header.first)
             {
                 let rest = Header { first, count, ..header };
-                frames.insert(0, [&rest.encode(), &items[skipped..]].concat());
+                frames.insert(0, [&rest.encode(), items].concat());
             }
             let tag = if cause == Some(Cause::Timeout) { tag::TIMED_OUT } else { tag::LOST };
             if !again {
@@ -329,7 +329,8 @@ impl Shared {
     /// Takes back what a slot's worker has claimed and not begun. `None`: the ring cannot be had now. Locking it forces the
     /// recovery of a claim that a death cut short.
     fn take_back(&self, slot: usize) -> Result<Option<Vec<Vec<u8>>>> {
-        Ok(self.lock_ring()?.map(|mut ring| ring.take_back(self.control.slot(slot))))
+        let taken = self.lock_ring()?.map(|mut ring| ring.take_back(self.control.slot(slot)));
+        taken.transpose().map_err(Error::os("cannot take tasks back"))
     }
 
     pub(super) fn terminate(&self) {

@@ -169,8 +169,8 @@ impl Shared {
         }
         self.check_open()?;
         let mut workers = self.workers();
+        self.control.grow(size).map_err(Error::os("cannot make shared memory for more workers"))?;
         let before = self.size.swap(size, Ordering::SeqCst);
-        self.control.grow(size);
         for slot in 0..size.max(before) {
             self.control.slot(slot).dismiss(slot >= size);
         }

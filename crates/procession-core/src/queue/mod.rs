@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use procession_shm::{self as shm, NotPut};
+use procession_shm::{self as shm, NotPut, RingFull};
 
 pub use procession_shm::Tried;
 pub use readable::Readable;
@@ -205,6 +205,7 @@ fn not_put(error: NotPut) -> Error {
     match error {
         NotPut::Full => Error::Timeout { what: "the queue had room" },
         NotPut::Closed => Error::QueueClosed,
+        NotPut::Refused(RingFull::NoMemory(source)) => Error::os("the queue has no room for this item")(source),
         NotPut::Refused(why) => Error::Invalid(format!("the queue cannot take this item: {why}")),
         NotPut::Broken(error) => Error::os("cannot lock a queue")(error),
     }

@@ -7,12 +7,13 @@
 //! buffer  0, whether it may be written, area, block; or 1, whether it may be written, length, bytes
 //! ```
 
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use procession_core::pool::blocks::{self, Place};
 use procession_core::{Held, handle};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -203,7 +204,10 @@ pub(crate) fn read_value<'py>(py: Python<'py>, value: &[u8]) -> PyResult<Bound<'
 fn held(rest: &mut &[u8]) -> PyResult<Option<(Arc<Held>, bool)>> {
     let Some(&[IN_BLOCK, is_writable]) = take(rest, 2) else { return Ok(None) };
     let (Some(area), Some(block)) = (u32_of(rest), u64_of(rest)) else { return Ok(None) };
-    let held = blocks::take(Place { area, block }).map_err(PyValueError::new_err)?;
+    let held = blocks::take(Place { area, block }).map_err(|error| match error.kind() {
+        ErrorKind::OutOfMemory => PyMemoryError::new_err(error.to_string()),
+        _ => PyValueError::new_err(error.to_string()),
+    })?;
     Ok(Some((held, is_writable != 0)))
 }
 

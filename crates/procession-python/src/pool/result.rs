@@ -6,7 +6,7 @@ use std::task::{Wake, Waker};
 
 use procession_core::outcome::tag;
 use procession_core::pool::{Handle, Results};
-use pyo3::exceptions::{PyBaseException, PyException};
+use pyo3::exceptions::{PyBaseException, PyException, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::{PyGenericAlias, PyList, PyType};
 use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
@@ -353,6 +353,11 @@ pub(super) fn value_of<'py>(
         tag::VALUE => item::read_value(py, payload),
         tag::LOST | tag::TIMED_OUT => Err(error::lost(py, payload, &name(), tag == tag::TIMED_OUT)),
         tag::PANIC => Err(error::remote(py, payload)),
+        tag::NO_MEMORY => Err(PyMemoryError::new_err(format!(
+            "a worker cannot take the arguments of {}: {}",
+            name(),
+            String::from_utf8_lossy(payload)
+        ))),
         _ => Err(pyo3::exceptions::PyRuntimeError::new_err(String::from_utf8_lossy(payload).into_owned())),
     }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use procession_core::sync::{Primitive, Refused, refused};
 use procession_core::{Error, PerProcess, current_pid};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 pub(crate) use barrier::Barrier;
@@ -51,7 +51,7 @@ fn handle(primitive: &impl Primitive) -> (i32, u64) {
 /// What the engine says, as Python's errors. What a user could have known is said by its caller instead.
 fn raised(error: Error) -> PyErr {
     match error {
-        Error::Os { .. } => PyOSError::new_err(error.to_string()),
+        Error::Os { ref source, .. } => crate::error::refused(source, error.to_string()),
         error => PyRuntimeError::new_err(error.to_string()),
     }
 }

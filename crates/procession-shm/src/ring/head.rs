@@ -70,7 +70,7 @@ impl<'a> HeadGuard<'a> {
     ///
     /// # Errors
     ///
-    /// If the frame makes no sense, or memory cannot be given back.
+    /// If the frame makes no sense, or memory cannot be mapped or given back.
     pub fn take(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         let append = |[first, second]: [&[u8]; 2]| {
             out.extend_from_slice(first);
@@ -87,6 +87,7 @@ impl<'a> HeadGuard<'a> {
     ///
     /// As [`take`](HeadGuard::take).
     pub fn take_with<T>(&mut self, read: impl FnOnce([&[u8]; 2]) -> Option<T>) -> io::Result<Option<T>> {
+        self.ring.map()?;
         let mut head = self.head();
         let len = loop {
             match self.frame_at(head)? {
@@ -110,8 +111,9 @@ impl<'a> HeadGuard<'a> {
     ///
     /// # Errors
     ///
-    /// If a frame makes no sense, or memory cannot be given back.
+    /// If a frame makes no sense, or memory cannot be mapped or given back.
     pub fn claim(&mut self, slot: &Slot, limit: ClaimLimit) -> io::Result<usize> {
+        self.ring.map()?;
         let from = self.head();
         slot.words.hands.lay(0);
         point(Step::ClaimCleared);
@@ -125,6 +127,12 @@ impl<'a> HeadGuard<'a> {
             if used + HEADER + len > slot.inbox.len() {
                 break;
             }
+            if let Err(error) = slot.make_room(used, len) {
+                if frames > 0 {
+                    break;
+                }
+                return Err(error);
+            }
             used = slot.put(frames, used, self.ring.parts(to.position() + HEADER as u64, len));
             to = to.behind(footprint(len));
             frames += 1;
@@ -135,6 +143,40 @@ impl<'a> HeadGuard<'a> {
             self.shrink()?;
             return Ok(0);
         }
+        self.commit_claim(slot, from, to, frames)
+    }
+
+    /// Worker, when there was no memory to claim the oldest frame: takes it off all the same, and claims in its place what
+    /// `instead` makes of its first bytes, 64 at most. Says how many frames that are.
+    ///
+    /// # Errors
+    ///
+    /// If a frame makes no sense, or there is no memory for its replacement either.
+    pub fn claim_instead(&mut self, slot: &Slot, instead: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<usize> {
+        let from = self.head();
+        slot.words.hands.lay(0);
+        point(Step::ClaimCleared);
+        let tail = self.ring.tail(Ordering::Acquire);
+        let mut at = from;
+        let len = loop {
+            if at == tail {
+                self.commit(at);
+                return Ok(0);
+            }
+            let header = self.ring.read(at.position(), HEADER)?;
+            match self.frame_of(&header, tail.since(at).0)? {
+                Frame { len, is_void: false } => break len,
+                Frame { len, is_void: true } => at = at.behind(footprint(len)),
+            }
+        };
+        let replacement = instead(&self.ring.read(at.position() + HEADER as u64, len.min(64))?);
+        slot.make_room(0, replacement.len())?;
+        slot.put(0, 0, [&replacement, &[]]);
+        self.commit_claim(slot, from, at.behind(footprint(len)), 1)
+    }
+
+    /// The claimed frames are in the inbox.
+    fn commit_claim(&mut self, slot: &Slot, from: Cursor, to: Cursor, frames: usize) -> io::Result<usize> {
         point(Step::ClaimCopied);
         slot.words.from.store(from.0, Ordering::Relaxed);
         point(Step::ClaimLeased);
@@ -148,7 +190,11 @@ impl<'a> HeadGuard<'a> {
 
     /// Parent: cuts off what `slot` has claimed and not begun, and gives copies of it. Under the lock, so that no claim
     /// of the slot's is half made.
-    pub fn take_back(&mut self, slot: &Slot) -> Vec<Vec<u8>> {
+    ///
+    /// # Errors
+    ///
+    /// If the slot makes no sense.
+    pub fn take_back(&mut self, slot: &Slot) -> io::Result<Vec<Vec<u8>>> {
         slot.cut()
     }
 
@@ -156,8 +202,9 @@ impl<'a> HeadGuard<'a> {
     ///
     /// # Errors
     ///
-    /// If a frame makes no sense.
+    /// If a frame makes no sense, or memory cannot be mapped.
     pub fn void(&mut self, beginning: [u8; 8]) -> io::Result<()> {
+        self.ring.map()?;
         let mut at = self.head();
         while let Some(Frame { len, is_void }) = self.frame_at(at)? {
             // A header and the eight bytes behind it are one unit, and never meet the end.
@@ -194,7 +241,7 @@ impl<'a> HeadGuard<'a> {
         let Some(tail) = TailGuard::try_lock(self.ring)? else { return Ok(()) };
         if tail.is_empty() {
             // Twice the capacity: a growth that died before its commit has written there.
-            self.ring.bytes.punch(0, (capacity as usize * 2).min(self.ring.bytes.len()))?;
+            self.ring.bytes.punch(0, capacity as usize * 2)?;
             point(Step::ShrinkPunched);
             self.ring.words.capacity.store(self.ring.initial, Ordering::Release);
             point(Step::ShrinkCommitted);
@@ -215,12 +262,17 @@ impl<'a> HeadGuard<'a> {
         }
         let (left, _) = tail.since(at);
         let [header, _] = self.ring.parts(at.position(), HEADER);
+        self.frame_of(header, left).map(Some)
+    }
+
+    /// What a header says, with so many bytes between it and the tail.
+    fn frame_of(&self, header: &[u8], left: u64) -> io::Result<Frame> {
         let header = u64::from_le_bytes(header.try_into().map_err(|_| senseless())?);
         let (len, is_void) = (header & !VOID, header & VOID != 0);
         if len > self.ring.longest() as u64 || footprint(len as usize) > left {
             return Err(senseless());
         }
-        Ok(Some(Frame { len: len as usize, is_void }))
+        Ok(Frame { len: len as usize, is_void })
     }
 
     fn head(&self) -> Cursor {

@@ -12,8 +12,9 @@
 //! | 2. copy the frame behind `tail` | bytes that nobody sees |
 //! | 3. `tail` := behind it, **commit** | the frame |
 //! | **growth**, with the tail locked: 1. lock the head too | nothing |
-//! | 2. copy what a ring of twice the capacity expects elsewhere | bytes that nobody sees: the upper half is unused, and shrinking gives it back too |
-//! | 3. capacity := twice, **commit** | the larger ring |
+//! | 2. lengthen the [window](crate::window) | a longer window, of which the ring uses a part |
+//! | 3. copy what a ring of twice the capacity expects elsewhere | bytes that nobody sees: the upper half is unused, and shrinking gives it back too |
+//! | 4. capacity := twice, **commit** | the larger ring |
 //! | **shrinking**, when empty, with the head locked: 1. lock the tail too, or leave it | nothing |
 //! | 2. give the pages back | an empty ring all the same |
 //! | 3. capacity := initial, **commit** | the smaller ring |
@@ -35,8 +36,9 @@
 //! **No deadlock.** Who holds the tail may wait for the head; who holds the head only tries the tail. A process may be stopped
 //! while it holds either, so a parent gives each wait a deadline.
 //!
-//! **The capacity** is a power of two, changed with both locks held, and so fixed for who holds either. A reservation says
-//! how far it may grow; memory is used only where frames have been.
+//! **The capacity** is a power of two, changed with both locks held, and so fixed for who holds either. It is never more
+//! than the window has; memory is used only where frames have been. A process maps as much as the capacity before it
+//! reads or writes frames, and if it cannot, nothing is taken or pushed.
 //!
 //! `tests/loom_ring.rs` checks the orderings, growth and shrinking included; `tests/loom_handover.rs` what is claimed and taken back.
 //!
@@ -55,9 +57,11 @@ use std::time::Instant;
 
 use crate::lease::Slot;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, RobustMutex};
+#[cfg(loom)]
+use crate::segment::Window;
+use crate::segment::{Placed, Words};
 #[cfg(not(loom))]
-use crate::segment::Segment;
-use crate::segment::{Bytes, Placed, Words};
+use crate::window::Window;
 use cursor::{Cursor, UNIT};
 pub use head::HeadGuard;
 pub use tail::TailGuard;
@@ -121,7 +125,7 @@ impl crate::segment::Zeroed for RingWords {
 #[derive(Debug)]
 pub struct Ring {
     words: Placed<RingWords>,
-    bytes: Bytes,
+    bytes: Window,
     slots: Arc<[Slot]>,
     initial: u64,
 }
@@ -136,7 +140,7 @@ pub struct ClaimLimit {
 }
 
 /// The ring cannot take the frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum RingFull {
     /// The frame is longer than a consumer can claim.
     TooLong {
@@ -147,6 +151,8 @@ pub enum RingFull {
     },
     /// The ring has grown to its reservation; its bytes.
     Reservation(u64),
+    /// It would have to grow, or what it has grown to be mapped, and the system refuses that.
+    NoMemory(io::Error),
     /// It would have to grow, and who holds the other end did not let go of it in time.
     Busy,
     /// A lock is beyond use, which takes a process that overwrites it.
@@ -158,6 +164,7 @@ impl fmt::Display for RingFull {
         match self {
             RingFull::TooLong { len, most } => write!(f, "it takes {len} bytes, and one frame may take {most}"),
             RingFull::Reservation(bytes) => write!(f, "{bytes} bytes are queued already"),
+            RingFull::NoMemory(error) => error.fmt(f),
             RingFull::Busy => f.write_str("a process that is stopped holds its lock"),
             RingFull::Unusable => f.write_str("its shared memory has been overwritten"),
         }
@@ -167,6 +174,10 @@ impl fmt::Display for RingFull {
 impl std::error::Error for RingFull {}
 
 impl Ring {
+    /// The bytes that it has when it is made.
+    #[cfg(not(loom))]
+    pub(crate) const BEGINS_WITH: usize = INITIAL as usize;
+
     /// Makes the locks of a ring at `words`, once, before any other process has the segment.
     #[cfg(not(loom))]
     pub(crate) fn create(words: &Placed<RingWords>) -> io::Result<()> {
@@ -174,15 +185,15 @@ impl Ring {
         words.head_lock.init()
     }
 
-    /// The ring at `words` with its frames in `reservation`, claimed from by `slots`.
-    #[cfg(not(loom))]
-    pub(crate) fn at(segment: &Segment, words: usize, reservation: Bytes, slots: Arc<[Slot]>) -> Ring {
-        Ring::over(segment.words(words), reservation, slots)
+    /// The ring with these words and its frames in `bytes`, claimed from by `slots`.
+    pub(crate) fn over(words: Placed<RingWords>, bytes: Window, slots: Arc<[Slot]>) -> Ring {
+        Ring { words, bytes, slots, initial: INITIAL }
     }
 
-    pub(crate) fn over(words: Placed<RingWords>, reservation: Bytes, slots: Arc<[Slot]>) -> Ring {
-        let initial = INITIAL.min(reservation.len() as u64);
-        Ring { words, bytes: reservation, slots, initial }
+    /// Maps what holds frames, for who is to read or write some.
+    #[inline]
+    pub(crate) fn map(&self) -> io::Result<()> {
+        self.bytes.map(self.capacity() as usize).map(drop)
     }
 
     /// Locks the end where frames are appended.
@@ -265,20 +276,33 @@ impl Ring {
         self.slots.first().map_or(self.bytes.len(), |slot| slot.inbox.len()) - UNIT as usize
     }
 
+    #[inline]
     fn parts(&self, position: u64, len: usize) -> [&[u8]; 2] {
         let capacity = self.capacity() as usize;
         let at = position as usize & (capacity - 1);
         let first = len.min(capacity - at);
-        [self.bytes.slice(at, first), self.bytes.slice(0, len - first)]
+        let bytes = self.bytes.mapped();
+        [bytes.slice(at, first), if first < len { bytes.slice(0, len - first) } else { &[] }]
+    }
+
+    /// A copy of the bytes at a position, which need not be mapped.
+    fn read(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        let capacity = self.capacity() as usize;
+        let at = position as usize & (capacity - 1);
+        let first = len.min(capacity - at);
+        let mut bytes = self.bytes.read(at, first)?;
+        bytes.extend(self.bytes.read(0, len - first)?);
+        Ok(bytes)
     }
 
     fn write(&self, position: u64, source: &[u8]) {
         let capacity = self.capacity() as usize;
         let at = position as usize & (capacity - 1);
         let (first, second) = source.split_at(source.len().min(capacity - at));
-        self.bytes.write(at, first);
+        let bytes = self.bytes.mapped();
+        bytes.write(at, first);
         if !second.is_empty() {
-            self.bytes.write(0, second);
+            bytes.write(0, second);
         }
     }
 

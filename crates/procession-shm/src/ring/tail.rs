@@ -70,6 +70,7 @@ impl<'a> TailGuard<'a> {
         let room = footprint(len);
         let tail = self.ring.tail(Ordering::Relaxed);
         self.make_room(tail, room)?;
+        self.ring.map().map_err(RingFull::NoMemory)?;
         let mut at = tail.position();
         self.ring.write(at, &(len as u64).to_le_bytes());
         at += HEADER as u64;
@@ -115,12 +116,17 @@ impl<'a> TailGuard<'a> {
         let _head = head.map_err(|_| RingFull::Unusable)?.ok_or(RingFull::Busy)?;
         let from = self.ring.head(Ordering::Relaxed);
         let (used, _) = tail.since(from);
-        while used + room > self.ring.capacity() {
+        let mut needed = self.ring.capacity();
+        while used + room > needed {
+            needed *= 2;
+        }
+        if needed > self.ring.bytes.len() as u64 {
+            return Err(RingFull::Reservation(used));
+        }
+        self.ring.bytes.reserve(needed as usize).map_err(RingFull::NoMemory)?;
+        while self.ring.capacity() < needed {
             let capacity = self.ring.capacity();
             let double = capacity * 2;
-            if double > self.ring.bytes.len() as u64 {
-                return Err(RingFull::Reservation(used));
-            }
             // What lies at p mod C must lie at p mod 2C: the same place, or C higher.
             let (mut at, end) = (from.position(), from.position() + used);
             while at < end {

@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use procession_sys::memfd;
 use procession_sys::named::{Identity, identity};
 use procession_sys::per_process::PerProcess;
 
@@ -125,8 +126,9 @@ impl Arenas {
             *used += len;
             return Ok((segment.clone(), *used - len));
         }
-        let (segment, _) =
-            Segment::create_within("procession-arena", |halvings| (RESERVATION >> halvings).max(UNIT + len))?;
+        // Less where files may not be as long.
+        let most = usize::try_from(memfd::max_len()).unwrap_or(usize::MAX);
+        let segment = Segment::create("procession-arena", RESERVATION.min(most).max(UNIT + len))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);

@@ -1,17 +1,26 @@
 //! A file's bytes in this process's memory, shared with every process that maps the same file. Called by the shared-memory
 //! structures, in any process and thread.
+//!
+//! A page that cannot be accessed lies before every mapping and another one behind it: code that runs over the end of a
+//! buffer of its own ends with SIGSEGV, and does not write into memory that others share.
 
-#![allow(unsafe_code)] // mmap, madvise and munmap.
+#![allow(unsafe_code)] // mmap, madvise and munmap; sysconf.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+
+pub use crate::extent::Extent;
 
 /// Mapped memory, unmapped when it is dropped.
 #[derive(Debug)]
 pub struct Mapping {
+    /// The page before the first byte.
+    guard: NonNull<u8>,
+    /// From that page to the end of the page behind the last byte.
+    guarded: usize,
     base: NonNull<u8>,
     len: usize,
 }
@@ -28,13 +37,51 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// `OutOfMemory` if address space is limited (`ulimit -v`); what else the system refuses, a `len` of 0 among it.
+    /// As [`of_extents`](Mapping::of_extents).
     pub fn of(file: BorrowedFd<'_>, len: usize) -> io::Result<Mapping> {
-        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        Mapping::of_extents(file, &[Extent { offset: 0, len }])
+    }
+
+    /// Maps parts of the file one behind the other, as one range. Each begins at a page of the file, and each but the last
+    /// is whole pages long.
+    ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`, with a text of its own, if the process may have no more addresses (`ulimit -v`); `InvalidInput` for no
+    /// bytes and for parts that do not fit pages; what else the system refuses.
+    pub fn of_extents(file: BorrowedFd<'_>, extents: &[Extent]) -> io::Result<Mapping> {
+        let page = page_size();
+        let (last, others) = extents.split_last().ok_or(io::ErrorKind::InvalidInput)?;
+        let others_fit = others.iter().all(|extent| extent.len > 0 && extent.len.is_multiple_of(page));
+        let offsets_fit = extents.iter().all(|extent| extent.offset.is_multiple_of(page as u64));
+        if last.len == 0 || !others_fit || !offsets_fit {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "such parts of a file cannot be mapped"));
+        }
+        let len = extents.iter().try_fold(0_usize, |len, extent| len.checked_add(extent.len));
+        let len = len.filter(|len| *len <= isize::MAX as usize).ok_or_else(no_addresses)?;
+        let guarded = len.next_multiple_of(page).checked_add(2 * page).ok_or_else(no_addresses)?;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of this program's.
-        let base = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, file, 0)? };
-        let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at zero"))?;
-        Ok(Mapping { base, len })
+        let guard = unsafe { mmap_anonymous(std::ptr::null_mut(), guarded, ProtFlags::empty(), flags) };
+        let guard = guard.map_err(refused)?;
+        // SAFETY: the range is longer than a page.
+        let base = unsafe { guard.byte_add(page) };
+        let at_zero = || io::Error::other("mapped at zero");
+        let guard = NonNull::new(guard.cast::<u8>()).ok_or_else(at_zero)?;
+        let base = NonNull::new(base.cast::<u8>()).ok_or_else(at_zero)?;
+        // From here on its drop unmaps the range.
+        let mapping = Mapping { guard, guarded, base, len };
+        let mut at = 0;
+        for extent in extents {
+            let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED;
+            let access = ProtFlags::READ | ProtFlags::WRITE;
+            // SAFETY: the parts lie one behind the other within the range that was mapped above, of which nobody knows yet
+            // and which is longer than all of them together. So what is replaced is a part of that range alone.
+            let mapped = unsafe { mmap(base.as_ptr().add(at).cast(), extent.len, access, flags, file, extent.offset) };
+            mapped.map_err(refused)?;
+            at += extent.len;
+        }
+        Ok(mapping)
     }
 
     /// Leaves the memory out of core dumps, if the system can do that.
@@ -59,8 +106,24 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: exactly what `of` mapped; whoever makes references into the memory keeps the mapping for as long.
-        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+        // SAFETY: exactly what `of_extents` mapped; whoever makes references into the memory keeps the mapping for as long.
+        let unmapped = unsafe { munmap(self.guard.as_ptr().cast(), self.guarded) };
         debug_assert!(unmapped.is_ok(), "a mapping can be unmapped");
     }
+}
+
+/// Asked of libc: rustix reads the auxiliary vector itself for it, which ends the process under valgrind.
+fn page_size() -> usize {
+    // SAFETY: sysconf reads what libc knows, and has no precondition.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).expect("every system has a page size")
+}
+
+fn refused(error: rustix::io::Errno) -> io::Error {
+    if error == rustix::io::Errno::NOMEM { no_addresses() } else { error.into() }
+}
+
+fn no_addresses() -> io::Error {
+    let text = "this process may map no more memory: raise its limit of addresses (`ulimit -v`, RLIMIT_AS)";
+    io::Error::new(io::ErrorKind::OutOfMemory, text)
 }

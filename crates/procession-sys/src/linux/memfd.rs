@@ -9,18 +9,73 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
 };
+use rustix::io::{Errno, pread, retry_on_intr};
+use rustix::process::{Resource, getrlimit};
 
 /// A new one of `len` zero bytes, none of which takes memory until it is touched. Its length is sealed, so that who maps
 /// it can touch all of it.
 ///
 /// # Errors
 ///
-/// If the system refuses: no fd left, or the length is beyond `RLIMIT_FSIZE`.
+/// `FileTooLarge` if the length is beyond [`max_len`]; if the system refuses: no fd left.
 pub fn create(name: &str, len: u64) -> io::Result<OwnedFd> {
+    create_sealed(name, len, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
+}
+
+/// As [`create`], but it may [`grow`].
+///
+/// # Errors
+///
+/// As [`create`].
+pub fn create_growing(name: &str, len: u64) -> io::Result<OwnedFd> {
+    create_sealed(name, len, SealFlags::SHRINK | SealFlags::SEAL)
+}
+
+fn create_sealed(name: &str, len: u64, seals: SealFlags) -> io::Result<OwnedFd> {
+    check_len(len)?;
     let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&fd, len)?;
-    fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    fcntl_add_seals(&fd, seals)?;
     Ok(fd)
+}
+
+/// Makes it `len` bytes long, if it is not as long already: any process that has it may have lengthened it further.
+///
+/// # Errors
+///
+/// `FileTooLarge` if that is beyond [`max_len`]; what else the system refuses.
+pub fn grow(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    if self::len(fd)? >= len {
+        return Ok(());
+    }
+    check_len(len)?;
+    match ftruncate(fd, len) {
+        // By its seal it cannot be shortened: somebody has lengthened it further in between.
+        Err(Errno::PERM) if self::len(fd)? >= len => Ok(()),
+        grown => Ok(grown?),
+    }
+}
+
+/// How long this process may make a file: `RLIMIT_FSIZE`.
+pub fn max_len() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
+}
+
+/// Refuses a length that the kernel would answer with SIGXFSZ, which ends the process.
+///
+/// # Errors
+///
+/// `FileTooLarge`, with a text of its own.
+pub(super) fn check_len(len: u64) -> io::Result<()> {
+    let most = max_len();
+    if len <= most {
+        return Ok(());
+    }
+    let text = format!(
+        "shared memory would need a file of {len} bytes, and this process may have files of {most} bytes: raise its limit \
+         of file sizes (`ulimit -f`, RLIMIT_FSIZE)"
+    );
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
 }
 
 /// The length of one that came from another process.
@@ -40,8 +95,9 @@ pub fn sealed_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
 ///
 /// # Errors
 ///
-/// If the system refuses: no fd left, or no memory.
+/// `FileTooLarge` if they are more than [`max_len`]; if the system refuses: no fd left, or no memory.
 pub fn from_bytes(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    check_len(bytes.len() as u64)?;
     // Written, not mapped and copied into: that is twice as fast for fresh pages.
     let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
@@ -59,6 +115,22 @@ pub fn read_all(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
+}
+
+/// Copies the bytes at `offset` out.
+///
+/// # Errors
+///
+/// `UnexpectedEof` if it has not as many there.
+pub fn read_at(fd: BorrowedFd<'_>, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < out.len() {
+        match retry_on_intr(|| pread(fd, &mut out[done..], offset + done as u64))? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => done += read,
+        }
+    }
+    Ok(())
 }
 
 /// Gives the pages of a range back; it reads as zeros again.
@@ -94,6 +166,34 @@ mod tests {
         assert!(ftruncate(&fd, 0).is_err());
         let unsealed = from_bytes("test", b"bytes").unwrap();
         assert_eq!(sealed_len(unsealed.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn one_that_grows_is_never_shortened() {
+        let fd = create_growing("test", 4096).unwrap();
+        for (asked, is) in [(8192, 8192), (5000, 8192), (1 << 30, 1 << 30)] {
+            grow(fd.as_fd(), asked).unwrap();
+            assert_eq!(sealed_len(fd.as_fd()).unwrap(), is);
+        }
+        assert!(ftruncate(&fd, 4096).is_err());
+        assert!(grow(create("test", 4096).unwrap().as_fd(), 8192).is_err(), "its length is sealed");
+    }
+
+    #[test]
+    fn racing_growers_each_get_their_length() {
+        let fd = create_growing("test", 1).unwrap();
+        std::thread::scope(|scope| {
+            for part in 1..=4 {
+                let fd = &fd;
+                scope.spawn(move || {
+                    for round in 1..2000 {
+                        let len = round * 4096 * part;
+                        grow(fd.as_fd(), len).unwrap();
+                        assert!(sealed_len(fd.as_fd()).unwrap() >= len);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

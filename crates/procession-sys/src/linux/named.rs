@@ -15,7 +15,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use super::random;
+use super::{memfd, random};
 pub use crate::file_identity::{Identity, Removal};
 
 /// Where the names are.
@@ -26,10 +26,12 @@ pub const DIRECTORY: &str = "/dev/shm";
 ///
 /// # Errors
 ///
-/// `NotFound` if there is no [`DIRECTORY`], `StorageFull` if it has no room for it; what else the system refuses.
+/// `NotFound` if there is no [`DIRECTORY`], `StorageFull` if it has no room for it, `FileTooLarge` if this process may not
+/// have such a file; what else the system refuses.
 pub fn make(len: u64) -> io::Result<OwnedFd> {
     // A signal has the kernel give back what it had reserved: a piece is short enough to be done between two of them.
     const PIECE: u64 = 4 << 20;
+    memfd::check_len(len)?;
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = open(DIRECTORY, flags, Mode::RUSR | Mode::WUSR)?;
     for at in (0..len).step_by(PIECE as usize) {

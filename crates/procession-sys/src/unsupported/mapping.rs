@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use super::unsupported;
+pub use crate::extent::Extent;
 
 /// Mapped memory: cannot be made.
 #[derive(Debug)]
@@ -17,6 +18,15 @@ impl Mapping {
     ///
     /// Always `Unsupported`.
     pub fn of(_file: BorrowedFd<'_>, _len: usize) -> io::Result<Mapping> {
+        unsupported()
+    }
+
+    /// Refuses.
+    ///
+    /// # Errors
+    ///
+    /// Always `Unsupported`.
+    pub fn of_extents(_file: BorrowedFd<'_>, _extents: &[Extent]) -> io::Result<Mapping> {
         unsupported()
     }
 

@@ -12,6 +12,21 @@ pub fn create(_name: &str, _len: u64) -> io::Result<OwnedFd> {
 }
 
 /// Refuses.
+pub fn create_growing(_name: &str, _len: u64) -> io::Result<OwnedFd> {
+    unsupported()
+}
+
+/// Refuses.
+pub fn grow(_fd: BorrowedFd<'_>, _len: u64) -> io::Result<()> {
+    unsupported()
+}
+
+/// No bound.
+pub fn max_len() -> u64 {
+    u64::MAX
+}
+
+/// Refuses.
 pub fn sealed_len(_fd: BorrowedFd<'_>) -> io::Result<u64> {
     unsupported()
 }
@@ -23,6 +38,11 @@ pub fn from_bytes(_name: &str, _bytes: &[u8]) -> io::Result<OwnedFd> {
 
 /// Refuses.
 pub fn read_all(_fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    unsupported()
+}
+
+/// Refuses.
+pub fn read_at(_fd: BorrowedFd<'_>, _offset: u64, _out: &mut [u8]) -> io::Result<()> {
     unsupported()
 }
 
