@@ -23,14 +23,14 @@ use std::sync::Arc;
 use crate::block::{Area, Mark};
 use crate::gate::Gate;
 use crate::lease::{Slot, SlotWords};
-use crate::primitive::{AtomicU32, Ordering};
-use crate::ring::{Ring, RingWords};
+use crate::primitive::{AtomicBool, AtomicU32, Ordering};
+use crate::ring::{Overwritten, TaskRing, TaskWords};
 use crate::segment::{MOST_HALVINGS, Placed, Segment, Words};
 use crate::stream::{STREAM_CAPACITY, Stream, StreamWords};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pool");
 /// Raised with every change of the layout.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// The most slots of a segment.
 const MOST_SLOTS: usize = 1024;
 const PAGE: usize = 4096;
@@ -71,11 +71,19 @@ unsafe impl Words for Header {}
 pub struct Control {
     segment: Segment,
     header: Placed<Header>,
-    ring: Ring,
+    ring: TaskRing,
     slots: Arc<[Slot]>,
     streams: Vec<Stream>,
     arguments: Area,
     layout: Layout,
+    own: Own,
+}
+
+/// What the parent has told the workers in the header, as it keeps it for itself.
+#[derive(Debug)]
+struct Own {
+    slots: AtomicU32,
+    is_closed: AtomicBool,
 }
 
 impl Control {
@@ -103,14 +111,13 @@ impl Control {
         let within = |halvings| Layout::of(room_within(halvings), halvings).len;
         let (segment, halvings) = Segment::create_within("procession-pool", within)?;
         let layout = Layout::of(room_within(halvings), halvings);
-        Ring::create(&segment.words::<RingWords>(layout.ring))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.room.store(layout.count as u32, Ordering::Relaxed);
         header.slots.store(slots as u32, Ordering::Relaxed);
         header.halvings.store(halvings, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
-        Ok(Control::map(segment, header, layout))
+        Ok(Control::map(segment, header, layout, slots))
     }
 
     /// Maps one that another process made.
@@ -138,7 +145,7 @@ impl Control {
         if layout.len != segment.len() {
             return Err(invalid("the segment's length does not fit its number of slots"));
         }
-        Ok(Control::map(segment, header, layout))
+        Ok(Control::map(segment, header, layout, slots))
     }
 
     /// The memfd, to hand to a worker.
@@ -146,10 +153,15 @@ impl Control {
         self.segment.as_fd()
     }
 
-    /// How many slots are used: workers have had them, or are to.
+    /// Parent: how many slots are used: workers have had them, or are to.
     #[inline]
     pub fn slots(&self) -> usize {
-        self.header.slots.load(Ordering::Acquire) as usize
+        self.own.slots.load(Ordering::Acquire) as usize
+    }
+
+    /// Worker: how many slots are used now.
+    pub fn used_slots(&self) -> usize {
+        (self.header.slots.load(Ordering::Acquire) as usize).clamp(1, self.room())
     }
 
     /// How many slots it can have.
@@ -164,12 +176,13 @@ impl Control {
     /// If there is no room for them.
     pub fn grow(&self, slots: usize) {
         assert!(slots <= self.room(), "there is room for {} slots, not for {slots}", self.room());
-        self.header.slots.fetch_max(slots as u32, Ordering::AcqRel);
+        let before = self.own.slots.fetch_max(slots as u32, Ordering::AcqRel);
+        self.header.slots.store(before.max(slots as u32), Ordering::Release);
     }
 
     /// Tasks on their way to workers.
     #[inline]
-    pub fn tasks(&self) -> &Ring {
+    pub fn tasks(&self) -> &TaskRing {
         &self.ring
     }
 
@@ -222,17 +235,40 @@ impl Control {
         &self.header.results
     }
 
-    /// No more tasks will come: workers end once the ring is empty. Wake them at the task gate.
+    /// Parent: no more tasks will come: workers end once the ring is empty. Wake them at the task gate.
     pub fn close(&self) {
+        self.own.is_closed.store(true, Ordering::Release);
         self.header.closed.store(1, Ordering::Release);
     }
 
-    /// Whether no more tasks will come.
+    /// Parent: whether it has said so.
+    pub fn has_closed(&self) -> bool {
+        self.own.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Worker: whether no more tasks will come.
     pub fn is_closed(&self) -> bool {
         self.header.closed.load(Ordering::Acquire) != 0
     }
 
-    fn map(segment: Segment, header: Placed<Header>, layout: Layout) -> Control {
+    /// Parent: looks whether what it alone writes is still as it wrote it. Not while another thread is at [`grow`](Control::grow)
+    /// or [`close`](Control::close).
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn check(&self) -> Result<(), Overwritten> {
+        let header = &self.header;
+        let is_whole = header.magic.load(Ordering::Relaxed) == MAGIC
+            && header.version.load(Ordering::Relaxed) == VERSION
+            && header.room.load(Ordering::Relaxed) as usize == self.layout.count
+            && header.halvings.load(Ordering::Relaxed) == self.layout.halvings
+            && header.slots.load(Ordering::Relaxed) as usize == self.slots()
+            && header.closed.load(Ordering::Relaxed) == u32::from(self.has_closed());
+        if is_whole { self.ring.check() } else { Err(Overwritten("the pool's header")) }
+    }
+
+    fn map(segment: Segment, header: Placed<Header>, layout: Layout, used: usize) -> Control {
         let slot = |index: usize| Slot {
             words: segment.words(layout.slots + index * size_of::<SlotWords>()),
             inbox: segment.bytes(layout.inboxes + index * layout.inbox, layout.inbox),
@@ -243,16 +279,18 @@ impl Control {
         };
         let slots: Arc<[Slot]> = (0..layout.count).map(slot).collect();
         let frames = segment.bytes(layout.frames, layout.areas - layout.frames);
-        let ring = Ring::at(&segment, layout.ring, frames, slots.clone());
+        let ring = TaskRing::at(&segment, layout.ring, frames, layout.inbox);
         let streams = (0..layout.count).map(stream).collect();
         let arguments = Area::at(&segment, layout.mark(0), layout.areas, layout.arguments);
-        Control { segment, header, ring, slots, streams, arguments, layout }
+        let own = Own { slots: AtomicU32::new(used as u32), is_closed: AtomicBool::new(false) };
+        Control { segment, header, ring, slots, streams, arguments, layout, own }
     }
 }
 
 #[derive(Debug)]
 struct Layout {
     count: usize,
+    halvings: u32,
     /// Bytes of one inbox.
     inbox: usize,
     ring: usize,
@@ -274,7 +312,7 @@ impl Layout {
     fn of(count: usize, halvings: u32) -> Layout {
         let inbox = INBOX_RESERVATION >> halvings;
         let ring = size_of::<Header>();
-        let slots = ring + size_of::<RingWords>();
+        let slots = ring + size_of::<TaskWords>();
         let streams = slots + count * size_of::<SlotWords>();
         let marks = streams + count * size_of::<StreamWords>();
         let stream_bytes = (marks + (count + 1) * size_of::<Mark>()).next_multiple_of(PAGE);
@@ -285,6 +323,7 @@ impl Layout {
         let len = areas + arguments + count * results;
         Layout {
             count,
+            halvings,
             inbox,
             ring,
             slots,

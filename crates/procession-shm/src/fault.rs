@@ -9,8 +9,6 @@ pub enum Step {
     TailLocked = 1,
     /// Ring: the head is locked, nothing is done.
     HeadLocked,
-    /// Ring: half of the recovery from a dead holder is done.
-    RecoveryVoided,
     /// Joinable queue: the item is its taker's, and still in the ring.
     TakeCounted,
     /// Block: its place is chosen, and nobody knows.
@@ -37,8 +35,6 @@ pub enum Step {
     TakeCopied,
     /// Ring take: the head is advanced.
     TakeCommitted,
-    /// Ring claim: the claimer's hands are off its last claim.
-    ClaimCleared,
     /// Ring claim: the frames are in the inbox.
     ClaimCopied,
     /// Ring claim: the lease says from where they came.
@@ -47,6 +43,8 @@ pub enum Step {
     ClaimLaid,
     /// Ring claim: the head is advanced.
     ClaimCommitted,
+    /// Claim: it is finished, and the claimer's hands are off it.
+    ClaimFinished,
     /// Inbox trimming: the pages are given back.
     TrimPunched,
     /// Hands: a frame is begun.
@@ -55,8 +53,6 @@ pub enum Step {
     RunningBegun,
     /// Running: the word says that none does.
     RunningFinished,
-    /// Ring: a frame is marked void.
-    Voided,
     /// Stream: a record is written behind the tail.
     StreamCopied,
     /// Stream: the tail is advanced.
@@ -146,7 +142,7 @@ impl Step {
     ];
 
     /// Every step of this crate's own protocols.
-    pub const ALL: [Step; 53] = [
+    pub const ALL: [Step; 51] = [
         Step::TailLocked,
         Step::HeadLocked,
         Step::TakeCounted,
@@ -154,7 +150,6 @@ impl Step {
         Step::BlockSent,
         Step::BlockCopied,
         Step::BlockHeld,
-        Step::RecoveryVoided,
         Step::PushCopied,
         Step::PushCommitted,
         Step::GrowCopied,
@@ -163,16 +158,15 @@ impl Step {
         Step::ShrinkCommitted,
         Step::TakeCopied,
         Step::TakeCommitted,
-        Step::ClaimCleared,
         Step::ClaimCopied,
         Step::ClaimLeased,
         Step::ClaimLaid,
         Step::ClaimCommitted,
+        Step::ClaimFinished,
         Step::TrimPunched,
         Step::HandsBegun,
         Step::RunningBegun,
         Step::RunningFinished,
-        Step::Voided,
         Step::StreamCopied,
         Step::StreamCommitted,
         Step::StreamPiece,

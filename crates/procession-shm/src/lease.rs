@@ -7,8 +7,12 @@ use std::ops::Range;
 use crate::fault::{Step, point};
 use crate::hands::Hands;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::ring::Overwritten;
 use crate::running::Running;
 use crate::segment::{Bytes, Placed, Words};
+
+/// Once a claim has so many bytes no further frame is claimed.
+pub(crate) const MAX_CLAIM_BYTES: usize = 1 << 20;
 
 /// The most frames of one claim.
 pub(crate) const MOST_FRAMES: usize = if cfg!(loom) { 2 } else { 64 };
@@ -22,6 +26,8 @@ const STARTING: u32 = 0;
 const READY: u32 = 1;
 /// The worker has ended its service by itself.
 const FINISHED: u32 = 2;
+/// The worker has ended its service, as shared memory made no sense to it.
+const OVERWRITTEN: u32 = 3;
 
 /// See the module.
 #[derive(Debug)]
@@ -81,6 +87,16 @@ impl Slot {
         self.words.state.store(FINISHED, Ordering::Release);
     }
 
+    /// Worker: it has ended its service, as it found the shared memory overwritten.
+    pub fn set_overwritten(&self) {
+        self.words.state.store(OVERWRITTEN, Ordering::Release);
+    }
+
+    /// Parent: whether the worker has found the shared memory overwritten, or the word that would say so is.
+    pub fn is_overwritten(&self) -> bool {
+        !matches!(self.words.state.load(Ordering::Acquire), STARTING | READY | FINISHED)
+    }
+
     /// Parent: whether the worker has ended its service by itself.
     pub fn is_finished(&self) -> bool {
         self.words.state.load(Ordering::Acquire) == FINISHED
@@ -102,15 +118,25 @@ impl Slot {
         self.words.dismissed.load(Ordering::Relaxed) != 0
     }
 
-    /// Worker: begins the next claimed frame. From here on it is running, and nobody else's.
-    pub fn begin_next(&self) -> Option<&[u8]> {
-        self.begin_next_at().map(|place| self.claimed(place))
+    /// Worker: begins the next claimed frame, and says where it lies in the inbox. From here on it is running, and nobody
+    /// else's.
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn begin_next(&self) -> Result<Option<Range<usize>>, Overwritten> {
+        self.words.hands.begin().map(|index| self.place(index, self.inbox.len())).transpose()
     }
 
-    /// As [`begin_next`](Slot::begin_next), but says where it lies in the inbox.
-    pub fn begin_next_at(&self) -> Option<Range<usize>> {
-        let index = self.words.hands.begin()?;
-        Some(self.place(index))
+    /// Worker: all that it had claimed is done, and its results are committed.
+    pub fn finish_claim(&self) {
+        self.words.hands.lay(0);
+        point(Step::ClaimFinished);
+    }
+
+    /// Parent: whether the worker has nothing in hand: whatever it had claimed is finished.
+    pub fn has_nothing(&self) -> bool {
+        self.words.hands.are_off()
     }
 
     /// Worker: a part of the inbox that is within the claim.
@@ -130,16 +156,37 @@ impl Slot {
         self.words.filled.load(Ordering::Relaxed) as usize > INBOX_KEPT
     }
 
-    /// Parent, when the worker is dead: the frame it began last, whether or not it finished it.
-    pub fn last_begun(&self) -> Option<Vec<u8>> {
-        self.words.hands.last_begun().map(|index| self.frame(index).to_vec())
+    /// Parent, when the worker is dead: the frame it began last, whether or not it finished it. No frame is longer than `longest`.
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn last_begun(&self, longest: usize) -> Result<Option<Vec<u8>>, Overwritten> {
+        let begun = self.words.hands.last_begun()?;
+        begun.map(|index| Ok(self.claimed(self.place(index, longest)?).to_vec())).transpose()
     }
 
     /// Parent, with the ring locked, so that no claim is being made: the first bytes of the frame that the worker began
     /// last, whether or not it has finished it.
-    pub fn begins_with(&self) -> Option<[u8; 8]> {
-        let begun = self.words.hands.last_begun()?;
-        self.frame(begun).first_chunk().copied()
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn begins_with(&self, longest: usize) -> Result<Option<[u8; 8]>, Overwritten> {
+        let Some(begun) = self.words.hands.last_begun()? else { return Ok(None) };
+        Ok(self.claimed(self.place(begun, longest)?).first_chunk().copied())
+    }
+
+    /// Parent: looks whether the worker's words can be.
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn check(&self) -> Result<(), Overwritten> {
+        if self.is_overwritten() {
+            return Err(Overwritten("what a worker runs, or the state that it says it is in,"));
+        }
+        self.words.hands.last_begun().map(|_| ())
     }
 
     /// Parent, when the worker is dead and accounted for: an empty slot.
@@ -165,8 +212,6 @@ impl Slot {
     }
 
     pub(crate) fn trim(&self) -> std::io::Result<()> {
-        // The claim is done. What the hands say was begun last would read as zeros.
-        self.words.hands.lay(0);
         let filled = self.words.filled.load(Ordering::Relaxed) as usize;
         self.inbox.punch(0, filled.next_multiple_of(4096).min(self.inbox.len()))?;
         point(Step::TrimPunched);
@@ -174,18 +219,27 @@ impl Slot {
         Ok(())
     }
 
-    pub(crate) fn cut(&self) -> Vec<Vec<u8>> {
-        self.words.hands.cut().map(|index| self.frame(index).to_vec()).collect()
+    /// Parent: cuts off what is not begun, and gives copies of it. No frame is longer than `longest`.
+    pub(crate) fn cut(&self, longest: usize) -> Result<Vec<Vec<u8>>, Overwritten> {
+        let (mut frames, mut left) = (Vec::new(), longest + MAX_CLAIM_BYTES);
+        for index in self.words.hands.cut()? {
+            let frame = self.claimed(self.place(index, longest.min(left))?).to_vec();
+            left -= frame.len();
+            frames.push(frame);
+        }
+        Ok(frames)
     }
 
-    fn frame(&self, index: u32) -> &[u8] {
-        self.claimed(self.place(index))
-    }
-
-    fn place(&self, index: u32) -> Range<usize> {
+    /// Where a frame of the claim lies in the inbox, if that can be.
+    fn place(&self, index: u32, longest: usize) -> Result<Range<usize>, Overwritten> {
+        const LEN: usize = 8;
+        let overwritten = Overwritten("a worker's inbox");
         let at = self.words.offsets[index as usize % MOST_FRAMES].load(Ordering::Relaxed) as usize;
-        let len = self.inbox.slice(at, 8);
-        let len = u64::from_le_bytes(len.try_into().expect("eight bytes")) as usize;
-        at + 8..at + 8 + len
+        let start = at.checked_add(LEN).filter(|start| *start <= self.inbox.len()).ok_or(overwritten)?;
+        let len = self.inbox.slice(at, LEN).first_chunk().map_or(0, |len| u64::from_le_bytes(*len)) as usize;
+        if len > longest || len > self.inbox.len() - start {
+            return Err(overwritten);
+        }
+        Ok(start..start + len)
     }
 }

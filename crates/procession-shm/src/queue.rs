@@ -17,7 +17,6 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::fault::{Step, point};
@@ -31,7 +30,7 @@ use crate::takers::TakersWords;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"queu");
 /// Raised with every change of the layout.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// How far the ring may grow.
 const RESERVATION: usize = 8 << 30;
 /// How often who joins looks whether somebody died with items in hand.
@@ -250,7 +249,7 @@ impl Queue {
     /// If shared memory is beyond use, or more processes use the queue than it has room for.
     pub fn done(&self) -> io::Result<bool> {
         let is_last = {
-            let _head = self.ring.lock_head(0)?;
+            let _head = self.ring.lock_head()?;
             if self.takers.unfinished() == 0 {
                 return Ok(false);
             }
@@ -277,7 +276,7 @@ impl Queue {
                 return Ok(true);
             }
             {
-                let _head = self.ring.lock_head(0)?;
+                let _head = self.ring.lock_head()?;
                 self.takers.bury();
             }
             if interrupt::is_over_by(deadline) {
@@ -369,7 +368,7 @@ impl Queue {
         if self.ring.is_empty() {
             return Ok(false);
         }
-        let mut head = self.ring.lock_head(0)?;
+        let mut head = self.ring.lock_head()?;
         let append = |[first, second]: [&[u8]; 2]| {
             out.extend_from_slice(first);
             out.extend_from_slice(second);
@@ -431,7 +430,7 @@ impl Queue {
 
     fn map(segment: Segment, header: Placed<Header>) -> Queue {
         let frames = segment.bytes(frames_at(), segment.len() - frames_at());
-        let ring = Ring::at(&segment, size_of::<Header>(), frames, Arc::new([]));
+        let ring = Ring::at(&segment, size_of::<Header>(), frames);
         let takers = segment.words(takers_at());
         // One producer and one consumer are the least that it serves.
         Queue { segment, header, ring, takers, spin: Spin::new(2) }

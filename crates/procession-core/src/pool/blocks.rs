@@ -212,15 +212,15 @@ impl Shared {
         let _ = arguments.allocator.trim();
     }
 
-    /// Holds the results' blocks that a record names.
-    pub(super) fn hold(&self, job: Option<&Arc<Job>>, slot: usize, blocks: impl Iterator<Item = u64>) {
+    /// Holds the results' blocks that a record names; `None` if one is not there, though its worker has told of it.
+    pub(super) fn hold(&self, job: Option<&Arc<Job>>, slot: usize, blocks: impl Iterator<Item = u64>) -> Option<()> {
         for block in blocks {
-            // A block that is not there is missed when it is decoded.
-            let Ok(held) = self.control.results(slot).take(BlockId(block), Holder::Parent) else { continue };
+            let held = self.control.results(slot).take(BlockId(block), Holder::Parent).ok()?;
             if let Some(job) = job {
                 job.blocks().insert((slot as u32 + 1, block), Arc::new(held));
             }
         }
+        Some(())
     }
 
     fn arguments(&self) -> MutexGuard<'_, Arguments> {
