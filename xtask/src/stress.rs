@@ -11,10 +11,11 @@ const SLACK: Duration = Duration::from_secs(15 * 60);
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let seconds = match arguments {
-        ["--seconds", seconds] | ["--seconds", seconds, "--seed", _] => seconds.parse().ok(),
+        ["--seconds", seconds, ..] => seconds.parse().ok(),
         _ => None,
     };
-    let seconds: u64 = seconds.ok_or("it takes --seconds N and, to replay a storm, --seed S")?;
+    let seconds: u64 =
+        seconds.ok_or("it takes --seconds N first, then --seed S to replay a storm, and --only STORM for one kind")?;
     let fixed = ["run", "--quiet", "--release", "--package", "procession-stress", "--"];
     cargo::run(cargo::cargo(&[&fixed[..], arguments].concat()), Duration::from_secs(seconds) + SLACK)
 }

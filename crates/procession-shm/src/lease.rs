@@ -213,7 +213,8 @@ impl Slot {
 
     pub(crate) fn trim(&self) -> std::io::Result<()> {
         let filled = self.words.filled.load(Ordering::Relaxed) as usize;
-        self.inbox.punch(0, filled.next_multiple_of(4096).min(self.inbox.len()))?;
+        let len = self.inbox.len();
+        self.inbox.punch(0, filled.min(len).next_multiple_of(4096).min(len))?;
         point(Step::TrimPunched);
         self.words.filled.store(0, Ordering::Relaxed);
         Ok(())

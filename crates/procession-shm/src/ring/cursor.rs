@@ -19,7 +19,7 @@ impl Cursor {
     /// Behind a frame that takes `bytes` bytes, a multiple of the unit.
     pub(super) fn behind(self, bytes: u64) -> Cursor {
         let units = ((self.0 >> Self::COUNT_BITS) + bytes / UNIT) & Self::POSITION;
-        Cursor(units << Self::COUNT_BITS | (self.0 + 1) & Self::COUNT)
+        Cursor(units << Self::COUNT_BITS | self.0.wrapping_add(1) & Self::COUNT)
     }
 
     /// As the tail: whether there is room for one frame more of `bytes` bytes.
