@@ -217,8 +217,9 @@ impl Allocator {
         let mut allocator = Allocator { free, used: BTreeMap::new(), vacant: Vec::new(), touched: 0, area };
         for (index, entry) in allocator.area.clone().entries().iter().enumerate() {
             if entry.word.load(Ordering::Acquire) & HOLDER != FREE {
+                let len = (entry.len.load(Ordering::Relaxed) as usize).min(allocator.area.bytes.len());
                 let from = entry.offset.load(Ordering::Relaxed) as usize;
-                let to = from + span(entry.len.load(Ordering::Relaxed) as usize);
+                let to = from.saturating_add(span(len));
                 if allocator.cut(from, to) {
                     allocator.used.insert(index, (from, to));
                 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | worker, before it begins a frame | the frame is not begun: it goes to another worker |
 //! | worker, after | the frame was begun: its running task is lost |
+//! | worker, after its hands are off a claim that is finished | nothing |
 
 use crate::fault::{Step, point};
 use crate::lease::MOST_FRAMES;

@@ -187,5 +187,5 @@ fn a_segment_that_is_not_a_pools_is_refused() {
 
 /// MiB that a segment takes.
 fn resident(segment: BorrowedFd<'_>) -> u64 {
-    rustix::fs::fstat(segment).unwrap().st_blocks as u64 * 512 >> 20
+    rustix::fs::fstat(segment).unwrap().st_blocks as u64 / 2048
 }
