@@ -17,7 +17,11 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
         Error::Terminated => of_context(py, "ProcessError", (error.to_string(),)),
         Error::Closed { .. } => PyValueError::new_err("Pool not running"),
         Error::Broken(cause) => {
-            let broken = of_context(py, "BrokenPoolError", (format!("no worker of the pool could be kept: {cause}"),));
+            let text = match &**cause {
+                Error::Overwritten { .. } => cause.to_string(),
+                _ => format!("no worker of the pool could be kept: {cause}"),
+            };
+            let broken = of_context(py, "BrokenPoolError", (text,));
             broken.set_cause(py, Some(raised(py, cause)));
             broken
         }

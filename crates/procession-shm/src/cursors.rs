@@ -57,11 +57,13 @@ impl Cursors {
         self.producer.tail.store(tail, Ordering::Release);
     }
 
-    /// Consumer: what is committed and not yet read.
+    /// Consumer, who has read up to `head`: how far is committed. `None`: further than there is room for, or the shared memory
+    /// says that it has read up to elsewhere.
     #[inline]
-    pub fn available(&self) -> std::ops::Range<u64> {
-        let head = self.consumer.head.load(Ordering::Relaxed);
-        head..self.producer.tail.load(Ordering::Acquire)
+    pub fn committed(&self, head: u64, capacity: usize) -> Option<u64> {
+        let tail = self.producer.tail.load(Ordering::Acquire);
+        let is_sound = tail.wrapping_sub(head) <= capacity as u64 && self.consumer.head.load(Ordering::Relaxed) == head;
+        is_sound.then_some(tail)
     }
 
     /// Consumer: gives back the room before `head`.

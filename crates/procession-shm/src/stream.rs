@@ -18,6 +18,7 @@ use crate::cursors::Cursors;
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::record::{self, SHORT, Word};
+use crate::ring::Overwritten;
 use crate::segment::{Placed, Words};
 use crate::spin::Spin;
 use crate::window::{View, Window};
@@ -197,49 +198,59 @@ pub enum Arrival<'a> {
     Record(u32, &'a [u8]),
 }
 
-/// The consumer's side: it keeps the part of a record that has arrived while the rest has not.
+/// So much of a stream is copied at once before it is read: what is read does not change then, whatever its producer does.
+const PIECE: usize = 16 * 1024;
+
+/// The consumer's side: it knows by itself how far it has read, and keeps the part of a record that has arrived while the rest
+/// has not.
 #[derive(Debug, Default)]
 pub struct StreamReader {
+    head: u64,
     pending: Vec<u8>,
+    copied: Vec<u8>,
 }
 
 impl StreamReader {
-    /// Takes every committed record off the stream, giving them to `visitor`.
+    /// Takes every record off the stream that is committed by now, giving them to `visitor`. `false`: there is none.
     ///
     /// # Errors
     ///
-    /// If the stream makes no sense: its producer has overwritten it. Nothing more is to be had from it.
-    pub fn drain(&mut self, stream: &Stream, mut visitor: impl FnMut(Arrival<'_>)) -> io::Result<()> {
+    /// [`Overwritten`]; nothing more is to be had from the stream.
+    pub fn drain(&mut self, stream: &Stream, mut visitor: impl FnMut(Arrival<'_>)) -> Result<bool, Overwritten> {
         let cursors = &stream.words.cursors;
-        let available = cursors.available();
-        let mut at = available.start;
-        if available.end.wrapping_sub(at) > STREAM_CAPACITY as u64 {
-            return Err(senseless());
+        let end = cursors.committed(self.head, STREAM_CAPACITY).ok_or(OVERWRITTEN)?;
+        if self.head == end {
+            return Ok(false);
         }
-        if at == available.end {
-            return Ok(());
-        }
-        let mapped = stream.bytes.map(STREAM_CAPACITY)?;
-        while at < available.end {
-            let offset = at as usize % STREAM_CAPACITY;
-            let run = ((available.end - at) as usize).min(STREAM_CAPACITY - offset);
-            let mut bytes = mapped.slice(offset, run);
-            while !bytes.is_empty() {
-                bytes = &bytes[self.read(bytes, &mut visitor)?..];
-            }
-            at += run as u64;
-            cursors.release(at);
+        let mapped = stream.bytes.mapped();
+        let mut copied = std::mem::take(&mut self.copied);
+        while self.head < end {
+            let offset = self.head as usize % STREAM_CAPACITY;
+            let run = ((end - self.head) as usize).min(STREAM_CAPACITY - offset);
+            // What belongs to a long record is copied into that as it is.
+            let run = if self.pending.is_empty() {
+                let bytes = mapped.slice(offset, run.min(PIECE));
+                copied.clear();
+                copied.extend_from_slice(bytes);
+                let mut left = &copied[..];
+                while !left.is_empty() {
+                    left = &left[self.read(left, &mut visitor)?..];
+                }
+                bytes.len()
+            } else {
+                self.gather(mapped.slice(offset, run), &mut visitor)?
+            };
+            self.head += run as u64;
+            cursors.release(self.head);
             stream.words.room.wake(1);
         }
-        Ok(())
+        self.copied = copied;
+        Ok(true)
     }
 
     /// Reads what `bytes` begins with, and says how much that is.
     #[inline]
-    fn read(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> io::Result<usize> {
-        if !self.pending.is_empty() {
-            return self.gather(bytes, visitor);
-        }
+    fn read(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> Result<usize, Overwritten> {
         let (count, len) = record::short_run(bytes);
         if count > 0 {
             visitor(Arrival::Values(count, &bytes[..len]));
@@ -252,12 +263,12 @@ impl StreamReader {
     }
 
     /// Adds to the record that is arriving; says how much of `bytes` is its.
-    fn gather(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> io::Result<usize> {
+    fn gather(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> Result<usize, Overwritten> {
         let mut used = 0;
         loop {
             let whole = record::whole(&self.pending);
             if whole > MAX_RECORD + record::LONG_HEADER {
-                return Err(senseless());
+                return Err(OVERWRITTEN);
             }
             if self.pending.len() == whole {
                 break;
@@ -272,7 +283,7 @@ impl StreamReader {
         let record = std::mem::take(&mut self.pending);
         match record::short_run(&record) {
             (0, _) => {
-                let (tag, payload) = record::take(&mut &record[..]).ok_or_else(senseless)?;
+                let (tag, payload) = record::take(&mut &record[..]).ok_or(OVERWRITTEN)?;
                 visitor(Arrival::Record(tag, payload));
             }
             (count, _) => visitor(Arrival::Values(count, &record)),
@@ -281,6 +292,4 @@ impl StreamReader {
     }
 }
 
-fn senseless() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a record in a stream makes no sense: shared memory was overwritten")
-}
+const OVERWRITTEN: Overwritten = Overwritten("a worker's stream of results");
