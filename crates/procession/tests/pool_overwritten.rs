@@ -13,7 +13,7 @@ use overwritten::Segment;
 use procession::{AsyncResult, Context, Error, Pool};
 
 /// Where the words are that parent and workers share.
-const FIXED: u64 = 64 * 1024;
+const FIXED: u64 = 128 * 1024;
 /// Those of the header, the ring and the first slots, used or not.
 const FIRST: u64 = 2048;
 /// Words that are looked at together.
@@ -52,8 +52,12 @@ fn judge(error: &Error, what: &str) {
 }
 
 fn judge_all(job: Result<AsyncResult<Vec<u64>>, Error>, what: &str) {
+    judge_results(job, (0..100).map(square), what);
+}
+
+fn judge_results(job: Result<AsyncResult<Vec<u64>>, Error>, right: impl Iterator<Item = u64>, what: &str) {
     match job.and_then(|job| job.get_timeout(long())) {
-        Ok(squares) => assert!(squares.into_iter().eq((0..100).map(square)), "{what}: wrong results"),
+        Ok(results) => assert!(results.into_iter().eq(right), "{what}: wrong results"),
         Err(error) => judge(&error, what),
     }
 }
@@ -63,6 +67,12 @@ fn goes_on(pool: Pool, what: &str) {
     let mut pids: BTreeSet<u32> = pool.worker_pids().into_iter().collect();
     pool.stats().unwrap();
     judge_all(pool.map_async(square, 0..100), what);
+    // Parent and workers ask for more shared memory.
+    if let Err(error) = pool.resize(5) {
+        judge(&error, what);
+    }
+    let long_ones = pool.map_async(|text: String| text.len() as u64, vec!["x".repeat(5000); 100]);
+    judge_results(long_ones, std::iter::repeat_n(5000, 100), what);
     pids.extend(pool.worker_pids());
     pool.stats().unwrap();
     pool.terminate();
