@@ -104,6 +104,8 @@ impl WorkerHead<'_> {
     pub fn claim_instead(&mut self, slot: &Slot, instead: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<usize> {
         let (ends, from) = (&self.ring.words.ends, self.head());
         let (capacity, tail) = (ends.capacity(), ends.tail(Ordering::Acquire));
+        // The head is never ahead of the tail that was seen.
+        ends.head.tail_seen.store(tail.0, Ordering::Relaxed);
         let mut to = from;
         while let Some((Frame { len, is_void }, beginning)) = self.ring.frames.read(capacity, to, tail, 64)? {
             to = to.behind(footprint(len));
