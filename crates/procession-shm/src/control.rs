@@ -273,9 +273,9 @@ impl Control {
             words: segment.words(layout.slots + index * size_of::<SlotWords>()),
             inbox: segment.bytes(layout.inboxes + index * layout.inbox, layout.inbox),
         };
-        let stream = |index: usize| Stream {
-            words: segment.words(layout.streams + index * size_of::<StreamWords>()),
-            bytes: segment.bytes(layout.stream_bytes + index * STREAM_CAPACITY, STREAM_CAPACITY),
+        let stream = |index: usize| {
+            let words = segment.words(layout.streams + index * size_of::<StreamWords>());
+            Stream::at(words, segment.bytes(layout.stream_bytes + index * STREAM_CAPACITY, STREAM_CAPACITY))
         };
         let slots: Arc<[Slot]> = (0..layout.count).map(slot).collect();
         let frames = segment.bytes(layout.frames, layout.areas - layout.frames);

@@ -61,7 +61,7 @@ mod takers;
 pub use block::{Allocator, Area, BlockId, Held, Holder};
 #[cfg(not(loom))]
 pub use control::Control;
-pub use cursors::Cursors;
+pub use cursors::{Cursors, Produced};
 #[cfg(not(loom))]
 pub use elements::Elements;
 pub use gate::Gate;

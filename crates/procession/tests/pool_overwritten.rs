@@ -89,7 +89,8 @@ fn main() {
     let mut trials = Vec::new();
     let in_use = {
         let pool = Context::fork().pool(2).unwrap();
-        pool.map(square, 0..100).unwrap();
+        // Both workers have had tasks.
+        (0..20).for_each(|_| drop(pool.map(square, 0..100).unwrap()));
         pool.apply(lines_in_use, ()).unwrap()
     };
     let lines: BTreeSet<u64> = in_use.into_iter().chain((0..FIRST).step_by(LINE as usize)).collect();
