@@ -265,7 +265,7 @@ impl Control {
             && header.halvings.load(Ordering::Relaxed) == self.layout.halvings
             && header.slots.load(Ordering::Relaxed) as usize == self.slots()
             && header.closed.load(Ordering::Relaxed) == u32::from(self.has_closed());
-        if is_whole { self.ring.check() } else { Err(Overwritten("the pool's header")) }
+        if is_whole { self.ring.check() } else { Err(Overwritten("the header")) }
     }
 
     fn map(segment: Segment, header: Placed<Header>, layout: Layout, used: usize) -> Control {

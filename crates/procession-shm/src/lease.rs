@@ -92,11 +92,6 @@ impl Slot {
         self.words.state.store(OVERWRITTEN, Ordering::Release);
     }
 
-    /// Parent: whether the worker has found the shared memory overwritten, or the word that would say so is.
-    pub fn is_overwritten(&self) -> bool {
-        !matches!(self.words.state.load(Ordering::Acquire), STARTING | READY | FINISHED)
-    }
-
     /// Parent: whether the worker has ended its service by itself.
     pub fn is_finished(&self) -> bool {
         self.words.state.load(Ordering::Acquire) == FINISHED
@@ -183,10 +178,11 @@ impl Slot {
     ///
     /// [`Overwritten`].
     pub fn check(&self) -> Result<(), Overwritten> {
-        if self.is_overwritten() {
-            return Err(Overwritten("what a worker runs, or the state that it says it is in,"));
+        match self.words.state.load(Ordering::Acquire) {
+            STARTING | READY | FINISHED => self.words.hands.last_begun().map(|_| ()),
+            OVERWRITTEN => Err(Overwritten("the claim")),
+            _ => Err(Overwritten("the state")),
         }
-        self.words.hands.last_begun().map(|_| ())
     }
 
     /// Parent, when the worker is dead and accounted for: an empty slot.
@@ -234,7 +230,7 @@ impl Slot {
     /// Where a frame of the claim lies in the inbox, if that can be.
     fn place(&self, index: u32, longest: usize) -> Result<Range<usize>, Overwritten> {
         const LEN: usize = 8;
-        let overwritten = Overwritten("a worker's inbox");
+        let overwritten = Overwritten("the inbox");
         let at = self.words.offsets[index as usize % MOST_FRAMES].load(Ordering::Relaxed) as usize;
         let start = at.checked_add(LEN).filter(|start| *start <= self.inbox.len()).ok_or(overwritten)?;
         let len = self.inbox.slice(at, LEN).first_chunk().map_or(0, |len| u64::from_le_bytes(*len)) as usize;

@@ -291,4 +291,4 @@ impl StreamReader {
     }
 }
 
-const OVERWRITTEN: Overwritten = Overwritten("a worker's stream of results");
+const OVERWRITTEN: Overwritten = Overwritten("the stream of results");
