@@ -107,9 +107,9 @@ pub enum Error {
     Broken(#[source] std::sync::Arc<Error>),
     /// A worker has written where only the engine writes.
     #[error(
-        "the shared memory of the pool was overwritten: {what} {}. Native code that its tasks call writes outside of its \
+        "the shared memory of the pool was overwritten: {what}{}. Native code that a task calls has written outside of its \
          own memory: find it (valgrind, AddressSanitizer), and make a new Pool",
-        pid.map_or("by one of its workers".into(), |pid| format!("by worker process {pid}"))
+        pid.map_or_else(String::new, |pid| format!(" of worker process {pid}"))
     )]
     Overwritten {
         /// What was found so.

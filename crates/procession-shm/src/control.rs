@@ -305,7 +305,7 @@ impl Control {
             && header.room.load(Ordering::Relaxed) as usize == self.room()
             && header.slots.load(Ordering::Relaxed) as usize == self.slots()
             && header.closed.load(Ordering::Relaxed) == u32::from(self.has_closed());
-        if is_whole { self.ring.check() } else { Err(Overwritten("the pool's header")) }
+        if is_whole { self.ring.check() } else { Err(Overwritten("the header")) }
     }
 
     /// Parent: looks whether as much of the file can be given out as its words say; otherwise nothing could grow any more. Takes
@@ -315,7 +315,7 @@ impl Control {
     ///
     /// [`Overwritten`].
     pub fn check_file(&self) -> Result<(), Overwritten> {
-        self.file.check().map(drop).map_err(|_| Overwritten("what says how much shared memory is in use"))
+        self.file.check().map(drop).map_err(|_| Overwritten("the record of how much shared memory is given out"))
     }
 
     /// Gives a slot the first bytes of its stream and its inbox, which lie at `place` in the file.
@@ -332,9 +332,9 @@ impl Control {
             words: segment.words(layout.slots + index * size_of::<SlotWords>()),
             inbox: window(of_slot(index) + 1, MAX_INBOX),
         };
-        let stream = |index: usize| Stream {
-            words: segment.words(layout.streams + index * size_of::<StreamWords>()),
-            bytes: window(of_slot(index), STREAM_CAPACITY),
+        let stream = |index: usize| {
+            let words = segment.words(layout.streams + index * size_of::<StreamWords>());
+            Stream::at(words, window(of_slot(index), STREAM_CAPACITY))
         };
         let area = |index: usize, window| Area::at(segment.words(layout.marks + index * size_of::<Mark>()), window);
         let slots: Arc<[Slot]> = (0..layout.count).map(slot).collect();

@@ -85,7 +85,7 @@ impl Hands {
     }
 }
 
-const OVERWRITTEN: Overwritten = Overwritten("what a worker has claimed");
+const OVERWRITTEN: Overwritten = Overwritten("the claim");
 
 /// What a word says that a worker wrote.
 fn checked(word: u64) -> Result<(u32, u32), Overwritten> {

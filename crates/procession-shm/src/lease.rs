@@ -97,11 +97,6 @@ impl Slot {
         self.words.state.store(OVERWRITTEN, Ordering::Release);
     }
 
-    /// Parent: whether the worker has found the shared memory overwritten, or the word that would say so is.
-    pub fn is_overwritten(&self) -> bool {
-        !matches!(self.words.state.load(Ordering::Acquire), STARTING | READY | FINISHED)
-    }
-
     /// Parent: whether the worker has ended its service by itself.
     pub fn is_finished(&self) -> bool {
         self.words.state.load(Ordering::Acquire) == FINISHED
@@ -188,10 +183,11 @@ impl Slot {
     ///
     /// [`Overwritten`].
     pub fn check(&self) -> Result<(), Overwritten> {
-        if self.is_overwritten() {
-            return Err(Overwritten("what a worker runs, or the state that it says it is in,"));
+        match self.words.state.load(Ordering::Acquire) {
+            STARTING | READY | FINISHED => self.words.hands.last_begun().map(|_| ()),
+            OVERWRITTEN => Err(Overwritten("the claim")),
+            _ => Err(Overwritten("the state")),
         }
-        self.words.hands.last_begun().map(|_| ())
     }
 
     /// Parent, when the worker is dead and accounted for: an empty slot.
@@ -276,4 +272,4 @@ fn length(bytes: &[u8]) -> usize {
     bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len)) as usize
 }
 
-const OF_INBOX: Overwritten = Overwritten("a worker's inbox");
+const OF_INBOX: Overwritten = Overwritten("the inbox");

@@ -64,7 +64,7 @@ mod window;
 pub use block::{Allocator, Area, BlockId, Held, Holder};
 #[cfg(not(loom))]
 pub use control::Control;
-pub use cursors::Cursors;
+pub use cursors::{Cursors, Produced};
 #[cfg(not(loom))]
 pub use elements::Elements;
 pub use gate::Gate;

@@ -13,8 +13,9 @@
 //! How a record looks is [`record`](crate::record)'s: the parent takes runs of short values as they stand.
 
 use std::io;
+use std::sync::Arc;
 
-use crate::cursors::Cursors;
+use crate::cursors::{Cursors, Produced};
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::record::{self, SHORT, Word};
@@ -44,11 +45,17 @@ unsafe impl Words for StreamWords {}
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Stream {
-    pub(crate) words: Placed<StreamWords>,
+    words: Placed<StreamWords>,
     pub(crate) bytes: Window,
+    /// Of the producer, which begins with an empty stream.
+    produced: Arc<Produced>,
 }
 
 impl Stream {
+    pub(crate) fn at(words: Placed<StreamWords>, bytes: Window) -> Stream {
+        Stream { words, bytes, produced: Arc::new(Produced::new()) }
+    }
+
     /// Maps its bytes: for who writes or drains it, before that.
     ///
     /// # Errors
@@ -61,7 +68,7 @@ impl Stream {
     /// Producer: for appending short values one after the other. What is appended otherwise ends its use.
     #[inline]
     pub fn writer(&self) -> StreamWriter<'_> {
-        let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, 1 + SHORT);
+        let (tail, room) = self.room(1 + SHORT);
         let to_the_end = STREAM_CAPACITY - tail as usize % STREAM_CAPACITY;
         StreamWriter { stream: self, bytes: self.bytes.mapped(), tail, limit: tail + room.min(to_the_end) as u64 }
     }
@@ -83,7 +90,7 @@ impl Stream {
             &long
         };
         let whole = header.len() + len;
-        let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, whole);
+        let (tail, room) = self.room(whole);
         if whole > room {
             return self.write_in_pieces(header, parts, consumer);
         }
@@ -107,24 +114,29 @@ impl Stream {
     }
 
     #[inline]
+    fn room(&self, wanted: usize) -> (u64, usize) {
+        self.produced.room(&self.words.cursors, STREAM_CAPACITY, wanted)
+    }
+
+    #[inline]
     fn commit(&self, tail: u64) {
         point(Step::StreamCopied);
-        self.words.cursors.commit(tail);
+        self.produced.commit(&self.words.cursors, tail);
         point(Step::StreamCommitted);
     }
 
     #[cold]
     fn write_in_pieces(&self, header: &[u8], parts: &[&[u8]], consumer: &Gate) {
-        let mut at = self.words.cursors.room(STREAM_CAPACITY, 0).0;
+        let mut at = self.room(0).0;
         for mut source in std::iter::once(header).chain(parts.iter().copied()) {
             while !source.is_empty() {
-                let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, STREAM_CAPACITY);
+                let (tail, room) = self.room(STREAM_CAPACITY);
                 let free = room - (at - tail) as usize;
                 if free == 0 {
-                    self.words.cursors.commit(at);
+                    self.produced.commit(&self.words.cursors, at);
                     point(Step::StreamPiece);
                     consumer.wake(1);
-                    let has_room = || self.words.cursors.room(STREAM_CAPACITY, STREAM_CAPACITY).1 > 0;
+                    let has_room = || self.room(STREAM_CAPACITY).1 > 0;
                     self.words.room.wait_until(None, &Spin::none(), has_room);
                     continue;
                 }
@@ -292,4 +304,4 @@ impl StreamReader {
     }
 }
 
-const OVERWRITTEN: Overwritten = Overwritten("a worker's stream of results");
+const OVERWRITTEN: Overwritten = Overwritten("the stream of results");

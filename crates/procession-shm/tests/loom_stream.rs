@@ -5,7 +5,7 @@
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use procession_shm::Cursors;
+use procession_shm::{Cursors, Produced};
 
 const CAPACITY: usize = 2;
 const ITEMS: u64 = 4;
@@ -23,16 +23,17 @@ fn every_item_arrives_once_and_in_order() {
         let producer = {
             let shared = shared.clone();
             thread::spawn(move || {
+                let produced = Produced::new();
                 let mut item = 0;
                 while item < ITEMS {
-                    let (tail, room) = shared.cursors.room(CAPACITY, 1);
+                    let (tail, room) = produced.room(&shared.cursors, CAPACITY, 1);
                     if room == 0 {
                         thread::yield_now();
                         continue;
                     }
                     // Loom reports the access if the consumer may still be reading here.
                     shared.memory[tail as usize % CAPACITY].with_mut(|place| write(place, item));
-                    shared.cursors.commit(tail + 1);
+                    produced.commit(&shared.cursors, tail + 1);
                     item += 1;
                 }
             })

@@ -98,7 +98,7 @@ impl Shared {
         // Whatever was finished by then is in the streams.
         self.drain();
         if jobs.iter().any(|job| !job.is_finished() && job.remaining() > 0) {
-            self.end_overwritten(Overwritten("what says which tasks are queued or claimed"), None);
+            self.end_overwritten(Overwritten("the record of which tasks are queued or claimed"), None);
         }
     }
 

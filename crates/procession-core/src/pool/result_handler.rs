@@ -154,7 +154,7 @@ impl Shared {
         if let Some(current) = current {
             understood = self.enter_run(current, tally).is_some() && understood;
         }
-        if understood { drained } else { Err(Overwritten("a worker's stream of results")) }
+        if understood { drained } else { Err(Overwritten("the stream of results")) }
     }
 
     /// Enters what has arrived; `None` if it makes no sense.

@@ -306,7 +306,7 @@ impl Shared {
         drained.map_err(overwritten)?;
         self.renew_stream(slot);
         self.bury_blocks(slot).map_err(|error| match error.kind() {
-            ErrorKind::InvalidData => overwritten(Overwritten("what says where large buffers lie")),
+            ErrorKind::InvalidData => overwritten(Overwritten("the record of large buffers")),
             _ => Error::os("cannot free what a dead worker had")(error),
         })?;
         if let Some(frame) = begun

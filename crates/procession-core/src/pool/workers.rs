@@ -178,7 +178,7 @@ impl Shared {
         let mut workers = self.workers();
         if let Err(error) = self.control.grow(size) {
             if error.kind() == ErrorKind::InvalidData {
-                let what = Overwritten("what says how much shared memory is in use");
+                let what = Overwritten("the record of how much shared memory is given out");
                 let error = error_of(&workers, what, None);
                 self.break_down(&mut workers, error);
                 return self.check_serving();

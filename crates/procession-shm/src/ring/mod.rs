@@ -243,7 +243,7 @@ impl RingFull {
     /// Why the window of the ring is not as long, or not mapped.
     fn of_window(error: io::Error) -> RingFull {
         match error.kind() {
-            io::ErrorKind::InvalidData => RingFull::Overwritten(Overwritten("what says where the ring lies")),
+            io::ErrorKind::InvalidData => RingFull::Overwritten(Overwritten("the record of where the ring lies")),
             _ => RingFull::NoMemory(error),
         }
     }
