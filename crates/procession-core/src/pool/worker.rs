@@ -196,6 +196,8 @@ impl<'a> Worker<'a> {
         // How long an orphan that the kernel has not ended may sit here.
         const LOOK_UP: Duration = Duration::from_secs(5);
         let (control, slot) = (self.control, self.slot);
+        // It has nothing, whatever a stray write says: else the parent would not find that tasks are lost.
+        slot.finish_claim();
         let news = || !control.tasks().looks_empty() || control.is_closed() || slot.is_dismissed();
         let spin = if self.is_idle { &Spin::none() } else { &self.spin };
         self.is_idle = !control.task_gate().wait_until(Some(Instant::now() + LOOK_UP), spin, news);
