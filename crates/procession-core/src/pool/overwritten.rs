@@ -5,6 +5,7 @@
 //! | overwritten | found by |
 //! |---|---|
 //! | what only the parent writes | [`Shared::check_shared`], which has the parent's own copy |
+//! | where shared memory lies, and how much of it is given out | whoever maps or lengthens a part of it; the pool's thread, now and then |
 //! | what a worker writes | whoever reads it; a lock that names nobody, [`Shared::check_shared`] |
 //! | frames, or where they are | the worker that reads them, which says so in its slot |
 //! | anything by which a task gets lost | [`Shared::check_for_lost_tasks`] |
