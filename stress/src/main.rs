@@ -1,11 +1,14 @@
-//! `cargo xtask stress --seconds N [--method METHOD] [--seed S]`: storms of SIGKILL, SIGSTOP and SIGCONT at random instants
-//! over queues, locks, pools, connections, shared memory and the fork server, each under one start method, or under one
-//! chosen at random. What is checked is the reliability contract: what was committed arrives once and in order, nothing
-//! hangs, nothing is left behind.
+//! `cargo xtask stress --seconds N [--method METHOD] [--seed S] [--only STORM]`: storms of SIGKILL, SIGSTOP and SIGCONT at
+//! random instants over queues, locks, pools, connections, shared memory and the fork server, each under one start method, or
+//! under one chosen at random. What is checked is the reliability contract: what was committed arrives once and in order,
+//! nothing hangs, nothing is left behind.
+//!
+//! A storm of its own kind is `hostile`: there tasks overwrite what their pool shares with them.
 //!
 //! One seed decides what is done to whom; when exactly, the machine does. A storm that fails says its seed.
 
 mod connections;
+mod hostile;
 mod leaks;
 mod locks;
 mod names;
@@ -29,12 +32,13 @@ type Tally = BTreeMap<&'static str, u64>;
 /// A storm over one kind of thing, until the instant.
 type Storm = (&'static str, fn(Context, &mut Weather, Instant) -> Tally);
 
-const STORMS: [Storm; 5] = [
+const STORMS: [Storm; 6] = [
     ("queues", queues::storm),
     ("locks", locks::storm),
     ("pools", pools::storm),
     ("connections", connections::storm),
     ("names", names::storm),
+    ("hostile", hostile::storm),
 ];
 
 const CONTEXTS: [(&str, Context); 3] =
@@ -46,7 +50,10 @@ fn main() -> ExitCode {
     match Request::parse(&arguments) {
         Some(request) => run(&request),
         None => {
-            eprintln!("usage: cargo xtask stress --seconds N [--method fork|spawn|forkserver] [--seed S]");
+            eprintln!(
+                "usage: cargo xtask stress --seconds N [--method fork|spawn|forkserver] [--seed S] [--only {}]",
+                STORMS.map(|(name, _)| name).join("|")
+            );
             return ExitCode::FAILURE;
         }
     }
@@ -58,23 +65,27 @@ struct Request {
     seconds: u64,
     /// The start methods to choose from.
     contexts: Vec<(&'static str, Context)>,
+    /// The storms to choose from.
+    storms: Vec<Storm>,
     seed: u64,
 }
 
 impl Request {
     fn parse(arguments: &[String]) -> Option<Request> {
-        let (mut seconds, mut contexts, mut seed) = (None, CONTEXTS.to_vec(), None);
+        let (mut seconds, mut contexts, mut storms, mut seed) = (None, CONTEXTS.to_vec(), STORMS.to_vec(), None);
         for pair in arguments.chunks(2) {
             let [option, value] = pair else { return None };
             match option.as_str() {
                 "--seconds" => seconds = Some(value.parse().ok()?),
                 "--method" => contexts.retain(|(name, _)| name == value),
+                "--only" => storms.retain(|(name, _)| name == value),
                 "--seed" => seed = Some(value.parse().ok()?),
                 _ => return None,
             }
         }
+        let is_empty = contexts.is_empty() || storms.is_empty();
         let seed = seed.unwrap_or_else(seed_of_now);
-        Some(Request { seconds: seconds?, contexts, seed }).filter(|request| !request.contexts.is_empty())
+        if is_empty { None } else { Some(Request { seconds: seconds?, contexts, storms, seed }) }
     }
 
     /// The command that does the same again.
@@ -83,12 +94,16 @@ impl Request {
             [(name, _)] => format!(" --method {name}"),
             _ => String::new(),
         };
-        format!("cargo xtask stress --seconds {}{method} --seed {}", self.seconds, self.seed)
+        let only = match self.storms[..] {
+            [(name, _)] => format!(" --only {name}"),
+            _ => String::new(),
+        };
+        format!("cargo xtask stress --seconds {}{method} --seed {}{only}", self.seconds, self.seed)
     }
 }
 
 fn run(request: &Request) {
-    let (replay, contexts) = (request.replay(), &request.contexts);
+    let (replay, contexts, storms) = (request.replay(), &request.contexts, &request.storms);
     println!("seed {}, {} s; to replay: {replay}", request.seed, request.seconds);
     watchdog::begin(&replay);
     let end = Instant::now() + Duration::from_secs(request.seconds);
@@ -96,19 +111,19 @@ fn run(request: &Request) {
     // What is made once and kept, such as the fork server, is no leak.
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for &(_, context) in contexts {
-        for (name, storm) in STORMS {
+        for (name, storm) in storms {
             watchdog::enter(format!("the first {name}"));
             storm(context, &mut weather, Instant::now() + Duration::from_millis(50));
         }
     }
     let before = Belongings::now();
     while Instant::now() < end {
-        for (name, storm) in STORMS {
+        for (name, storm) in storms {
             let (method, context) = contexts[weather.choose(contexts.len())];
             watchdog::enter(format!("{name} under {method}"));
             let until = end.min(Instant::now() + Duration::from_millis(300 + weather.choose(1200) as u64));
             for (what, count) in storm(context, &mut weather, until) {
-                *tallies.entry(name).or_default().entry(what).or_default() += count;
+                *tallies.entry(*name).or_default().entry(what).or_default() += count;
             }
         }
     }

@@ -53,7 +53,7 @@ usage: cargo xtask COMMAND
                   chosen; BINARY chooses Rust test binaries by name; --stress: storms of N seconds by each start method
   vm aarch64|5.10|6.1 [BINARY...]
                   the Rust tests on another processor or kernel, which qemu emulates
-  stress --seconds N [--method fork|spawn|forkserver] [--seed S]
+  stress --seconds N [--method fork|spawn|forkserver] [--seed S] [--only STORM]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
   soak [--calls N]
                   each public call of both faces N times (10000), and a look whether anything grows

@@ -102,9 +102,21 @@ pub enum Error {
         /// In the codec of the face.
         payload: Vec<u8>,
     },
-    /// The pool cannot keep workers alive.
-    #[error("the pool has no worker left and could not start another: {0}")]
+    /// The pool can run no more tasks: no worker can be kept, or its shared memory was overwritten.
+    #[error("{}", broken(.0))]
     Broken(#[source] std::sync::Arc<Error>),
+    /// A worker has written where only the engine writes.
+    #[error(
+        "the shared memory of the pool was overwritten: {what}{}. Native code that a task calls has written outside of its \
+         own memory: find it (valgrind, AddressSanitizer), and make a new Pool",
+        pid.map_or_else(String::new, |pid| format!(" of worker process {pid}"))
+    )]
+    Overwritten {
+        /// What was found so.
+        what: &'static str,
+        /// The worker whose words these were; `None` if any may have done it.
+        pid: Option<u32>,
+    },
     /// A signal's handler ended the call; the face knows what it raised.
     #[error("a signal's handler ended the call")]
     Interrupted,
@@ -203,6 +215,13 @@ pub enum Error {
     /// The two ends of a connection do not know the same key.
     #[error("a connection's authentication failed: {0}. Give both ends the same key")]
     Authentication(String),
+}
+
+fn broken(cause: &Error) -> String {
+    match cause {
+        Error::Overwritten { .. } => cause.to_string(),
+        _ => format!("the pool has no worker left and could not start another: {cause}"),
+    }
 }
 
 impl Error {

@@ -24,7 +24,11 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
         Error::ListenerClosed => PyOSError::new_err("listener is closed"),
         Error::Authentication(why) => of_context(py, "AuthenticationError", (why.as_str(),)),
         Error::Broken(cause) => {
-            let broken = of_context(py, "BrokenPoolError", (format!("no worker of the pool could be kept: {cause}"),));
+            let text = match &**cause {
+                Error::Overwritten { .. } => cause.to_string(),
+                _ => format!("no worker of the pool could be kept: {cause}"),
+            };
+            let broken = of_context(py, "BrokenPoolError", (text,));
             broken.set_cause(py, Some(raised(py, cause)));
             broken
         }

@@ -259,8 +259,9 @@ impl Allocator {
         let mut allocator = Allocator { free, used: BTreeMap::new(), vacant: Vec::new(), touched: 0, area };
         for (index, entry) in allocator.area.clone().entries()?.iter().enumerate() {
             if entry.word.load(Ordering::Acquire) & HOLDER != FREE {
+                let len = (entry.len.load(Ordering::Relaxed) as usize).min(allocator.area.bytes.len());
                 let from = entry.offset.load(Ordering::Relaxed) as usize;
-                let to = from + span(entry.len.load(Ordering::Relaxed) as usize);
+                let to = from.saturating_add(span(len));
                 if allocator.cut(from, to) {
                     allocator.used.insert(index, (from, to));
                 }
@@ -470,7 +471,7 @@ mod tests {
         const FILE: usize = size_of::<Mark>();
         const WINDOW: usize = FILE + size_of::<FileWords>();
         let segment = Segment::create_growing("procession-test", GRAIN, GRAIN).unwrap();
-        let file = File::of(&segment, FILE);
+        let file = File::of(&segment, FILE, 1 << 20);
         file.begin(GRAIN);
         Area::at(segment.words(0), Window::at(&file, WINDOW, 1 << 20))
     }

@@ -13,7 +13,7 @@
 //!
 //! | window | owner | mapped by |
 //! |---|---|---|
-//! | frames of the ring | who holds both locks | parent and workers |
+//! | frames of the ring | the parent | parent and workers |
 //! | area of the arguments | the parent | parent and workers |
 //! | bytes of a slot's stream | its worker | its worker and the parent |
 //! | inbox of a slot | its worker | its worker |
@@ -34,8 +34,8 @@ use procession_sys::memfd;
 use crate::block::{Area, Mark};
 use crate::gate::Gate;
 use crate::lease::{Slot, SlotWords};
-use crate::primitive::{AtomicU32, Ordering};
-use crate::ring::{Ring, RingWords};
+use crate::primitive::{AtomicBool, AtomicU32, Ordering};
+use crate::ring::{BEGINS_WITH, Overwritten, TaskRing, TaskWords};
 use crate::segment::{Placed, Segment, Words};
 use crate::stream::{STREAM_CAPACITY, Stream, StreamWords};
 use crate::window::{File, FileWords, GRAIN, Window, WindowWords};
@@ -82,12 +82,22 @@ unsafe impl Words for Header {}
 pub struct Control {
     segment: Segment,
     header: Placed<Header>,
-    ring: Ring,
+    ring: TaskRing,
     slots: Arc<[Slot]>,
     streams: Vec<Stream>,
     arguments: Area,
     results: Vec<Area>,
     file: File,
+    own: Own,
+}
+
+/// What the parent has told the workers in the header, as it keeps it for itself.
+#[derive(Debug)]
+struct Own {
+    slots: AtomicU32,
+    /// How many slots have their first bytes.
+    begun: AtomicU32,
+    is_closed: AtomicBool,
 }
 
 impl Control {
@@ -111,18 +121,17 @@ impl Control {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let layout = Layout::of(slots.max(room.min(MOST_SLOTS)));
-        let begun = Ring::BEGINS_WITH + slots * OF_A_SLOT;
+        let begun = BEGINS_WITH + slots * OF_A_SLOT;
         let segment = Segment::create_growing("procession-pool", layout.fixed, layout.fixed + begun)?;
-        Ring::create(&segment.words::<RingWords>(layout.ring))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.room.store(layout.count as u32, Ordering::Relaxed);
         header.slots.store(slots as u32, Ordering::Relaxed);
-        let control = Control::map(segment, header, &layout);
+        let control = Control::map(segment, header, &layout, slots);
         control.file.begin(layout.fixed + begun);
         let mut place = layout.fixed as u64;
-        layout.window(&control.file, RING, MAX_RING).begin(Extent { offset: place, len: Ring::BEGINS_WITH });
-        place += Ring::BEGINS_WITH as u64;
+        layout.window(&control.file, RING, MAX_RING).begin(Extent { offset: place, len: BEGINS_WITH });
+        place += BEGINS_WITH as u64;
         for index in 0..slots {
             control.begin_slot(index, place);
             place += OF_A_SLOT as u64;
@@ -153,7 +162,7 @@ impl Control {
         if header.room.load(Ordering::Relaxed) as usize != layout.count || !(1..=layout.count).contains(&slots) {
             return Err(invalid("the segment's numbers make no sense"));
         }
-        Ok(Control::map(segment, header, &layout))
+        Ok(Control::map(segment, header, &layout, slots))
     }
 
     /// The memfd, to hand to a worker.
@@ -161,10 +170,15 @@ impl Control {
         self.segment.as_fd()
     }
 
-    /// How many slots are used: workers have had them, or are to.
+    /// Parent: how many slots are used: workers have had them, or are to.
     #[inline]
     pub fn slots(&self) -> usize {
-        self.header.slots.load(Ordering::Acquire) as usize
+        self.own.slots.load(Ordering::Acquire) as usize
+    }
+
+    /// Worker: how many slots are used now.
+    pub fn used_slots(&self) -> usize {
+        (self.header.slots.load(Ordering::Acquire) as usize).clamp(1, self.room())
     }
 
     /// How many slots it can have.
@@ -176,7 +190,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// If there is no memory for them; it uses as many as before.
+    /// If there is no memory for them; it uses as many as before. `InvalidData` if what says where they are was overwritten.
     ///
     /// # Panics
     ///
@@ -184,12 +198,14 @@ impl Control {
     pub fn grow(&self, slots: usize) -> io::Result<()> {
         assert!(slots <= self.room(), "there is room for {} slots, not for {slots}", self.room());
         for index in self.slots()..slots {
-            if !self.streams[index].bytes.is_begun() {
+            if index >= self.own.begun.load(Ordering::Relaxed) as usize {
                 self.begin_slot(index, self.file.take(OF_A_SLOT)?.offset);
+                self.own.begun.store(index as u32 + 1, Ordering::Relaxed);
             }
             self.streams[index].map()?;
         }
-        self.header.slots.fetch_max(slots as u32, Ordering::AcqRel);
+        let before = self.own.slots.fetch_max(slots as u32, Ordering::AcqRel);
+        self.header.slots.store(before.max(slots as u32), Ordering::Release);
         Ok(())
     }
 
@@ -210,7 +226,7 @@ impl Control {
 
     /// Tasks on their way to workers.
     #[inline]
-    pub fn tasks(&self) -> &Ring {
+    pub fn tasks(&self) -> &TaskRing {
         &self.ring
     }
 
@@ -260,42 +276,76 @@ impl Control {
         &self.header.results
     }
 
-    /// No more tasks will come: workers end once the ring is empty. Wake them at the task gate.
+    /// Parent: no more tasks will come: workers end once the ring is empty. Wake them at the task gate.
     pub fn close(&self) {
+        self.own.is_closed.store(true, Ordering::Release);
         self.header.closed.store(1, Ordering::Release);
     }
 
-    /// Whether no more tasks will come.
+    /// Parent: whether it has said so.
+    pub fn has_closed(&self) -> bool {
+        self.own.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Worker: whether no more tasks will come.
     pub fn is_closed(&self) -> bool {
         self.header.closed.load(Ordering::Acquire) != 0
+    }
+
+    /// Parent: looks whether what it alone writes is still as it wrote it. Not while another thread is at
+    /// [`grow`](Control::grow) or [`close`](Control::close).
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn check(&self) -> Result<(), Overwritten> {
+        let header = &self.header;
+        let is_whole = header.magic.load(Ordering::Relaxed) == MAGIC
+            && header.version.load(Ordering::Relaxed) == VERSION
+            && header.room.load(Ordering::Relaxed) as usize == self.room()
+            && header.slots.load(Ordering::Relaxed) as usize == self.slots()
+            && header.closed.load(Ordering::Relaxed) == u32::from(self.has_closed());
+        if is_whole { self.ring.check() } else { Err(Overwritten("the header")) }
+    }
+
+    /// Parent: looks whether as much of the file can be given out as its words say; otherwise nothing could grow any more. Takes
+    /// system calls.
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn check_file(&self) -> Result<(), Overwritten> {
+        self.file.check().map(drop).map_err(|_| Overwritten("the record of how much shared memory is given out"))
     }
 
     /// Gives a slot the first bytes of its stream and its inbox, which lie at `place` in the file.
     fn begin_slot(&self, index: usize, place: u64) {
         self.slots[index].inbox.begin(Extent { offset: place + STREAM_CAPACITY as u64, len: INBOX });
-        // Last: by it `grow` knows that the slot has begun.
         self.streams[index].bytes.begin(Extent { offset: place, len: STREAM_CAPACITY });
     }
 
-    fn map(segment: Segment, header: Placed<Header>, layout: &Layout) -> Control {
-        let file = File::of(&segment, layout.file);
+    fn map(segment: Segment, header: Placed<Header>, layout: &Layout, used: usize) -> Control {
+        let most = MAX_RING + MAX_ARGUMENTS + layout.count * (STREAM_CAPACITY + MAX_INBOX + MAX_RESULTS);
+        let file = File::of(&segment, layout.file, most);
         let window = |index, max| layout.window(&file, index, max);
         let slot = |index: usize| Slot {
             words: segment.words(layout.slots + index * size_of::<SlotWords>()),
             inbox: window(of_slot(index) + 1, MAX_INBOX),
         };
-        let stream = |index: usize| Stream {
-            words: segment.words(layout.streams + index * size_of::<StreamWords>()),
-            bytes: window(of_slot(index), STREAM_CAPACITY),
+        let stream = |index: usize| {
+            let words = segment.words(layout.streams + index * size_of::<StreamWords>());
+            Stream::at(words, window(of_slot(index), STREAM_CAPACITY))
         };
         let area = |index: usize, window| Area::at(segment.words(layout.marks + index * size_of::<Mark>()), window);
         let slots: Arc<[Slot]> = (0..layout.count).map(slot).collect();
-        let ring = Ring::over(segment.words(layout.ring), window(RING, MAX_RING), slots.clone());
+        let ring = TaskRing::over(segment.words(layout.ring), window(RING, MAX_RING), MAX_INBOX);
         let streams = (0..layout.count).map(stream).collect();
         let arguments = area(0, window(ARGUMENTS, MAX_ARGUMENTS));
         let results = (0..layout.count).map(|index| area(index + 1, window(of_slot(index) + 2, MAX_RESULTS)));
         let results = results.collect();
-        Control { segment, header, ring, slots, streams, arguments, results, file }
+        let used = used as u32;
+        let own = Own { slots: used.into(), begun: used.into(), is_closed: AtomicBool::new(false) };
+        Control { segment, header, ring, slots, streams, arguments, results, file, own }
     }
 }
 
@@ -327,7 +377,7 @@ struct Layout {
 impl Layout {
     fn of(count: usize) -> Layout {
         let ring = size_of::<Header>();
-        let slots = ring + size_of::<RingWords>();
+        let slots = ring + size_of::<TaskWords>();
         let streams = slots + count * size_of::<SlotWords>();
         let marks = streams + count * size_of::<StreamWords>();
         let file = marks + (count + 1) * size_of::<Mark>();

@@ -9,8 +9,6 @@ pub enum Step {
     TailLocked = 1,
     /// Ring: the head is locked, nothing is done.
     HeadLocked,
-    /// Ring: half of the recovery from a dead holder is done.
-    RecoveryVoided,
     /// Joinable queue: the item is its taker's, and still in the ring.
     TakeCounted,
     /// Block: its place is chosen, and nobody knows.
@@ -43,8 +41,6 @@ pub enum Step {
     TakeCopied,
     /// Ring take: the head is advanced.
     TakeCommitted,
-    /// Ring claim: the claimer's hands are off its last claim.
-    ClaimCleared,
     /// Ring claim: the frames are in the inbox.
     ClaimCopied,
     /// Ring claim: the lease says from where they came.
@@ -53,6 +49,8 @@ pub enum Step {
     ClaimLaid,
     /// Ring claim: the head is advanced.
     ClaimCommitted,
+    /// Claim: it is finished, and the claimer's hands are off it.
+    ClaimFinished,
     /// Inbox trimming: the pages are given back.
     TrimPunched,
     /// Hands: a frame is begun.
@@ -61,8 +59,6 @@ pub enum Step {
     RunningBegun,
     /// Running: the word says that none does.
     RunningFinished,
-    /// Ring: a frame is marked void.
-    Voided,
     /// Stream: a record is written behind the tail.
     StreamCopied,
     /// Stream: the tail is advanced.
@@ -152,7 +148,7 @@ impl Step {
     ];
 
     /// Every step of this crate's own protocols.
-    pub const ALL: [Step; 56] = [
+    pub const ALL: [Step; 54] = [
         Step::TailLocked,
         Step::HeadLocked,
         Step::TakeCounted,
@@ -160,7 +156,6 @@ impl Step {
         Step::BlockSent,
         Step::BlockCopied,
         Step::BlockHeld,
-        Step::RecoveryVoided,
         Step::PushCopied,
         Step::PushCommitted,
         Step::GrowCopied,
@@ -172,16 +167,15 @@ impl Step {
         Step::ShrinkCommitted,
         Step::TakeCopied,
         Step::TakeCommitted,
-        Step::ClaimCleared,
         Step::ClaimCopied,
         Step::ClaimLeased,
         Step::ClaimLaid,
         Step::ClaimCommitted,
+        Step::ClaimFinished,
         Step::TrimPunched,
         Step::HandsBegun,
         Step::RunningBegun,
         Step::RunningFinished,
-        Step::Voided,
         Step::StreamCopied,
         Step::StreamCommitted,
         Step::StreamPiece,

@@ -92,17 +92,11 @@ impl Gate {
     /// Wakes up to `count` sleepers, if there may be any. What they wait for must have been published before.
     pub fn wake(&self, count: u32) {
         fence(Ordering::SeqCst);
-        let mut seen = self.word.load(Ordering::Relaxed);
-        let kept = loop {
-            if seen & SLEEPING == 0 {
-                return;
-            }
-            let kept = seen.wrapping_add(NEXT);
-            match self.word.compare_exchange_weak(seen, kept, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => break kept,
-                Err(now) => seen = now,
-            }
-        };
+        if self.word.load(Ordering::Relaxed) & SLEEPING == 0 {
+            return;
+        }
+        // One step, so that nobody who writes the word without a pause keeps this process here.
+        let kept = self.word.fetch_add(NEXT, Ordering::SeqCst).wrapping_add(NEXT);
         point(Step::GateBumped);
         if futex_wake(&self.word, count) < count {
             // Nobody is left, unless the word has changed.

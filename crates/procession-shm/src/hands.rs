@@ -5,9 +5,12 @@
 //! |---|---|
 //! | worker, before it begins a frame | the frame is not begun: it goes to another worker |
 //! | worker, after | the frame was begun: its running task is lost |
+//! | worker, after its hands are off a claim that is finished | nothing |
 
 use crate::fault::{Step, point};
+use crate::lease::MOST_FRAMES;
 use crate::primitive::{AtomicU64, Ordering};
+use crate::ring::Overwritten;
 
 /// `next` (upper half): frames begun. `end` (lower half): one past the last that is the worker's. Never next > end.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ impl Hands {
         Hands { word: AtomicU64::new(0) }
     }
 
-    /// Worker: lays hands on `frames` frames, none begun.
+    /// Worker: lays hands on `frames` frames, none begun; on none when the last claim is finished.
     pub fn lay(&self, frames: u32) {
         self.word.store(u64::from(frames), Ordering::Release);
     }
@@ -47,24 +50,47 @@ impl Hands {
     }
 
     /// Parent: cuts off the frames that are not begun, and says which they were.
-    pub fn cut(&self) -> std::ops::Range<u32> {
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn cut(&self) -> Result<std::ops::Range<u32>, Overwritten> {
         let mut seen = self.word.load(Ordering::Acquire);
-        loop {
-            let (next, end) = split(seen);
-            if next >= end {
-                return 0..0;
+        // Each of the worker's steps may come in between, once.
+        for _ in 0..MOST_FRAMES + 2 {
+            let (next, end) = checked(seen)?;
+            if next == end {
+                return Ok(0..0);
             }
-            match self.word.compare_exchange_weak(seen, join(next, next), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return next..end,
+            match self.word.compare_exchange(seen, join(next, next), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(next..end),
                 Err(now) => seen = now,
             }
         }
+        Err(OVERWRITTEN)
     }
 
-    /// The frame begun last, finished or not.
-    pub fn last_begun(&self) -> Option<u32> {
-        split(self.word.load(Ordering::Acquire)).0.checked_sub(1)
+    /// Parent: the frame begun last, finished or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn last_begun(&self) -> Result<Option<u32>, Overwritten> {
+        checked(self.word.load(Ordering::Acquire)).map(|(next, _)| next.checked_sub(1))
     }
+
+    /// Parent: whether they are on nothing: whatever was claimed is finished, and its results are committed.
+    pub fn are_off(&self) -> bool {
+        self.word.load(Ordering::Acquire) == 0
+    }
+}
+
+const OVERWRITTEN: Overwritten = Overwritten("the claim");
+
+/// What a word says that a worker wrote.
+fn checked(word: u64) -> Result<(u32, u32), Overwritten> {
+    let (next, end) = split(word);
+    if next <= end && end as usize <= MOST_FRAMES { Ok((next, end)) } else { Err(OVERWRITTEN) }
 }
 
 fn split(word: u64) -> (u32, u32) {
@@ -82,10 +108,21 @@ mod tests {
     #[test]
     fn what_is_cut_off_is_not_begun() {
         let hands = Hands::new();
-        assert_eq!((hands.begin(), hands.cut(), hands.last_begun()), (None, 0..0, None));
+        assert_eq!((hands.begin(), hands.cut(), hands.last_begun()), (None, Ok(0..0), Ok(None)));
         hands.lay(3);
+        assert!(!hands.are_off());
         assert_eq!(hands.begin(), Some(0));
-        assert_eq!(hands.cut(), 1..3);
-        assert_eq!((hands.begin(), hands.last_begun()), (None, Some(0)));
+        assert_eq!(hands.cut(), Ok(1..3));
+        assert_eq!((hands.begin(), hands.last_begun()), (None, Ok(Some(0))));
+        hands.lay(0);
+        assert!(hands.are_off());
+    }
+
+    #[test]
+    fn numbers_that_no_worker_writes_are_refused() {
+        for word in [join(2, 1), join(0, MOST_FRAMES as u32 + 1), join(u32::MAX, u32::MAX), u64::from(u32::MAX)] {
+            let hands = Hands { word: AtomicU64::new(word) };
+            assert_eq!((hands.cut(), hands.last_begun()), (Err(OVERWRITTEN), Err(OVERWRITTEN)), "{word:x}");
+        }
     }
 }

@@ -8,12 +8,16 @@ use std::ops::Range;
 use crate::fault::{Step, point};
 use crate::hands::Hands;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::ring::Overwritten;
 use crate::running::Running;
 #[cfg(loom)]
 use crate::segment::Window;
 use crate::segment::{Placed, Words};
 #[cfg(not(loom))]
 use crate::window::Window;
+
+/// Once a claim has so many bytes no further frame is claimed.
+pub(crate) const MAX_CLAIM_BYTES: usize = 1 << 20;
 
 /// The most frames of one claim.
 pub(crate) const MOST_FRAMES: usize = if cfg!(loom) { 2 } else { 64 };
@@ -27,6 +31,8 @@ const STARTING: u32 = 0;
 const READY: u32 = 1;
 /// The worker has ended its service by itself.
 const FINISHED: u32 = 2;
+/// The worker has ended its service, as shared memory made no sense to it.
+const OVERWRITTEN: u32 = 3;
 
 /// See the module.
 #[derive(Debug)]
@@ -86,6 +92,11 @@ impl Slot {
         self.words.state.store(FINISHED, Ordering::Release);
     }
 
+    /// Worker: it has ended its service, as it found the shared memory overwritten.
+    pub fn set_overwritten(&self) {
+        self.words.state.store(OVERWRITTEN, Ordering::Release);
+    }
+
     /// Parent: whether the worker has ended its service by itself.
     pub fn is_finished(&self) -> bool {
         self.words.state.load(Ordering::Acquire) == FINISHED
@@ -107,15 +118,25 @@ impl Slot {
         self.words.dismissed.load(Ordering::Relaxed) != 0
     }
 
-    /// Worker: begins the next claimed frame. From here on it is running, and nobody else's.
-    pub fn begin_next(&self) -> Option<&[u8]> {
-        self.begin_next_at().map(|place| self.claimed(place))
+    /// Worker: begins the next claimed frame, and says where it lies in the inbox. From here on it is running, and nobody
+    /// else's.
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn begin_next(&self) -> Result<Option<Range<usize>>, Overwritten> {
+        self.words.hands.begin().map(|index| self.place(index)).transpose()
     }
 
-    /// As [`begin_next`](Slot::begin_next), but says where it lies in the inbox.
-    pub fn begin_next_at(&self) -> Option<Range<usize>> {
-        let index = self.words.hands.begin()?;
-        Some(self.place(index))
+    /// Worker: all that it had claimed is done, and its results are committed.
+    pub fn finish_claim(&self) {
+        self.words.hands.lay(0);
+        point(Step::ClaimFinished);
+    }
+
+    /// Parent: whether the worker has nothing in hand: whatever it had claimed is finished.
+    pub fn has_nothing(&self) -> bool {
+        self.words.hands.are_off()
     }
 
     /// Worker: a part of the inbox that is within the claim.
@@ -135,13 +156,14 @@ impl Slot {
         self.words.filled.load(Ordering::Relaxed) as usize > INBOX_KEPT
     }
 
-    /// Parent, when the worker is dead: the frame it began last, whether or not it finished it.
+    /// Parent, when the worker is dead: the frame it began last, whether or not it finished it. No frame is longer than `longest`.
     ///
     /// # Errors
     ///
-    /// If the slot makes no sense.
-    pub fn last_begun(&self) -> io::Result<Option<Vec<u8>>> {
-        self.words.hands.last_begun().map(|index| self.frame(index)).transpose()
+    /// [`Overwritten`].
+    pub fn last_begun(&self, longest: usize) -> Result<Option<Vec<u8>>, Overwritten> {
+        let begun = self.words.hands.last_begun()?;
+        begun.map(|index| self.frame(index, longest, longest)).transpose()
     }
 
     /// Parent, with the ring locked, so that no claim is being made: the first bytes of the frame that the worker began
@@ -149,12 +171,23 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// If the slot makes no sense.
-    pub fn begins_with(&self) -> io::Result<Option<[u8; 8]>> {
-        let Some(begun) = self.words.hands.last_begun() else { return Ok(None) };
-        let start = self.inbox.read(self.offset(begun), 16)?;
-        let [len, first] = [0, 8].map(|at| start[at..].first_chunk().copied().expect("eight bytes"));
-        Ok((u64::from_le_bytes(len) >= 8).then_some(first))
+    /// [`Overwritten`].
+    pub fn begins_with(&self, longest: usize) -> Result<Option<[u8; 8]>, Overwritten> {
+        let Some(begun) = self.words.hands.last_begun()? else { return Ok(None) };
+        Ok(self.frame(begun, longest, 8)?.first_chunk().copied())
+    }
+
+    /// Parent: looks whether the worker's words can be.
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn check(&self) -> Result<(), Overwritten> {
+        match self.words.state.load(Ordering::Acquire) {
+            STARTING | READY | FINISHED => self.words.hands.last_begun().map(|_| ()),
+            OVERWRITTEN => Err(Overwritten("the claim")),
+            _ => Err(Overwritten("the state")),
+        }
     }
 
     /// Parent, when the worker is dead and accounted for: an empty slot.
@@ -167,53 +200,76 @@ impl Slot {
 
     /// Has the inbox take a frame of `len` bytes behind `used`.
     pub(crate) fn make_room(&self, used: usize, len: usize) -> io::Result<()> {
-        self.inbox.reserve(used + 8 + len).map(drop)
+        self.inbox.reserve(used + LEN + len).map(drop)
     }
 
     /// Copies a frame into the inbox behind `used`, where there is room; gives what is used then.
     pub(crate) fn put(&self, index: usize, used: usize, parts: [&[u8]; 2]) -> usize {
         let len = parts[0].len() + parts[1].len();
-        let end = used + 8 + len.next_multiple_of(8);
+        let end = used + LEN + len.next_multiple_of(8);
         if end as u64 > self.words.filled.load(Ordering::Relaxed) {
             self.words.filled.store(end as u64, Ordering::Relaxed);
         }
-        self.inbox.write(used, &(len as u64).to_le_bytes());
-        self.inbox.write(used + 8, parts[0]);
-        self.inbox.write(used + 8 + parts[0].len(), parts[1]);
+        let inbox = self.inbox.mapped();
+        inbox.write(used, &(len as u64).to_le_bytes());
+        inbox.write(used + LEN, parts[0]);
+        inbox.write(used + LEN + parts[0].len(), parts[1]);
         self.words.offsets[index].store(used as u64, Ordering::Relaxed);
         end
     }
 
     pub(crate) fn trim(&self) -> io::Result<()> {
-        // The claim is done. What the hands say was begun last would read as zeros.
-        self.words.hands.lay(0);
         let filled = self.words.filled.load(Ordering::Relaxed) as usize;
-        self.inbox.punch(0, filled.next_multiple_of(4096))?;
+        self.inbox.punch(0, filled.min(self.inbox.len()).next_multiple_of(4096))?;
         point(Step::TrimPunched);
         self.words.filled.store(0, Ordering::Relaxed);
         Ok(())
     }
 
-    pub(crate) fn cut(&self) -> io::Result<Vec<Vec<u8>>> {
-        self.words.hands.cut().map(|index| self.frame(index)).collect()
+    /// Parent: cuts off what is not begun, and gives copies of it. No frame is longer than `longest`.
+    pub(crate) fn cut(&self, longest: usize) -> Result<Vec<Vec<u8>>, Overwritten> {
+        let (mut frames, mut left) = (Vec::new(), longest + MAX_CLAIM_BYTES);
+        for index in self.words.hands.cut()? {
+            let bound = longest.min(left);
+            let frame = self.frame(index, bound, bound)?;
+            left -= frame.len();
+            frames.push(frame);
+        }
+        Ok(frames)
     }
 
-    /// Parent: a copy of a frame, without mapping the inbox.
-    fn frame(&self, index: u32) -> io::Result<Vec<u8>> {
+    /// Parent: a copy of a frame of the claim, or of its first `most` bytes, without mapping the inbox. It is `longest` bytes long at
+    /// most, and so is what is allocated for it.
+    fn frame(&self, index: u32, longest: usize, most: usize) -> Result<Vec<u8>, Overwritten> {
         let at = self.offset(index);
-        let len = self.inbox.read(at, 8)?;
-        let len = u64::from_le_bytes(len.try_into().expect("eight bytes")) as usize;
-        self.inbox.read(at.saturating_add(8), len)
+        let len = length(&self.inbox.read(at, LEN).map_err(|_| OF_INBOX)?);
+        if len > longest {
+            return Err(OF_INBOX);
+        }
+        self.inbox.read(at + LEN, len.min(most)).map_err(|_| OF_INBOX)
+    }
+
+    /// Worker: where a frame of the claim lies in the inbox, if that can be.
+    fn place(&self, index: u32) -> Result<Range<usize>, Overwritten> {
+        let (at, inbox) = (self.offset(index), self.inbox.mapped());
+        let start = at.checked_add(LEN).filter(|start| *start <= inbox.len()).ok_or(OF_INBOX)?;
+        let len = length(inbox.slice(at, LEN));
+        if len > inbox.len() - start {
+            return Err(OF_INBOX);
+        }
+        Ok(start..start + len)
     }
 
     fn offset(&self, index: u32) -> usize {
         self.words.offsets[index as usize % MOST_FRAMES].load(Ordering::Relaxed) as usize
     }
-
-    fn place(&self, index: u32) -> Range<usize> {
-        let at = self.offset(index);
-        let len = self.inbox.slice(at, 8);
-        let len = u64::from_le_bytes(len.try_into().expect("eight bytes")) as usize;
-        at + 8..at + 8 + len
-    }
 }
+
+/// Before each frame in an inbox stands its length.
+const LEN: usize = 8;
+
+fn length(bytes: &[u8]) -> usize {
+    bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len)) as usize
+}
+
+const OF_INBOX: Overwritten = Overwritten("the inbox");

@@ -14,6 +14,7 @@
 //! | [`Elements`] | values of one size of the users' own |
 //! | [`Area`] | blocks of bytes beside frames and records, read in place |
 //! | [`Ring`] | frames from many producers to many consumers, under a robust lock at each end |
+//! | [`TaskRing`] | frames from a parent to its workers, which cannot harm the parent |
 //! | `takers` | who has items of a joinable queue and is not done with them |
 //! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
 //! | [`Running`] | what it runs, and the word by which the parent may stop it |
@@ -63,7 +64,7 @@ mod window;
 pub use block::{Allocator, Area, BlockId, Held, Holder};
 #[cfg(not(loom))]
 pub use control::Control;
-pub use cursors::Cursors;
+pub use cursors::{Cursors, Produced};
 #[cfg(not(loom))]
 pub use elements::Elements;
 pub use gate::Gate;
@@ -73,7 +74,9 @@ pub use lease::Slot;
 pub use memory::{Atomic, Memory, RawMemory};
 #[cfg(not(loom))]
 pub use queue::{NotPut, Queue, Tried};
-pub use ring::{ClaimLimit, HeadGuard, Ring, RingFull, TailGuard};
+pub use ring::{
+    ClaimLimit, HeadGuard, Overwritten, ParentHead, ParentTail, Ring, RingFull, TailGuard, TaskRing, WorkerHead,
+};
 pub use running::{Running, Sight, Verdict};
 #[cfg(not(loom))]
 pub use segment::Segment;

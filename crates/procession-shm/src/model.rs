@@ -5,15 +5,21 @@ use std::sync::Arc;
 
 use crate::block::Area;
 use crate::lease::Slot;
-use crate::ring::{Ring, RingWords};
-use crate::segment::{Placed, Segment};
+use crate::ring::{Ring, TaskRing};
+use crate::segment::Segment;
 
-/// A ring of 32 bytes that may grow to 128, and slots with an inbox of 64 bytes. A frame of 8 bytes takes 16.
-pub fn ring(slots: usize) -> (Ring, Arc<[Slot]>) {
-    let slots: Arc<[Slot]> = (0..slots).map(|_| Slot { words: Segment.words(0), inbox: Segment.window(64) }).collect();
-    let words: Placed<RingWords> = Segment.words(0);
-    (Ring::over(words, Segment.window(128), slots.clone()), slots)
+/// A queue's ring of 32 bytes that may grow to 128. A frame of 8 bytes takes 16.
+pub fn ring() -> Ring {
+    Ring::over(Segment.words(0), Segment.window(128))
 }
+
+/// A pool's ring, as large, and slots with an inbox of 64 bytes.
+pub fn tasks(slots: usize) -> (TaskRing, Arc<[Slot]>) {
+    let slot = |_| Slot { words: Segment.words(0), inbox: Segment.window(INBOX) };
+    (TaskRing::over(Segment.words(0), Segment.window(128), INBOX), (0..slots).map(slot).collect())
+}
+
+const INBOX: usize = 64;
 
 /// An area of two entries and two pages of 16 bytes.
 pub fn area() -> Area {

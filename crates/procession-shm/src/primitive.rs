@@ -3,7 +3,8 @@
 
 #[cfg(not(loom))]
 mod imp {
-    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use std::sync::{Mutex, MutexGuard};
     pub(crate) use std::thread::yield_now;
 
     use std::io;
@@ -29,13 +30,14 @@ mod imp {
 
 #[cfg(loom)]
 mod imp {
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
     pub(crate) use loom::thread::yield_now;
 
     use std::io;
     use std::time::Duration;
 
-    use loom::sync::{Condvar, Mutex};
+    use loom::sync::Condvar;
     use procession_sys::mutex::Acquired;
 
     loom::lazy_static! {
@@ -78,15 +80,6 @@ mod imp {
         pub(crate) fn try_lock(&self) -> io::Result<Option<Acquired>> {
             let was_held = std::mem::replace(&mut *self.is_held.lock().unwrap(), true);
             Ok((!was_held).then_some(Acquired::Clean))
-        }
-
-        /// No deadline passes in a model.
-        pub(crate) fn lock_until(&self, _: Option<std::time::Instant>) -> io::Result<Option<Acquired>> {
-            self.lock().map(Some)
-        }
-
-        pub(crate) fn holder(&self) -> u32 {
-            0
         }
 
         pub(crate) fn unlock(&self) {

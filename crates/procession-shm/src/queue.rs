@@ -17,7 +17,6 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procession_sys::mapping::Extent;
@@ -26,7 +25,7 @@ use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::interrupt;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_wake};
-use crate::ring::{HeadGuard, Ring, RingFull, RingWords, TailGuard};
+use crate::ring::{BEGINS_WITH, HeadGuard, Ring, RingFull, RingWords, TailGuard};
 use crate::segment::{Placed, Segment, Words};
 use crate::spin::Spin;
 use crate::takers::TakersWords;
@@ -115,15 +114,15 @@ impl Queue {
     ///
     /// If the system refuses.
     pub fn create(bound: u64, is_joinable: bool) -> io::Result<Queue> {
-        let segment = Segment::create_growing("procession-queue", FIXED, FIXED + Ring::BEGINS_WITH)?;
+        let segment = Segment::create_growing("procession-queue", FIXED, FIXED + BEGINS_WITH)?;
         Ring::create(&segment.words::<RingWords>(size_of::<Header>()))?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.bound.store(bound, Ordering::Relaxed);
         header.joinable.store(is_joinable.into(), Ordering::Relaxed);
         let (queue, file, window) = Queue::map(segment, header);
-        file.begin(FIXED + Ring::BEGINS_WITH);
-        window.begin(Extent { offset: FIXED as u64, len: Ring::BEGINS_WITH });
+        file.begin(FIXED + BEGINS_WITH);
+        window.begin(Extent { offset: FIXED as u64, len: BEGINS_WITH });
         queue.header.magic.store(MAGIC, Ordering::Release);
         Ok(queue)
     }
@@ -253,7 +252,7 @@ impl Queue {
     /// If shared memory is beyond use, or more processes use the queue than it has room for.
     pub fn done(&self) -> io::Result<bool> {
         let is_last = {
-            let _head = self.ring.lock_head(0)?;
+            let _head = self.ring.lock_head()?;
             if self.takers.unfinished() == 0 {
                 return Ok(false);
             }
@@ -280,7 +279,7 @@ impl Queue {
                 return Ok(true);
             }
             {
-                let _head = self.ring.lock_head(0)?;
+                let _head = self.ring.lock_head()?;
                 self.takers.bury();
             }
             if interrupt::is_over_by(deadline) {
@@ -372,7 +371,7 @@ impl Queue {
         if self.ring.is_empty() {
             return Ok(false);
         }
-        let mut head = self.ring.lock_head(0)?;
+        let mut head = self.ring.lock_head()?;
         let append = |[first, second]: [&[u8]; 2]| {
             out.extend_from_slice(first);
             out.extend_from_slice(second);
@@ -433,9 +432,9 @@ impl Queue {
     }
 
     fn map(segment: Segment, header: Placed<Header>) -> (Queue, File, Window) {
-        let file = File::of(&segment, FILE);
+        let file = File::of(&segment, FILE, MAX_RING);
         let window = Window::at(&file, WINDOW, MAX_RING);
-        let ring = Ring::over(segment.words(RING), window.clone(), Arc::new([]));
+        let ring = Ring::over(segment.words(RING), window.clone());
         let takers = segment.words(TAKERS);
         // One producer and one consumer are the least that it serves.
         (Queue { segment, header, ring, takers, spin: Spin::new(2) }, file, window)

@@ -85,7 +85,7 @@ impl Running {
     #[inline]
     pub fn set_index(&self, index: u32) {
         self.index.store(index.into(), Ordering::Relaxed);
-        self.begun.store(self.begun.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.begun.store(self.begun.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Worker, between two tasks of a stretch: whether the job is to stop.
@@ -97,7 +97,7 @@ impl Running {
     /// Worker: comes to a stretch of tasks of `job`, which is not 0.
     #[inline]
     pub fn begin(&self, job: u64) -> Verdict {
-        let number = self.used.load(Ordering::Relaxed) + 1;
+        let number = self.used.load(Ordering::Relaxed).wrapping_add(1);
         self.used.store(number, Ordering::Relaxed);
         self.job.store(job, Ordering::Relaxed);
         // Release: who sees the number sees its job.

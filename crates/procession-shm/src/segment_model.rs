@@ -68,6 +68,9 @@ impl<T> WindowArray<T> {
     }
 }
 
+/// What is mapped of a window: here all of it.
+pub(crate) type View = Window;
+
 /// A window that has all its bytes from the beginning.
 #[derive(Clone, Debug)]
 pub(crate) struct Window(Arc<Memory>);

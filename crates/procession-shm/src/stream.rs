@@ -13,11 +13,13 @@
 //! How a record looks is [`record`](crate::record)'s: the parent takes runs of short values as they stand.
 
 use std::io;
+use std::sync::Arc;
 
-use crate::cursors::Cursors;
+use crate::cursors::{Cursors, Produced};
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::record::{self, SHORT, Word};
+use crate::ring::Overwritten;
 use crate::segment::{Placed, Words};
 use crate::spin::Spin;
 use crate::window::{View, Window};
@@ -43,11 +45,17 @@ unsafe impl Words for StreamWords {}
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Stream {
-    pub(crate) words: Placed<StreamWords>,
+    words: Placed<StreamWords>,
     pub(crate) bytes: Window,
+    /// Of the producer, which begins with an empty stream.
+    produced: Arc<Produced>,
 }
 
 impl Stream {
+    pub(crate) fn at(words: Placed<StreamWords>, bytes: Window) -> Stream {
+        Stream { words, bytes, produced: Arc::new(Produced::new()) }
+    }
+
     /// Maps its bytes: for who writes or drains it, before that.
     ///
     /// # Errors
@@ -60,7 +68,7 @@ impl Stream {
     /// Producer: for appending short values one after the other. What is appended otherwise ends its use.
     #[inline]
     pub fn writer(&self) -> StreamWriter<'_> {
-        let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, 1 + SHORT);
+        let (tail, room) = self.room(1 + SHORT);
         let to_the_end = STREAM_CAPACITY - tail as usize % STREAM_CAPACITY;
         StreamWriter { stream: self, bytes: self.bytes.mapped(), tail, limit: tail + room.min(to_the_end) as u64 }
     }
@@ -82,7 +90,7 @@ impl Stream {
             &long
         };
         let whole = header.len() + len;
-        let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, whole);
+        let (tail, room) = self.room(whole);
         if whole > room {
             return self.write_in_pieces(header, parts, consumer);
         }
@@ -106,24 +114,29 @@ impl Stream {
     }
 
     #[inline]
+    fn room(&self, wanted: usize) -> (u64, usize) {
+        self.produced.room(&self.words.cursors, STREAM_CAPACITY, wanted)
+    }
+
+    #[inline]
     fn commit(&self, tail: u64) {
         point(Step::StreamCopied);
-        self.words.cursors.commit(tail);
+        self.produced.commit(&self.words.cursors, tail);
         point(Step::StreamCommitted);
     }
 
     #[cold]
     fn write_in_pieces(&self, header: &[u8], parts: &[&[u8]], consumer: &Gate) {
-        let mut at = self.words.cursors.room(STREAM_CAPACITY, 0).0;
+        let mut at = self.room(0).0;
         for mut source in std::iter::once(header).chain(parts.iter().copied()) {
             while !source.is_empty() {
-                let (tail, room) = self.words.cursors.room(STREAM_CAPACITY, STREAM_CAPACITY);
+                let (tail, room) = self.room(STREAM_CAPACITY);
                 let free = room - (at - tail) as usize;
                 if free == 0 {
-                    self.words.cursors.commit(at);
+                    self.produced.commit(&self.words.cursors, at);
                     point(Step::StreamPiece);
                     consumer.wake(1);
-                    let has_room = || self.words.cursors.room(STREAM_CAPACITY, STREAM_CAPACITY).1 > 0;
+                    let has_room = || self.room(STREAM_CAPACITY).1 > 0;
                     self.words.room.wait_until(None, &Spin::none(), has_room);
                     continue;
                 }
@@ -197,49 +210,59 @@ pub enum Arrival<'a> {
     Record(u32, &'a [u8]),
 }
 
-/// The consumer's side: it keeps the part of a record that has arrived while the rest has not.
+/// So much of a stream is copied at once before it is read: what is read does not change then, whatever its producer does.
+const PIECE: usize = 16 * 1024;
+
+/// The consumer's side: it knows by itself how far it has read, and keeps the part of a record that has arrived while the rest
+/// has not.
 #[derive(Debug, Default)]
 pub struct StreamReader {
+    head: u64,
     pending: Vec<u8>,
+    copied: Vec<u8>,
 }
 
 impl StreamReader {
-    /// Takes every committed record off the stream, giving them to `visitor`.
+    /// Takes every record off the stream that is committed by now, giving them to `visitor`. `false`: there is none.
     ///
     /// # Errors
     ///
-    /// If the stream makes no sense: its producer has overwritten it. Nothing more is to be had from it.
-    pub fn drain(&mut self, stream: &Stream, mut visitor: impl FnMut(Arrival<'_>)) -> io::Result<()> {
+    /// [`Overwritten`]; nothing more is to be had from the stream.
+    pub fn drain(&mut self, stream: &Stream, mut visitor: impl FnMut(Arrival<'_>)) -> Result<bool, Overwritten> {
         let cursors = &stream.words.cursors;
-        let available = cursors.available();
-        let mut at = available.start;
-        if available.end.wrapping_sub(at) > STREAM_CAPACITY as u64 {
-            return Err(senseless());
+        let end = cursors.committed(self.head, STREAM_CAPACITY).ok_or(OVERWRITTEN)?;
+        if self.head == end {
+            return Ok(false);
         }
-        if at == available.end {
-            return Ok(());
-        }
-        let mapped = stream.bytes.map(STREAM_CAPACITY)?;
-        while at < available.end {
-            let offset = at as usize % STREAM_CAPACITY;
-            let run = ((available.end - at) as usize).min(STREAM_CAPACITY - offset);
-            let mut bytes = mapped.slice(offset, run);
-            while !bytes.is_empty() {
-                bytes = &bytes[self.read(bytes, &mut visitor)?..];
-            }
-            at += run as u64;
-            cursors.release(at);
+        let mapped = stream.bytes.mapped();
+        let mut copied = std::mem::take(&mut self.copied);
+        while self.head < end {
+            let offset = self.head as usize % STREAM_CAPACITY;
+            let run = ((end - self.head) as usize).min(STREAM_CAPACITY - offset);
+            // What belongs to a long record is copied into that as it is.
+            let run = if self.pending.is_empty() {
+                let bytes = mapped.slice(offset, run.min(PIECE));
+                copied.clear();
+                copied.extend_from_slice(bytes);
+                let mut left = &copied[..];
+                while !left.is_empty() {
+                    left = &left[self.read(left, &mut visitor)?..];
+                }
+                bytes.len()
+            } else {
+                self.gather(mapped.slice(offset, run), &mut visitor)?
+            };
+            self.head += run as u64;
+            cursors.release(self.head);
             stream.words.room.wake(1);
         }
-        Ok(())
+        self.copied = copied;
+        Ok(true)
     }
 
     /// Reads what `bytes` begins with, and says how much that is.
     #[inline]
-    fn read(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> io::Result<usize> {
-        if !self.pending.is_empty() {
-            return self.gather(bytes, visitor);
-        }
+    fn read(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> Result<usize, Overwritten> {
         let (count, len) = record::short_run(bytes);
         if count > 0 {
             visitor(Arrival::Values(count, &bytes[..len]));
@@ -252,12 +275,12 @@ impl StreamReader {
     }
 
     /// Adds to the record that is arriving; says how much of `bytes` is its.
-    fn gather(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> io::Result<usize> {
+    fn gather(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> Result<usize, Overwritten> {
         let mut used = 0;
         loop {
             let whole = record::whole(&self.pending);
             if whole > MAX_RECORD + record::LONG_HEADER {
-                return Err(senseless());
+                return Err(OVERWRITTEN);
             }
             if self.pending.len() == whole {
                 break;
@@ -272,7 +295,7 @@ impl StreamReader {
         let record = std::mem::take(&mut self.pending);
         match record::short_run(&record) {
             (0, _) => {
-                let (tag, payload) = record::take(&mut &record[..]).ok_or_else(senseless)?;
+                let (tag, payload) = record::take(&mut &record[..]).ok_or(OVERWRITTEN)?;
                 visitor(Arrival::Record(tag, payload));
             }
             (count, _) => visitor(Arrival::Values(count, &record)),
@@ -281,6 +304,4 @@ impl StreamReader {
     }
 }
 
-fn senseless() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a record in a stream makes no sense: shared memory was overwritten")
-}
+const OVERWRITTEN: Overwritten = Overwritten("the stream of results");

@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use procession_shm::fault::{Step, arm};
-use procession_shm::{Allocator, Arrival, ClaimLimit, Control, Holder, Queue, Spin, StreamReader, Verdict, record};
+use procession_shm::{
+    Allocator, Arrival, ClaimLimit, Control, Holder, Queue, Slot, Spin, StreamReader, Verdict, record,
+};
 use procession_sys::fork::fork;
 use procession_sys::thread::spawn_engine_thread;
 
@@ -55,14 +57,16 @@ fn scenario(step: Step, nth: u32) {
         BlockPlaced | BlockSent | BlockCopied => giving_blocks(step, nth),
         BlockHeld => holding_blocks(nth),
         TakeCounted => taking_to_be_done(nth),
-        HeadLocked | TakeCopied | TakeCommitted => taking(step, nth),
+        HeadLocked => {
+            taking(step, nth);
+            claiming(step, nth);
+        }
+        TakeCopied | TakeCommitted => taking(step, nth),
         ShrinkPunched | ShrinkCommitted => shrinking(step, nth),
-        ClaimCleared | ClaimCopied | ClaimLeased | ClaimLaid | ClaimCommitted => claiming(step, nth),
+        ClaimCopied | ClaimLeased | ClaimLaid | ClaimCommitted | ClaimFinished => claiming(step, nth),
         TrimPunched => trimming(nth),
         HandsBegun => beginning(nth),
         RunningBegun | RunningFinished => running(step, nth),
-        Voided => voiding(nth),
-        RecoveryVoided => recovering(nth),
         StreamCopied | StreamCommitted => streaming(step, nth),
         StreamPiece => streaming_in_pieces(nth),
         GateFlagged | GateWoken => sleeping(step, nth),
@@ -98,51 +102,84 @@ fn number(frame: &[u8]) -> u32 {
 
 fn push(control: &Control, numbers: std::ops::Range<u32>) {
     for number in numbers {
-        control.tasks().lock_tail().unwrap().push(&[&frame(number)]).unwrap();
+        control.tasks().lock_tail().push(&[&frame(number)]).unwrap();
     }
 }
 
+const FOUR: ClaimLimit = ClaimLimit { max_frames: 4, max_bytes: 1 << 20 };
+
+/// Claims what is left, as the worker of slot 1.
 fn rest(control: &Control) -> Vec<u32> {
-    let mut numbers = Vec::new();
-    let mut out = Vec::new();
-    while control.tasks().lock_head(0).unwrap().take(&mut out).unwrap() {
-        numbers.push(number(&out));
-        out.clear();
+    let (slot, mut numbers) = (control.slot(1), Vec::new());
+    while control.tasks().lock_for(1).claim(slot, FOUR).unwrap() > 0 {
+        numbers.extend(std::iter::from_fn(|| begin(slot)));
+        slot.finish_claim();
     }
     numbers
 }
 
-/// The ring serves as ever: through growth, and by claim.
+fn begin(slot: &Slot) -> Option<u32> {
+    slot.begin_next().unwrap().map(|place| number(slot.claimed(place)))
+}
+
+/// What the parent does when it is told of the death of the worker in slot 0. Gives what it had claimed and not begun.
+fn bury(control: &Control) -> Vec<u32> {
+    let slot = control.slot(0);
+    control.tasks().release(0, slot);
+    let mut head = control.tasks().lock_head_until(Instant::now()).expect("nobody holds it");
+    head.take_back(slot).unwrap().iter().map(|frame| number(frame)).collect()
+}
+
+fn last_begun(control: &Control) -> Option<u32> {
+    let frame = control.slot(0).last_begun(control.tasks().longest()).unwrap();
+    frame.map(|frame| number(&frame))
+}
+
+/// The ring serves as ever, through growth.
 fn assert_sound(control: &Control) {
     push(control, 0..200);
-    let slot = control.slot(1);
-    let claimed =
-        control.tasks().lock_head(2).unwrap().claim(slot, ClaimLimit { max_frames: 5, max_bytes: 1 << 20 }).unwrap();
-    let mut numbers: Vec<u32> = std::iter::from_fn(|| slot.begin_next().map(number)).collect();
-    assert_eq!(numbers.len(), claimed);
-    numbers.extend(rest(control));
-    assert_eq!(numbers, (0..200).collect::<Vec<_>>());
+    assert_eq!(rest(control), (0..200).collect::<Vec<_>>());
+    control.check().unwrap();
+}
+
+fn put(queue: &Queue, numbers: std::ops::Range<u32>) {
+    numbers.for_each(|number| queue.put(&frame(number), None).unwrap());
+}
+
+fn take_one(queue: &Queue) -> Option<u32> {
+    let mut out = Vec::new();
+    queue.get(&mut out, Some(Instant::now())).unwrap().then(|| number(&out))
+}
+
+fn take_rest(queue: &Queue) -> Vec<u32> {
+    std::iter::from_fn(|| take_one(queue)).collect()
+}
+
+/// The queue serves as ever, through growth.
+fn assert_queue_sound(queue: &Queue) {
+    put(queue, 0..200);
+    assert_eq!(take_rest(queue), (0..200).collect::<Vec<_>>());
 }
 
 fn pushing(step: Step, nth: u32) {
-    let control = Control::create(2).unwrap();
-    die_at(step, nth, || push(&control, 0..10));
+    let queue = Queue::create(0, false).unwrap();
+    die_at(step, nth, || put(&queue, 0..10));
     let committed = if step == Step::PushCommitted { nth } else { nth - 1 };
-    assert_eq!(rest(&control), (0..committed).collect::<Vec<_>>());
-    assert_sound(&control);
+    assert_eq!(take_rest(&queue), (0..committed).collect::<Vec<_>>());
+    assert_queue_sound(&queue);
 }
 
 /// A producer dies: what it had pushed is there, and the ring grows as ever.
 fn lengthening_the_ring(step: Step, nth: u32) {
-    let control = Control::create(2).unwrap();
-    die_at(step, nth, || push(&control, 0..1000));
-    let numbers = rest(&control);
+    let queue = Queue::create(0, false).unwrap();
+    die_at(step, nth, || put(&queue, 0..1000));
+    let numbers = take_rest(&queue);
     assert_eq!(numbers, (0..numbers.len() as u32).collect::<Vec<_>>());
     // What a ring of 64 KiB takes, and one that has doubled once or twice.
     assert_eq!(numbers.len(), [64, 128, 256][nth as usize - 1] * 1024 / (LEN + 8).next_multiple_of(16));
-    push(&control, 0..1000);
-    assert_eq!(rest(&control), (0..1000).collect::<Vec<_>>());
-    assert_sound(&control);
+    put(&queue, 0..1000);
+    assert_eq!(take_rest(&queue), (0..1000).collect::<Vec<_>>());
+    assert_queue_sound(&queue);
 }
 
 /// A worker dies while its inbox grows for a frame: that is still in the ring, and the next worker in the slot claims it.
@@ -152,21 +189,25 @@ fn lengthening_an_inbox(step: Step, nth: u32) {
     let control = Control::create(2).unwrap();
     let (ring, slot) = (control.tasks(), control.slot(0));
     for (number, len) in (0..).zip(LENGTHS) {
-        ring.lock_tail().unwrap().push(&[&vec![number; len]]).unwrap();
+        ring.lock_tail().push(&[&vec![number; len]]).unwrap();
     }
     die_at(step, nth, || {
-        while ring.lock_head(1).unwrap().claim(slot, ONE).unwrap() > 0 {
+        while ring.lock_for(0).claim(slot, ONE).unwrap() > 0 {
             slot.begin_next().unwrap();
+            slot.finish_claim();
         }
     });
-    assert!(ring.lock_head(0).unwrap().take_back(slot).unwrap().is_empty());
-    assert_eq!(slot.last_begun().unwrap(), None, "the claim at which it died had taken its hands off the one before");
+    assert_eq!(bury(&control), []);
+    assert_eq!(last_begun(&control), None, "the claim before is finished");
     slot.reset();
+    control.enter(0).unwrap();
     for number in nth as u8 - 1..3 {
-        assert_eq!(ring.lock_head(1).unwrap().claim(slot, ONE).unwrap(), 1);
-        assert!(slot.begin_next().unwrap() == vec![number; LENGTHS[number as usize]]);
+        assert_eq!(ring.lock_for(0).claim(slot, ONE).unwrap(), 1);
+        let place = slot.begin_next().unwrap().expect("it was claimed");
+        assert!(slot.claimed(place) == vec![number; LENGTHS[number as usize]]);
+        slot.finish_claim();
     }
-    assert!(ring.is_empty());
+    assert_eq!(ring.is_empty(), Ok(true));
     assert_sound(&control);
 }
 
@@ -189,17 +230,15 @@ fn lengthening_an_area(step: Step, nth: u32) {
 }
 
 fn growing(step: Step, nth: u32) {
-    let control = Control::create(2).unwrap();
+    let queue = Queue::create(0, false).unwrap();
     // The oldest frame lies in the middle, so that growth has frames to move.
-    push(&control, 0..40);
-    for _ in 0..30 {
-        control.tasks().lock_head(0).unwrap().take(&mut Vec::new()).unwrap();
-    }
-    die_at(step, nth, || push(&control, 40..1000));
-    let numbers = rest(&control);
+    put(&queue, 0..40);
+    (0..30).for_each(|expected| assert_eq!(take_one(&queue), Some(expected)));
+    die_at(step, nth, || put(&queue, 40..1000));
+    let numbers = take_rest(&queue);
     assert!(numbers.len() > 30, "there was growth");
     assert_eq!(numbers, (30..30 + numbers.len() as u32).collect::<Vec<_>>());
-    assert_sound(&control);
+    assert_queue_sound(&queue);
 }
 
 /// A worker dies while it makes blocks for results.
@@ -266,35 +305,35 @@ fn taking_to_be_done(nth: u32) {
 
 /// What a growth had copied when its process died is given back with the rest.
 fn memory_of_a_growth() {
-    let control = Control::create(2).unwrap();
+    let queue = Queue::create(0, false).unwrap();
     // The oldest frame lies in the middle of 8 MiB, so that the growth to 16 moves about half of them.
-    push(&control, 0..4000);
-    drop(rest(&control));
-    die_at(Step::GrowCopied, 2, || push(&control, 0..20_000));
-    assert!(rest(&control).len() > 8000, "8 MiB were queued");
-    let kept = rustix::fs::fstat(control.as_fd()).unwrap().st_blocks * 512;
+    put(&queue, 0..4000);
+    drop(take_rest(&queue));
+    die_at(Step::GrowCopied, 2, || put(&queue, 0..20_000));
+    assert!(take_rest(&queue).len() > 8000, "8 MiB were queued");
+    let kept = rustix::fs::fstat(queue.as_fd()).unwrap().st_blocks * 512;
     assert!(kept < 1 << 20, "{kept} bytes are kept by an empty ring");
 }
 
 fn taking(step: Step, nth: u32) {
-    let control = Control::create(2).unwrap();
-    push(&control, 0..10);
-    die_at(step, nth, || drop(rest(&control)));
+    let queue = Queue::create(0, false).unwrap();
+    put(&queue, 0..10);
+    die_at(step, nth, || drop(take_rest(&queue)));
     let taken = if step == Step::TakeCommitted { nth } else { nth - 1 };
-    assert_eq!(rest(&control), (taken..10).collect::<Vec<_>>());
-    assert_sound(&control);
+    assert_eq!(take_rest(&queue), (taken..10).collect::<Vec<_>>());
+    assert_queue_sound(&queue);
 }
 
 fn shrinking(step: Step, nth: u32) {
-    let control = Control::create(2).unwrap();
+    let queue = Queue::create(0, false).unwrap();
     die_at(step, nth, || {
         for _ in 0..nth {
-            push(&control, 0..6000);
-            drop(rest(&control));
+            put(&queue, 0..6000);
+            drop(take_rest(&queue));
         }
     });
-    assert_eq!(rest(&control), []);
-    assert_sound(&control);
+    assert_eq!(take_rest(&queue), []);
+    assert_queue_sound(&queue);
 }
 
 fn claiming(step: Step, nth: u32) {
@@ -303,23 +342,19 @@ fn claiming(step: Step, nth: u32) {
     let slot = control.slot(0);
     die_at(step, nth, || {
         for _ in 0..nth {
-            control
-                .tasks()
-                .lock_head(1)
-                .unwrap()
-                .claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 })
-                .unwrap();
-            while slot.begin_next().is_some() {}
+            control.tasks().lock_for(0).claim(slot, FOUR).unwrap();
+            while begin(slot).is_some() {}
+            slot.finish_claim();
         }
     });
     // What it had begun in the claims before is done. The rest is in the ring or in its slot, each frame once.
-    let done = (nth - 1) * 4;
-    let mut numbers: Vec<u32> =
-        control.tasks().lock_head(0).unwrap().take_back(slot).unwrap().iter().map(|frame| number(frame)).collect();
+    let done = if step == Step::ClaimFinished { nth * 4 } else { (nth - 1) * 4 };
+    let mut numbers = bury(&control);
     if step == Step::ClaimCommitted {
         assert_eq!(numbers, (done..done + 4).collect::<Vec<_>>(), "a committed claim is in the slot");
     } else {
         assert_eq!(numbers, [], "a claim that is not committed is void");
+        assert!(slot.has_nothing());
     }
     numbers.extend(rest(&control));
     assert_eq!(numbers, (done..20).collect::<Vec<_>>());
@@ -331,15 +366,18 @@ fn trimming(nth: u32) {
     let control = Control::create(2).unwrap();
     let slot = control.slot(0);
     let large = vec![7; 8 << 20];
+    let one = ClaimLimit { max_frames: 1, ..FOUR };
     let run_large = || {
-        control.tasks().lock_tail().unwrap().push(&[&large]).unwrap();
-        control.tasks().lock_head(1).unwrap().claim(slot, ClaimLimit { max_frames: 1, max_bytes: 1 << 20 }).unwrap();
-        assert!(slot.begin_next() == Some(&large[..]) && slot.begin_next().is_none() && slot.is_bulky());
-        control.tasks().lock_head(1).unwrap().trim(slot).unwrap();
+        control.tasks().lock_for(0).claim(slot, one).unwrap();
+        let place = slot.begin_next().unwrap().expect("it was claimed");
+        assert!(slot.claimed(place) == large && slot.begin_next() == Ok(None) && slot.is_bulky());
+        slot.finish_claim();
+        control.tasks().lock_for(0).trim(slot).unwrap();
     };
+    (0..nth + 1).for_each(|_| control.tasks().lock_tail().push(&[&large]).unwrap());
     die_at(Step::TrimPunched, nth, || (0..nth).for_each(|_| run_large()));
-    assert_eq!(control.tasks().lock_head(0).unwrap().take_back(slot).unwrap().len(), 0);
-    assert_eq!(slot.last_begun().unwrap(), None, "what is given back is not read");
+    assert_eq!(bury(&control), []);
+    assert_eq!(last_begun(&control), None, "what is given back is not read");
     slot.reset();
     assert!(slot.is_bulky(), "the replacement trims again");
     run_large();
@@ -352,13 +390,12 @@ fn beginning(nth: u32) {
     push(&control, 0..4);
     let slot = control.slot(0);
     die_at(Step::HandsBegun, nth, || {
-        control.tasks().lock_head(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
-        while slot.begin_next().is_some() {}
+        control.tasks().lock_for(0).claim(slot, FOUR).unwrap();
+        while begin(slot).is_some() {}
     });
-    let back = control.tasks().lock_head(0).unwrap().take_back(slot).unwrap();
-    assert_eq!(back.iter().map(|frame| number(frame)).collect::<Vec<_>>(), (nth..4).collect::<Vec<_>>());
-    assert_eq!(number(&slot.last_begun().unwrap().unwrap()), nth - 1, "the frame that was running");
-    assert!(slot.begin_next().is_none());
+    assert_eq!(bury(&control), (nth..4).collect::<Vec<_>>());
+    assert_eq!(last_begun(&control), Some(nth - 1), "the frame that was running");
+    assert_eq!(begin(slot), None);
     assert_sound(&control);
 }
 
@@ -377,46 +414,6 @@ fn running(step: Step, nth: u32) {
     assert_eq!(slot.running().begin(77), Verdict::Run);
     assert!(seen.is_none_or(|seen| !slot.running().condemn(seen)), "a replacement's task is another");
     assert!(slot.running().finish());
-}
-
-fn voiding(nth: u32) {
-    let control = Control::create(2).unwrap();
-    // Frames of five kinds, by their beginnings; each but the fifth is to go.
-    let kind = |number: u32| u64::from(number % 5).to_le_bytes();
-    for number in 0..20 {
-        control.tasks().lock_tail().unwrap().push(&[&kind(number), &frame(number)]).unwrap();
-    }
-    die_at(Step::Voided, nth, || control.tasks().lock_head(0).unwrap().void(kind(0)).unwrap());
-    for number in 1..4 {
-        control.tasks().lock_head(0).unwrap().void(kind(number)).unwrap();
-    }
-    let mut left = Vec::new();
-    let mut out = Vec::new();
-    while control.tasks().lock_head(0).unwrap().take(&mut out).unwrap() {
-        left.push(number(&out[8..]));
-        out.clear();
-    }
-    let expected: Vec<u32> =
-        (0..20).filter(|number| number % 5 == 4 || (number % 5 == 0 && *number >= nth * 5)).collect();
-    assert_eq!(left, expected, "what was marked before the death is void, the rest is not");
-    assert_sound(&control);
-}
-
-fn recovering(nth: u32) {
-    let control = Control::create(2).unwrap();
-    push(&control, 0..10);
-    let slot = control.slot(0);
-    let claim = || {
-        control.tasks().lock_head(1).unwrap().claim(slot, ClaimLimit { max_frames: 4, max_bytes: 1 << 20 }).unwrap();
-    };
-    die_at(Step::ClaimLaid, 1, claim);
-    // Each of these finds the one before dead with the lock, and dies in the midst of mending it.
-    for _ in 0..nth {
-        die_at(Step::RecoveryVoided, 1, || drop(control.tasks().lock_head(2)));
-    }
-    assert_eq!(control.tasks().lock_head(0).unwrap().take_back(slot).unwrap().len(), 0);
-    assert_eq!(rest(&control), (0..10).collect::<Vec<_>>());
-    assert_sound(&control);
 }
 
 fn records(control: &Control, reader: &mut StreamReader) -> Vec<u32> {
@@ -498,7 +495,7 @@ fn sleeping(step: Step, nth: u32) {
     let control = Control::create(1).unwrap();
     let gate = control.task_gate();
     let survivor = fork(None, || {
-        gate.wait_until(None, &Spin::none(), || !control.tasks().is_empty());
+        gate.wait_until(None, &Spin::none(), || !control.tasks().looks_empty());
         7
     })
     .unwrap();

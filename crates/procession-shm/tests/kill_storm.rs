@@ -1,5 +1,5 @@
-//! Random SIGKILLs over producers and consumers of one ring: every frame that was committed arrives once, or is the one
-//! that a dead consumer was at.
+//! Random SIGKILLs over the workers of a task ring, and over producers and consumers of a queue: every frame that was committed
+//! arrives once, or is the one that a dead consumer was at.
 //!
 //! `KILL_STORM_SEED` replays a run's choices (the instants are the machine's), `KILL_STORM_SECONDS` lengthens it.
 
@@ -9,7 +9,7 @@ mod time_scale;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use procession_shm::{Arrival, ClaimLimit, Control, Spin, StreamReader, record};
+use procession_shm::{Arrival, ClaimLimit, Control, Queue, Spin, StreamReader, record};
 use procession_sys::Signal;
 use procession_sys::fork::fork;
 use procession_sys::pidfd::PidFd;
@@ -32,14 +32,26 @@ fn main() {
         std::process::exit(101);
     })
     .unwrap();
-    Storm::new(seed).run(Duration::from_secs(seconds));
+    for source in [Source::Tasks { next: 0 }, Source::Queue(Queue::create(0, false).unwrap())] {
+        Storm::new(seed, source).run(Duration::from_secs(seconds) / 2);
+    }
 }
 
 fn number_from(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
+/// Where frames come from.
+enum Source {
+    /// The task ring, filled by this process, which is its parent. The next sequence.
+    Tasks { next: u64 },
+    /// A queue, filled by processes.
+    Queue(Queue),
+}
+
 struct Storm {
+    source: Source,
+    /// Its streams bring the frames back, whatever the source.
     control: Control,
     random: u64,
     producers: Vec<PidFd>,
@@ -52,17 +64,19 @@ struct Storm {
 }
 
 impl Storm {
-    fn new(seed: u64) -> Storm {
+    fn new(seed: u64, source: Source) -> Storm {
         let control = Control::create(CONSUMERS).unwrap();
         let (producers, consumers) = (Vec::new(), Vec::new());
         let (arrived, lost) = (BTreeMap::new(), Vec::new());
-        Storm { control, random: seed | 1, producers, consumers, next_producer: 0, arrived, lost, kills: 0 }
+        Storm { source, control, random: seed | 1, producers, consumers, next_producer: 0, arrived, lost, kills: 0 }
     }
 
     fn run(mut self, length: Duration) {
-        for _ in 0..PRODUCERS {
-            let producer = self.produce();
-            self.producers.push(producer);
+        if let Source::Queue(_) = self.source {
+            for _ in 0..PRODUCERS {
+                let producer = self.produce();
+                self.producers.push(producer);
+            }
         }
         for slot in 0..CONSUMERS {
             let consumer = self.consume(slot);
@@ -73,7 +87,10 @@ impl Storm {
         while Instant::now() < end || self.kills <= 20 || self.frames() <= 1000 {
             std::thread::sleep(Duration::from_micros(self.choose(800)));
             (0..CONSUMERS).for_each(|slot| self.drain(slot));
-            self.replace_producer();
+            match self.source {
+                Source::Tasks { .. } => self.push_some(),
+                Source::Queue(_) => self.replace_producer(),
+            }
             std::thread::sleep(Duration::from_micros(self.choose(400)));
             self.replace_consumer();
         }
@@ -82,6 +99,9 @@ impl Storm {
             producer.reap().unwrap();
         }
         self.control.close();
+        if let Source::Queue(queue) = &self.source {
+            queue.close();
+        }
         loop {
             self.control.task_gate().wake(CONSUMERS as u32);
             (0..CONSUMERS).for_each(|slot| self.drain(slot));
@@ -97,15 +117,11 @@ impl Storm {
     fn produce(&mut self) -> PidFd {
         let id = self.next_producer;
         self.next_producer += 1;
-        let control = &self.control;
+        let Source::Queue(queue) = &self.source else { unreachable!("the parent produces tasks") };
         fork(None, || {
             for sequence in 0u64.. {
-                // Some are large, so that the ring grows and shrinks.
-                let padding = vec![0; if sequence % 97 == 96 { 40_000 } else { sequence as usize % 200 }];
-                let parts: [&[u8]; 3] = [&id.to_le_bytes(), &sequence.to_le_bytes(), &padding];
-                control.tasks().lock_tail().unwrap().push(&parts).unwrap();
-                control.task_gate().wake(1);
-                while control.tasks().len() > 2000 {
+                with_frame(id, sequence, |parts| queue.put_parts(parts, None).unwrap());
+                while queue.len() > 2000 {
                     std::thread::yield_now();
                 }
             }
@@ -114,26 +130,53 @@ impl Storm {
         .unwrap()
     }
 
+    fn push_some(&mut self) {
+        let Source::Tasks { next } = &mut self.source else { return };
+        let tasks = self.control.tasks();
+        while tasks.bytes().unwrap() < 200_000 {
+            // A worker may hold the other end when the ring must grow.
+            with_frame(0, *next, |parts| while tasks.lock_tail().push(parts).is_err() {});
+            *next += 1;
+            self.control.task_gate().wake(1);
+        }
+        tasks.shrink().unwrap();
+        self.control.check().unwrap();
+    }
+
     fn consume(&self, slot: usize) -> PidFd {
         let control = &self.control;
-        fork(None, || {
-            let (own, stream) = (control.slot(slot), control.stream(slot));
-            loop {
-                let limit = ClaimLimit { max_frames: 8, max_bytes: 64 * 1024 };
-                if control.tasks().lock_head(slot as u32 + 1).unwrap().claim(own, limit).unwrap() == 0 {
-                    if control.is_closed() {
-                        return 0;
-                    }
-                    let news = || !control.tasks().is_empty() || control.is_closed();
-                    control.task_gate().wait_until(None, &Spin::none(), news);
-                }
-                while let Some(frame) = own.begin_next() {
-                    if !stream.writer().write_value(&frame[..16]) {
-                        stream.write(0, &[&frame[..16]], control.result_gate());
-                    }
-                }
+        let (own, stream) = (control.slot(slot), control.stream(slot));
+        let answer = |frame: &[u8]| {
+            if !stream.writer().write_value(&frame[..16]) {
+                stream.write(0, &[&frame[..16]], control.result_gate());
             }
-        })
+        };
+        match &self.source {
+            Source::Tasks { .. } => fork(None, || {
+                loop {
+                    let limit = ClaimLimit { max_frames: 8, max_bytes: 64 * 1024 };
+                    if control.tasks().lock_for(slot as u32).claim(own, limit).unwrap() == 0 {
+                        if control.is_closed() {
+                            return 0;
+                        }
+                        let news = || !control.tasks().looks_empty() || control.is_closed();
+                        control.task_gate().wait_until(None, &Spin::none(), news);
+                    }
+                    while let Some(place) = own.begin_next().unwrap() {
+                        answer(own.claimed(place));
+                    }
+                    own.finish_claim();
+                }
+            }),
+            Source::Queue(queue) => fork(None, || {
+                let mut frame = Vec::new();
+                while queue.get(&mut frame, None).unwrap() {
+                    answer(&frame);
+                    frame.clear();
+                }
+                0
+            }),
+        }
         .unwrap()
     }
 
@@ -165,9 +208,30 @@ impl Storm {
         self.consumers[slot].0.signal(Signal::KILL).unwrap();
         self.consumers[slot].0.reap().unwrap();
         self.kills += 1;
-        let own = self.control.slot(slot);
-        let (back, begun) =
-            (self.control.tasks().lock_head(0).unwrap().take_back(own).unwrap(), own.last_begun().unwrap());
+        if let Source::Tasks { .. } = self.source {
+            self.take_back(slot);
+        } else {
+            self.drain(slot);
+        }
+        self.control.slot(slot).reset();
+        self.control.stream(slot).reset();
+        self.consumers[slot] = (self.consume(slot), StreamReader::default());
+    }
+
+    /// What a dead worker had claimed goes to others, but for the frame that it was at.
+    fn take_back(&mut self, slot: usize) {
+        let (tasks, own) = (self.control.tasks(), self.control.slot(slot));
+        tasks.release(slot as u32, own);
+        let back = loop {
+            // Another worker may have it.
+            if let Some(mut head) = tasks.lock_head_until(Instant::now() + Duration::from_millis(100)) {
+                break head.take_back(own).unwrap();
+            }
+        };
+        let begun = own.last_begun(tasks.longest()).unwrap();
+        for frame in back {
+            while tasks.lock_tail().push(&[&frame]).is_err() {}
+        }
         self.drain(slot);
         if let Some(frame) = begun {
             let (producer, sequence) = identity(&frame);
@@ -175,26 +239,29 @@ impl Storm {
                 self.lost.push((producer, sequence));
             }
         }
-        for frame in back {
-            self.control.tasks().lock_tail().unwrap().push(&[&frame]).unwrap();
-        }
-        self.control.slot(slot).reset();
-        self.control.stream(slot).reset();
-        self.consumers[slot] = (self.consume(slot), StreamReader::default());
     }
 
     fn judge(mut self) {
-        assert!(self.control.tasks().is_empty());
-        let lost = self.lost.len();
+        match self.source {
+            Source::Tasks { .. } => assert_eq!(self.control.tasks().is_empty(), Ok(true)),
+            Source::Queue(ref queue) => assert!(queue.is_empty()),
+        }
+        let mut lost = self.lost.len();
         for (producer, sequence) in self.lost.drain(..) {
             let earlier = std::mem::replace(times(&mut self.arrived, producer, sequence), 1);
             assert_eq!(earlier, 0, "frame {sequence} of producer {producer} was lost, and arrived");
         }
         for (producer, sequences) in &self.arrived {
             for (sequence, times) in sequences.iter().enumerate() {
+                // What a consumer of the queue had taken is lost with it, and nobody else knows which frame that was.
+                if matches!(self.source, Source::Queue(_)) && *times == 0 {
+                    lost += 1;
+                    continue;
+                }
                 assert_eq!(*times, 1, "frame {sequence} of producer {producer}, of {}, arrives once", sequences.len());
             }
         }
+        assert!(lost <= self.kills as usize, "{lost} frames are lost by {} kills", self.kills);
         println!("{} kills, {} frames, {lost} lost with the consumer that was at them", self.kills, self.frames());
     }
 
@@ -208,6 +275,12 @@ impl Storm {
         self.random ^= self.random << 17;
         self.random % below
     }
+}
+
+/// A frame of that producer, some of which are large, so that the ring grows and shrinks.
+fn with_frame(producer: u64, sequence: u64, send: impl FnOnce(&[&[u8]])) {
+    let padding = vec![0; if sequence % 97 == 96 { 40_000 } else { sequence as usize % 200 }];
+    send(&[&producer.to_le_bytes(), &sequence.to_le_bytes(), &padding]);
 }
 
 fn times(arrived: &mut BTreeMap<u64, Vec<u8>>, producer: u64, sequence: u64) -> &mut u8 {

@@ -9,15 +9,15 @@ use procession_shm::Hands;
 fn each_frame_is_had_by_exactly_one() {
     loom::model(|| {
         let hands = Arc::new(Hands::new());
-        hands.lay(3);
+        hands.lay(2);
         let worker = {
             let hands = hands.clone();
             thread::spawn(move || std::iter::from_fn(|| hands.begin()).collect::<Vec<_>>())
         };
-        let mut had: Vec<u32> = hands.cut().collect();
+        let mut had: Vec<u32> = hands.cut().unwrap().collect();
         had.extend(worker.join().unwrap());
         had.sort_unstable();
-        assert_eq!(had, [0, 1, 2]);
+        assert_eq!(had, [0, 1]);
     });
 }
 
@@ -32,9 +32,9 @@ fn two_cuts_give_no_frame_twice() {
         };
         let other = {
             let hands = hands.clone();
-            thread::spawn(move || hands.cut().collect::<Vec<_>>())
+            thread::spawn(move || hands.cut().unwrap().collect::<Vec<_>>())
         };
-        let mut had: Vec<u32> = hands.cut().collect();
+        let mut had: Vec<u32> = hands.cut().unwrap().collect();
         had.extend(worker.join().unwrap());
         had.extend(other.join().unwrap());
         had.sort_unstable();

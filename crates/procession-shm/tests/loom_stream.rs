@@ -5,7 +5,7 @@
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use procession_shm::Cursors;
+use procession_shm::{Cursors, Produced};
 
 const CAPACITY: usize = 2;
 const ITEMS: u64 = 4;
@@ -23,32 +23,33 @@ fn every_item_arrives_once_and_in_order() {
         let producer = {
             let shared = shared.clone();
             thread::spawn(move || {
+                let produced = Produced::new();
                 let mut item = 0;
                 while item < ITEMS {
-                    let (tail, room) = shared.cursors.room(CAPACITY, 1);
+                    let (tail, room) = produced.room(&shared.cursors, CAPACITY, 1);
                     if room == 0 {
                         thread::yield_now();
                         continue;
                     }
                     // Loom reports the access if the consumer may still be reading here.
                     shared.memory[tail as usize % CAPACITY].with_mut(|place| write(place, item));
-                    shared.cursors.commit(tail + 1);
+                    produced.commit(&shared.cursors, tail + 1);
                     item += 1;
                 }
             })
         };
         let mut expected = 0;
         while expected < ITEMS {
-            let available = shared.cursors.available();
-            if available.is_empty() {
+            let committed = shared.cursors.committed(expected, CAPACITY).expect("nobody overwrites them");
+            if committed == expected {
                 thread::yield_now();
                 continue;
             }
-            for at in available.clone() {
-                assert_eq!(shared.memory[at as usize % CAPACITY].with(read), expected);
+            while expected < committed {
+                assert_eq!(shared.memory[expected as usize % CAPACITY].with(read), expected);
                 expected += 1;
             }
-            shared.cursors.release(available.end);
+            shared.cursors.release(committed);
         }
         producer.join().unwrap();
         assert!(shared.cursors.is_empty());

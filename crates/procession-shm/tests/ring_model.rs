@@ -2,29 +2,43 @@
 #![cfg(not(loom))]
 
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
-use procession_shm::{ClaimLimit, Control};
+use procession_shm::{ClaimLimit, Control, ParentHead, Queue, Slot, TaskRing};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 enum Act {
     Push(usize),
-    Take,
     Claim(usize),
+    TakeBack,
+    Shrink,
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         6 => (0usize..2000).prop_map(Act::Push),
         1 => (0usize..300_000).prop_map(Act::Push),
-        4 => Just(Act::Take),
-        2 => (1usize..9).prop_map(Act::Claim),
+        6 => (1usize..9).prop_map(Act::Claim),
+        1 => Just(Act::TakeBack),
+        1 => Just(Act::Shrink),
     ];
     prop::collection::vec(act, 0..300)
 }
 
 fn frame(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + seed * 7) as u8).collect()
+}
+
+const BOTH: ClaimLimit = ClaimLimit { max_frames: 2, max_bytes: 1 << 20 };
+
+fn begin(slot: &Slot) -> Option<Vec<u8>> {
+    slot.begin_next().unwrap().map(|place| slot.claimed(place).to_vec())
+}
+
+fn lock_head(ring: &TaskRing) -> ParentHead<'_> {
+    ring.lock_head_until(Instant::now() + Duration::from_secs(1)).expect("nobody holds it")
 }
 
 proptest! {
@@ -40,29 +54,66 @@ proptest! {
                 Act::Push(len) => {
                     let bytes = frame(seed, len);
                     let (left, right) = bytes.split_at(len / 3);
-                    ring.lock_tail().unwrap().push(&[left, right]).unwrap();
+                    ring.lock_tail().push(&[left, right]).unwrap();
                     model.push_back(bytes);
-                }
-                Act::Take => {
-                    let mut out = Vec::new();
-                    let taken = ring.lock_head(0).unwrap().take(&mut out).unwrap();
-                    prop_assert_eq!(taken.then_some(out), model.pop_front());
                 }
                 Act::Claim(max_frames) => {
                     let limit = ClaimLimit { max_frames, max_bytes: 1 << 20 };
-                    let claimed = ring.lock_head(1).unwrap().claim(slot, limit).unwrap();
+                    let claimed = ring.lock_for(0).claim(slot, limit).unwrap();
                     prop_assert!(claimed <= max_frames && (claimed > 0 || model.is_empty()));
                     for _ in 0..claimed {
-                        prop_assert_eq!(slot.begin_next().map(<[u8]>::to_vec), model.pop_front());
+                        prop_assert_eq!(begin(slot), model.pop_front());
                     }
-                    prop_assert!(slot.begin_next().is_none());
+                    prop_assert_eq!(begin(slot), None);
+                    slot.finish_claim();
                     if slot.is_bulky() {
-                        ring.lock_head(1).unwrap().trim(slot).unwrap();
+                        ring.lock_for(0).trim(slot).unwrap();
                     }
                 }
+                Act::TakeBack => {
+                    let claimed = ring.lock_for(0).claim(slot, BOTH).unwrap();
+                    let begun = usize::from(claimed > 0);
+                    prop_assert_eq!(begin(slot), model.pop_front());
+                    let back = lock_head(ring).take_back(slot).unwrap();
+                    prop_assert_eq!(back.len(), claimed - begun);
+                    for frame in back {
+                        prop_assert_eq!(Some(&frame), model.front());
+                        model.rotate_left(1);
+                        ring.lock_tail().push(&[&frame]).unwrap();
+                    }
+                    slot.finish_claim();
+                }
+                Act::Shrink => ring.shrink().unwrap(),
             }
-            prop_assert_eq!(ring.len() as usize, model.len());
-            prop_assert_eq!(ring.is_empty(), model.is_empty());
+            prop_assert_eq!(ring.lock_for(0).len() as usize, model.len());
+            prop_assert_eq!(ring.is_empty().unwrap(), model.is_empty());
+            prop_assert_eq!(ring.looks_empty(), model.is_empty());
+            ring.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_queues_is_one_too(acts in acts()) {
+        let queue = Queue::create(0, false).unwrap();
+        let mut model = VecDeque::new();
+        for (seed, act) in acts.into_iter().enumerate() {
+            match act {
+                Act::Push(len) => {
+                    let bytes = frame(seed, len);
+                    let (left, right) = bytes.split_at(len / 3);
+                    queue.put_parts(&[left, right], None).unwrap();
+                    model.push_back(bytes);
+                }
+                Act::Claim(frames) => {
+                    for _ in 0..frames {
+                        let mut out = Vec::new();
+                        let taken = queue.get(&mut out, Some(Instant::now())).unwrap();
+                        prop_assert_eq!(taken.then_some(out), model.pop_front());
+                    }
+                }
+                Act::TakeBack | Act::Shrink => {}
+            }
+            prop_assert_eq!(queue.len() as usize, model.len());
         }
     }
 }
@@ -70,18 +121,56 @@ proptest! {
 #[test]
 fn a_drained_backlog_gives_its_memory_back() {
     let control = Control::create(1).unwrap();
-    let before = resident();
+    let (ring, slot) = (control.tasks(), control.slot(0));
+    let before = resident(control.as_fd());
     let block = vec![7; 1 << 20];
     for _ in 0..200 {
-        control.tasks().lock_tail().unwrap().push(&[&block]).unwrap();
+        ring.lock_tail().push(&[&block]).unwrap();
     }
-    assert!(resident() > before + 150, "200 MiB are queued");
+    assert!(resident(control.as_fd()) > before + 150, "200 MiB are queued");
+    while ring.lock_for(0).claim(slot, BOTH).unwrap() > 0 {
+        assert!(begin(slot).unwrap() == block);
+        while begin(slot).is_some() {}
+        slot.finish_claim();
+        ring.lock_for(0).trim(slot).unwrap();
+    }
+    ring.shrink().unwrap();
+    assert!(resident(control.as_fd()) < before + 50, "{} MiB before, {} after", before, resident(control.as_fd()));
+}
+
+#[test]
+fn a_drained_queue_gives_its_memory_back() {
+    let queue = Queue::create(0, false).unwrap();
+    let before = resident(queue.as_fd());
+    let block = vec![7; 1 << 20];
+    for _ in 0..200 {
+        queue.put(&block, None).unwrap();
+    }
+    assert!(resident(queue.as_fd()) > before + 150, "200 MiB are queued");
     let mut out = Vec::new();
-    while control.tasks().lock_head(0).unwrap().take(&mut out).unwrap() {
+    while queue.get(&mut out, Some(Instant::now())).unwrap() {
         assert!(out == block);
         out.clear();
     }
-    assert!(resident() < before + 50, "{} MiB before, {} after", before, resident());
+    assert!(resident(queue.as_fd()) < before + 50, "{} MiB before, {} after", before, resident(queue.as_fd()));
+}
+
+#[test]
+fn a_void_frame_is_claimed_by_nobody() {
+    let control = Control::create(1).unwrap();
+    let (ring, slot) = (control.tasks(), control.slot(0));
+    let kind = |number: usize| (number as u64 % 3).to_le_bytes();
+    for number in 0..20 {
+        ring.lock_tail().push(&[&kind(number), &frame(number, 50)]).unwrap();
+    }
+    lock_head(ring).void(kind(1)).unwrap();
+    let mut left = Vec::new();
+    while ring.lock_for(0).claim(slot, BOTH).unwrap() > 0 {
+        left.extend(std::iter::from_fn(|| begin(slot)).map(|frame| frame[8..].to_vec()));
+        slot.finish_claim();
+    }
+    let expected: Vec<_> = (0..20).filter(|number| number % 3 != 1).map(|number| frame(number, 50)).collect();
+    assert_eq!(left, expected);
 }
 
 #[test]
@@ -96,9 +185,7 @@ fn a_segment_that_is_not_a_pools_is_refused() {
     assert!(Control::create(0).is_err() && Control::create(5000).is_err());
 }
 
-/// MiB of shared memory that this process has mapped and resident.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssShmem:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+/// MiB that a segment takes.
+fn resident(segment: BorrowedFd<'_>) -> u64 {
+    rustix::fs::fstat(segment).unwrap().st_blocks as u64 / 2048
 }

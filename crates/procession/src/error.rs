@@ -108,7 +108,8 @@ impl Error {
         )
     }
 
-    /// The pool has no worker left and could start no other. The error's text says why, as do the other predicates.
+    /// The pool can run no more tasks: it has no worker left and could start no other, or a task has overwritten its shared
+    /// memory. The error's text says why, as do the other predicates.
     pub fn is_broken(&self) -> bool {
         match &*self.0 {
             Kind::Engine(error) => matches!(**error, Engine::Broken(_)),

@@ -184,8 +184,8 @@ fn guards(context: Context) {
     for mappings in [maps(()), pool.apply(maps, ()).unwrap()] {
         let mappings: Vec<_> = mappings.lines().map(mapping).collect();
         let mut shared = 0;
-        for three in mappings.windows(3) {
-            let [before, this, behind] = three else { unreachable!("they are three") };
+        for neighbours in mappings.windows(3) {
+            let [before, this, behind] = neighbours else { panic!("three at a time") };
             // The extents of a window lie one behind the other.
             let is_guarded = |other: &Mapping, touches| touches && (other.is_guard || other.is_ours);
             if this.is_ours {

@@ -222,16 +222,20 @@ impl Shared {
         let _ = arguments.allocator.trim();
     }
 
-    /// Holds the results' blocks that a record names.
-    pub(super) fn hold(&self, job: Option<&Arc<Job>>, slot: usize, blocks: impl Iterator<Item = u64>) {
+    /// Holds the results' blocks that a record names; `None` if one is not there, though its worker has told of it.
+    pub(super) fn hold(&self, job: Option<&Arc<Job>>, slot: usize, blocks: impl Iterator<Item = u64>) -> Option<()> {
         for block in blocks {
             let held = self.control.results(slot).take(BlockId(block), Holder::Parent);
+            if held.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData)) {
+                return None;
+            }
             if let Some(job) = job {
-                // Why it is not there is told when it is decoded.
+                // What this process has no memory for is told when it is decoded.
                 let held = held.map(Arc::new).map_err(|error| (error.kind(), error.to_string()));
                 job.blocks().insert((slot as u32 + 1, block), held);
             }
         }
+        Some(())
     }
 
     fn arguments(&self) -> MutexGuard<'_, Arguments> {

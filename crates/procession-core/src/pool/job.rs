@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::mem;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub(super) struct Job {
     /// How many tasks.
     pub(super) len: usize,
     progress: Mutex<Progress>,
+    /// All its tasks have been in the ring.
+    is_queued: AtomicBool,
     finished: OnceLock<Finished>,
     /// Of tasks, in the sense of async Rust, that await it.
     wakers: Mutex<Vec<Waker>>,
@@ -71,6 +73,8 @@ pub struct Terms {
 pub(super) enum Delivery {
     /// Nothing: it is a copy of one that came before, or the job is over.
     Stale,
+    /// No worker has such a task.
+    Senseless,
     /// It is entered, and more are to come.
     Entered,
     /// It was the last.
@@ -90,6 +94,22 @@ struct Progress {
 }
 
 impl Progress {
+    /// The chunk whose next tasks are the `count` from `first` on; if they are not, what became of their results.
+    fn place(&mut self, chunk: u32, first: u32, count: u32) -> Result<&mut Chunk, Delivery> {
+        if self.chunks.is_empty() {
+            // The job is over.
+            return Err(Delivery::Stale);
+        }
+        let chunk = self.chunks.get_mut(chunk as usize).ok_or(Delivery::Senseless)?;
+        if (chunk.first..chunk.next).contains(&first) {
+            Err(Delivery::Stale)
+        } else if chunk.takes(first, count) {
+            Ok(chunk)
+        } else {
+            Err(Delivery::Senseless)
+        }
+    }
+
     /// Results of the chunk have arrived.
     fn advance(&mut self) {
         while self.chunks.get(self.complete).is_some_and(Chunk::is_complete) {
@@ -116,6 +136,7 @@ impl Job {
             terms,
             len: next as usize,
             progress,
+            is_queued: AtomicBool::new(false),
             finished: OnceLock::new(),
             wakers: Mutex::default(),
             callbacks: Mutex::default(),
@@ -134,14 +155,23 @@ impl Job {
         job
     }
 
-    /// Enters the result of task `index`. One that is not the next of its chunk is a copy of one entered before, and is
+    /// All its tasks are in the ring, or have been.
+    pub(super) fn set_queued(&self) {
+        self.is_queued.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_queued(&self) -> bool {
+        self.is_queued.load(Ordering::SeqCst)
+    }
+
+    /// Enters the result of task `index`. One that is before the next of its chunk is a copy of one entered before, and is
     /// dropped.
     pub(super) fn deliver(&self, chunk: u32, index: u32, tag: u32, payload: &[u8]) -> Delivery {
         let mut progress = self.progress();
-        let Some(chunk) = progress.chunks.get_mut(chunk as usize) else { return Delivery::Stale };
-        if index != chunk.next || index == chunk.end {
-            return Delivery::Stale;
-        }
+        let chunk = match progress.place(chunk, index, 1) {
+            Ok(chunk) => chunk,
+            Err(delivery) => return delivery,
+        };
         let fails = self.terms.fail_fast && tag != tag::VALUE;
         if fails {
             *chunk = Chunk { first: index, next: index, end: chunk.end, records: Vec::new() };
@@ -167,9 +197,12 @@ impl Job {
     pub(super) fn deliver_run(&self, chunk: u32, run: &mut Run) -> Delivery {
         let count = mem::take(&mut run.count);
         let mut progress = self.progress();
-        let Some(chunk) = progress.chunks.get_mut(chunk as usize).filter(|chunk| chunk.takes(run.first, count)) else {
-            run.records.clear();
-            return Delivery::Stale;
+        let chunk = match progress.place(chunk, run.first, count) {
+            Ok(chunk) => chunk,
+            Err(delivery) => {
+                run.records.clear();
+                return delivery;
+            }
         };
         chunk.next += count;
         if chunk.records.is_empty() {
@@ -356,8 +389,10 @@ mod tests {
         job.deliver(0, 0, 0, b"a");
         assert_eq!(job.next_of(0), Some(1));
         assert_eq!(job.deliver(0, 0, 0, b"again"), Delivery::Stale);
+        assert_eq!(job.deliver(0, 2, 0, b"beyond"), Delivery::Senseless);
+        assert_eq!(job.deliver(1, 0, 0, b"elsewhere"), Delivery::Senseless);
         assert_eq!(job.deliver(0, 1, 0, b"b"), Delivery::Finished);
-        assert_eq!(job.deliver(0, 2, 0, b"beyond"), Delivery::Stale);
+        assert_eq!(job.deliver(0, 2, 0, b"late"), Delivery::Stale);
         assert_eq!(results(&job).len(), 2);
         assert_eq!(job.next_of(0), None);
     }

@@ -24,6 +24,7 @@
 //! | | `stop.rs`: time limits and cancelling | the pool's thread; the thread that cancels |
 //! | | `callback.rs`: what is to be done with results | the pool's thread |
 //! | | `ring.rs`: the ring's locks, of which a stopped worker may hold one | each of these |
+//! | | `overwritten.rs`: shared memory that a task's native code has overwritten | the pool's thread; whoever finds it |
 //! | | `feeder.rs`: who submits bit by bit | the thread that submits |
 //! | | `stats.rs`: what it is doing | the thread that asks |
 //! | | `memory.rs`, `oom.rs`: memory of workers, and deaths for want of it | worker and parent |
@@ -51,6 +52,7 @@ mod job;
 mod jobs;
 mod memory;
 mod oom;
+mod overwritten;
 mod result_handler;
 mod ring;
 mod stats;
@@ -141,6 +143,8 @@ struct Shared {
     abandoned: Mutex<Vec<u64>>,
     has_abandoned: AtomicBool,
     postponed: Mutex<Postponed>,
+    /// Threads that have frames in their own hands.
+    carrying: AtomicUsize,
     /// Of the pool's thread, so far.
     ticks: AtomicUsize,
     /// Some slot has no worker: the next thread that may start processes is to look.
@@ -155,7 +159,7 @@ struct Shared {
     has_called_back: AtomicBool,
     /// Who may submit though the pool is closed.
     feeders: AtomicUsize,
-    /// Why no worker can be kept, once that is so.
+    /// Why no more tasks can be run, once that is so.
     broken: OnceLock<Arc<Error>>,
 }
 
@@ -210,6 +214,7 @@ impl Pool {
             abandoned: Mutex::default(),
             has_abandoned: AtomicBool::new(false),
             postponed: Mutex::default(),
+            carrying: AtomicUsize::new(0),
             ticks: AtomicUsize::new(0),
             vacant: AtomicBool::new(false),
             events: Mutex::default(),

@@ -12,7 +12,7 @@ use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procession_shm::{Arrival, Spin, StreamReader, interrupt};
+use procession_shm::{Arrival, Overwritten, Spin, StreamReader, interrupt};
 
 use super::chunk::Run;
 use super::frame::Identity;
@@ -72,10 +72,6 @@ pub(super) struct Turn {
     waiting: usize,
 }
 
-/// A stream holds what no worker writes.
-#[derive(Debug)]
-pub(super) struct Senseless;
-
 impl Shared {
     /// Waits until `done`, handling results meanwhile; `false` when the deadline came first, or a signal has ended the wait.
     pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
@@ -127,39 +123,38 @@ impl Shared {
 
     /// Takes what workers have committed; `true` if that was anything.
     pub(super) fn drain(&self) -> bool {
+        if self.is_overwritten() {
+            return false;
+        }
         let mut any = false;
         let mut senseless = None;
         let mut readers = self.readers();
         for (slot, reader) in readers.iter_mut().enumerate().take(self.control.slots()) {
             match self.drain_slot(slot, reader) {
                 Ok(some) => any |= some,
-                Err(Senseless) => senseless = Some(slot),
+                Err(overwritten) => senseless = Some((overwritten, slot)),
             }
         }
         drop(readers);
-        if let Some(slot) = senseless {
-            // Only a worker whose memory is overwritten writes such a stream. Its death accounts for its tasks.
-            self.kill_worker(slot);
+        if let Some((overwritten, slot)) = senseless {
+            self.end_overwritten(overwritten, Some(slot));
         }
         self.withdraw_abandoned();
         self.wake_futures();
         any
     }
 
-    pub(super) fn drain_slot(&self, slot: usize, reader: &mut Reader) -> Result<bool, Senseless> {
+    pub(super) fn drain_slot(&self, slot: usize, reader: &mut Reader) -> Result<bool, Overwritten> {
         let stream = self.control.stream(slot);
-        if stream.is_empty() {
-            return Ok(false);
-        }
         let Reader { stream: pending, current, tally } = reader;
         let mut understood = true;
         let drained = pending.drain(stream, |arrival| {
             understood = understood && self.receive(slot, current, tally, arrival).is_some();
         });
         if let Some(current) = current {
-            self.enter_run(current, tally);
+            understood = self.enter_run(current, tally).is_some() && understood;
         }
-        if drained.is_err() || !understood { Err(Senseless) } else { Ok(true) }
+        if understood { drained } else { Err(Overwritten("the stream of results")) }
     }
 
     /// Enters what has arrived; `None` if it makes no sense.
@@ -186,7 +181,7 @@ impl Shared {
             payload = rest;
             let (job, run) = match current.take() {
                 Some(mut last) => {
-                    self.enter_run(&mut last, tally);
+                    self.enter_run(&mut last, tally)?;
                     (last.job.filter(|job| job.id == identity.job), last.run)
                 }
                 None => (None, Run::default()),
@@ -198,7 +193,7 @@ impl Shared {
         if tag & worker::BLOCKS != 0 {
             let mut reader = wire::Reader(payload);
             let blocks: Vec<u64> = (0..reader.u32()?).map(|_| reader.u64()).collect::<Option<_>>()?;
-            self.hold(current.job.as_ref(), slot, blocks.into_iter());
+            self.hold(current.job.as_ref(), slot, blocks.into_iter())?;
             payload = reader.0;
         }
         let tag = tag & !(worker::FIRST | worker::BLOCKS);
@@ -207,9 +202,12 @@ impl Shared {
             current.next = current.next.checked_add(1)?;
             return Some(());
         }
-        self.enter_run(current, tally);
+        self.enter_run(current, tally)?;
         if let Current { job: Some(job), chunk, next, .. } = current {
             let delivery = job.deliver(*chunk, *next, tag, payload);
+            if delivery == Delivery::Senseless {
+                return None;
+            }
             tally.failed += u64::from(delivery != Delivery::Stale);
             self.conclude(job, delivery);
             current.forget_if_over(delivery);
@@ -218,23 +216,27 @@ impl Shared {
         Some(())
     }
 
-    /// Enters the values that have arrived.
-    fn enter_run(&self, current: &mut Current, tally: &mut Tally) {
-        let Current { job: Some(job), chunk, run, .. } = current else { return };
+    /// Enters the values that have arrived; `None` if they make no sense.
+    fn enter_run(&self, current: &mut Current, tally: &mut Tally) -> Option<()> {
+        let Current { job: Some(job), chunk, run, .. } = current else { return Some(()) };
         if run.count == 0 {
-            return;
+            return Some(());
         }
         let count = u64::from(run.count);
         let delivery = job.deliver_run(*chunk, run);
+        if delivery == Delivery::Senseless {
+            return None;
+        }
         tally.done += if delivery == Delivery::Stale { 0 } else { count };
         self.conclude(job, delivery);
         current.forget_if_over(delivery);
+        Some(())
     }
 
     /// Does what a result's arrival asks for.
     pub(super) fn conclude(&self, job: &Arc<Job>, delivery: Delivery) {
         match delivery {
-            Delivery::Stale | Delivery::Entered => {}
+            Delivery::Stale | Delivery::Senseless | Delivery::Entered => {}
             Delivery::Finished => self.retire(job),
             Delivery::Failed => {
                 self.retire(job);

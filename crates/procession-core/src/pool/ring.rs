@@ -8,14 +8,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use procession_shm::{HeadGuard, RingFull, TailGuard};
-use procession_sys::Signal;
+use procession_shm::{Holder, Overwritten, ParentHead, ParentTail, RingFull};
 
 use super::Shared;
 use super::frame::Header;
 use super::task_handler::ring_full;
+use crate::Result;
 use crate::child::Child;
-use crate::{Error, Result};
 
 /// How long the ring is waited for where the work can be postponed. A worker that runs holds it for microseconds.
 const BRIEFLY: Duration = Duration::from_millis(2);
@@ -31,29 +30,40 @@ pub(super) struct Postponed {
     pub(super) deaths: Vec<(usize, Arc<Child>)>,
     /// Frames that are in neither the ring nor a slot.
     frames: Vec<Vec<u8>>,
-    /// Who held each of the ring's ends at the last ticks, and at how many of them.
-    held: [(u32, u32); 2],
+    /// Who held the ring at the last ticks, and at how many of them.
+    held: (Option<Holder>, u32),
+}
+
+impl Postponed {
+    /// Whether there are tasks in it, or with the dead.
+    pub(super) fn has_tasks(&self) -> bool {
+        !self.deaths.is_empty() || !self.frames.is_empty()
+    }
 }
 
 impl Shared {
     /// Locks the end of the ring where frames are taken. `None`: not now.
-    pub(super) fn lock_ring(&self) -> Result<Option<HeadGuard<'_>>> {
-        let deadline = Instant::now() + BRIEFLY;
-        self.control.tasks().lock_head_until(deadline).map_err(Error::os("cannot lock the task ring"))
+    pub(super) fn lock_ring(&self) -> Option<ParentHead<'_>> {
+        self.control.tasks().lock_head_until(Instant::now() + BRIEFLY)
     }
 
     /// For a submission: runs `push` with the ring's other end locked, again if it says that the ring is busy.
-    pub(super) fn push_to_ring(&self, mut push: impl FnMut(&mut TailGuard<'_>) -> Result<(), RingFull>) -> Result<()> {
+    pub(super) fn push_to_ring(&self, mut push: impl FnMut(&mut ParentTail<'_>) -> Result<(), RingFull>) -> Result<()> {
         let ring = self.control.tasks();
-        for _ in 0..MAX_LOOKS {
-            let deadline = Instant::now() + LOOK_AGAIN;
-            let guard = ring.lock_tail_until(deadline).map_err(Error::os("cannot lock the task ring"))?;
-            match guard.map(|mut guard| push(&mut guard)) {
-                None | Some(Err(RingFull::Busy)) => self.check_serving()?,
-                Some(pushed) => return pushed.map_err(ring_full),
+        let mut pushed = push(&mut ring.lock_tail());
+        let mut looks = 0;
+        while matches!(pushed, Err(RingFull::Busy)) && looks < MAX_LOOKS {
+            self.check_serving()?;
+            if let Some(mut both) = ring.lock_both_until(Instant::now() + LOOK_AGAIN) {
+                pushed = push(&mut both);
             }
+            looks += 1;
         }
-        Err(ring_full(RingFull::Busy))
+        if let Err(RingFull::Overwritten(overwritten)) = &pushed {
+            self.end_overwritten(*overwritten, None);
+            self.check_serving()?;
+        }
+        pushed.map_err(ring_full)
     }
 
     /// Puts frames that were claimed and never begun back into the ring; those of jobs that are over are dropped.
@@ -64,19 +74,20 @@ impl Shared {
 
     /// Puts back what could not be put back before. Under no lock of the ring.
     pub(super) fn requeue_postponed(&self) -> Result<()> {
+        let _carrying = self.carry();
         let mut frames = mem::take(&mut self.postponed().frames);
         frames.retain(|frame| Header::parse(frame).is_some_and(|(header, _)| self.job(header.job).is_some()));
         if frames.is_empty() {
             return Ok(());
         }
-        let deadline = Instant::now() + BRIEFLY;
-        let ring = self.control.tasks().lock_tail_until(deadline).map_err(Error::os("cannot lock the task ring"))?;
         let mut pushed = 0;
-        if let Some(mut ring) = ring {
+        {
+            let mut ring = self.control.tasks().lock_tail();
             while let Some(frame) = frames.get(pushed) {
                 match ring.push(&[frame]) {
                     Ok(()) => pushed += 1,
-                    Err(RingFull::Busy) => break,
+                    // Once workers have claimed others, there is room without growth.
+                    Err(RingFull::Busy | RingFull::NoMemory(_)) => break,
                     Err(error) => return Err(ring_full(error)),
                 }
             }
@@ -90,26 +101,27 @@ impl Shared {
 
     /// In the pool's thread, at each tick: ends a worker that keeps the ring from all others, as it is stopped.
     pub(super) fn free_ring(&self) {
-        let holders = self.control.tasks().holders();
-        let mut stuck = None;
-        for (held, holder) in self.postponed().held.iter_mut().zip(holders) {
-            *held = (holder, if holder != 0 && held.0 == holder { held.1 + 1 } else { 0 });
-            if held.1 == MAX_TICKS_HELD {
-                held.1 = 0;
-                stuck = Some(holder);
+        let ring = self.control.tasks();
+        // That it names nobody is found elsewhere; a thread of this process lets go of it.
+        let holder = ring.holder(self.control.slots()).ok().flatten();
+        let holder = holder.filter(|holder| *holder != Holder::Parent || !ring.is_held());
+        let is_stuck = {
+            let held = &mut self.postponed().held;
+            *held = (holder, if holder.is_some() && held.0 == holder { held.1 + 1 } else { 0 });
+            held.1 == MAX_TICKS_HELD
+        };
+        match holder {
+            Some(Holder::Worker(slot)) if is_stuck => self.kill_worker(slot as usize),
+            Some(Holder::Parent) if is_stuck => {
+                self.end_overwritten(Overwritten("the lock of the task ring"), None);
             }
-        }
-        let Some(stuck) = stuck else { return };
-        if let Some((_, child)) = self.workers().alive().find(|(_, child)| child.pid() == stuck) {
-            // Refused only when it has ended, which the supervisor reports.
-            let _ = child.signal(Signal::KILL);
+            _ => {}
         }
     }
 
     /// Whether something waits for the ring.
     pub(super) fn is_postponed(&self) -> bool {
-        let postponed = self.postponed();
-        !postponed.deaths.is_empty() || !postponed.frames.is_empty() || self.has_abandoned.load(Ordering::SeqCst)
+        self.postponed().has_tasks() || self.has_abandoned.load(Ordering::SeqCst)
     }
 
     pub(super) fn postponed(&self) -> MutexGuard<'_, Postponed> {

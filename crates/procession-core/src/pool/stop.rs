@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use procession_shm::Sight;
+use procession_shm::{Overwritten, ParentHead, Sight};
 use procession_sys::Signal;
 
 use super::Shared;
@@ -74,23 +74,24 @@ impl Shared {
 
     /// Lets no task begin of a job that is off the table, now or as soon as the ring can be had. One that runs goes on.
     fn withdraw(&self, job: u64) -> Result<()> {
+        if self.is_overwritten() {
+            return Ok(());
+        }
         let beginning = job.to_le_bytes();
-        let mut frames = Vec::new();
-        // Slots in the middle of a frame of another job that was withdrawn: they are told that of one job at a time.
-        let mut keep = Vec::new();
-        {
-            let Some(mut ring) = self.lock_ring()? else {
+        let _carrying = self.carry();
+        let (frames, keep) = {
+            let Some(ring) = self.lock_ring() else {
                 self.abandon(job);
                 return Ok(());
             };
-            ring.void(beginning).map_err(Error::os("cannot read the task ring"))?;
-            for slot in 0..self.control.slots() {
-                let slot = self.control.slot(slot);
-                frames.extend(ring.take_back(slot).map_err(Error::os("cannot take tasks back"))?);
-                let begun = slot.begins_with().map_err(Error::os("cannot see what a worker has begun"))?;
-                keep.push(begun.filter(|begun| *begun != beginning));
+            match self.take_all_back(ring, beginning) {
+                Ok(taken) => taken,
+                Err((overwritten, slot)) => {
+                    self.end_overwritten(overwritten, slot);
+                    return Ok(());
+                }
             }
-        }
+        };
         self.requeue(frames)?;
         for (slot, begun) in keep.into_iter().enumerate() {
             if begun.is_none_or(|begun| self.job(u64::from_le_bytes(begun)).is_some()) {
@@ -98,6 +99,26 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Has no frame that begins so be claimed any more. Gives what workers have claimed and not begun, and of each slot that is in
+    /// the middle of a frame of another job what that begins with: the job may have been withdrawn too, and slots are told that of
+    /// one job at a time.
+    #[allow(clippy::type_complexity, reason = "two lists and what may be wrong")]
+    fn take_all_back(
+        &self,
+        mut ring: ParentHead<'_>,
+        beginning: [u8; 8],
+    ) -> Result<(Vec<Vec<u8>>, Vec<Option<[u8; 8]>>), (Overwritten, Option<usize>)> {
+        let (mut frames, mut keep) = (Vec::new(), Vec::new());
+        ring.void(beginning).map_err(|overwritten| (overwritten, None))?;
+        let longest = self.control.tasks().longest();
+        for index in 0..self.control.slots() {
+            let (slot, of_slot) = (self.control.slot(index), |overwritten| (overwritten, Some(index)));
+            frames.extend(ring.take_back(slot).map_err(of_slot)?);
+            keep.push(slot.begins_with(longest).map_err(of_slot)?.filter(|begun| *begun != beginning));
+        }
+        Ok((frames, keep))
     }
 
     fn condemn(&self, slot: usize, sight: Sight, cause: Cause) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use procession_shm::RingFull;
+use procession_shm::{Overwritten, RingFull};
 use procession_sys::image::Entry;
 
 use super::blocks::{MOST_BYTES, PATIENCE};
@@ -61,6 +61,7 @@ impl Shared {
             self.retire(&job);
             return Err(error);
         }
+        job.set_queued();
         trace::submitted(&job);
         self.stir();
         // A pool that was terminated or broke meanwhile may have missed this job.
@@ -74,7 +75,8 @@ impl Shared {
     /// more, and the ring has room.
     fn wait_for_room(self: &Arc<Self>, bytes: usize) {
         let ring = self.control.tasks();
-        let has_room = || ring.is_empty() || ring.bytes() + bytes as u64 <= MOST_BYTES as u64;
+        // Numbers that make no sense are found again by the push.
+        let has_room = || ring.bytes().map_or(true, |queued| queued == 0 || queued + bytes as u64 <= MOST_BYTES as u64);
         if bytes > SMALL && !has_room() {
             self.wait_until(has_room, Some(Instant::now() + PATIENCE));
         }
@@ -128,6 +130,7 @@ impl Shared {
 pub(super) fn ring_full(error: RingFull) -> Error {
     match error {
         RingFull::NoMemory(source) => Error::Os { what: "the pool has no room for these tasks".into(), source },
+        RingFull::Overwritten(Overwritten(what)) => Error::Overwritten { what, pid: None },
         error => Error::Invalid(format!(
             "the pool cannot take these tasks: {error}. Send less at once, in smaller chunks, or wait for results first"
         )),

@@ -4,7 +4,7 @@
 //! It claims no more at once than a fair share of what is queued, and no more than it will likely finish soon, so that
 //! little waits behind a task that takes long. What does wait too long the parent takes back.
 
-use std::io::{Error, ErrorKind};
+use std::io::{self, ErrorKind};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -68,7 +68,7 @@ pub(crate) fn run(control: &Arc<Control>, slot: u32, service: &Service, desk: Ar
 /// Serves until the pool is closed and no task is left. A face that starts workers its own way calls it in them, once they
 /// are ready; it returns the exit code.
 pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, desk: Arc<Link>) -> i32 {
-    if slot as usize >= control.slots() {
+    if slot as usize >= control.room() {
         eprintln!("procession: worker {slot} cannot begin: the pool has no such slot");
         return CANNOT_SERVE;
     }
@@ -86,6 +86,9 @@ pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, desk: Arc<Lin
     match Worker::new(control, slot, service, &asker, &buffers, &tasks).map(serve) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
+            if error.kind() == io::ErrorKind::InvalidData {
+                control.slot(slot as usize).set_overwritten();
+            }
             eprintln!("procession: worker {slot} cannot use the pool's shared memory: {error}");
             CANNOT_SERVE
         }
@@ -156,7 +159,7 @@ impl<'a> Worker<'a> {
             index,
             slot: control.slot(index as usize),
             parent: parent_id(),
-            spin: Spin::new(control.slots() + 1),
+            spin: Spin::new(control.used_slots() + 1),
             is_idle: false,
             pace: Pace::default(),
             left: service.max_tasks.map(NonZeroU32::get),
@@ -169,7 +172,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    fn serve(mut self) -> std::io::Result<()> {
+    fn serve(mut self) -> io::Result<()> {
         self.slot.set_ready();
         trace::ready(self.index);
         loop {
@@ -193,7 +196,9 @@ impl<'a> Worker<'a> {
         // How long an orphan that the kernel has not ended may sit here.
         const LOOK_UP: Duration = Duration::from_secs(5);
         let (control, slot) = (self.control, self.slot);
-        let news = || !control.tasks().is_empty() || control.is_closed() || slot.is_dismissed();
+        // It has nothing, whatever a stray write says: else the parent would not find that tasks are lost.
+        slot.finish_claim();
+        let news = || !control.tasks().looks_empty() || control.is_closed() || slot.is_dismissed();
         let spin = if self.is_idle { &Spin::none() } else { &self.spin };
         self.is_idle = !control.task_gate().wait_until(Some(Instant::now() + LOOK_UP), spin, news);
         if self.is_idle {
@@ -202,13 +207,13 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn claim(&mut self) -> std::io::Result<bool> {
+    fn claim(&mut self) -> io::Result<bool> {
         let ring = self.control.tasks();
-        if ring.is_empty() {
+        if ring.looks_empty() {
             return Ok(false);
         }
-        let mut ring = ring.lock_head(self.index + 1)?;
-        let mut limit = self.pace.share(ring.len() as usize, self.control.slots());
+        let mut ring = ring.lock_for(self.index);
+        let mut limit = self.pace.share(ring.len() as usize, self.control.used_slots());
         if let Some(left) = self.left {
             limit.max_frames = limit.max_frames.min(left as usize);
         }
@@ -223,26 +228,30 @@ impl<'a> Worker<'a> {
         Ok(claimed? > 0)
     }
 
-    fn run_claimed(&mut self) -> std::io::Result<()> {
+    fn run_claimed(&mut self) -> io::Result<()> {
         let begun = Instant::now();
         let mut frames = 0;
         // What it leaves of a claim when it is to leave itself, the parent gives to others.
         while !self.is_to_leave()
-            && let Some(frame) = self.slot.begin_next_at()
+            && let Some(frame) = self.slot.begin_next()?
         {
             self.run_frame(frame)?;
             frames += 1;
         }
         self.pace.learn(frames, begun.elapsed());
         self.left = self.left.map(|left| left.saturating_sub(frames));
-        if !self.is_to_leave() && self.slot.is_bulky() {
-            self.control.tasks().lock_head(self.index + 1)?.trim(self.slot)?;
+        // One that is to leave claims no more, and the parent finds what it leaves.
+        if !self.is_to_leave() {
+            self.slot.finish_claim();
+            if self.slot.is_bulky() {
+                self.control.tasks().lock_for(self.index).trim(self.slot)?;
+            }
         }
         self.control.result_gate().wake(1);
         Ok(())
     }
 
-    fn run_frame(&mut self, frame: Range<usize>) -> std::io::Result<()> {
+    fn run_frame(&mut self, frame: Range<usize>) -> io::Result<()> {
         let header = self.tasks.open(frame).ok_or_else(torn)?;
         if header.kind == Kind::Refused {
             self.tasks.refuse();
@@ -322,12 +331,12 @@ impl Pace {
     }
 }
 
-fn is_for_want_of_memory(error: &Error) -> bool {
+fn is_for_want_of_memory(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::FileTooLarge | ErrorKind::StorageFull)
 }
 
 fn torn() -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::InvalidData, "a frame in the task ring is malformed")
+    io::Error::new(io::ErrorKind::InvalidData, "a frame in the task ring is malformed")
 }
 
 #[cfg(test)]

@@ -5,24 +5,27 @@
 //!
 //! | step | after it |
 //! |---|---|
-//! | lock the task ring, or come back at the next tick | if the worker died holding the lock, its half-made claim is void |
+//! | unlock the task ring, if the worker died holding it (the supervisor's thread does) | its half-made claim is void |
+//! | lock the task ring, or come back at the next tick | nobody is at a claim |
 //! | take back | what it had claimed and not begun is in this process's hands |
 //! | drain its stream | every result that it committed is in its job |
 //! | the frame it had begun | its next task without a result is lost; those behind it go back |
 //! | requeue | another worker runs them |
 
+use std::io::ErrorKind;
 use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procession_shm::{Spin, interrupt};
+use procession_shm::{Overwritten, Spin, interrupt};
 use procession_sys::Signal;
 use procession_sys::thread::spawn_engine_thread;
 
 use super::frame::Header;
 use super::job::{Delivery, Job};
+use super::overwritten::error_of;
 use super::stats::Tally;
 use super::stop::Cause;
 use super::workers::failure_of;
@@ -119,7 +122,7 @@ impl Shared {
             self.bury(slot, child);
         }
         self.withdraw_abandoned();
-        if is_tick {
+        if is_tick && !self.is_overwritten() {
             self.do_postponed();
         }
         // In this order: who is not fed any more has no further tasks to come.
@@ -127,10 +130,11 @@ impl Shared {
         let is_busy = self.outstanding.load(Ordering::SeqCst) > 0;
         if is_busy {
             self.drain();
-            if is_tick {
+            if is_tick && !self.is_overwritten() {
                 // Not each time it is woken: what a worker has just claimed it is about to begin.
                 self.relieve();
                 self.enforce_timeouts();
+                self.check_for_lost_tasks();
             }
         } else if self.state() == CLOSED && !is_fed {
             self.control.close();
@@ -144,16 +148,22 @@ impl Shared {
     }
 
     fn do_postponed(&self) {
-        // At each tick but few: it is a system call.
-        if self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(CHECK_EVERY)
-            && let Err(error) = supervisor::check()
-        {
-            self.break_down(&mut self.workers(), error);
+        // Not at each tick: these are system calls.
+        if self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(CHECK_EVERY) {
+            if let Err(error) = supervisor::check() {
+                self.break_down(&mut self.workers(), error);
+            }
+            if let Err(overwritten) = self.control.check_file() {
+                self.end_overwritten(overwritten, None);
+            }
         }
         if let Err(error) = self.requeue_postponed() {
             self.break_down(&mut self.workers(), error);
         }
         self.free_ring();
+        self.check_shared();
+        // Memory that is refused stays in use, as before.
+        let _ = self.control.tasks().shrink();
     }
 
     /// Nothing is left for a worker to do.
@@ -241,13 +251,8 @@ impl Shared {
     /// Accounts for what a dead worker had taken. See the module's table.
     fn bury(self: &Arc<Self>, slot: usize, child: Arc<Child>) {
         // Both may take their time, and so come first, under no lock.
-        let ended = child.check_open().and_then(|()| child.wait(None));
-        let taken_back = ended.and_then(|end| Ok((end, self.take_back(slot)?)));
-        let (end, frames) = match taken_back {
-            Ok((end, Some(frames))) => (end, frames),
-            // Of a pool that has given everything up nothing is taken back.
-            Ok((end, None)) if self.state() == TERMINATED => (end, Vec::new()),
-            Ok((_, None)) => return self.postponed().deaths.push((slot, child.clone())),
+        let end = match child.check_open().and_then(|()| child.wait(None)) {
+            Ok(end) => end,
             Err(error) => {
                 let mut workers = self.workers();
                 workers.by_slot[slot] = None;
@@ -255,12 +260,28 @@ impl Shared {
                 return self.break_down(&mut workers, error);
             }
         };
+        // Of a pool that has given everything up nothing is taken back.
+        let taken_back = if self.has_given_up() { Ok(Some(Vec::new())) } else { self.take_back(slot) };
+        let frames = match taken_back {
+            Ok(Some(frames)) => frames,
+            Ok(None) => return self.postponed().deaths.push((slot, child.clone())),
+            Err(overwritten) => {
+                self.end_overwritten(overwritten, Some(slot));
+                Vec::new()
+            }
+        };
         let child = &child;
         let mut workers = self.workers();
         let words = self.control.slot(slot);
+        if let Err(overwritten) = words.check()
+            && !self.has_given_up()
+        {
+            let error = error_of(&workers, overwritten, Some(slot));
+            self.break_down(&mut workers, error);
+        }
         if words.was_ready() {
             workers.failures = 0;
-        } else {
+        } else if !self.has_given_up() {
             workers.note_failure(failure_of(child, end));
         }
         let cause = workers.condemned[slot].take();
@@ -268,12 +289,14 @@ impl Shared {
         let by_oom_killer = if is_killed { self.oom.blames() } else { Some(false) };
         let loss = Loss { pid: child.pid(), code: end.code(), by_oom_killer };
         self.notes.ended(child.pid(), slot, end.code(), !words.is_finished());
-        if let Err(error) = self.account(slot, frames, loss, cause, &mut workers.tally) {
+        if !self.is_overwritten()
+            && let Err(error) = self.account(slot, frames, loss, cause, &mut workers.tally)
+        {
             self.break_down(&mut workers, error);
         }
         workers.by_slot[slot] = None;
         engine().release(child);
-        if slot < self.size() && !self.control.is_closed() && self.state() != TERMINATED {
+        if slot < self.size() && !self.control.has_closed() && !self.has_given_up() {
             self.vacant.store(true, Ordering::SeqCst);
             // Under fork whoever waits for results is to refill.
             self.announce();
@@ -291,14 +314,15 @@ impl Shared {
         tally: &mut Tally,
     ) -> Result<()> {
         let words = self.control.slot(slot);
-        let begun = words.last_begun().map_err(Error::os("cannot see what a dead worker had begun"))?;
-        {
-            let mut readers = self.readers();
-            // What makes no sense was not committed by a sound worker: the tasks behind it are accounted for below.
-            let _ = self.drain_slot(slot, &mut readers[slot]);
-            readers[slot].renew();
-        }
-        self.bury_blocks(slot).map_err(Error::os("cannot free what a dead worker had"))?;
+        let overwritten = |Overwritten(what)| Error::Overwritten { what, pid: Some(loss.pid) };
+        let begun = words.last_begun(self.control.tasks().longest()).map_err(overwritten)?;
+        let drained = self.drain_slot(slot, &mut self.readers()[slot]);
+        drained.map_err(overwritten)?;
+        self.renew_stream(slot);
+        self.bury_blocks(slot).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => overwritten(Overwritten("the record of large buffers")),
+            _ => Error::os("cannot free what a dead worker had")(error),
+        })?;
         if let Some(frame) = begun
             && let Some((header, items)) = Header::parse(&frame)
             && let Some(job) = self.job(header.job)
@@ -328,23 +352,33 @@ impl Shared {
 
     /// Gives idle workers what others have claimed and not begun, once the ring has nothing else for them.
     fn relieve(&self) {
-        if !self.control.tasks().is_empty() {
-            return;
+        match self.control.tasks().is_empty() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(overwritten) => return self.end_overwritten(overwritten, None),
         }
         for slot in 0..self.control.slots() {
-            match self.take_back(slot).and_then(|frames| frames.map(|frames| self.requeue(frames)).transpose()) {
-                Ok(Some(())) => {}
+            match self.take_back(slot) {
+                Ok(Some(frames)) => {
+                    if let Err(error) = self.requeue(frames) {
+                        return self.break_down(&mut self.workers(), error);
+                    }
+                }
                 Ok(None) => return,
-                Err(error) => return self.break_down(&mut self.workers(), error),
+                Err(overwritten) => return self.end_overwritten(overwritten, Some(slot)),
             }
         }
     }
 
-    /// Takes back what a slot's worker has claimed and not begun. `None`: the ring cannot be had now. Locking it forces the
-    /// recovery of a claim that a death cut short.
-    fn take_back(&self, slot: usize) -> Result<Option<Vec<Vec<u8>>>> {
-        let taken = self.lock_ring()?.map(|mut ring| ring.take_back(self.control.slot(slot)));
-        taken.transpose().map_err(Error::os("cannot take tasks back"))
+    /// Takes back what a slot's worker has claimed and not begun. `None`: the ring cannot be had now. In the pool's thread, which
+    /// alone looks for tasks that are in no place: they are in its hands then.
+    fn take_back(&self, slot: usize) -> Result<Option<Vec<Vec<u8>>>, Overwritten> {
+        self.lock_ring().map(|mut ring| ring.take_back(self.control.slot(slot))).transpose()
+    }
+
+    /// Whether all tasks that are left have been given up.
+    fn has_given_up(&self) -> bool {
+        self.state() == TERMINATED || self.is_overwritten()
     }
 
     pub(super) fn terminate(&self) {

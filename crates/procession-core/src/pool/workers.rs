@@ -9,12 +9,15 @@
 //! often in a row that no worker is left, the pool is broken: every task gets the reason as its error, and no more are taken.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use procession_shm::Overwritten;
 use procession_sys::Signal;
 
+use super::overwritten::error_of;
 use super::stats::Tally;
 use super::stop::Cause;
 use super::{OPEN, Shared, TERMINATED};
@@ -73,7 +76,7 @@ impl Workers {
         self.alive().next().is_none() && !self.reserved.contains(&true)
     }
 
-    fn is_vacant(&self, slot: usize) -> bool {
+    pub(super) fn is_vacant(&self, slot: usize) -> bool {
         self.by_slot[slot].is_none() && !self.reserved[slot]
     }
 
@@ -94,8 +97,7 @@ impl Shared {
     /// Makes an empty slot, which may have had a worker, ready for one that the caller is to start. Returns its name.
     fn reserve(&self, workers: &mut Workers, slot: usize) -> String {
         self.control.slot(slot).reset();
-        self.control.stream(slot).reset();
-        self.readers()[slot].renew();
+        self.renew_stream(slot);
         workers.begun_before[slot] = self.control.slot(slot).running().begun();
         workers.reserved[slot] = true;
         workers.hired += 1;
@@ -141,6 +143,10 @@ impl Shared {
         let pool: Weak<Shared> = Arc::downgrade(self);
         supervisor::watch(&child, move |child| {
             if let Some(pool) = pool.upgrade() {
+                // At once: other workers wait for the ring, whatever the pool's thread is at.
+                if child.check_open().is_ok() {
+                    pool.release_ring(slot);
+                }
                 pool.events().deaths.push((slot, child.clone()));
                 pool.happened.notify_all();
             }
@@ -149,9 +155,10 @@ impl Shared {
             // Unwatched it could die unnoticed. It has done nothing yet.
             let _ = child.signal(Signal::KILL);
             let _ = child.wait(None);
+            self.release_ring(slot);
         })?;
         self.notes.started(child.pid(), slot, is_replacement);
-        if self.state() == TERMINATED {
+        if self.state() == TERMINATED || self.is_overwritten() {
             // It came too late to be killed with the others.
             let _ = child.signal(Signal::KILL);
         }
@@ -169,7 +176,15 @@ impl Shared {
         }
         self.check_open()?;
         let mut workers = self.workers();
-        self.control.grow(size).map_err(Error::os("cannot make shared memory for more workers"))?;
+        if let Err(error) = self.control.grow(size) {
+            if error.kind() == ErrorKind::InvalidData {
+                let what = Overwritten("the record of how much shared memory is given out");
+                let error = error_of(&workers, what, None);
+                self.break_down(&mut workers, error);
+                return self.check_serving();
+            }
+            return Err(Error::os("cannot make shared memory for more workers")(error));
+        }
         let before = self.size.swap(size, Ordering::SeqCst);
         for slot in 0..size.max(before) {
             self.control.slot(slot).dismiss(slot >= size);
@@ -238,7 +253,7 @@ impl Shared {
         if workers.not_before.is_some_and(|then| then > Instant::now()) {
             return None;
         }
-        let is_over = self.state() == TERMINATED || self.control.is_closed();
+        let is_over = self.state() == TERMINATED || self.control.has_closed() || self.is_overwritten();
         let slot = (0..self.size()).find(|slot| !is_over && workers.is_vacant(*slot));
         if slot.is_none() {
             // A slot that another thread has reserved is that thread's.
@@ -257,9 +272,16 @@ impl Shared {
     }
 
     pub(super) fn break_down(&self, workers: &mut Workers, error: Error) {
+        let is_overwritten = matches!(error, Error::Overwritten { .. });
         workers.note_failure(error);
         if let Some(error) = workers.last_failure.clone() {
             self.break_with(error);
+        }
+        if is_overwritten {
+            for (_, child) in workers.alive() {
+                // Refused only when it has ended, which the supervisor reports.
+                let _ = child.signal(Signal::KILL);
+            }
         }
     }
 
@@ -267,6 +289,19 @@ impl Shared {
         self.vacant.store(false, Ordering::SeqCst);
         let error = self.broken.get_or_init(|| error).clone();
         self.give_up(&Arc::new(Error::Broken(error)));
+    }
+
+    /// The worker of this slot is dead, and does not hold the ring any longer.
+    fn release_ring(&self, slot: usize) {
+        self.control.tasks().release(slot as u32, self.control.slot(slot));
+    }
+
+    /// Makes the stream of a slot whose worker is dead ready for the next.
+    pub(super) fn renew_stream(&self, slot: usize) {
+        // Under the lock, so that nobody sees the one without the other.
+        let mut readers = self.readers();
+        self.control.stream(slot).reset();
+        readers[slot].renew();
     }
 
     pub(super) fn kill_worker(&self, slot: usize) {

@@ -99,7 +99,7 @@ class CancelledError(ProcessError):
 
 
 class BrokenPoolError(ProcessError):
-    """No worker of a pool could be kept; `__cause__` says why."""
+    """No worker of a pool could be kept, or its shared memory was overwritten; `__cause__` says why."""
 
 
 def _ended(exitcode):

@@ -19,7 +19,19 @@ impl Cursor {
     /// Behind a frame that takes `bytes` bytes, a multiple of the unit.
     pub(super) fn behind(self, bytes: u64) -> Cursor {
         let units = ((self.0 >> Self::COUNT_BITS) + bytes / UNIT) & Self::POSITION;
-        Cursor(units << Self::COUNT_BITS | (self.0 + 1) & Self::COUNT)
+        Cursor(units << Self::COUNT_BITS | self.0.wrapping_add(1) & Self::COUNT)
+    }
+
+    /// As the tail: whether there is room for one frame more of `bytes` bytes.
+    pub(super) fn has_room(self, head: Cursor, bytes: u64, capacity: u64) -> bool {
+        let (used, frames) = self.since(head);
+        used + bytes <= capacity && frames + 1 < Self::COUNT
+    }
+
+    /// As one between which and `end` this lies: whether it does.
+    pub(super) fn is_between(self, start: Cursor, end: Cursor) -> bool {
+        let ((bytes, frames), (most_bytes, most_frames)) = (self.since(start), end.since(start));
+        bytes <= most_bytes && frames <= most_frames && (bytes == most_bytes) == (frames == most_frames)
     }
 
     /// Bytes and frames from `from` to here. Positions wrap at 2^40 bytes, a multiple of every capacity.

@@ -1,5 +1,19 @@
-//! The ring: a queue of frames from many producers to many consumers, in shared memory, under two robust locks: one for
-//! those who append at the tail, one for those who take at the head. A producer and a consumer do not wait for each other.
+//! The ring: a queue of frames from many producers to many consumers, in shared memory, under two locks: one for those who
+//! append at the tail, one for those who take at the head. A producer and a consumer do not wait for each other.
+//!
+//! There are two of them, over the same [`Frames`] and the same words:
+//!
+//! | | [`Ring`], of a queue | [`TaskRing`], of a pool |
+//! |---|---|---|
+//! | producers | any process | threads of the parent |
+//! | consumers | any process | workers; the parent takes claims back |
+//! | the tail's lock | a robust mutex | a mutex of the parent's own memory |
+//! | the head's lock | a robust mutex | one word that names its holder (`lock.rs`) |
+//! | who gives memory back | whoever finds it empty | the parent |
+//! | tail, capacity | in shared memory | the parent's own, of which workers see copies |
+//!
+//! Processes with a queue are equals. The parent of a pool is to outlive what its workers do to their shared memory, so it
+//! takes no number from there without a look whether it can be.
 //!
 //! Positions only grow; a frame at position *p* lies at *p* modulo the capacity, in two parts where it meets the end. One
 //! word holds a position and the number of frames before it, so that one store commits both. A frame exists from the
@@ -8,37 +22,37 @@
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | **push** 1. lock the tail | nothing; the next locker is told that the owner died |
+//! | **push** 1. lock the tail | nothing; of a queue the next locker is told that the owner died |
 //! | 2. copy the frame behind `tail` | bytes that nobody sees |
 //! | 3. `tail` := behind it, **commit** | the frame |
 //! | **growth**, with the tail locked: 1. lock the head too | nothing |
 //! | 2. lengthen the [window](crate::window) | a longer window, of which the ring uses a part |
 //! | 3. copy what a ring of twice the capacity expects elsewhere | bytes that nobody sees: the upper half is unused, and shrinking gives it back too |
 //! | 4. capacity := twice, **commit** | the larger ring |
-//! | **shrinking**, when empty, with the head locked: 1. lock the tail too, or leave it | nothing |
+//! | **shrinking**, when empty, with one end locked: 1. lock the other too, or leave it | nothing |
 //! | 2. give the pages back | an empty ring all the same |
 //! | 3. capacity := initial, **commit** | the smaller ring |
-//! | **take** 1. lock the head; copy out | the frame, still there |
+//! | **take** (queue) 1. lock the head; copy out | the frame, still there |
 //! | 2. `head` := behind it, **commit** | the frame is the dead consumer's: lost with it |
-//! | **voiding** a frame, with the head locked: its header's mark := void, **commit** | a frame that every consumer skips |
-//! | **claim**, with the head locked: 1. hands off the last claim | frames still there; the claimer has nothing (it had finished) |
-//! | 2. copy the frames into the inbox | the same |
-//! | 3. `from` := `head` | the same |
-//! | 4. hands on the frames | frames still there, and hands on their copies: **void** while `from` = `head` |
-//! | 5. `head` := behind them, **commit** | the frames are the dead claimer's, and all of them are in its inbox |
-//! | **trimming** a large inbox, when its claim is done 1. hands off, give the pages back | an inbox that still counts as large: the next worker in the slot trims it again |
+//! | **voiding** a frame (pool), with the head locked: its header's mark := void, **commit** | a frame that every consumer skips |
+//! | **claim** (pool), with the head locked: 1. copy the frames into the inbox | frames still there; the claimer has nothing |
+//! | 2. `from` := `head` | the same |
+//! | 3. hands on the frames | frames still there, and hands on their copies: **void** while `from` = `head` |
+//! | 4. `head` := behind them, **commit** | the frames are the dead claimer's, and all of them are in its inbox |
+//! | **finishing** a claim: hands off, **commit** | nothing: all its results are committed |
+//! | **trimming** a large inbox, when its claim is finished 1. give the pages back | an inbox that still counts as large: the next worker in the slot trims it again |
 //! | 2. filled := 0 | an empty inbox |
 //!
-//! Recovery, by the next to lock the head: if the dead holder was a claimer with `from` = `head`, take its hands off; mark
-//! the lock consistent. A death in the middle of that is found by the next, who does the same. At the tail there is nothing
-//! to do.
+//! Recovery of a queue's lock: mark it consistent. Of a pool's, by the parent when it is told of the holder's death: have the
+//! lock in the dead one's place; if that had `from` = `head`, take its hands off; unlock.
 //!
-//! **No deadlock.** Who holds the tail may wait for the head; who holds the head only tries the tail. A process may be stopped
+//! **No deadlock.** In a queue, who holds the tail may wait for the head; who holds the head only tries the tail. In a pool's
+//! parent it is the other way round, so that no thread waits for a worker with the tail locked. A process may be stopped
 //! while it holds either, so a parent gives each wait a deadline.
 //!
 //! **The capacity** is a power of two, changed with both locks held, and so fixed for who holds either. It is never more
 //! than the window has; memory is used only where frames have been. A process maps as much as the capacity before it
-//! reads or writes frames, and if it cannot, nothing is taken or pushed.
+//! reads or writes frames ([`Frames::map`]), and if it cannot, nothing is taken or pushed.
 //!
 //! `tests/loom_ring.rs` checks the orderings, growth and shrinking included; `tests/loom_handover.rs` what is claimed and taken back.
 //!
@@ -46,38 +60,42 @@
 //! and looks again only when that does not suffice, so that a cache line does not cross for each frame. What was seen is
 //! never too much: cursors only grow.
 
+mod claim;
 mod cursor;
+mod frames;
 mod head;
+mod lock;
 mod tail;
+mod tasks;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::time::Instant;
 
-use crate::lease::Slot;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, RobustMutex};
+use crate::fault::{Step, point};
+use crate::primitive::{AtomicU64, Ordering, RobustMutex};
 #[cfg(loom)]
 use crate::segment::Window;
 use crate::segment::{Placed, Words};
 #[cfg(not(loom))]
 use crate::window::Window;
+pub use claim::{ClaimLimit, WorkerHead};
 use cursor::{Cursor, UNIT};
+#[cfg(not(loom))]
+pub(crate) use frames::BEGINS_WITH;
+use frames::{Frames, capacity_of};
 pub use head::HeadGuard;
 pub use tail::TailGuard;
+#[cfg(not(loom))]
+pub(crate) use tasks::TaskWords;
+pub use tasks::{ParentHead, ParentTail, TaskRing};
 
-/// The capacity a ring begins with and returns to.
-const INITIAL: u64 = if cfg!(loom) { 32 } else { 64 * 1024 };
-const HEADER: usize = 8;
-
+/// What both rings have in shared memory, beside their locks.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct RingWords {
-    tail_lock: RobustMutex,
+struct Ends {
     tail: TailWords,
-    head_lock: RobustMutex,
     head: HeadWords,
-    /// Bytes; 0 stands for the initial one. Changed under both locks, with one store.
+    /// Bytes; 0 stands for the initial one. Changed with both ends held, with one store.
     capacity: AtomicU64,
 }
 
@@ -87,8 +105,6 @@ pub(crate) struct RingWords {
 struct TailWords {
     /// [`Cursor`] behind the newest frame.
     tail: AtomicU64,
-    /// The head as a producer saw it last.
-    head_seen: AtomicU64,
 }
 
 /// Changed under the head's lock.
@@ -99,8 +115,48 @@ struct HeadWords {
     head: AtomicU64,
     /// The tail as a consumer saw it last.
     tail_seen: AtomicU64,
-    /// Slot + 1 of the worker that holds the lock; 0 if it is not a worker.
-    holder: AtomicU32,
+}
+
+impl Ends {
+    #[cfg(loom)]
+    fn new() -> Ends {
+        let word = || AtomicU64::new(0);
+        let (tail, head) = (TailWords { tail: word() }, HeadWords { head: word(), tail_seen: word() });
+        Ends { tail, head, capacity: word() }
+    }
+
+    fn head(&self, order: Ordering) -> Cursor {
+        Cursor(self.head.head.load(order))
+    }
+
+    fn tail(&self, order: Ordering) -> Cursor {
+        Cursor(self.tail.tail.load(order))
+    }
+
+    /// The capacity, of which a process that does not keep its own asks here.
+    fn capacity(&self) -> u64 {
+        capacity_of(self.capacity.load(Ordering::Relaxed))
+    }
+
+    fn commit_tail(&self, tail: Cursor) {
+        self.tail.tail.store(tail.0, Ordering::Release);
+        point(Step::PushCommitted);
+    }
+
+    /// Whether there is no frame. A look from outside the locks: for a gate's condition.
+    fn is_empty(&self) -> bool {
+        self.head(Ordering::Acquire) == self.tail(Ordering::Acquire)
+    }
+}
+
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct RingWords {
+    tail_lock: RobustMutex,
+    /// The head as a producer saw it last. Changed under the tail's lock.
+    head_seen: AtomicU64,
+    ends: Ends,
+    head_lock: RobustMutex,
 }
 
 // SAFETY: repr(C); atomics and process-shared mutexes. Zero is an empty ring once `create` has made the mutexes.
@@ -110,33 +166,34 @@ unsafe impl Words for RingWords {}
 #[cfg(loom)]
 impl crate::segment::Zeroed for RingWords {
     fn zeroed() -> RingWords {
-        let word = || AtomicU64::new(0);
-        RingWords {
-            tail_lock: RobustMutex::new(),
-            tail: TailWords { tail: word(), head_seen: word() },
-            head_lock: RobustMutex::new(),
-            head: HeadWords { head: word(), tail_seen: word(), holder: AtomicU32::new(0) },
-            capacity: word(),
-        }
+        let (tail_lock, head_lock) = (RobustMutex::new(), RobustMutex::new());
+        RingWords { tail_lock, head_seen: AtomicU64::new(0), ends: Ends::new(), head_lock }
     }
 }
 
-/// See the module.
+/// The ring of a queue; see the module.
 #[derive(Debug)]
 pub struct Ring {
     words: Placed<RingWords>,
-    bytes: Window,
-    slots: Arc<[Slot]>,
-    initial: u64,
+    frames: Frames,
 }
 
-/// How much one claim may take. It takes at least one frame if there is any.
-#[derive(Clone, Copy, Debug)]
-pub struct ClaimLimit {
-    /// At most so many frames; more than 64 are never taken at once.
-    pub max_frames: usize,
-    /// No further frame once so many bytes are taken.
-    pub max_bytes: usize,
+/// What a process finds in shared memory that nobody writes by the protocols: one that uses it has overwritten it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Overwritten(pub &'static str);
+
+impl fmt::Display for Overwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} was overwritten", self.0)
+    }
+}
+
+impl std::error::Error for Overwritten {}
+
+impl From<Overwritten> for io::Error {
+    fn from(overwritten: Overwritten) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, overwritten)
+    }
 }
 
 /// The ring cannot take the frame.
@@ -153,10 +210,12 @@ pub enum RingFull {
     Reservation(u64),
     /// It would have to grow, or what it has grown to be mapped, and the system refuses that.
     NoMemory(io::Error),
-    /// It would have to grow, and who holds the other end did not let go of it in time.
+    /// It would have to grow, and somebody holds the other end.
     Busy,
     /// A lock is beyond use, which takes a process that overwrites it.
     Unusable,
+    /// Its words make no sense.
+    Overwritten(Overwritten),
 }
 
 impl fmt::Display for RingFull {
@@ -167,17 +226,30 @@ impl fmt::Display for RingFull {
             RingFull::NoMemory(error) => error.fmt(f),
             RingFull::Busy => f.write_str("a process that is stopped holds its lock"),
             RingFull::Unusable => f.write_str("its shared memory has been overwritten"),
+            RingFull::Overwritten(what) => what.fmt(f),
         }
     }
 }
 
 impl std::error::Error for RingFull {}
 
-impl Ring {
-    /// The bytes that it has when it is made.
-    #[cfg(not(loom))]
-    pub(crate) const BEGINS_WITH: usize = INITIAL as usize;
+impl From<Overwritten> for RingFull {
+    fn from(overwritten: Overwritten) -> RingFull {
+        RingFull::Overwritten(overwritten)
+    }
+}
 
+impl RingFull {
+    /// Why the window of the ring is not as long, or not mapped.
+    fn of_window(error: io::Error) -> RingFull {
+        match error.kind() {
+            io::ErrorKind::InvalidData => RingFull::Overwritten(Overwritten("the record of where the ring lies")),
+            _ => RingFull::NoMemory(error),
+        }
+    }
+}
+
+impl Ring {
     /// Makes the locks of a ring at `words`, once, before any other process has the segment.
     #[cfg(not(loom))]
     pub(crate) fn create(words: &Placed<RingWords>) -> io::Result<()> {
@@ -185,15 +257,10 @@ impl Ring {
         words.head_lock.init()
     }
 
-    /// The ring with these words and its frames in `bytes`, claimed from by `slots`.
-    pub(crate) fn over(words: Placed<RingWords>, bytes: Window, slots: Arc<[Slot]>) -> Ring {
-        Ring { words, bytes, slots, initial: INITIAL }
-    }
-
-    /// Maps what holds frames, for who is to read or write some.
-    #[inline]
-    pub(crate) fn map(&self) -> io::Result<()> {
-        self.bytes.map(self.capacity() as usize).map(drop)
+    /// The ring with these words and its frames in `window`.
+    pub(crate) fn over(words: Placed<RingWords>, window: Window) -> Ring {
+        let most = window.len();
+        Ring { words, frames: Frames::new(window, most) }
     }
 
     /// Locks the end where frames are appended.
@@ -205,37 +272,13 @@ impl Ring {
         TailGuard::lock(self)
     }
 
-    /// Locks the end where frames are taken. `holder` is 0, or 1 more than the caller's slot.
+    /// Locks the end where frames are taken.
     ///
     /// # Errors
     ///
     /// As [`lock_tail`](Ring::lock_tail).
-    pub fn lock_head(&self, holder: u32) -> io::Result<HeadGuard<'_>> {
-        HeadGuard::lock(self, holder)
-    }
-
-    /// As [`lock_tail`](Ring::lock_tail), by the deadline: whoever holds the lock may be stopped. A push of the guard's waits no
-    /// longer for the other end either, should the ring have to grow.
-    ///
-    /// # Errors
-    ///
-    /// As [`lock_tail`](Ring::lock_tail).
-    pub fn lock_tail_until(&self, deadline: Instant) -> io::Result<Option<TailGuard<'_>>> {
-        TailGuard::lock_until(self, deadline)
-    }
-
-    /// As [`lock_head`](Ring::lock_head) for who is not a worker, by the deadline.
-    ///
-    /// # Errors
-    ///
-    /// As [`lock_tail`](Ring::lock_tail).
-    pub fn lock_head_until(&self, deadline: Instant) -> io::Result<Option<HeadGuard<'_>>> {
-        HeadGuard::lock_until(self, deadline)
-    }
-
-    /// The threads that hold the locks of the head and of the tail, by their ids; 0 for nobody.
-    pub fn holders(&self) -> [u32; 2] {
-        [self.words.head_lock.holder(), self.words.tail_lock.holder()]
+    pub fn lock_head(&self) -> io::Result<HeadGuard<'_>> {
+        HeadGuard::lock(self)
     }
 
     pub(crate) fn try_lock_tail(&self) -> io::Result<Option<TailGuard<'_>>> {
@@ -249,80 +292,23 @@ impl Ring {
     /// Whether it holds no frame. A look from outside the locks: for a gate's condition.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.words.head.head.load(Ordering::Acquire) == self.words.tail.tail.load(Ordering::Acquire)
+        self.words.ends.is_empty()
     }
 
     /// How many frames it holds, at one moment.
     pub fn len(&self) -> u64 {
+        let ends = &self.words.ends;
         loop {
-            let head = self.head(Ordering::Acquire);
-            let tail = self.tail(Ordering::Acquire);
+            let head = ends.head(Ordering::Acquire);
+            let tail = ends.tail(Ordering::Acquire);
             // The head has not moved meanwhile: both were so when the tail was read.
-            if head == self.head(Ordering::Relaxed) {
+            if head == ends.head(Ordering::Relaxed) {
                 return tail.since(head).1;
             }
         }
     }
 
-    /// How many bytes they take, or fewer if some are being pushed: for who decides whether to push more.
-    pub fn bytes(&self) -> u64 {
-        let head = self.head(Ordering::Acquire);
-        // Read later, it is not before the head.
-        self.tail(Ordering::Acquire).since(head).0
-    }
-
-    /// The longest frame, in bytes: one that fits any inbox.
-    fn longest(&self) -> usize {
-        self.slots.first().map_or(self.bytes.len(), |slot| slot.inbox.len()) - UNIT as usize
-    }
-
-    #[inline]
-    fn parts(&self, position: u64, len: usize) -> [&[u8]; 2] {
-        let capacity = self.capacity() as usize;
-        let at = position as usize & (capacity - 1);
-        let first = len.min(capacity - at);
-        let bytes = self.bytes.mapped();
-        [bytes.slice(at, first), if first < len { bytes.slice(0, len - first) } else { &[] }]
-    }
-
-    /// A copy of the bytes at a position, which need not be mapped.
-    fn read(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
-        let capacity = self.capacity() as usize;
-        let at = position as usize & (capacity - 1);
-        let first = len.min(capacity - at);
-        let mut bytes = self.bytes.read(at, first)?;
-        bytes.extend(self.bytes.read(0, len - first)?);
-        Ok(bytes)
-    }
-
-    fn write(&self, position: u64, source: &[u8]) {
-        let capacity = self.capacity() as usize;
-        let at = position as usize & (capacity - 1);
-        let (first, second) = source.split_at(source.len().min(capacity - at));
-        let bytes = self.bytes.mapped();
-        bytes.write(at, first);
-        if !second.is_empty() {
-            bytes.write(0, second);
-        }
-    }
-
     fn capacity(&self) -> u64 {
-        match self.words.capacity.load(Ordering::Relaxed) {
-            0 => self.initial,
-            capacity => capacity,
-        }
+        self.words.ends.capacity()
     }
-
-    fn head(&self, order: Ordering) -> Cursor {
-        Cursor(self.words.head.head.load(order))
-    }
-
-    fn tail(&self, order: Ordering) -> Cursor {
-        Cursor(self.words.tail.tail.load(order))
-    }
-}
-
-/// The bytes that a frame takes.
-fn footprint(len: usize) -> u64 {
-    (HEADER + len).next_multiple_of(UNIT as usize) as u64
 }

@@ -1,4 +1,7 @@
 //! The file of a segment that has windows: who is given which of its bytes, and how that is written down.
+//!
+//! The number of what is given out is no less than the file's length, as it is raised before the file is lengthened; nor is it
+//! more by more than what all windows can ask for at once. By that a process sees whether it was overwritten.
 
 #![allow(unsafe_code, reason = "says that a type is made for sharing")]
 
@@ -35,12 +38,14 @@ unsafe impl Words for FileWords {}
 pub(crate) struct File {
     pub(super) segment: Segment,
     words: Placed<FileWords>,
+    /// How many bytes all windows may have.
+    most: usize,
 }
 
 impl File {
-    /// Of a segment with these words at `words`.
-    pub(crate) fn of(segment: &Segment, words: usize) -> File {
-        File { segment: segment.clone(), words: segment.words(words) }
+    /// Of a segment with these words at `words`, whose windows may have `most` bytes altogether.
+    pub(crate) fn of(segment: &Segment, words: usize, most: usize) -> File {
+        File { segment: segment.clone(), words: segment.words(words), most }
     }
 
     /// Maker, before another process has it: so many bytes are given out.
@@ -52,16 +57,15 @@ impl File {
     ///
     /// # Errors
     ///
-    /// If the file cannot be as long.
+    /// If the file cannot be as long. `InvalidData` if what is given out cannot be.
     pub(crate) fn take(&self, len: usize) -> io::Result<Extent> {
         let grains = (len / GRAIN) as u64;
         let given = &self.words.given;
-        let mut from = given.load(Ordering::Relaxed);
-        let to = loop {
+        let (from, to) = loop {
+            let from = self.check()?;
             let to = from.checked_add(grains).filter(|to| *to < MAX_GRAINS).ok_or_else(senseless)?;
-            match given.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => break to,
-                Err(now) => from = now,
+            if given.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                break (from, to);
             }
         };
         point(Step::WindowTaken);
@@ -72,6 +76,19 @@ impl File {
         }
         point(Step::WindowLengthened);
         Ok(Extent { offset: from * GRAIN as u64, len })
+    }
+
+    /// How many grains are given out, if that can be.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if it cannot.
+    pub(crate) fn check(&self) -> io::Result<u64> {
+        // Read before the number, which may grow by as much in between.
+        let len = memfd::sealed_len(self.segment.as_fd())?;
+        let given = self.words.given.load(Ordering::Acquire);
+        let ahead = given.checked_mul(GRAIN as u64).and_then(|bytes| bytes.checked_sub(len));
+        if ahead.is_some_and(|ahead| ahead <= 2 * self.most as u64) { Ok(given) } else { Err(senseless()) }
     }
 }
 

@@ -86,11 +86,6 @@ impl Window {
         self.0.words.extents[0].store(encode(extent), Ordering::Release);
     }
 
-    /// Whether it has an extent.
-    pub(crate) fn is_begun(&self) -> bool {
-        self.0.words.extents[0].load(Ordering::Acquire) != 0
-    }
-
     /// How many bytes it may have.
     pub(crate) fn len(&self) -> usize {
         self.0.max
@@ -135,11 +130,6 @@ impl Window {
     #[inline]
     pub(crate) fn write(&self, at: usize, source: &[u8]) {
         self.mapped().write(at, source);
-    }
-
-    /// Copies within what is mapped.
-    pub(crate) fn copy(&self, from: usize, to: usize, len: usize) {
-        self.mapped().copy(from, to, len);
     }
 
     /// The `len` bytes at `at` in place, which are mapped, for as long as the protocol keeps writers away from them.

@@ -10,7 +10,7 @@ const WINDOWS: usize = size_of::<FileWords>();
 /// A segment with room for many windows.
 fn file() -> File {
     let segment = Segment::create_growing("procession-test", GRAIN, GRAIN).unwrap();
-    let file = File::of(&segment, 0);
+    let file = File::of(&segment, 0, 4 * MAX);
     file.begin(GRAIN);
     file
 }
@@ -22,7 +22,7 @@ fn window(file: &File, index: usize) -> Window {
 /// As another process sees it.
 fn attached(file: &File) -> File {
     let fd = file.segment.as_fd().try_clone_to_owned().unwrap();
-    File::of(&Segment::attach_growing(fd, GRAIN).unwrap(), 0)
+    File::of(&Segment::attach_growing(fd, GRAIN).unwrap(), 0, 4 * MAX)
 }
 
 #[test]
@@ -106,8 +106,21 @@ fn words_that_make_no_sense_are_an_error() {
     let taken = file.take(2 * MAX).unwrap();
     window.begin(taken);
     assert_eq!(window.map(1).unwrap_err().kind(), io::ErrorKind::InvalidData);
-    file.begin(usize::MAX);
-    assert_eq!(file.take(GRAIN).unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+#[test]
+fn what_is_given_out_is_about_as_much_as_the_file_has() {
+    let file = file();
+    let window = window(&file, 0);
+    window.reserve(4 * GRAIN).unwrap();
+    assert!(file.check().is_ok());
+    // Nothing; what others have; what no file has; all bits.
+    for given in [0, 4 * GRAIN, 1 << 50, usize::MAX] {
+        file.begin(given);
+        assert!(file.check().is_err(), "{given}");
+        assert_eq!(window.reserve(9 * GRAIN).unwrap_err().kind(), io::ErrorKind::InvalidData, "{given}");
+    }
+    assert_eq!(window.map(4 * GRAIN).unwrap().len, 4 * GRAIN, "what it had it has");
 }
 
 #[test]

@@ -39,6 +39,12 @@ impl View {
         Ok(View { base: mapping.base(), len: mapping.len(), extents, older: std::ptr::null_mut(), _mapping: mapping })
     }
 
+    /// How many bytes are mapped.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Copies `source` to `at`.
     #[inline]
     pub(crate) fn write(&self, at: usize, source: &[u8]) {

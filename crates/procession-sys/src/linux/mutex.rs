@@ -228,15 +228,10 @@ impl RobustMutex {
         self.word() != 0
     }
 
-    /// The id of the thread that holds it, or 0. By now it may be another.
-    pub fn holder(&self) -> u32 {
-        self.word() & libc::FUTEX_TID_MASK
-    }
-
     /// Whether it is held by a thread of this process, as far as can be told: then its memory must stay mapped, which the
     /// kernel and glibc reach through that thread's list of locks.
     pub fn may_be_held_here(&self) -> bool {
-        let tid = self.holder();
+        let tid = self.word() & libc::FUTEX_TID_MASK;
         let is_thread = || std::fs::exists(format!("/proc/self/task/{tid}")).unwrap_or(true);
         // Without `/proc` nothing can be told.
         tid != 0 && (is_thread() || !std::fs::exists("/proc/self/task").unwrap_or(false))

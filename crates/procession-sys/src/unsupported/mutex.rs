@@ -58,11 +58,6 @@ impl RobustMutex {
     }
 
     /// Nobody holds it.
-    pub fn holder(&self) -> u32 {
-        0
-    }
-
-    /// Nobody holds it.
     pub fn is_held(&self) -> bool {
         false
     }

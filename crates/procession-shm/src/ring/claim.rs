@@ -1,0 +1,160 @@
+//! The head of the task ring as a worker has it: claiming frames. In a worker's only thread.
+
+use std::io;
+
+use super::frames::{Frame, HEADER, footprint};
+use super::{Cursor, TaskRing};
+use crate::block::Holder;
+use crate::fault::{Step, point};
+use crate::lease::{MAX_CLAIM_BYTES, MOST_FRAMES, Slot};
+use crate::primitive::Ordering;
+
+/// The most bytes that are claimed in the place of a frame for which there is no memory.
+pub(super) const MOST_INSTEAD: usize = 1024;
+
+/// How much one claim may take. It takes at least one frame if there is any.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimLimit {
+    /// At most so many frames; more than 64 are never taken at once.
+    pub max_frames: usize,
+    /// No further frame once so many bytes are taken; 1 MiB at most.
+    pub max_bytes: usize,
+}
+
+/// The task ring, its head locked for a worker. Unlocks when dropped.
+#[derive(Debug)]
+pub struct WorkerHead<'a> {
+    ring: &'a TaskRing,
+    holder: Holder,
+}
+
+impl TaskRing {
+    /// Worker: locks the end where frames are claimed.
+    pub fn lock_for(&self, slot: u32) -> WorkerHead<'_> {
+        let holder = Holder::Worker(slot);
+        // Without a deadline it ends with the lock.
+        self.words.lock.lock(holder, None);
+        point(Step::HeadLocked);
+        WorkerHead { ring: self, holder }
+    }
+
+    /// Worker: maps what holds frames.
+    ///
+    /// # Errors
+    ///
+    /// If this process may have no more addresses.
+    pub(crate) fn map(&self) -> io::Result<()> {
+        self.frames.map(self.words.ends.capacity()).map(drop)
+    }
+
+    /// Worker: whether there is no frame to claim. A look from outside the lock: for a gate's condition.
+    #[inline]
+    pub fn looks_empty(&self) -> bool {
+        self.words.ends.is_empty()
+    }
+}
+
+impl WorkerHead<'_> {
+    /// Frames queued: so many at least, and more when some are being pushed.
+    pub fn len(&self) -> u64 {
+        self.ring.words.ends.tail(Ordering::Acquire).since(self.head()).1
+    }
+
+    /// Whether no frame is queued.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Moves frames into the inbox of `slot`, whose holder this must be. Says how many.
+    ///
+    /// # Errors
+    ///
+    /// If a frame makes no sense, or there is no memory for the oldest.
+    pub fn claim(&mut self, slot: &Slot, limit: ClaimLimit) -> io::Result<usize> {
+        let (ends, from) = (&self.ring.words.ends, self.head());
+        let laid = self.ring.frames.map(ends.capacity())?;
+        let (mut to, mut used, mut claimed) = (from, 0, 0);
+        while claimed < limit.max_frames.clamp(1, MOST_FRAMES)
+            && (claimed == 0 || used < limit.max_bytes.min(MAX_CLAIM_BYTES))
+        {
+            let Some(frame) = laid.next(ends, to)? else { break };
+            if !frame.is_void {
+                if used + HEADER + frame.len > slot.inbox.len() {
+                    break;
+                }
+                match slot.make_room(used, frame.len) {
+                    Ok(()) => {}
+                    Err(_) if claimed > 0 => break,
+                    Err(error) => return Err(error),
+                }
+                used = slot.put(claimed, used, laid.content(to, frame));
+                claimed += 1;
+            }
+            to = to.behind(footprint(frame.len));
+        }
+        Ok(self.commit(slot, from, to, claimed))
+    }
+
+    /// When there was no memory to claim the oldest frame: takes it off all the same, and claims in its place what `instead` makes
+    /// of its first bytes, 64 at most. Of that no more than 1 KiB is claimed. Says how many frames that are.
+    ///
+    /// # Errors
+    ///
+    /// If a frame makes no sense, or there is no memory for its replacement either.
+    pub fn claim_instead(&mut self, slot: &Slot, instead: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<usize> {
+        let (ends, from) = (&self.ring.words.ends, self.head());
+        let (capacity, tail) = (ends.capacity(), ends.tail(Ordering::Acquire));
+        // The head is never ahead of the tail that was seen.
+        ends.head.tail_seen.store(tail.0, Ordering::Relaxed);
+        let mut to = from;
+        while let Some((Frame { len, is_void }, beginning)) = self.ring.frames.read(capacity, to, tail, 64)? {
+            to = to.behind(footprint(len));
+            if !is_void {
+                let mut replacement = instead(&beginning);
+                replacement.truncate(MOST_INSTEAD);
+                slot.make_room(0, replacement.len())?;
+                slot.put(0, 0, [&replacement, &[]]);
+                return Ok(self.commit(slot, from, to, 1));
+            }
+        }
+        Ok(self.commit(slot, from, to, 0))
+    }
+
+    /// So many frames are in the inbox: they are no longer in the ring.
+    fn commit(&mut self, slot: &Slot, from: Cursor, to: Cursor, claimed: usize) -> usize {
+        if claimed > 0 {
+            point(Step::ClaimCopied);
+            slot.words.from.store(from.0, Ordering::Relaxed);
+            point(Step::ClaimLeased);
+            slot.words.hands.lay(claimed as u32);
+            point(Step::ClaimLaid);
+        }
+        // Nothing but void frames go without a claim.
+        self.ring.words.ends.head.head.store(to.0, Ordering::Release);
+        if claimed > 0 {
+            point(Step::ClaimCommitted);
+        }
+        claimed
+    }
+
+    /// When its claim is finished: gives the memory of a large inbox back. Under the lock, so that the parent is not copying out of
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// If memory cannot be given back.
+    pub fn trim(&mut self, slot: &Slot) -> io::Result<()> {
+        slot.trim()
+    }
+
+    fn head(&self) -> Cursor {
+        self.ring.words.ends.head(Ordering::Relaxed)
+    }
+}
+
+impl Drop for WorkerHead<'_> {
+    fn drop(&mut self) {
+        // A word that named another is the parent's to find.
+        self.ring.words.lock.unlock(self.holder);
+    }
+}

@@ -1,0 +1,239 @@
+//! The frames of a ring: how one lies in memory, and what is done with them by whoever holds an end. It reads neither cursors
+//! nor capacity from shared memory: the caller says them.
+
+use std::io;
+
+use super::{Cursor, Ends, RingFull, UNIT};
+use crate::fault::{Step, point};
+use crate::primitive::Ordering;
+#[cfg(loom)]
+use crate::segment::{View, Window};
+#[cfg(not(loom))]
+use crate::window::{View, Window};
+
+/// The bytes that a ring has when it is made.
+pub(crate) const BEGINS_WITH: usize = if cfg!(loom) { 32 } else { 64 * 1024 };
+/// The capacity a ring begins with and returns to.
+const INITIAL: u64 = BEGINS_WITH as u64;
+/// A ring that has grown beyond this gives its memory back when it is empty.
+const KEPT: u64 = if cfg!(loom) { 32 } else { 4 << 20 };
+pub(super) const HEADER: usize = 8;
+/// In a header: the frame is to be skipped.
+const VOID: u64 = 1 << 63;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Frames {
+    window: Window,
+    /// The longest frame, in bytes.
+    longest: usize,
+}
+
+/// The frames as a process has them before it, which has mapped as much as the capacity.
+#[derive(Clone, Copy)]
+pub(super) struct Laid<'a> {
+    bytes: &'a View,
+    capacity: u64,
+    longest: usize,
+}
+
+/// What a frame's header says.
+#[derive(Clone, Copy)]
+pub(super) struct Frame {
+    pub(super) len: usize,
+    pub(super) is_void: bool,
+}
+
+impl Frames {
+    /// In a window; each at most so long that it and its header fit into `most` bytes.
+    pub(super) fn new(window: Window, most: usize) -> Frames {
+        Frames { window, longest: most - UNIT as usize }
+    }
+
+    /// The length of a frame of all `parts`.
+    pub(super) fn len_of(&self, parts: &[&[u8]]) -> Result<usize, RingFull> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let most = self.longest;
+        if len > most { Err(RingFull::TooLong { len, most }) } else { Ok(len) }
+    }
+
+    /// Maps what holds frames, for who is to read or write some.
+    ///
+    /// # Errors
+    ///
+    /// As [`Window::map`].
+    #[inline]
+    pub(super) fn map(&self, capacity: u64) -> io::Result<Laid<'_>> {
+        Ok(Laid { bytes: self.window.map(capacity as usize)?, capacity, longest: self.longest })
+    }
+
+    /// Has the ring hold `room` bytes more than those between the cursors, with both ends held. Returns the capacity then.
+    #[cold]
+    pub(super) fn grow(
+        &self,
+        ends: &Ends,
+        mut capacity: u64,
+        [head, tail]: [Cursor; 2],
+        room: u64,
+    ) -> Result<u64, RingFull> {
+        let (used, frames) = tail.since(head);
+        if frames + 1 >= Cursor::COUNT {
+            return Err(RingFull::Reservation(used));
+        }
+        let mut needed = capacity;
+        while used + room > needed {
+            needed *= 2;
+        }
+        if needed > self.window.len() as u64 {
+            return Err(RingFull::Reservation(used));
+        }
+        let bytes = self.window.reserve(needed as usize).map_err(RingFull::of_window)?;
+        while capacity < needed {
+            let double = capacity * 2;
+            // What lies at p mod C must lie at p mod 2C: the same place, or C higher.
+            let (mut at, end) = (head.position(), head.position() + used);
+            while at < end {
+                let piece = (capacity - at % capacity).min(end - at);
+                if at % double >= capacity {
+                    let old = (at % capacity) as usize;
+                    bytes.copy(old, old + capacity as usize, piece as usize);
+                }
+                at += piece;
+            }
+            point(Step::GrowCopied);
+            ends.capacity.store(double, Ordering::Release);
+            point(Step::GrowCommitted);
+            capacity = double;
+        }
+        Ok(capacity)
+    }
+
+    /// Whether an empty ring of this capacity is to give its memory back.
+    pub(super) fn is_large(&self, capacity: u64) -> bool {
+        capacity > KEPT
+    }
+
+    /// Gives the memory of an empty ring back, with both ends held. Returns the capacity then.
+    pub(super) fn shrink(&self, ends: &Ends, capacity: u64) -> io::Result<u64> {
+        // Twice the capacity: a growth that died before its commit has written there.
+        self.window.punch(0, (capacity as usize).saturating_mul(2))?;
+        point(Step::ShrinkPunched);
+        ends.capacity.store(INITIAL, Ordering::Release);
+        point(Step::ShrinkCommitted);
+        Ok(INITIAL)
+    }
+
+    /// The frame at `at`, and a copy of its first bytes, `most` at most, of which nothing need be mapped; `None` if that is the
+    /// tail.
+    pub(super) fn read(
+        &self,
+        capacity: u64,
+        at: Cursor,
+        tail: Cursor,
+        most: usize,
+    ) -> io::Result<Option<(Frame, Vec<u8>)>> {
+        if at == tail {
+            return Ok(None);
+        }
+        let frame = frame_of(&self.copy(capacity, at.position(), HEADER)?, tail.since(at).0, capacity, self.longest)?;
+        Ok(Some((frame, self.copy(capacity, at.position() + HEADER as u64, frame.len.min(most))?)))
+    }
+
+    fn copy(&self, capacity: u64, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        let at = (position & (capacity - 1)) as usize;
+        let first = len.min(capacity as usize - at);
+        let mut bytes = self.window.read(at, first)?;
+        bytes.extend(self.window.read(0, len - first)?);
+        Ok(bytes)
+    }
+}
+
+impl<'a> Laid<'a> {
+    /// Writes a frame behind `tail`, where there is room. Returns the tail behind it, which is to be committed.
+    pub(super) fn append(self, tail: Cursor, len: usize, parts: &[&[u8]]) -> Cursor {
+        let mut at = tail.position();
+        self.write(at, &(len as u64).to_le_bytes());
+        at += HEADER as u64;
+        for part in parts {
+            self.write(at, part);
+            at += part.len() as u64;
+        }
+        point(Step::PushCopied);
+        tail.behind(footprint(len))
+    }
+
+    /// The frame at `at`, for who holds the head; `None` behind the newest.
+    pub(super) fn next(self, ends: &Ends, at: Cursor) -> io::Result<Option<Frame>> {
+        let seen = &ends.head.tail_seen;
+        let mut tail = Cursor(seen.load(Ordering::Relaxed));
+        if tail == at {
+            tail = ends.tail(Ordering::Acquire);
+            seen.store(tail.0, Ordering::Relaxed);
+        }
+        self.frame_at(at, tail)
+    }
+
+    /// The frame at `at`; `None` if that is the tail.
+    pub(super) fn frame_at(self, at: Cursor, tail: Cursor) -> io::Result<Option<Frame>> {
+        if at == tail {
+            return Ok(None);
+        }
+        let [header, _] = self.parts(at.position(), HEADER);
+        frame_of(header, tail.since(at).0, self.capacity, self.longest).map(Some)
+    }
+
+    /// The bytes of the frame at `at`.
+    pub(super) fn content(self, at: Cursor, frame: Frame) -> [&'a [u8]; 2] {
+        self.parts(at.position() + HEADER as u64, frame.len)
+    }
+
+    /// Has every consumer skip the frame at `at`, if it begins with these bytes.
+    pub(super) fn void(self, at: Cursor, frame: Frame, beginning: [u8; 8]) {
+        // A header and the eight bytes behind it are one unit, and never meet the end.
+        let [unit, _] = self.parts(at.position(), UNIT as usize);
+        if !frame.is_void && frame.len >= beginning.len() && unit[HEADER..] == beginning {
+            self.write(at.position(), &(frame.len as u64 | VOID).to_le_bytes());
+        }
+    }
+
+    #[inline]
+    fn parts(self, position: u64, len: usize) -> [&'a [u8]; 2] {
+        let at = (position & (self.capacity - 1)) as usize;
+        let first = len.min(self.capacity as usize - at);
+        [self.bytes.slice(at, first), if first < len { self.bytes.slice(0, len - first) } else { &[] }]
+    }
+
+    #[inline]
+    fn write(self, position: u64, source: &[u8]) {
+        let at = (position & (self.capacity - 1)) as usize;
+        let (first, second) = source.split_at(source.len().min(self.capacity as usize - at));
+        self.bytes.write(at, first);
+        if !second.is_empty() {
+            self.bytes.write(0, second);
+        }
+    }
+}
+
+/// What a header says, with `left` bytes between it and the tail.
+fn frame_of(header: &[u8], left: u64, capacity: u64, longest: usize) -> io::Result<Frame> {
+    let header = u64::from_le_bytes(header.try_into().map_err(|_| senseless())?);
+    let (len, is_void) = (header & !VOID, header & VOID != 0);
+    if len > longest as u64 || footprint(len as usize) > left || left > capacity {
+        return Err(senseless());
+    }
+    Ok(Frame { len: len as usize, is_void })
+}
+
+/// The capacity that a word of shared memory says.
+pub(super) fn capacity_of(word: u64) -> u64 {
+    if word == 0 { INITIAL } else { word }
+}
+
+/// The bytes that a frame takes.
+pub(super) fn footprint(len: usize) -> u64 {
+    (HEADER + len).next_multiple_of(UNIT as usize) as u64
+}
+
+pub(super) fn senseless() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a frame in the ring makes no sense: shared memory was overwritten")
+}
