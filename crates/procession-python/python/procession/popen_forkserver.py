@@ -2,7 +2,7 @@
 any thread.
 """
 
-from . import forkserver, popen_spawn_posix, spawn
+from . import forkserver, popen_spawn_posix
 
 __all__ = ['Popen']
 
@@ -13,5 +13,5 @@ class Popen(popen_spawn_posix.Popen):
     method = 'forkserver'
 
     def _launch(self, process_obj):
-        letter, fds = spawn.letter(self, process_obj)
+        letter, fds = self._letter(process_obj)
         self._hold(forkserver.connect_to_new_process(letter, fds, process_obj.name, process_obj.daemon))
