@@ -7,6 +7,8 @@ import sys
 
 from ._standard import standard
 
+_standard = standard('context')
+
 # The default context, once it is imported.
 _context = None
 # In a child, until then: what it is to begin with.
@@ -18,7 +20,7 @@ def set_default_context(context):
     global _context
     _context = context
     if _forced is not None:
-        context.set_start_method(_forced, force=True)
+        context._force_start_method(_forced)
 
 
 def default_context():
@@ -30,13 +32,16 @@ def default_context():
 
 
 def force(method):
-    """In a child: has the default context, here and in the standard library, begin with this start method."""
+    """In a child: has the default context, here and in the standard library, begin with this start method; `None`: with none."""
     global _forced
     if _context is None:
         _forced = method
     else:
-        _context.set_start_method(method, force=True)
-    standard('context')._default_context.set_start_method(method, force=True)
+        _context._force_start_method(method)
+    if method is None:
+        _standard._default_context.set_start_method(None, force=True)
+    else:
+        _standard._force_start_method(method)
 
 
 def chosen():

@@ -217,6 +217,10 @@ class DefaultContext(BaseContext, _standard.DefaultContext):
             self._actual_context = self._default_context
         return self._actual_context
 
+    def _force_start_method(self, method):
+        # As `set_start_method`, in one function: each that a forked child calls is a page or more of its parent's to copy.
+        self._actual_context = None if method is None else _concrete_contexts[method]
+
 
 class ForkContext(BaseContext, _standard.ForkContext):
     """Starts processes by `fork`."""
