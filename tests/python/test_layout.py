@@ -32,7 +32,7 @@ def test_the_look_at_the_files_finds_imports_wherever_they_are():
 
 
 def test_the_look_at_the_files_finds_assignments_elsewhere():
-    text = 'from . import process as p\ndef f():\n p._link = 1\n p.x, y = 1, 2\n p.count += 1'
+    text = 'from . import process as p\ndef f():\n p._link = 1\n p._standard._children, y = 1, 2\n p.count += 1'
     assert len(_assignments_elsewhere(f'{PACKAGE}.x', ast.parse(text))) == 3
 
 
@@ -83,6 +83,12 @@ def _assignments_elsewhere(name, tree):
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
         and isinstance(node.ctx, ast.Store | ast.Del)
-        and isinstance(node.value, ast.Name)
-        and node.value.id in modules
+        and _root(node) in modules
     ]
+
+
+def _root(node):
+    """The name that an expression of attributes begins with."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None

@@ -53,8 +53,10 @@ def test_pool_whose_descriptors_the_program_closes_fails_and_later_ones_work(met
             assert pool.map(double, range(3)) == [0, 2, 4]
             os.closerange(3, 1000)
             try:
-                pool.map(double, range(3))
-            except Exception as error:
+                # The pool may have noticed and replaced its workers already.
+                assert pool.map(double, range(3)) == [0, 2, 4]
+                print('no descriptor was missed')
+            except procession.ProcessError as error:
                 print(error)
             pool.close()
             pool.join()

@@ -1,10 +1,9 @@
 //! `cargo xtask stress`: builds the storms with optimisation and runs them. They are a crate of their own, since they must be
-//! processes of their own: they kill what they have started.
+//! processes of their own: they kill what they have started. Then those over Python programs, `stress/signals.py`, for as long.
 
 use std::time::Duration;
 
-use crate::Outcome;
-use crate::cargo;
+use crate::{Outcome, cargo, python};
 
 /// Beyond what is asked for: the build, and the storms' own watchdog.
 const SLACK: Duration = Duration::from_secs(15 * 60);
@@ -13,5 +12,8 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let seconds = arguments.iter().skip_while(|argument| **argument != "--seconds").nth(1);
     let seconds: u64 = seconds.and_then(|seconds| seconds.parse().ok()).ok_or("it takes --seconds N")?;
     let fixed = ["run", "--quiet", "--release", "--package", "procession-stress", "--"];
-    cargo::run(cargo::cargo(&[&fixed[..], arguments].concat()), Duration::from_secs(seconds) + SLACK)
+    let limit = Duration::from_secs(seconds) + SLACK;
+    cargo::run(cargo::cargo(&[&fixed[..], arguments].concat()), limit)?;
+    let environment = python::environment(None)?;
+    cargo::run(environment.command(&[&["stress/signals.py"], arguments].concat()), limit)
 }

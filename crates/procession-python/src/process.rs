@@ -155,48 +155,60 @@ impl Child {
         Ok(Child::held(foreign::opened(pid, link.take()?, name, daemon)?))
     }
 
-    /// Executes a program that finds `theirs` as its first fd.
+    /// Executes a program that finds `theirs` as its first fd. The child is `holder`'s attribute of that name before any
+    /// handler of a signal runs, which could raise.
     #[staticmethod]
+    #[pyo3(signature = (holder, attribute, program, args, ours, theirs, name, daemon))]
+    #[allow(clippy::too_many_arguments)] // What a process is started with, from Python.
     fn executed(
+        holder: &Bound<'_, PyAny>,
+        attribute: &str,
         program: Vec<u8>,
         args: Vec<Vec<u8>>,
         ours: &Link,
         theirs: &Link,
         name: String,
         daemon: bool,
-    ) -> PyResult<Child> {
+    ) -> PyResult<()> {
         let program = PathBuf::from(OsString::from_vec(program));
         let args: Vec<_> = args.into_iter().map(OsString::from_vec).collect();
         let theirs = theirs.take()?;
         let pidfd = foreign::execute(&program, &args, &theirs)
             .map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string(), program)))?;
-        Ok(Child::held(engine::Child::new(
-            name,
-            daemon,
-            Popen { pidfd, link: ours.take()?, began: true, reaper: engine::Reaper::Parent },
-        )))
+        let popen = Popen { pidfd, link: ours.take()?, began: true, reaper: engine::Reaper::Parent };
+        holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen)))
     }
 
-    /// Of a child of the fork server `server`, which was asked for one; waits for its answer. `None`: the server or the child
-    /// ended before the child could begin. If a signal's handler raises, the child ends with `ours`.
+    /// Of a child of the fork server `server`, which was asked for one; waits for its answer. `False`: the server or the child
+    /// ended before the child could begin. If a signal's handler raises, the child ends with `ours`. Otherwise the child is
+    /// `holder`'s attribute of that name, as in `executed`.
     #[staticmethod]
-    fn answered(py: Python<'_>, ours: &Link, server: &Child, name: String, daemon: bool) -> PyResult<Option<Child>> {
+    fn answered(
+        holder: &Bound<'_, PyAny>,
+        attribute: &str,
+        ours: &Link,
+        server: &Child,
+        name: String,
+        daemon: bool,
+    ) -> PyResult<bool> {
+        let py = holder.py();
         // By an epoll instance: another thread may fork meanwhile, and its child closes its copy of the link under the lock.
         let news = Poller::new()?;
         ours.using(|link| news.add(link.as_fd(), 0))?;
         let answer = interruptible(py, || forkserver::await_answer(news.as_fd(), &server.child))??;
         if answer != Answer::Readable {
-            return Ok(None);
+            return Ok(false);
         }
         let hello = ours.using(forkserver::read_hello)?;
         let pidfd = match hello {
             Hello::Child(pidfd) => pidfd,
             Hello::Refused(error) => return Err(error.into()),
-            Hello::ChildLost | Hello::ServerLost | Hello::Interrupted => return Ok(None),
+            Hello::ChildLost | Hello::ServerLost | Hello::Interrupted => return Ok(false),
         };
         let reaper = engine::Reaper::Server(server.shared());
         let popen = Popen { pidfd, link: ours.take()?, began: true, reaper };
-        Ok(Some(Child::held(engine::Child::new(name, daemon, popen))))
+        holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen)))?;
+        Ok(true)
     }
 
     /// Of a process that another library has started and reaps.

@@ -18,7 +18,7 @@
 //! | [`Running`] | what it runs, and the word by which the parent may stop it |
 //! | [`record`] | how arguments and results stand one behind the other |
 //! | [`Stream`] | records from one worker to the parent, without a lock |
-//! | [`sync`] | locks, semaphores, conditions, events, barriers: 64 bytes and more in an arena of many |
+//! | [`sync`] | locks, semaphores, conditions, events, barriers: 64 bytes and more (128 on aarch64) in an arena of many |
 //! | [`Gate`] | sleep and wake between processes |
 //! | [`interrupt`] | waits that a signal may end |
 //! | [`Spin`] | what a waiter does before it sleeps |

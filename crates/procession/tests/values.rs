@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 mod any;
 #[path = "values/attributes.rs"]
 mod attributes;
+#[path = "values/attributes_at_random.rs"]
+mod attributes_at_random;
 
 fn main() {
     procession::init();
@@ -51,6 +53,7 @@ fn main() {
     ];
     let mut trials: Vec<_> = trials.into_iter().map(|(name, body)| trial(name, move || body(&Ways::new()))).collect();
     trials.push(trial("any_value_of_any_shape", || any::any_value_of_any_shape(&Ways::new())));
+    trials.push(trial("any_value_with_attributes", || attributes_at_random::any_value_with_attributes(&Ways::new())));
     trials.push(trial("any_bytes_are_a_value_or_an_error", any::any_bytes_are_a_value_or_an_error));
     run(trials);
 }

@@ -37,7 +37,7 @@ impl Shared {
         // The pool's thread goes where workers wake whoever takes results. Its own wake is over by the time they do.
         self.awaited.fetch_add(1, Ordering::SeqCst);
         job.add_callback(callback);
-        self.poke();
+        self.send_to_results();
         // Who finishes the job looks for callbacks after; one of the two sees the other.
         if job.is_finished() {
             self.release_callbacks(job);

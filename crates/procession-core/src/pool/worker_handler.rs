@@ -47,6 +47,8 @@ pub(super) struct Events {
     /// Finished jobs whose callbacks have not run.
     pub(super) completions: Vec<Arc<Job>>,
     poked: bool,
+    /// The pool's thread waits, and not where workers wake whoever takes results.
+    rests: bool,
     /// Every worker is gone and so is the pool's thread.
     gone: bool,
     /// The pool's thread runs.
@@ -173,6 +175,7 @@ impl Shared {
         if events.deaths.is_empty() && !mem::take(&mut events.poked) {
             if now >= busy_until && pause.is_none() {
                 self.dozing.store(true, Ordering::SeqCst);
+                events.rests = true;
                 // Work that came before the flag was seen has woken nobody: look once more.
                 while events.deaths.is_empty() && !events.poked && self.outstanding.load(Ordering::SeqCst) == 0 {
                     events = self.happened.wait(events).unwrap_or_else(PoisonError::into_inner);
@@ -187,10 +190,12 @@ impl Shared {
                 events = self.events();
             } else {
                 let left = pause.map_or(TICK, |pause| pause.max(TICK));
+                events.rests = true;
                 events = self.happened.wait_timeout(events, left).unwrap_or_else(PoisonError::into_inner).0;
                 is_lively = events.is_news();
             }
             events.poked = false;
+            events.rests = false;
         }
         is_lively
     }
@@ -206,6 +211,15 @@ impl Shared {
             return None;
         }
         Some(self.workers().not_before.map_or(Duration::ZERO, |then| then.saturating_duration_since(now)))
+    }
+
+    /// Has the pool's thread wait where workers wake whoever takes results: `awaited` says by now that somebody awaits some.
+    /// A thread that does not rest is left alone, since it looks at that under this lock before it rests again. To poke it
+    /// is a system call.
+    pub(super) fn send_to_results(&self) {
+        if self.events().rests {
+            self.poke();
+        }
     }
 
     /// Makes the pool's thread look, now.

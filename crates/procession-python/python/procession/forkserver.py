@@ -37,7 +37,6 @@ class ForkServer:
         self._lock = threading.Lock()
         self._server = None
         self._requests = None
-        self._forkserver_pid = None
         self._forkserver_alive_fd = None
         self._forkserver_address = None
 
@@ -56,9 +55,13 @@ class ForkServer:
         """In a child: the file descriptors that came with its process object; elsewhere `None`."""
         return spawn.get_inherited_fds()
 
-    def connect_to_new_process(self, letter, fds, name, daemon):
-        """Has the server make a child that reads `letter` and gets copies of the file descriptors `fds`; returns the
-        engine's hold of it. The standard library's takes the file descriptors and returns two pipes.
+    @property
+    def _forkserver_pid(self):
+        return None if self._server is None else self._server.pid
+
+    def connect_to_new_process(self, holder, attribute, letter, fds, name, daemon):
+        """Has the server make a child that reads `letter` and gets copies of the file descriptors `fds`. The engine's hold of it
+        becomes that attribute of `holder`. The standard library's takes the file descriptors and returns two pipes.
         """
         with self._lock:
             for _ in range(_TRIES):
@@ -67,13 +70,12 @@ class ForkServer:
                 ours.send(letter, fds)
                 if self._requests.ask(theirs):
                     try:
-                        child = Child.answered(ours, self._server, name, daemon)
+                        if Child.answered(holder, attribute, ours, self._server, name, daemon):
+                            return
                     except BaseException:
                         # What a handler raised, as a rule. The child, if it comes, is nobody's.
                         ours.close()
                         raise
-                    if child is not None:
-                        return child
                     if self._server.poll() is None:
                         how = 'each child was killed before it began'
                         continue
@@ -108,10 +110,9 @@ class ForkServer:
             os.close(passed)
         command = spawn.command_line('from procession.forkserver import main; main()')
         command = [os.fsencode(part) for part in command]
-        self._server = Child.executed(command[0], command, ours, own, 'forkserver', True)
-        self._requests = requests
-        self._forkserver_pid = self._server.pid
-        self._forkserver_alive_fd = requests.fileno()
+        # Before the server, as a handler may raise right after its start.
+        self._requests, self._forkserver_alive_fd = requests, requests.fileno()
+        Child.executed(self, '_server', command[0], command, ours, own, 'forkserver', True)
 
     def _stop(self):
         # At the end of a process another thread may still wait for the server's answer. Then the server ends with its owner.
@@ -131,7 +132,7 @@ class ForkServer:
         if code is None:
             server.signal(signal.SIGKILL)
             code = server.wait(5.0)
-        self._server = self._requests = self._forkserver_pid = self._forkserver_alive_fd = None
+        self._server = self._requests = self._forkserver_alive_fd = None
         return code
 
 
@@ -221,7 +222,11 @@ def _serve_one(link, server, own, handler):
         is_own = True
         server.leave()
         own.close()
-        link.say_hello()
+        try:
+            link.say_hello()
+        except BrokenPipeError:
+            # A handler has ended the wait for this child, and nobody wants it.
+            return
         util = loaded('util')
         if util is not None:
             atexit.register(util._exit_function)

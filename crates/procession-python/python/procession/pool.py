@@ -79,7 +79,10 @@ class Pool(_standard.Pool):
             raise ValueError('maxtasksperchild must be a positive int or None')
         if initializer is not None and not callable(initializer):
             raise TypeError('initializer must be a callable')
-        self._feeds = weakref.WeakSet()
+        # Weak references without a callback: a Ctrl-C that came in one would be ignored. Those of feeds that are gone are taken off
+        # now and then.
+        self._feeds = []
+        self._most_feeds = 8
         self._workers = []
         starting = _Starting(self, processes, daemon, max_memory_per_child)
         limits = (maxtasksperchild, max_memory_per_child)
@@ -90,13 +93,14 @@ class Pool(_standard.Pool):
         values = Values(self._ctx.get_start_method() == 'fork' or spawn.finds_main())
         try:
             self._engine = _engine.Pool(processes, method, starting, values, *limits)
-        except Exception:
+        except BaseException as error:
+            # Also what a handler raised. The engine may not know all of them.
             for process in self._workers:
                 # They have no tasks, and may not hear a SIGTERM.
                 getattr(process, 'kill', process.terminate)()
             for process in self._workers:
                 process.join()
-            if starting.error is not None:
+            if isinstance(error, Exception) and starting.error is not None:
                 raise starting.error from None
             raise
         self._terminate = util.Finalize(self, _terminate, args=(self._engine, self._workers), exitpriority=15)
@@ -182,8 +186,9 @@ class Pool(_standard.Pool):
             raise ValueError('Pool is still running')
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError('In unknown state')
-        for feed in list(self._feeds):
-            feed._pull_all()
+        for feed in [reference() for reference in self._feeds]:
+            if feed is not None:
+                feed._pull_all()
         self._engine.join()
         for process in list(self._workers):
             process.join()
@@ -244,7 +249,10 @@ class Pool(_standard.Pool):
         if chunksize < 1:
             raise ValueError(f'Chunksize must be 1+, not {chunksize:n}')
         feed = self._engine.imap(self, func, iter(iterable), chunksize, is_ordered, buffersize, timeout, retries)
-        self._feeds.add(feed)
+        if len(self._feeds) >= self._most_feeds:
+            self._feeds = [reference for reference in self._feeds if reference() is not None]
+            self._most_feeds = 8 + 2 * len(self._feeds)
+        self._feeds.append(weakref.ref(feed))
         return feed
 
     def __enter__(self):

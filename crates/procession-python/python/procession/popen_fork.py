@@ -43,8 +43,13 @@ class Popen:
         self._child = None
         try:
             self._launch(process_obj)
+            # Here and not in the caller: whatever a handler raises from now on, this process knows its child.
+            process_obj._popen, process_obj._sentinel = self, self.sentinel
+            process._standard._children.add(process_obj)
         except BaseException:
             # What a handler raised, as a rule. Nobody else would know of the child.
+            process_obj._popen = None
+            process._standard._children.discard(process_obj)
             if self._child is not None:
                 self._child.signal(signal.SIGKILL)
                 self._child.wait()
@@ -100,10 +105,9 @@ class Popen:
                 if self.wait(timeout=0.1) is None:
                     raise
 
-    def _hold(self, child):
-        self._child = child
-        self.pid = child.pid
-        self.sentinel = child.sentinel
+    def _tell(self):
+        self.pid = self._child.pid
+        self.sentinel = self._child.sentinel
 
     def _launch(self, process_obj):
         process._prepare_stdin()
@@ -115,7 +119,8 @@ class Popen:
             pid = _fork()
             if pid == 0:
                 _run(process_obj, theirs, parent_sentinel, process_obj._signal_mask or mask)
-            self._hold(Child.forked(pid, ours, process_obj.name, process_obj.daemon))
+            self._child = Child.forked(pid, ours, process_obj.name, process_obj.daemon)
+            self._tell()
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         theirs.close()
@@ -171,7 +176,9 @@ def _run(process_obj, link, parent_sentinel, mask):
         # Its parent's callbacks are not its own.
         atexit._clear()
         is_own = True
-        process._tie(link)
+        # Before any signal is heard, which may end this process: its exit must not be that of its parent's children. Kept, as
+        # hooks may look at them.
+        _others = process._tie(link)
         _signal.set_wakeup_fd(-1)
         # From Python 3.12 on, asyncio takes its wakeup fd away itself, and leaves its handlers.
         if 'asyncio' in sys.modules:

@@ -14,4 +14,5 @@ class Popen(popen_spawn_posix.Popen):
 
     def _launch(self, process_obj):
         letter, fds = self._letter(process_obj)
-        self._hold(forkserver.connect_to_new_process(letter, fds, process_obj.name, process_obj.daemon))
+        forkserver.connect_to_new_process(self, '_child', letter, fds, process_obj.name, process_obj.daemon)
+        self._tell()

@@ -49,7 +49,8 @@ class Popen(popen_fork.Popen):
         ours, theirs = Link.pair()
         ours.send(letter, fds)
         command = [os.fsencode(part) for part in spawn.get_command_line(pipe_handle=spawn.LINK)]
-        self._hold(Child.executed(command[0], command, ours, theirs, process_obj.name, process_obj.daemon))
+        Child.executed(self, '_child', command[0], command, ours, theirs, process_obj.name, process_obj.daemon)
+        self._tell()
 
     def _letter(self, process_obj):
         """Returns what the child is sent, and the file descriptors beside it.

@@ -55,11 +55,13 @@ class BaseProcess(_standard.BaseProcess):
         assert self._popen is None, 'cannot start a process twice'
         assert self._parent_pid == os.getpid(), 'can only start a process object created by current process'
         _standard._cleanup()
-        self._popen = self._Popen(self)
-        self._sentinel = self._popen.sentinel
+        # One of ours notes itself as this object's, and this object among the children.
+        popen = self._Popen(self)
+        if self._popen is None:
+            self._popen, self._sentinel = popen, popen.sentinel
+            _standard._children.add(self)
         # They may lead back to this object, which would then be collected late.
         del self._target, self._args, self._kwargs
-        _standard._children.add(self)
 
     def run(self):
         """What the process does: calls the target, and returns what that returns. May be overridden."""
@@ -180,10 +182,14 @@ class _ParentProcess(_standard._ParentProcess):
 
 
 def _tie(link, hear_interrupts=None):
-    """In a child: hangs its life on its parent's. If it does not hear Ctrl-C yet, `hear_interrupts` has it do so."""
+    """In a child: hangs its life on its parent's, and returns its parent's children, which are none of its own. If it does not hear
+    Ctrl-C yet, `hear_interrupts` has it do so.
+    """
     global _link, _link_is_loose, _hear_interrupts
     link.tie()
     _link, _link_is_loose, _hear_interrupts = link, False, hear_interrupts
+    others, _standard._children = _standard._children, set()
+    return others
 
 
 def _hand_down(util, outcome):

@@ -148,7 +148,7 @@ def _use_trackers(places):
     if 'procession' in fds:
         from . import resource_tracker
 
-        resource_tracker._resource_tracker._fd = fds['procession']
+        resource_tracker._resource_tracker.inherit(fds['procession'])
 
 
 def _check_not_importing_main():

@@ -10,8 +10,8 @@
 //! | [`Barrier`] | a number of parties that wait for each other | it breaks, and the others are told |
 //!
 //! Each travels to a child as (part of) the argument of a process, of a pool's task or initializer, or over a connection; under fork a closure may just
-//! capture it. Clones are the same one. Threads of one process may use them too. They are 64 bytes and more of shared memory
-//! that many have in common, with no name and no file descriptor each.
+//! capture it. Clones are the same one. Threads of one process may use them too. They are 64 bytes and more (128 on aarch64)
+//! of shared memory that many have in common, with no name and no file descriptor each.
 //!
 //! What waits with a timeout never loses anything by it: it can be asked again. Only a [`Barrier`] breaks, as in Python.
 //!

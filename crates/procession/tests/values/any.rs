@@ -122,7 +122,7 @@ fn values() -> impl Strategy<Value = Any> {
     })
 }
 
-fn runner(cases: u32) -> TestRunner {
+pub(super) fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
 }
 
