@@ -1,4 +1,5 @@
-"""Addresses of sockets that this package makes for itself. Used by whoever is about to listen or to pickle a connection.
+"""Addresses of sockets that this package makes for itself. Used by whoever is about to listen or to
+pickle a connection.
 
 A socket in the file system has a path of at most 107 bytes, and a long TMPDIR leaves no room for it. Then addresses are
 abstract: they have no file, and no permissions either. A listener at one of them must tell by itself whom it lets in.

@@ -110,8 +110,8 @@ def unfound():
 class Values:
     """What a pool sends in the place of values that its workers cannot find by name.
 
-    Workers that are forked have the main module as it is now; those that are executed have it if they can import it. `have_main` says
-    whether one of these holds.
+    Workers that are forked have the main module as it is now; those that are executed have it if they
+    can import it. `have_main` says whether one of these holds.
     """
 
     def __init__(self, have_main):

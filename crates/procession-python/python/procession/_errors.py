@@ -1,6 +1,7 @@
 """The package's exceptions. They are raised in any process, and go from one to another in pickles.
 
-Each keeps the name that its users know, and that pickles and tracebacks give: that of the module in which programs find it.
+Each keeps the name that its users know, and that pickles and tracebacks give: that of the module in
+which programs find it.
 """
 
 import signal

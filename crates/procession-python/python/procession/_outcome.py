@@ -35,7 +35,9 @@ def leave(link, how, value):
 
 
 def received(popen, name):
-    """In the parent: returns or raises what the target of the process of `popen`, whose name is `name`, left."""
+    """In the parent: returns or raises what the target of the process that `popen` started left. Its
+    name is `name`.
+    """
     if popen.returncode is None:
         raise TimeoutError(f'process {popen.pid} ({name}) has not ended in time')
     outcome = popen.outcome()

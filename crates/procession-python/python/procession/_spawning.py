@@ -1,8 +1,8 @@
-"""Pickling for a child: for which child a thread pickles, what may go to it, and by which reducer. Used in any process, from any
-thread.
+"""Pickling for a child: for which child a thread pickles, what may go to it, and by which reducer.
+Used in any process, from any thread.
 
-It is announced where the standard library announces it, so that its locks, queues and connections travel to our children, and ours
-to its.
+It is announced where the standard library announces it, so that its locks, queues and connections
+travel to our children, and ours to its.
 """
 
 import sys
@@ -16,7 +16,8 @@ _standard = standard('context')
 get_spawning_popen = _standard.get_spawning_popen
 set_spawning_popen = _standard.set_spawning_popen
 
-#: The module that says how objects are pickled for children, and in queues, pools and pipes; or an object with its names.
+#: The module that says how objects are pickled for children, and in queues, pools and pipes; or an
+#: object with its names.
 reducer = reduction
 
 
@@ -46,7 +47,8 @@ def answers_multiprocessing():
 
 
 def note_maker(obj, ctx):
-    """Notes that `ctx` makes `obj`. What its `fork` makes, the original keeps from children of the other start methods, and a program
-    that asked for `multiprocessing` gets that."""
+    """Notes that `ctx` makes `obj`. What its `fork` makes, the original keeps from children of the other
+    start methods, and a program that asked for `multiprocessing` gets that.
+    """
     if answers_multiprocessing() and (ctx or _start_method.default_context()).get_start_method() == 'fork':
         obj._is_fork_ctx = True

@@ -1,6 +1,8 @@
-"""The start method of the default context, which children take over from their parents. Used in any process, from any thread.
+"""The start method of the default context, which children take over from their parents. Used in any
+process, from any thread.
 
-Few children need the contexts, and the others are spared their import: what the default one is to begin with is kept here until then.
+Few children need the contexts, and the others are spared their import: what the default one is to
+begin with is kept here until then.
 """
 
 import sys
@@ -32,7 +34,9 @@ def default_context():
 
 
 def force(method):
-    """In a child: has the default context, here and in the standard library, begin with this start method; `None`: with none."""
+    """In a child: has the default context, here and in the standard library, begin with this start
+    method; `None`: with none.
+    """
     global _forced
     if _context is None:
         _forced = method

@@ -1,8 +1,8 @@
 """Contexts: the whole API of the package, bound to one start method. Used in any process, from any thread.
 
 They are contexts of the standard library too (subclasses of its own), so that whatever takes a context of
-``multiprocessing`` takes these. A context knows all that it makes; what it makes takes its context as a parameter, and does not
-import this module.
+``multiprocessing`` takes these. A context knows all that it makes; what it makes takes its context as
+a parameter, and does not import this module.
 """
 
 import functools
@@ -218,7 +218,8 @@ class DefaultContext(BaseContext, _standard.DefaultContext):
         return self._actual_context
 
     def _force_start_method(self, method):
-        # As `set_start_method`, in one function: each that a forked child calls is a page or more of its parent's to copy.
+        # As `set_start_method`, in one function: each that a forked child calls is a page or more of
+        # its parent's to copy.
         self._actual_context = None if method is None else _concrete_contexts[method]
 
 

@@ -90,7 +90,9 @@ class Popen:
         return self._child.outcome()
 
     def result(self, name):
-        """Returns what the target of the process, whose name is `name`, has returned; raises what it has raised."""
+        """Returns what the target of the process has returned; raises what it has raised. The process's
+        name is `name`.
+        """
         return _outcome.received(self, name)
 
     def close(self):

@@ -55,7 +55,8 @@ class Popen(popen_fork.Popen):
     def _letter(self, process_obj):
         """Returns what the child is sent, and the file descriptors beside it.
 
-        A letter is two pickles: the preparation data, then the process object, which unpickles only after the preparation.
+        A letter is two pickles: the preparation data, then the process object, which unpickles only
+        after the preparation.
         """
         data = spawn.get_preparation_data(process_obj._name)
         head, body = io.BytesIO(), io.BytesIO()

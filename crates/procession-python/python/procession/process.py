@@ -182,8 +182,8 @@ class _ParentProcess(_standard._ParentProcess):
 
 
 def _tie(link, hear_interrupts=None):
-    """In a child: hangs its life on its parent's, and returns its parent's children, which are none of its own. If it does not hear
-    Ctrl-C yet, `hear_interrupts` has it do so.
+    """In a child: hangs its life on its parent's, and returns its parent's children, which are none of
+    its own. If it does not hear Ctrl-C yet, `hear_interrupts` has it do so.
     """
     global _link, _link_is_loose, _hear_interrupts
     link.tie()
@@ -193,7 +193,7 @@ def _tie(link, hear_interrupts=None):
 
 
 def _hand_down(util, outcome):
-    """In a process that forks others: says what they need besides, which they would import otherwise: the shared `util`, and what
+    """In a process that forks others: says what they would import otherwise, the shared `util` and what
     leaves outcomes.
     """
     global _util, _outcome
