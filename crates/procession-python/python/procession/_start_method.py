@@ -42,10 +42,7 @@ def force(method):
         _forced = method
     else:
         _context._force_start_method(method)
-    if method is None:
-        _standard._default_context.set_start_method(None, force=True)
-    else:
-        _standard._force_start_method(method)
+    _standard._default_context.set_start_method(method, force=True)
 
 
 def chosen():
