@@ -79,7 +79,7 @@ class Subject:
             pass
         code = self.process.wait(PATIENCE)
         if code != 0:
-            raise SystemExit(f'the subject of {self.what} ended with {code}')
+            raise SystemExit(f'the subject of {self.what} ended with {code}: {line}')
         return line
 
 
@@ -336,6 +336,8 @@ def bear_servers(context, chance):
                 raise
             refused += 1
         say('.')
+    # A server that was killed last is reaped by the next start.
+    context.Process(target=abs, args=(1,)).start()
     expect_nobody()
     say(f'{right} rounds right, {refused} starts refused, {lost} exit codes lost')
 

@@ -224,7 +224,7 @@ impl Child {
     fn reported_end(&self, server: &Child, link: &Link) -> io::Result<Option<(Option<ExitStatus>, Outcome)>> {
         let mut heard = Heard::new(self.began);
         let mut watch = Watch::new(server, MAX_LOOKS_REPORT);
-        let mut is_late = false;
+        let (mut is_late, mut known) = (false, None);
         loop {
             // Before the link is read: what a server sent before its end is there by then.
             let has_ended = is_late || server.pidfd.has_ended()?;
@@ -233,19 +233,25 @@ impl Child {
                 Received::Nothing if !has_ended => match watch.look(link.as_fd())? {
                     Look::Killed => is_late = true,
                     Look::Interrupted => return Ok(None),
+                    // The server is slow, or stopped, and will be killed for it. Until then its child is a zombie; then an older
+                    // kernel may soon have forgotten it.
+                    Look::Nothing if known.is_none() => known = self.pidfd.ended_status()?,
                     Look::Readable | Look::Ended | Look::Nothing => {}
                 },
                 Received::Nothing | Received::Closed => break,
             }
             if let Some(status) = heard.exited {
-                let status = match status {
+                let status = match status.or(known) {
                     Some(status) => Some(status),
                     None => self.pidfd.ended_status()?,
                 };
                 return Ok(Some((status, heard.into_outcome())));
             }
         }
-        let status = self.pidfd.ended_status()?;
+        let status = match known {
+            Some(status) => Some(status),
+            None => self.pidfd.ended_status()?,
+        };
         Ok(Some((status, heard.into_outcome())))
     }
 
