@@ -1,6 +1,9 @@
 """An import of procession changes nothing but what it imports."""
 
 import json
+import subprocess
+import sys
+import textwrap
 
 import pytest
 from processes import run
@@ -76,3 +79,56 @@ def test_a_socket_travels_in_a_task_though_none_was_known_before(tmp_path):
                 print(ours.recv(9))
     ''')
     assert (done.stdout, done.stderr) == ("b'hello'\n", '')
+
+
+def test_a_pool_without_a_context_has_the_default_one_in_a_program_that_imports_nothing_else(tmp_path):
+    done = run(tmp_path, '''
+        from procession.pool import Pool
+
+        if __name__ == '__main__':
+            with Pool(1) as pool:
+                print(pool.map(abs, [-1]))
+            import procession
+            print(procession.get_start_method(allow_none=True) == procession.get_all_start_methods()[0])
+    ''')
+    assert (done.stdout, done.stderr) == ('[1]\nTrue\n', '')
+
+
+def test_errors_have_the_names_of_the_modules_where_programs_find_them(tmp_path):
+    done = run(tmp_path, '''
+        import pickle
+        import procession, procession.synchronize
+
+        of_context = [procession.ProcessLost, procession.WorkerLost, procession.TaskTimeoutError, procession.CancelledError,
+                      procession.BrokenPoolError]
+        for module, kind in [*(('context', kind) for kind in of_context), ('synchronize', procession.synchronize.OwnerDiedError)]:
+            assert f'{kind.__module__}.{kind.__qualname__}' == f'procession.{module}.{kind.__name__}', kind
+            assert pickle.loads(f'cprocession.{module}\\n{kind.__name__}\\n.'.encode()) is kind
+    ''')
+    assert (done.stdout, done.stderr) == ('', '')
+
+
+def test_errors_unpickle_by_the_names_of_multiprocessing_where_procession_answers_it(tmp_path):
+    (tmp_path / 'aliased.py').write_text(textwrap.dedent('''
+        import multiprocessing, pickle
+        for name in ('ProcessLost', 'WorkerLost', 'TaskTimeoutError', 'TimeoutError', 'AuthenticationError'):
+            kind = pickle.loads(f'cmultiprocessing.context\\n{name}\\n.'.encode())
+            print(kind is getattr(multiprocessing, name))
+    '''))
+    command = [sys.executable, '-m', 'procession', str(tmp_path / 'aliased.py')]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ('True\n' * 5, '')
+
+
+def test_the_module_of_the_contexts_names_the_reducer_that_is_set(tmp_path):
+    done = run(tmp_path, '''
+        import multiprocessing, types
+        import procession
+        from procession import context, reduction
+
+        print(context.reduction is procession.reducer is reduction)
+        other = types.SimpleNamespace(ForkingPickler=reduction.ForkingPickler)
+        procession.get_context('spawn').reducer = other
+        print(context.reduction is context._default_context.reducer is multiprocessing.context.reduction is other)
+    ''')
+    assert (done.stdout, done.stderr) == ('True\nTrue\n', '')

@@ -113,3 +113,29 @@ def test_a_ctrl_c_while_workers_are_replaced_reaches_the_caller(tmp_path):
             print(seen, len(procession.active_children()))
     ''')
     assert (done.stdout, done.stderr) == ('12 0\n', '')
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_a_process_that_a_child_forks_has_the_handler_that_the_child_has_set(method, tmp_path):
+    done = run(tmp_path, '''
+        import signal, sys
+        import procession
+
+        def handler(*_):
+            pass
+
+        def has_it():
+            return signal.getsignal(signal.SIGINT) is handler
+
+        def forking():
+            signal.signal(signal.SIGINT, handler)
+            process = procession.get_context('fork').Process(target=has_it)
+            process.start()
+            return process.result(30)
+
+        if __name__ == '__main__':
+            process = procession.get_context(sys.argv[1]).Process(target=forking)
+            process.start()
+            print(process.result(60))
+    ''', method)
+    assert (done.stdout, done.stderr) == ('True\n', '')

@@ -17,18 +17,18 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
         stay_if_left_behind(py);
     }
     match error {
-        Error::Timeout { .. } => of_context(py, "TimeoutError", ()),
-        Error::Cancelled => of_context(py, "CancelledError", (error.to_string(),)),
-        Error::Terminated => of_context(py, "ProcessError", (error.to_string(),)),
+        Error::Timeout { .. } => of_package(py, "TimeoutError", ()),
+        Error::Cancelled => of_package(py, "CancelledError", (error.to_string(),)),
+        Error::Terminated => of_package(py, "ProcessError", (error.to_string(),)),
         Error::Closed { .. } => PyValueError::new_err("Pool not running"),
         Error::ListenerClosed => PyOSError::new_err("listener is closed"),
-        Error::Authentication(why) => of_context(py, "AuthenticationError", (why.as_str(),)),
+        Error::Authentication(why) => of_package(py, "AuthenticationError", (why.as_str(),)),
         Error::Broken(cause) => {
             let text = match &**cause {
                 Error::Overwritten { .. } => cause.to_string(),
                 _ => format!("no worker of the pool could be kept: {cause}"),
             };
-            let broken = of_context(py, "BrokenPoolError", (text,));
+            let broken = of_package(py, "BrokenPoolError", (text,));
             broken.set_cause(py, Some(raised(py, cause)));
             broken
         }
@@ -84,11 +84,11 @@ pub(crate) fn lost(py: Python<'_>, payload: &[u8], function: &str, is_timeout: b
         return PyRuntimeError::new_err("a worker's report of a loss makes no sense");
     };
     let class = if is_timeout { "TaskTimeoutError" } else { "WorkerLost" };
-    of_context(py, class, (loss.pid, loss.code, function, loss.by_oom_killer))
+    of_package(py, class, (loss.pid, loss.code, function, loss.by_oom_killer))
 }
 
-fn of_context<'py>(py: Python<'py>, class: &str, args: impl pyo3::call::PyCallArgs<'py>) -> PyErr {
-    let made = py.import("procession.context").and_then(|context| context.getattr(class)?.call1(args));
+fn of_package<'py>(py: Python<'py>, class: &str, args: impl pyo3::call::PyCallArgs<'py>) -> PyErr {
+    let made = py.import("procession._errors").and_then(|errors| errors.getattr(class)?.call1(args));
     match made {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,

@@ -1,5 +1,5 @@
-"""Addresses of sockets that this package makes for itself, and what must listen at such where the standard library cannot. Used
-by whoever is about to listen or to pickle a connection.
+"""Addresses of sockets that this package makes for itself. Used by whoever is about to listen or to
+pickle a connection.
 
 A socket in the file system has a path of at most 107 bytes, and a long TMPDIR leaves no room for it. Then addresses are
 abstract: they have no file, and no permissions either. A listener at one of them must tell by itself whom it lets in.
@@ -30,30 +30,3 @@ def short(address=None):
 def have_long_variable():
     """Whether the environment may lead to such a folder: for a start that is to be spared the import of `tempfile`."""
     return any(len(os.environ.get(name, '')) > _MAX_FOLDER for name in ('TMPDIR', 'TEMP', 'TMP'))
-
-
-# How connections and sockets go through queues and connections by our own resource sharer, which listens at short addresses.
-
-
-def reduce_connection(conn):
-    """What a connection pickles as."""
-    return standard('connection').rebuild_connection, (_dup(conn.fileno()), conn.readable, conn.writable)
-
-
-def reduce_socket(sock):
-    """What a socket pickles as."""
-    return _rebuild_socket, (_dup(sock.fileno()), sock.family, sock.type, sock.proto)
-
-
-def _rebuild_socket(dup, family, kind, proto):
-    import socket
-
-    return socket.socket(family, kind, proto, fileno=dup.detach())
-
-
-def _dup(fd):
-    if standard('context').get_spawning_popen() is not None:
-        return standard('reduction').DupFd(fd)
-    from .resource_sharer import DupFd
-
-    return DupFd(fd)

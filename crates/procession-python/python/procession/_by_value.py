@@ -11,7 +11,7 @@ import sys
 import types
 import weakref
 
-from .context import get_spawning_popen, set_spawning_popen
+from ._spawning import get_spawning_popen, set_spawning_popen
 
 _MAIN = '__main__'
 
@@ -110,13 +110,12 @@ def unfound():
 class Values:
     """What a pool sends in the place of values that its workers cannot find by name.
 
-    Workers that are forked have the main module as it is now; those that are executed have it if they can import it.
+    Workers that are forked have the main module as it is now; those that are executed have it if they
+    can import it. `have_main` says whether one of these holds.
     """
 
-    def __init__(self, method):
-        from . import spawn
-
-        self._known = known_in_main() if method == 'fork' or spawn.finds_main() else {}
+    def __init__(self, have_main):
+        self._known = known_in_main() if have_main else {}
 
     def is_known(self, value):
         """Whether workers find this function or class of the main module by its name."""

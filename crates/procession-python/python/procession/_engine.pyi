@@ -1,12 +1,9 @@
 # The extension module. What is public of it is reached by the other modules; everything here may change.
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, TypeAlias, final
-from typing_extensions import Buffer, disjoint_base
-
-from ._by_value import Values
-from .pool import ApplyResult as ApplyResult, IMapIterator as IMapIterator, MapResult as MapResult
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from types import GenericAlias, TracebackType
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, final, type_check_only
+from typing_extensions import Buffer, Self, disjoint_base
 
 __all__ = [
     'ApplyResult',
@@ -40,6 +37,8 @@ __all__ = [
 ]
 
 _Handle: TypeAlias = tuple[int, int]
+
+_T = TypeVar('_T')
 
 __version__: str
 
@@ -124,6 +123,34 @@ class Child:
     def signal(self, number: int) -> bool: ...
     def outcome(self) -> tuple[int, bytes] | None: ...
 
+# Made by pools alone.
+@disjoint_base
+class ApplyResult(Generic[_T]):
+    def get(self, timeout: float | None = None) -> _T: ...
+    def wait(self, timeout: float | None = None) -> None: ...
+    def ready(self) -> bool: ...
+    def successful(self) -> bool: ...
+    def cancel(self) -> bool: ...
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+    def __await__(self) -> Generator[Any, Any, _T]: ...
+
+# Of a map, `MapResult[list[T]]`.
+@final
+class MapResult(ApplyResult[_T]): ...
+
+@final
+class IMapIterator(Iterator[_T]):
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> _T: ...
+    def next(self, timeout: float | None = None) -> _T: ...
+
+# What is sent in the place of values that go by no name.
+@type_check_only
+class _Values(Protocol):
+    def is_known(self, value: Any) -> bool: ...
+    def names_unknown(self, pickle: bytes) -> bool: ...
+    def by_value(self, value: object, error: Exception | None) -> object: ...
+
 @final
 class Pool:
     def __new__(
@@ -131,7 +158,7 @@ class Pool:
         workers: int,
         method: str,
         start: Callable[..., Any],
-        values: Values,
+        values: _Values,
         max_tasks: int | None = None,
         max_memory: int | None = None,
     ) -> Pool: ...

@@ -9,7 +9,7 @@ standard library: others may release it.
 import threading
 
 from ._engine import Child, HeldStreams
-from .synchronize import OwnerDiedError
+from ._errors import OwnerDiedError
 
 __all__ = ['Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition', 'serving']
 

@@ -6,7 +6,8 @@ It crosses on the link, which takes it whatever the parent does: a child never w
 
 import pickle
 
-from .context import ProcessLost, TimeoutError, _ended, reduction
+from . import _spawning
+from ._errors import ProcessLost, TimeoutError, how_ended
 
 __all__ = ['leave', 'received']
 
@@ -23,7 +24,7 @@ def leave(link, how, value):
     else:
         try:
             # As everything that crosses between processes: with the reducers that programs have registered.
-            tag, payload = _VALUE, bytes(reduction.ForkingPickler.dumps(value))
+            tag, payload = _VALUE, bytes(_spawning.reducer.ForkingPickler.dumps(value))
         except Exception as error:
             tag, payload = _UNENCODABLE, pickle.dumps((_shown(value), f'{type(error).__name__}: {error}'))
     try:
@@ -33,14 +34,15 @@ def leave(link, how, value):
         return
 
 
-def received(process):
-    """In the parent: returns or raises what the target of `process` left."""
-    popen = process._popen
+def received(popen, name):
+    """In the parent: returns or raises what the target of the process that `popen` started left. Its
+    name is `name`.
+    """
     if popen.returncode is None:
-        raise TimeoutError(f'process {popen.pid} ({process.name}) has not ended in time')
+        raise TimeoutError(f'process {popen.pid} ({name}) has not ended in time')
     outcome = popen.outcome()
     if outcome is None:
-        text = f'process {popen.pid} ({process.name}) {_ended(popen.returncode)} and left no result'
+        text = f'process {popen.pid} ({name}) {how_ended(popen.returncode)} and left no result'
         raise ProcessLost(text, popen.pid, popen.returncode)
     tag, payload = outcome
     if tag == _RAISED:
@@ -51,7 +53,7 @@ def received(process):
     if tag == _VALUE:
         return content
     shown, why = content
-    raise pickle.PicklingError(f'the result of process {popen.pid} ({process.name}) does not pickle ({why}): {shown}')
+    raise pickle.PicklingError(f'the result of process {popen.pid} ({name}) does not pickle ({why}): {shown}')
 
 
 def _shown(value):

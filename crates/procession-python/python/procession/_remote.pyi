@@ -3,7 +3,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from ._by_value import ByValue
-from .pool import ApplyResult
+from ._engine import ApplyResult
 
 class RemoteTraceback(Exception):
     tb: str

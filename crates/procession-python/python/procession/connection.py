@@ -19,7 +19,9 @@ __all__ = _standard.__all__
 Connection = _standard.Connection
 
 if _addresses.have_long_variable() and _addresses.are_long():
-    standard('reduction').register(Connection, _addresses.reduce_connection)
+    from . import _socket_reducers
+
+    standard('reduction').register(Connection, _socket_reducers.reduce_connection)
 
 
 class Listener(_standard.Listener):

@@ -1,117 +1,31 @@
 """Contexts: the whole API of the package, bound to one start method. Used in any process, from any thread.
 
 They are contexts of the standard library too (subclasses of its own), so that whatever takes a context of
-``multiprocessing`` takes these. What a thread is pickling for a child is announced where the standard library announces it,
-so that its locks, queues and connections travel to our children, and ours to its.
+``multiprocessing`` takes these. A context knows all that it makes; what it makes takes its context as
+a parameter, and does not import this module.
 """
 
 import functools
-import signal
-import sys
 
-from . import process, reduction
-from ._engine import set_pickler as _set_pickler
+from . import _spawning, _start_method
+from ._errors import (
+    AuthenticationError,
+    BrokenPoolError,
+    BufferTooShort,
+    CancelledError,
+    ProcessError,
+    ProcessLost,
+    TaskTimeoutError,
+    TimeoutError,
+    WorkerLost,
+)
+from ._processes import ForkProcess, ForkServerProcess, Process, SpawnProcess
+from ._spawning import answers_multiprocessing, assert_spawning, get_spawning_popen, note_maker, set_spawning_popen
 from ._standard import standard
-from .process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 
 _standard = standard('context')
-_standard_reduction = reduction
-
-ProcessError = _standard.ProcessError
-BufferTooShort = _standard.BufferTooShort
-TimeoutError = _standard.TimeoutError
-AuthenticationError = _standard.AuthenticationError
-get_spawning_popen = _standard.get_spawning_popen
-set_spawning_popen = _standard.set_spawning_popen
 
 __all__ = ()
-
-
-def assert_spawning(obj):
-    """Raises `RuntimeError` unless a child is being started that `obj` may go to."""
-    _standard.assert_spawning(obj)
-    # In an argument of a pool's task it may.
-    method = getattr(get_spawning_popen(), 'method', None)
-    if getattr(obj, '_is_fork_ctx', False) and method in ('spawn', 'forkserver'):
-        raise RuntimeError(
-            f'A SemLock created in a fork context is being shared with a process in a {method} context, which multiprocessing does not '
-            'support. Make it by the context of the process, or import procession in its place, where this works'
-        )
-
-
-def answers_multiprocessing():
-    """Whether the program's `multiprocessing` is this package."""
-    return sys.modules.get('multiprocessing') is sys.modules[__package__]
-
-
-def note_maker(obj, ctx):
-    """Notes that `ctx` makes `obj`. What its `fork` makes, the original keeps from children of the other start methods, and a program
-    that asked for `multiprocessing` gets that."""
-    if answers_multiprocessing() and (ctx or sys.modules[__package__]).get_start_method() == 'fork':
-        obj._is_fork_ctx = True
-
-
-class ProcessLost(ProcessError):
-    """A process ended without a result: it was killed, or left by `sys.exit` or `os._exit`.
-
-    `pid` is its process id, `exitcode` its exit code; a negative one is the signal that killed it.
-    """
-
-    def __init__(self, message, pid=None, exitcode=None):
-        super().__init__(message)
-        self.pid = pid
-        self.exitcode = exitcode
-
-    def __reduce__(self):
-        return type(self), (*self.args, self.pid, self.exitcode)
-
-
-class WorkerLost(ProcessError):
-    """A pool's worker ended while it ran the task: it was killed, it crashed, or the task ended it.
-
-    `pid` is the worker's, `exitcode` its exit code (negative: the signal that killed it; `None`: unknown), `function` the name of
-    the task's function, `by_oom_killer` whether the kernel killed it for want of memory (`None`: that cannot be known).
-    """
-
-    def __init__(self, pid, exitcode, function, by_oom_killer=None):
-        super().__init__(pid, exitcode, function, by_oom_killer)
-        self.pid = pid
-        self.exitcode = exitcode
-        self.function = function
-        self.by_oom_killer = by_oom_killer
-
-    def __str__(self):
-        text = f'worker process {self.pid} {_ended(self.exitcode)} while it ran {self.function}'
-        if self.by_oom_killer:
-            text += "; the kernel's OOM killer did it: use fewer workers, or tasks that need less memory"
-        return text
-
-
-class TaskTimeoutError(TimeoutError, WorkerLost):
-    """A task ran longer than its `timeout`, and its worker was ended and replaced."""
-
-    def __str__(self):
-        return f'{self.function} ran longer than its timeout, and its worker, process {self.pid}, was ended'
-
-
-class CancelledError(ProcessError):
-    """The call was cancelled before its result was there."""
-
-
-class BrokenPoolError(ProcessError):
-    """No worker of a pool could be kept, or its shared memory was overwritten; `__cause__` says why."""
-
-
-def _ended(exitcode):
-    """Returns how a process ended that has this `exitcode`, for messages."""
-    if exitcode is None:
-        return 'ended (its exit code is unknown)'
-    if exitcode >= 0:
-        return f'exited with code {exitcode}'
-    try:
-        return f'was killed by {signal.Signals(-exitcode).name}'
-    except ValueError:
-        return f'was killed by signal {-exitcode}'
 
 
 class BaseContext(_standard.BaseContext):
@@ -275,13 +189,11 @@ class BaseContext(_standard.BaseContext):
 
         Set it before the first pipe is made, as with the standard library.
         """
-        return globals().get('reduction')
+        return _spawning.reducer
 
     @reducer.setter
     def reducer(self, reduction):
-        globals()['reduction'] = reduction
-        _standard._default_context.reducer = reduction
-        _set_pickler(reduction.ForkingPickler if reduction is not _standard_reduction else None)
+        _spawning.set_reducer(reduction)
 
 
 class DefaultContext(BaseContext, _standard.DefaultContext):
@@ -304,6 +216,11 @@ class DefaultContext(BaseContext, _standard.DefaultContext):
         if self._actual_context is None:
             self._actual_context = self._default_context
         return self._actual_context
+
+    def _force_start_method(self, method):
+        # As `set_start_method`, in one function: each that a forked child calls is a page or more of
+        # its parent's to copy.
+        self._actual_context = None if method is None else _concrete_contexts[method]
 
 
 class ForkContext(BaseContext, _standard.ForkContext):
@@ -331,10 +248,11 @@ _concrete_contexts = {context._name: context for context in (ForkContext(), Spaw
 _default_context = DefaultContext()
 
 
-def _force_start_method(method):
-    _default_context.set_start_method(method, force=True)
-    _standard._default_context.set_start_method(method, force=True)
+_start_method.set_default_context(_default_context)
 
 
-if process._forced_start_method is not None:
-    _force_start_method(process._forced_start_method)
+def __getattr__(name):
+    # The sources that the package adopts take it from here.
+    if name == 'reduction':
+        return _spawning.reducer
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -7,49 +7,38 @@ from multiprocessing import context as _standard
 from multiprocessing.sharedctypes import Synchronized, SynchronizedArray, SynchronizedString
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, overload
 
-from multiprocessing.context import (
-    AuthenticationError as AuthenticationError,
-    BufferTooShort as BufferTooShort,
-    ProcessError as ProcessError,
-    TimeoutError as TimeoutError,
-    assert_spawning as assert_spawning,
-    get_spawning_popen as get_spawning_popen,
-    set_spawning_popen as set_spawning_popen,
-)
-
 from . import queues, synchronize
-from .pool import Pool as _Pool
-from .process import (
+from ._errors import (
+    AuthenticationError as AuthenticationError,
+    BrokenPoolError as BrokenPoolError,
+    BufferTooShort as BufferTooShort,
+    CancelledError as CancelledError,
+    ProcessError as ProcessError,
+    ProcessLost as ProcessLost,
+    TaskTimeoutError as TaskTimeoutError,
+    TimeoutError as TimeoutError,
+    WorkerLost as WorkerLost,
+)
+from ._processes import (
     ForkProcess as ForkProcess,
     ForkServerProcess as ForkServerProcess,
     Process as Process,
     SpawnProcess as SpawnProcess,
 )
+from ._spawning import (
+    answers_multiprocessing as answers_multiprocessing,
+    assert_spawning as assert_spawning,
+    get_spawning_popen as get_spawning_popen,
+    note_maker as note_maker,
+    set_spawning_popen as set_spawning_popen,
+)
+from .pool import Pool as _Pool
 
 __all__ = ()
-
-def answers_multiprocessing() -> bool: ...
-def note_maker(obj: Any, ctx: _standard.BaseContext) -> None: ...
 
 _LockLike: TypeAlias = synchronize.Lock | synchronize.RLock
 _T = TypeVar('_T')
 _CT = TypeVar('_CT', bound=_CData)
-
-class ProcessLost(ProcessError):
-    pid: int | None
-    exitcode: int | None
-    def __init__(self, message: str, pid: int | None = None, exitcode: int | None = None) -> None: ...
-
-class WorkerLost(ProcessError):
-    pid: int
-    exitcode: int | None
-    function: str
-    by_oom_killer: bool | None
-    def __init__(self, pid: int, exitcode: int | None, function: str, by_oom_killer: bool | None = None) -> None: ...
-
-class TaskTimeoutError(TimeoutError, WorkerLost): ...
-class CancelledError(ProcessError): ...
-class BrokenPoolError(ProcessError): ...
 
 _ProcessLost = ProcessLost
 _WorkerLost = WorkerLost

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 
-from . import process, spawn
+from . import _spawning, process, spawn
 from ._engine import Child, Link, Server, flush_stdio, pidfd_of_self
 from ._standard import loaded
 
@@ -99,15 +99,13 @@ class ForkServer:
         data = spawn.get_preparation_data('forkserver') if preload else {}
         kept = ('alias', 'sys_path', 'sys_argv', 'dir', 'orig_dir', 'init_main_from_name', 'init_main_from_path')
         data = {key: value for key, value in data.items() if key in kept}
-        from .context import reduction
-
         requests, theirs = Link.pair()
         ours, own = Link.pair()
         passed = theirs.detach()
         try:
-            # What workers of a pool import is imported once, where there are pools.
-            names = [*preload, *['procession.pool'] * ('procession.pool' in sys.modules)]
-            ours.send(bytes(reduction.ForkingPickler.dumps((names, data))), [pidfd_of_self(), passed])
+            # What children import of the package is imported once.
+            names = [*preload, *(name for name in ('procession.context', 'procession.pool') if name in sys.modules)]
+            ours.send(bytes(_spawning.reducer.ForkingPickler.dumps((names, data))), [pidfd_of_self(), passed])
         finally:
             os.close(passed)
         command = spawn.command_line('from procession.forkserver import main; main()')

@@ -15,12 +15,12 @@ import threading
 import warnings
 import weakref
 
-from . import _engine, get_context, util
+from . import _engine, spawn, util
 from . import process as _process
 from ._remote import MaybeEncodingError, RemoteTraceback
 from ._by_value import Values
 from ._standard import standard
-from .spawn import hear_interrupts
+from ._start_method import default_context
 
 _standard = standard('pool')
 
@@ -66,7 +66,7 @@ class Pool(_standard.Pool):
     ):
         self._state = INIT
         self._engine = None
-        self._ctx = context or get_context()
+        self._ctx = context or default_context().get_context()
         self._cache = {}
         self._initializer = initializer
         self._initargs = initargs
@@ -90,8 +90,9 @@ class Pool(_standard.Pool):
         if method not in _engine.get_all_start_methods():
             # Another library's, which says itself in which threads it forks.
             method = 'spawn'
+        values = Values(self._ctx.get_start_method() == 'fork' or spawn.finds_main())
         try:
-            self._engine = _engine.Pool(processes, method, starting, Values(self._ctx.get_start_method()), *limits)
+            self._engine = _engine.Pool(processes, method, starting, values, *limits)
         except BaseException as error:
             # Also what a handler raised. The engine may not know all of them.
             for process in self._workers:
@@ -372,12 +373,12 @@ def _worker(control, slot, desk, max_tasks, max_memory, initializer, initargs):
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     # The process's own handler comes first, though nothing is heard yet: one that the initializer sets is to stay.
     _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
-    if _process._hear_interrupts not in (None, hear_interrupts):
+    if _process._hear_interrupts not in (None, spawn.hear_interrupts):
         _process._hear_interrupts()
     if initializer is not None:
         initializer(*initargs)
     try:
-        hear_interrupts()
+        spawn.hear_interrupts()
         code = _engine.run_worker(control.fd, slot, desk.fd, max_tasks, max_memory)
     except KeyboardInterrupt:
         # Outside of any task: it was for the program.

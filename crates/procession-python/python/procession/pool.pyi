@@ -1,11 +1,13 @@
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import pool as _standard
 from multiprocessing.context import BaseContext
-from types import GenericAlias, TracebackType
-from typing import Any, Final, Generic, TypedDict, TypeVar, final, type_check_only
-from typing_extensions import Self, disjoint_base
+from types import TracebackType
+from typing import Any, Final, TypedDict, TypeVar, type_check_only
+from typing_extensions import Self
 
 from multiprocessing.pool import ThreadPool as ThreadPool
+
+from ._engine import ApplyResult as ApplyResult, IMapIterator as IMapIterator, MapResult as MapResult
 
 __all__ = ['Pool', 'ThreadPool']
 
@@ -34,29 +36,7 @@ class _Stats(TypedDict):
     lost: int
     respawns: int
 
-# Made by pools alone.
-@disjoint_base
-class ApplyResult(Generic[_T]):
-    def get(self, timeout: float | None = None) -> _T: ...
-    def wait(self, timeout: float | None = None) -> None: ...
-    def ready(self) -> bool: ...
-    def successful(self) -> bool: ...
-    def cancel(self) -> bool: ...
-    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
-    def __await__(self) -> Generator[Any, Any, _T]: ...
-
 AsyncResult = ApplyResult
-
-# Of a map, `MapResult[list[T]]`.
-@final
-class MapResult(ApplyResult[_T]): ...
-
-@final
-class IMapIterator(Iterator[_T]):
-    def __iter__(self) -> Self: ...
-    def __next__(self) -> _T: ...
-    def next(self, timeout: float | None = None) -> _T: ...
-
 IMapUnorderedIterator = IMapIterator
 
 class Pool(_standard.Pool):

@@ -20,9 +20,7 @@ __all__ = ['Popen']
 # As numbers: `signal` would make a name of each, which takes as long as a third of a fork.
 _ALL_SIGNALS = _signal.valid_signals()
 
-process._util = util
-# A child that leaves a result finds this imported.
-process._outcome = _outcome
+process._hand_down(util, _outcome)
 
 # Any process that is forked from this one, by whomever, lets go of the links that this one's children hang on.
 os.register_at_fork(after_in_child=disown_children)
@@ -91,6 +89,12 @@ class Popen:
         """Returns what the target left, as the engine's tag and bytes, or `None`: of a process that has ended."""
         return self._child.outcome()
 
+    def result(self, name):
+        """Returns what the target of the process has returned; raises what it has raised. The process's
+        name is `name`.
+        """
+        return _outcome.received(self, name)
+
     def close(self):
         """Lets go of the process and its sentinel."""
         self._child = None
@@ -108,12 +112,7 @@ class Popen:
         self.sentinel = self._child.sentinel
 
     def _launch(self, process_obj):
-        if process._empty_stdin is None:
-            try:
-                process._empty_stdin = process._open_empty()
-            except OSError:
-                # Without a null device the child keeps its parent's standard input.
-                pass
+        process._prepare_stdin()
         ours, theirs = Link.pair()
         parent_sentinel = pidfd_of_self()
         # No handler runs before the child is held, which would be lost otherwise, and none of its parent's in the child.
@@ -179,10 +178,9 @@ def _run(process_obj, link, parent_sentinel, mask):
         # Its parent's callbacks are not its own.
         atexit._clear()
         is_own = True
-        process._tie(link)
         # Before any signal is heard, which may end this process: its exit must not be that of its parent's children. Kept, as
         # hooks may look at them.
-        _others, process._standard._children = process._standard._children, set()
+        _others = process._tie(link)
         _signal.set_wakeup_fd(-1)
         # From Python 3.12 on, asyncio takes its wakeup fd away itself, and leaves its handlers.
         if 'asyncio' in sys.modules:

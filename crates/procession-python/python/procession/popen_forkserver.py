@@ -2,7 +2,7 @@
 any thread.
 """
 
-from . import forkserver, popen_spawn_posix, spawn
+from . import forkserver, popen_spawn_posix
 
 __all__ = ['Popen']
 
@@ -13,6 +13,6 @@ class Popen(popen_spawn_posix.Popen):
     method = 'forkserver'
 
     def _launch(self, process_obj):
-        letter, fds = spawn.letter(self, process_obj)
+        letter, fds = self._letter(process_obj)
         forkserver.connect_to_new_process(self, '_child', letter, fds, process_obj.name, process_obj.daemon)
         self._tell()

@@ -5,12 +5,17 @@ Preparation data, process object and file descriptors go to the child in one mes
 for it.
 """
 
+import io
 import os
+import sys
 
-from . import popen_fork, spawn
-from ._engine import Child, Link
+from . import _by_value, _spawning, popen_fork, spawn
+from ._engine import Child, Link, pidfd_of_self
+from ._standard import loaded
 
 __all__ = ['Popen']
+
+_TRACKERS = 'resource_tracker'
 
 
 class _DupFd:
@@ -40,9 +45,63 @@ class Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj):
-        letter, fds = spawn.letter(self, process_obj)
+        letter, fds = self._letter(process_obj)
         ours, theirs = Link.pair()
         ours.send(letter, fds)
         command = [os.fsencode(part) for part in spawn.get_command_line(pipe_handle=spawn.LINK)]
         Child.executed(self, '_child', command[0], command, ours, theirs, process_obj.name, process_obj.daemon)
         self._tell()
+
+    def _letter(self, process_obj):
+        """Returns what the child is sent, and the file descriptors beside it.
+
+        A letter is two pickles: the preparation data, then the process object, which unpickles only
+        after the preparation.
+        """
+        data = spawn.get_preparation_data(process_obj._name)
+        head, body = io.BytesIO(), io.BytesIO()
+        _spawning.set_spawning_popen(self)
+        try:
+            _dump_process(process_obj, body)
+            fds = [pidfd_of_self(), *self._fds]
+            data['trackers'] = {}
+            for name, fd in _running_trackers():
+                data['trackers'][name] = len(fds)
+                fds.append(fd)
+            _spawning.reducer.dump(data, head)
+        finally:
+            _spawning.set_spawning_popen(None)
+        return head.getvalue() + body.getvalue(), fds
+
+
+def _dump_process(process_obj, file):
+    """Pickles a process object for a child: by name what the child can import, the rest by value, where that can be had."""
+    child_finds_main = spawn.finds_main()
+    try:
+        _spawning.reducer.dump(process_obj, file)
+        error = None
+        pickle = file.getvalue()
+        if child_finds_main or b'__main__' not in pickle or not _by_value.names_unknown(pickle, {}):
+            return
+    except Exception as refused:
+        error = refused
+    if _by_value.cloudpickle() is None:
+        raise _by_value.unfound() if error is None else _by_value.refusal(process_obj._target, error) from error
+    file.seek(0)
+    file.truncate()
+    try:
+        pickled = _by_value.dumps(process_obj, _by_value.is_in_main if child_finds_main else lambda value: False)
+    except Exception as refused:
+        raise (error or refused) from None
+    _spawning.reducer.dump(_by_value.ByValue(pickled), file)
+
+
+def _running_trackers():
+    """The standard library's tracker of named resources, and ours: where one runs, a child is to use it and not
+    another.
+    """
+    modules = {'multiprocessing': loaded(_TRACKERS), 'procession': sys.modules.get('procession.' + _TRACKERS)}
+    for name, module in modules.items():
+        fd = getattr(getattr(module, '_resource_tracker', None), '_fd', None)
+        if fd is not None:
+            yield name, fd

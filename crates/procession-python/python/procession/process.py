@@ -11,6 +11,7 @@ import sys
 import threading
 
 from ._standard import loaded, standard
+from ._start_method import force as force_start_method
 
 _standard = standard('process')
 
@@ -23,16 +24,14 @@ parent_process = _standard.parent_process
 
 # In a child: its end of the link to its parent, by which it is tied to its parent's life and leaves its outcome.
 _link = None
-# The shared `util`, once this process has started others.
+_link_is_loose = False
+# In a child that does not hear Ctrl-C yet: what makes it.
+_hear_interrupts = None
+# What forked children find imported: the shared `util`, and what leaves outcomes.
 _util = None
-# What leaves outcomes, once this process has started others.
 _outcome = None
 # What forked children have for standard input, opened before: there is time for it in their parent.
 _empty_stdin = None
-# In a child whose contexts have not been imported: the start method that they are to begin with.
-_forced_start_method = None
-# In a child that does not hear Ctrl-C yet: what makes it.
-_hear_interrupts = None
 
 
 class BaseProcess(_standard.BaseProcess):
@@ -96,7 +95,7 @@ class BaseProcess(_standard.BaseProcess):
         assert self._parent_pid == os.getpid(), 'can only ask a child process'
         assert self._popen is not None, 'can only ask a started process'
         self.join(timeout)
-        return _outcome.received(self)
+        return self._popen.result(self._name)
 
     def _bootstrap(self, parent_sentinel=None):
         """Runs the target in the child; returns the exit code. What happens around it is the standard library's."""
@@ -104,7 +103,7 @@ class BaseProcess(_standard.BaseProcess):
         try:
             # Written as one: each function that a forked child calls is a page or more of its parent's to copy.
             if self._start_method is not None:
-                _force_start_method(self._start_method)
+                force_start_method(self._start_method)
             _close_stdin()
             # Kept until the hooks below have run, as they may look at it.
             before = _standard._current_process, _standard._children
@@ -153,64 +152,6 @@ class BaseProcess(_standard.BaseProcess):
                 util._run_after_forkers()
 
 
-class Process(BaseProcess):
-    """A process by the default start method."""
-
-    _start_method = None
-
-    @staticmethod
-    def _Popen(process_obj):
-        from .context import _default_context
-
-        return _default_context.get_context().Process._Popen(process_obj)
-
-    @staticmethod
-    def _after_fork():
-        from .context import _default_context
-
-        return _default_context.get_context().Process._after_fork()
-
-
-class ForkProcess(BaseProcess):
-    """A copy of its parent."""
-
-    _start_method = 'fork'
-
-    @staticmethod
-    def _Popen(process_obj):
-        from .popen_fork import Popen
-
-        return Popen(process_obj)
-
-
-class SpawnProcess(BaseProcess):
-    """A fresh interpreter."""
-
-    _start_method = 'spawn'
-
-    @staticmethod
-    def _Popen(process_obj):
-        from .popen_spawn_posix import Popen
-
-        return Popen(process_obj)
-
-    @staticmethod
-    def _after_fork():
-        pass
-
-
-class ForkServerProcess(BaseProcess):
-    """A copy of a small clean server."""
-
-    _start_method = 'forkserver'
-
-    @staticmethod
-    def _Popen(process_obj):
-        from .popen_forkserver import Popen
-
-        return Popen(process_obj)
-
-
 class _ParentProcess(_standard._ParentProcess):
     """The parent as its child sees it: by a pidfd.
 
@@ -240,24 +181,23 @@ class _ParentProcess(_standard._ParentProcess):
             _link_is_loose = True
 
 
-_link_is_loose = False
-
-
-def _tie(link):
-    """In a child: hangs its life on its parent's."""
-    global _link, _link_is_loose
+def _tie(link, hear_interrupts=None):
+    """In a child: hangs its life on its parent's, and returns its parent's children, which are none of
+    its own. If it does not hear Ctrl-C yet, `hear_interrupts` has it do so.
+    """
+    global _link, _link_is_loose, _hear_interrupts
     link.tie()
-    _link, _link_is_loose = link, False
+    _link, _link_is_loose, _hear_interrupts = link, False, hear_interrupts
+    others, _standard._children = _standard._children, set()
+    return others
 
 
-def _force_start_method(method):
-    global _forced_start_method
-    _forced_start_method = method
-    ours = sys.modules.get('procession.context')
-    if ours is not None:
-        ours._force_start_method(method)
-    else:
-        standard('context')._default_context.set_start_method(method, force=True)
+def _hand_down(util, outcome):
+    """In a process that forks others: says what they would import otherwise, the shared `util` and what
+    leaves outcomes.
+    """
+    global _util, _outcome
+    _util, _outcome = util, outcome
 
 
 def _end_helpers():
@@ -301,6 +241,17 @@ def _close_stdin():
     except (OSError, ValueError):
         # It cannot be closed, or there is no null device: it stays as it is.
         return
+
+
+def _prepare_stdin():
+    """In a parent that forks: opens what its children have for standard input."""
+    global _empty_stdin
+    if _empty_stdin is None:
+        try:
+            _empty_stdin = _open_empty()
+        except OSError:
+            # Without a null device they keep their parent's.
+            return
 
 
 def _open_empty():

@@ -8,8 +8,6 @@ from multiprocessing.process import (
     parent_process as parent_process,
 )
 
-from . import popen_fork, popen_forkserver, popen_spawn_posix
-
 __all__ = ['BaseProcess', 'current_process', 'active_children', 'parent_process']
 
 class BaseProcess(_standard.BaseProcess):
@@ -28,23 +26,3 @@ class BaseProcess(_standard.BaseProcess):
     def run(self) -> Any: ...
     def interrupt(self) -> None: ...
     def result(self, timeout: float | None = None) -> Any: ...
-
-class Process(BaseProcess):
-    _start_method: str | None
-    @staticmethod
-    def _Popen(process_obj: BaseProcess) -> popen_fork.Popen: ...
-
-class ForkProcess(BaseProcess):
-    _start_method: str
-    @staticmethod
-    def _Popen(process_obj: BaseProcess) -> popen_fork.Popen: ...
-
-class SpawnProcess(BaseProcess):
-    _start_method: str
-    @staticmethod
-    def _Popen(process_obj: BaseProcess) -> popen_spawn_posix.Popen: ...
-
-class ForkServerProcess(BaseProcess):
-    _start_method: str
-    @staticmethod
-    def _Popen(process_obj: BaseProcess) -> popen_forkserver.Popen: ...

@@ -25,8 +25,8 @@ from queue import Empty, Full
 
 from . import reduction
 from ._engine import Queue as _Ring
+from ._spawning import answers_multiprocessing, assert_spawning, note_maker
 from ._standard import standard
-from .context import answers_multiprocessing, assert_spawning, note_maker
 from .util import register_after_fork
 
 _standard = standard('queues')

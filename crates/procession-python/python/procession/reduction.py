@@ -10,4 +10,6 @@ share(__name__)
 if _addresses.have_long_variable() and _addresses.are_long():
     import socket
 
-    standard('reduction').register(socket.socket, _addresses.reduce_socket)
+    from . import _socket_reducers
+
+    standard('reduction').register(socket.socket, _socket_reducers.reduce_socket)

@@ -63,6 +63,10 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
         if self._fd is None:
             self.ensure_running()
 
+    def inherit(self, fd):
+        """In a child: uses its parent's tracker, to which `fd` leads."""
+        self._fd = fd
+
     def ensure_running(self):
         """Starts the tracker unless it runs."""
         before = self._pid

@@ -1,15 +1,13 @@
 """What an interpreter that is started for a child does before its target, and what its parent tells it. The parent's
 half is used by any thread of it; the child's half, from :func:`spawn_main` on, by the child's only thread.
-
-A letter is two pickles: the preparation data, then the process object, which unpickles only after the preparation.
 """
 
 import os
 import sys
 
-from . import process
+from . import _start_method, process
 from ._engine import Link
-from ._standard import loaded, standard
+from ._standard import standard
 
 __all__ = [
     '_main',
@@ -85,65 +83,6 @@ def command_line(program):
     return [get_executable(), *args, '-c', program, '--multiprocessing-fork']
 
 
-def letter(popen, process_obj):
-    """In the parent: returns what the child of `popen` is sent, and the file descriptors beside it."""
-    import io
-
-    from ._engine import pidfd_of_self
-    from .context import reduction, set_spawning_popen
-
-    data = get_preparation_data(process_obj._name)
-    head, body = io.BytesIO(), io.BytesIO()
-    set_spawning_popen(popen)
-    try:
-        _dump_process(process_obj, body)
-        fds = [pidfd_of_self(), *popen._fds]
-        data['trackers'] = {}
-        for name, fd in _running_trackers():
-            data['trackers'][name] = len(fds)
-            fds.append(fd)
-        reduction.dump(data, head)
-    finally:
-        set_spawning_popen(None)
-    return head.getvalue() + body.getvalue(), fds
-
-
-def _dump_process(process_obj, file):
-    """Pickles a process object for a child: by name what the child can import, the rest by value, where that can be had."""
-    from . import _by_value
-    from .context import reduction
-
-    child_finds_main = finds_main()
-    try:
-        reduction.dump(process_obj, file)
-        error = None
-        pickle = file.getvalue()
-        if child_finds_main or b'__main__' not in pickle or not _by_value.names_unknown(pickle, {}):
-            return
-    except Exception as refused:
-        error = refused
-    if _by_value.cloudpickle() is None:
-        raise _by_value.unfound() if error is None else _by_value.refusal(process_obj._target, error) from error
-    file.seek(0)
-    file.truncate()
-    try:
-        pickled = _by_value.dumps(process_obj, _by_value.is_in_main if child_finds_main else lambda value: False)
-    except Exception as refused:
-        raise (error or refused) from None
-    reduction.dump(_by_value.ByValue(pickled), file)
-
-
-def _running_trackers():
-    """The standard library's tracker of named resources, and ours: where one runs, a child is to use it and not
-    another.
-    """
-    modules = {'multiprocessing': loaded(_TRACKERS), 'procession': sys.modules.get('procession.' + _TRACKERS)}
-    for name, module in modules.items():
-        fd = getattr(getattr(module, '_resource_tracker', None), '_fd', None)
-        if fd is not None:
-            yield name, fd
-
-
 def spawn_main(pipe_handle, parent_pid=None, tracker_fd=None):
     """In an interpreter started for a child: does all of the child's work, and exits with its exit code."""
     assert is_forking(sys.argv), 'Not forking'
@@ -183,7 +122,7 @@ def _main(link, begin=hear_interrupts):
         # The parent is gone, and nobody is left to tell.
         return 1
     content, (parent_sentinel, *_inherited_fds) = received
-    process._tie(link)
+    process._tie(link, begin)
     content = io.BytesIO(content)
     process.current_process()._inheriting = True
     try:
@@ -193,7 +132,6 @@ def _main(link, begin=hear_interrupts):
         self = _pickle.load(content)
     finally:
         del process.current_process()._inheriting
-    process._hear_interrupts = begin
     return self._bootstrap(parent_sentinel)
 
 
@@ -210,7 +148,7 @@ def _use_trackers(places):
     if 'procession' in fds:
         from . import resource_tracker
 
-        resource_tracker._resource_tracker._fd = fds['procession']
+        resource_tracker._resource_tracker.inherit(fds['procession'])
 
 
 def _check_not_importing_main():
@@ -235,7 +173,6 @@ def get_preparation_data(name):
     """
     _check_not_importing_main()
     from . import util
-    from .context import _default_context
 
     first = process.ORIGINAL_DIR
     data = {
@@ -246,7 +183,7 @@ def get_preparation_data(name):
         'sys_argv': sys.argv,
         'orig_dir': first,
         'dir': os.getcwd(),
-        'start_method': _default_context.get_start_method(allow_none=True),
+        'start_method': _start_method.chosen(),
     }
     if '' in sys.path:
         data['sys_path'][sys.path.index('')] = first
@@ -312,7 +249,7 @@ def prepare(data):
     if 'orig_dir' in data:
         standard('process').ORIGINAL_DIR = data['orig_dir']
     if 'start_method' in data:
-        process._force_start_method(data['start_method'])
+        _start_method.force(data['start_method'])
     if 'init_main_from_name' in data:
         _fixup_main_from_name(data['init_main_from_name'])
     elif 'init_main_from_path' in data:

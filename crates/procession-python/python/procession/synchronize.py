@@ -19,7 +19,9 @@ import threading
 import time
 import weakref
 
-from . import _engine, context, process, reduction, util
+from . import _engine, process, reduction, util
+from ._errors import OwnerDiedError
+from ._spawning import assert_spawning, get_spawning_popen, note_maker
 
 __all__ = ['Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition', 'Event', 'Barrier', 'OwnerDiedError']
 
@@ -32,31 +34,11 @@ _LOCK = 2
 _LOOK = 1.0
 
 
-class OwnerDiedError(RuntimeError):
-    """The process that had a lock ended without releasing it. The lock is free; what it guards may be half-changed.
-
-    `pid` is that process's. Raised once, by the call that acquires next, which then has not acquired::
-
-        try:
-            lock.acquire()
-        except OwnerDiedError:
-            make_whole()
-            lock.acquire()
-    """
-
-    def __init__(self, message='the owner of a lock died', pid=None):
-        super().__init__(message, pid)
-        self.pid = pid
-
-    def __str__(self):
-        return str(self.args[0])
-
-
 class SemLock(_engine.SemLock):
     """What locks and semaphores have in common: `acquire(block=True, timeout=None)`, `release()`, and `with`."""
 
     def __init__(self, kind, value, maxvalue, *, ctx):
-        context.note_maker(self, ctx)
+        note_maker(self, ctx)
         self._make(kind, value, maxvalue)
 
     @property
@@ -247,7 +229,7 @@ class Event(_engine.Event):
     """
 
     def __init__(self, *, ctx):
-        context.note_maker(self, ctx)
+        note_maker(self, ctx)
         self._make()
 
     def __getstate__(self):
@@ -269,7 +251,7 @@ class Barrier(threading.Barrier):
     """
 
     def __init__(self, parties, action=None, timeout=None, *, ctx):
-        context.note_maker(self, ctx)
+        note_maker(self, ctx)
         self._barrier = _engine.Barrier(parties)
         self._action, self._timeout = action, timeout
 
@@ -336,7 +318,7 @@ class _Outgoing:
 
     def __reduce__(self):
         # A popen is given each fd once: that of `spawn` takes no number twice.
-        sent = _sent.setdefault(context.get_spawning_popen(), {})
+        sent = _sent.setdefault(get_spawning_popen(), {})
         if self._fd not in sent:
             sent[self._fd] = reduction.DupFd(self._fd)
         return _receive, (sent[self._fd],)
@@ -363,7 +345,7 @@ _incoming = weakref.WeakValueDictionary()
 
 def _send(obj, engine=None):
     """What of `obj` goes to the child that is being started."""
-    context.assert_spawning(obj)
+    assert_spawning(obj)
     fd, offset = (obj if engine is None else engine).handle
     return _outgoing.setdefault(fd, _Outgoing(fd)), offset
 

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from . import _engine
+from ._errors import OwnerDiedError as OwnerDiedError
 
 __all__ = ['Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition', 'Event', 'Barrier', 'OwnerDiedError']
 
@@ -14,10 +15,6 @@ _LockLike: TypeAlias = Lock | RLock
 RECURSIVE_MUTEX: Final[int]
 SEMAPHORE: Final[int]
 SEM_VALUE_MAX: Final[int]
-
-class OwnerDiedError(RuntimeError):
-    pid: int | None
-    def __init__(self, message: str = 'the owner of a lock died', pid: int | None = None) -> None: ...
 
 class SemLock(_engine.SemLock):
     def __init__(self, kind: int, value: int, maxvalue: int, *, ctx: BaseContext | None) -> None: ...

@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::{Later, handle, process_of, raised, this_process, this_thread, told};
 use crate::wait::{blocking, deadline};
 
-import_exception!(procession.synchronize, OwnerDiedError);
+import_exception!(procession._errors, OwnerDiedError);
 
 /// A lock that its owner may acquire again. The standard library's number.
 const RECURSIVE_MUTEX: u8 = 0;

@@ -1,0 +1,29 @@
+"""What connections and sockets pickle as where addresses must be short: our own resource sharer, which
+listens at such, hands them out. Used by whoever pickles or unpickles one.
+"""
+
+from ._standard import standard
+
+
+def reduce_connection(conn):
+    """What a connection pickles as."""
+    return standard('connection').rebuild_connection, (_dup(conn.fileno()), conn.readable, conn.writable)
+
+
+def reduce_socket(sock):
+    """What a socket pickles as."""
+    return _rebuild_socket, (_dup(sock.fileno()), sock.family, sock.type, sock.proto)
+
+
+def _rebuild_socket(dup, family, kind, proto):
+    import socket
+
+    return socket.socket(family, kind, proto, fileno=dup.detach())
+
+
+def _dup(fd):
+    if standard('context').get_spawning_popen() is not None:
+        return standard('reduction').DupFd(fd)
+    from .resource_sharer import DupFd
+
+    return DupFd(fd)
