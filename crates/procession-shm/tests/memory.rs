@@ -67,6 +67,11 @@ fn a_claim_goes_on_behind_a_frame_that_was_replaced() {
     assert_eq!(ring.lock_for(0).claim(slot, ONE).unwrap(), 1);
     slot.finish_claim();
     ring.lock_tail().push(&[b"second"]).unwrap();
+    let instead = |_: &[u8]| unreachable!("it is short");
+    assert_eq!(ring.lock_for(0).claim_instead(slot, instead).unwrap(), 1);
+    assert_eq!(slot.begin_next().unwrap().map(|place| slot.claimed(place)), Some(&b"second"[..]));
+    slot.finish_claim();
+    ring.lock_tail().push(&[&[3; 100_000]]).unwrap();
     // More than the parent takes for a frame that it never pushed it does not find overwritten.
     assert_eq!(ring.lock_for(0).claim_instead(slot, |_| vec![7; 10_000]).unwrap(), 1);
     assert!(ring.lock_head_until(Instant::now()).unwrap().take_back(slot).unwrap()[0].iter().all(|byte| *byte == 7));

@@ -12,6 +12,9 @@ use crate::primitive::Ordering;
 /// The most bytes that are claimed in the place of a frame for which there is no memory.
 pub(super) const MOST_INSTEAD: usize = 1024;
 
+/// A frame that is no longer is claimed by a worker that cannot map the ring: it is copied twice.
+const SHORT: usize = 64 << 10;
+
 /// How much one claim may take. It takes at least one frame if there is any.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimLimit {
@@ -95,8 +98,8 @@ impl WorkerHead<'_> {
         Ok(self.commit(slot, from, to, claimed))
     }
 
-    /// When there was no memory to claim the oldest frame: takes it off all the same, and claims in its place what `instead` makes
-    /// of its first bytes, 64 at most. Of that no more than 1 KiB is claimed. Says how many frames that are.
+    /// When there was no memory to claim the oldest frame: claims it without mapping the ring, if it is short; otherwise takes it
+    /// off all the same, and claims in its place what `instead` makes of its first bytes, 64 at most. Of that no more than 1 KiB is claimed. Says how many frames that are.
     ///
     /// # Errors
     ///
@@ -108,8 +111,16 @@ impl WorkerHead<'_> {
         ends.head.tail_seen.store(tail.0, Ordering::Relaxed);
         let mut to = from;
         while let Some((Frame { len, is_void }, beginning)) = self.ring.frames.read(capacity, to, tail, 64)? {
+            let at = to;
             to = to.behind(footprint(len));
             if !is_void {
+                if len <= SHORT
+                    && slot.make_room(0, len).is_ok()
+                    && let Some((_, whole)) = self.ring.frames.read(capacity, at, tail, len)?
+                {
+                    slot.put(0, 0, [&whole, &[]]);
+                    return Ok(self.commit(slot, from, to, 1));
+                }
                 let mut replacement = instead(&beginning);
                 replacement.truncate(MOST_INSTEAD);
                 slot.make_room(0, replacement.len())?;
