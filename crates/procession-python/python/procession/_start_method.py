@@ -42,7 +42,11 @@ def force(method):
         _forced = method
     else:
         _context._force_start_method(method)
-    _standard._default_context.set_start_method(method, force=True)
+    if method is None:
+        _standard._default_context.set_start_method(None, force=True)
+    else:
+        # In one function too, which the standard library's own children call.
+        _standard._force_start_method(method)
 
 
 def chosen():
