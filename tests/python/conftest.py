@@ -9,6 +9,7 @@ import gc
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,11 @@ _watchdog = None
 # Children of the tests are spared the import of pytest as their main module.
 sys.modules['__main__'].__spec__ = None
 vars(sys.modules['__main__']).pop('__file__', None)
+
+
+# A shell lets programs that it runs in the background ignore SIGINT, and so the children of the tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure():
