@@ -252,6 +252,12 @@ impl Child {
             Some(status) => Some(status),
             None => self.pidfd.ended_status()?,
         };
+        // A dead server's children go to the next parent. As process 1 of a container, or as a subreaper, that is this process.
+        let status = match self.pidfd.try_reap() {
+            Ok(reaped) => reaped.or(status),
+            Err(error) if is_no_child(&error) => status,
+            Err(error) => return Err(error),
+        };
         Ok(Some((status, heard.into_outcome())))
     }
 

@@ -104,6 +104,17 @@ fn main() {
         // An older kernel forgets it once the next parent, init, has reaped the child.
         assert!(child.exit_code() == Some(5) || (child.exit_code().is_none() && kernel() < (6, 15)));
     });
+    let orphaned = trial("subreaper_reaps_children_of_a_killed_server", || {
+        // As process 1 of a container is one.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let mut child = Context::forkserver().process(end_by, 7).start().unwrap();
+        let pid = child.pid();
+        kill_servers();
+        let _ = child.join();
+        assert_eq!(child.exit_code(), Some(7));
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "it is no zombie");
+        rustix::process::set_child_subreaper(None).unwrap();
+    });
     let stopped = trial("stopped_server_hangs_nobody", || {
         let mut child = Context::forkserver().process(end_by, 6).start().unwrap();
         let servers = children_named("forkserver");
@@ -117,7 +128,7 @@ fn main() {
         );
         assert_ne!(children_named("forkserver"), servers);
     });
-    run(vec![restarted, replaced, reaped, codes, ended, stopped])
+    run(vec![restarted, replaced, reaped, codes, ended, orphaned, stopped])
 }
 
 /// Ends the process by this exit code, or by the signal 9.

@@ -72,6 +72,11 @@ pub(super) struct Turn {
     waiting: usize,
 }
 
+/// The task that a result in a stream is said to be of.
+const TASK: Overwritten = Overwritten("which task a result is of, in the stream");
+/// The large buffers that a result in a stream is said to have.
+const BUFFERS: Overwritten = Overwritten("which large buffers a result has, in the stream");
+
 impl Shared {
     /// Waits until `done`, handling results meanwhile; `false` when the deadline came first, or a signal has ended the wait.
     pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
@@ -147,37 +152,44 @@ impl Shared {
     pub(super) fn drain_slot(&self, slot: usize, reader: &mut Reader) -> Result<bool, Overwritten> {
         let stream = self.control.stream(slot);
         let Reader { stream: pending, current, tally } = reader;
-        let mut understood = true;
+        let mut understood = Ok(());
         let drained = pending.drain(stream, |arrival| {
-            understood = understood && self.receive(slot, current, tally, arrival).is_some();
+            if understood.is_ok() {
+                understood = self.receive(slot, current, tally, arrival);
+            }
         });
         if let Some(current) = current {
-            understood = self.enter_run(current, tally).is_some() && understood;
+            let entered = self.enter_run(current, tally);
+            understood = understood.and(entered);
         }
-        if understood { drained } else { Err(Overwritten("the stream of results")) }
+        understood.and(drained)
     }
 
-    /// Enters what has arrived; `None` if it makes no sense.
+    /// Enters what has arrived.
+    ///
+    /// # Errors
+    ///
+    /// If no worker writes such a thing.
     fn receive(
         &self,
         slot: usize,
         current: &mut Option<Current>,
         tally: &mut Tally,
         arrival: Arrival<'_>,
-    ) -> Option<()> {
+    ) -> Result<(), Overwritten> {
         let (tag, mut payload) = match arrival {
             Arrival::Record(tag, payload) => (tag, payload),
             Arrival::Values(count, records) => {
-                let Current { job, next, run, .. } = current.as_mut()?;
+                let Current { job, next, run, .. } = current.as_mut().ok_or(TASK)?;
                 if job.is_some() {
                     run.extend(*next, count, records);
                 }
-                *next = next.checked_add(count)?;
-                return Some(());
+                *next = next.checked_add(count).ok_or(TASK)?;
+                return Ok(());
             }
         };
         if tag & worker::FIRST != 0 {
-            let (identity, rest) = Identity::parse(payload)?;
+            let (identity, rest) = Identity::parse(payload).ok_or(TASK)?;
             payload = rest;
             let (job, run) = match current.take() {
                 Some(mut last) => {
@@ -189,48 +201,53 @@ impl Shared {
             let job = job.or_else(|| self.job(identity.job));
             *current = Some(Current { job, chunk: identity.chunk, next: identity.index, run });
         }
-        let current = current.as_mut()?;
+        let current = current.as_mut().ok_or(TASK)?;
         if tag & worker::BLOCKS != 0 {
             let mut reader = wire::Reader(payload);
-            let blocks: Vec<u64> = (0..reader.u32()?).map(|_| reader.u64()).collect::<Option<_>>()?;
-            self.hold(current.job.as_ref(), slot, blocks.into_iter())?;
+            let count = reader.u32().ok_or(BUFFERS)?;
+            let blocks: Vec<u64> = (0..count).map(|_| reader.u64()).collect::<Option<_>>().ok_or(BUFFERS)?;
+            self.hold(current.job.as_ref(), slot, blocks.into_iter()).ok_or(BUFFERS)?;
             payload = reader.0;
         }
         let tag = tag & !(worker::FIRST | worker::BLOCKS);
         if current.job.is_some() && tag == tag::VALUE {
             current.run.add(current.next, payload);
-            current.next = current.next.checked_add(1)?;
-            return Some(());
+            current.next = current.next.checked_add(1).ok_or(TASK)?;
+            return Ok(());
         }
         self.enter_run(current, tally)?;
         if let Current { job: Some(job), chunk, next, .. } = current {
             let delivery = job.deliver(*chunk, *next, tag, payload);
             if delivery == Delivery::Senseless {
-                return None;
+                return Err(TASK);
             }
             tally.failed += u64::from(delivery != Delivery::Stale);
             self.conclude(job, delivery);
             current.forget_if_over(delivery);
         }
-        current.next = current.next.checked_add(1)?;
-        Some(())
+        current.next = current.next.checked_add(1).ok_or(TASK)?;
+        Ok(())
     }
 
-    /// Enters the values that have arrived; `None` if they make no sense.
-    fn enter_run(&self, current: &mut Current, tally: &mut Tally) -> Option<()> {
-        let Current { job: Some(job), chunk, run, .. } = current else { return Some(()) };
+    /// Enters the values that have arrived.
+    ///
+    /// # Errors
+    ///
+    /// If they are no task's.
+    fn enter_run(&self, current: &mut Current, tally: &mut Tally) -> Result<(), Overwritten> {
+        let Current { job: Some(job), chunk, run, .. } = current else { return Ok(()) };
         if run.count == 0 {
-            return Some(());
+            return Ok(());
         }
         let count = u64::from(run.count);
         let delivery = job.deliver_run(*chunk, run);
         if delivery == Delivery::Senseless {
-            return None;
+            return Err(TASK);
         }
         tally.done += if delivery == Delivery::Stale { 0 } else { count };
         self.conclude(job, delivery);
         current.forget_if_over(delivery);
-        Some(())
+        Ok(())
     }
 
     /// Does what a result's arrival asks for.
