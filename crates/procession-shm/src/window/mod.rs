@@ -232,18 +232,14 @@ impl Window {
     /// Its extents. Those that are mapped are known and trusted, the others are read and checked.
     fn extents(&self) -> io::Result<Vec<Extent>> {
         let mut extents = self.view().map(|view| view.extents.clone()).unwrap_or_default();
-        let mut file_len = None;
         for word in &self.0.words.extents[extents.len()..] {
             let word = word.load(Ordering::Acquire);
             if word == 0 {
                 break;
             }
             let extent = decode(word);
-            // Read after the word: the file was lengthened before it.
-            let is_long = match file_len {
-                Some(len) => len,
-                None => *file_len.insert(memfd::sealed_len(self.0.file.segment.as_fd())?),
-            };
+            // Read after each word: the file was lengthened before it was written, and may be lengthened meanwhile.
+            let is_long = memfd::sealed_len(self.0.file.segment.as_fd())?;
             let fixed = self.0.file.segment.len() as u64;
             let is_inside = extent.offset >= fixed && extent.offset + extent.len as u64 <= is_long;
             if !is_inside || extent.len == 0 || extent.len > self.0.max - total(&extents) {

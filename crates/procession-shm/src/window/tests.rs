@@ -166,3 +166,25 @@ fn threads_that_map_and_grow_at_once_see_the_same_bytes() {
     });
     assert!((0..200).all(|grain| shared.slice(grain * GRAIN, 1) == [grain as u8 + 1]));
 }
+
+#[test]
+fn a_window_that_grows_while_another_process_looks_at_it_makes_sense() {
+    for _ in 0..200 {
+        let file = file();
+        let owner = window(&file, 0);
+        owner.reserve(GRAIN).unwrap();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    // As a process that has not mapped it before.
+                    window(&attached(&file), 0).map(1).unwrap();
+                }
+            });
+            for grains in 2..20 {
+                owner.reserve(grains * GRAIN).unwrap();
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+}
