@@ -39,8 +39,9 @@ for module in (name for name in wheel.namelist() if name.endswith('.so')):
 ";
 
 /// Everything a wheel is made of, below the workspace's root.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "pyproject.toml",
+    "xtask/src/wheel.rs",
     "README.md",
     "Cargo.toml",
     "Cargo.lock",
@@ -67,6 +68,8 @@ pub(crate) fn build() -> Result<(PathBuf, String), String> {
         maturin.args(["build", "--quiet", "--locked", "--zig", "--compatibility"]).current_dir(cargo::root());
         maturin.arg(format!("manylinux_2_{OLDEST_GLIBC}")).env("CARGO_ZIGBUILD_PYTHON_PATH", tools.python());
         maturin.arg("--interpreter").arg(tools.python()).arg("--out").arg(&folder);
+        // These take the place of those in pyproject.toml.
+        maturin.args(["--", "-Clink-arg=-Wl,--build-id=sha1"]).arg(format!("-Clink-arg={}", unwinder()?.display()));
         run(maturin, BUILD_LIMIT)?;
         write(&stamp, &made_from)?;
     }
@@ -75,6 +78,14 @@ pub(crate) fn build() -> Result<(PathBuf, String), String> {
         files.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "whl"));
     let wheel = wheels.next().ok_or_else(|| format!("no wheel in {}", folder.display()))?;
     Ok((wheel, made_from))
+}
+
+/// The C library's unwinder, to link with. Zig would put one of its own into the module; but the C library ends a daemon thread
+/// of Python's by its own, which cannot find its way through frames of another.
+fn unwinder() -> Result<PathBuf, String> {
+    let path = answer(Command::new("cc").arg("-print-file-name=libgcc_s.so.1"))?;
+    let path = PathBuf::from(path.trim());
+    if path.is_absolute() { Ok(path) } else { Err("the C compiler `cc` has no libgcc_s.so.1: install GCC's".into()) }
 }
 
 /// Whether the wheel works on every Linux that it is for.
