@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use procession_sys::mapping::Extent;
 use procession_sys::memfd;
+use procession_sys::named::{Identity, identity};
 
 use crate::block::{Area, Mark};
 use crate::gate::Gate;
@@ -88,6 +89,8 @@ pub struct Control {
     arguments: Area,
     results: Vec<Area>,
     file: File,
+    /// Of the memfd.
+    identity: Option<Identity>,
     own: Own,
 }
 
@@ -318,6 +321,12 @@ impl Control {
         self.file.check().map(drop).map_err(|_| Overwritten("the record of how much shared memory is given out"))
     }
 
+    /// Whether the segment's fd is still its own: a program that closes all of its fds, or puts others in their place, takes it
+    /// away. What is mapped stays.
+    pub fn has_file(&self) -> bool {
+        identity(self.segment.as_fd()).ok() == self.identity
+    }
+
     /// Gives a slot the first bytes of its stream and its inbox, which lie at `place` in the file.
     fn begin_slot(&self, index: usize, place: u64) {
         self.slots[index].inbox.begin(Extent { offset: place + STREAM_CAPACITY as u64, len: INBOX });
@@ -345,7 +354,8 @@ impl Control {
         let results = results.collect();
         let used = used as u32;
         let own = Own { slots: used.into(), begun: used.into(), is_closed: AtomicBool::new(false) };
-        Control { segment, header, ring, slots, streams, arguments, results, file, own }
+        let identity = identity(segment.as_fd()).ok();
+        Control { segment, header, ring, slots, streams, arguments, results, file, identity, own }
     }
 }
 
