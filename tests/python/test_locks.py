@@ -1,5 +1,6 @@
 """Locks and semaphores between processes, under each start method."""
 
+import errno
 import multiprocessing
 import pickle
 import threading
@@ -163,3 +164,9 @@ def test_permits_are_counted(ctx):
     assert bounded.acquire() and not bounded.acquire(False)
     bounded.release()
     assert bounded.get_value() == 1
+
+
+def test_a_semaphore_of_fewer_than_no_permits_is_refused_as_by_the_c_library(ctx):
+    with pytest.raises(OSError, match='Invalid argument') as refused:
+        ctx.Semaphore(-1)
+    assert refused.value.errno == errno.EINVAL

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import multiprocessing.pool as standard_pool
 import os
 import threading
 import time
@@ -285,3 +286,11 @@ def test_a_daemon_thread_that_waits_is_silent_at_the_end(tmp_path):
             sys.slow = Slow()
     ''')
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+def test_the_module_has_the_names_that_programs_import_from_it():
+    from procession.pool import ApplyResult, AsyncResult, MapResult, Pool, ThreadPool, TimeoutError
+
+    assert TimeoutError is procession.TimeoutError
+    assert issubclass(MapResult, ApplyResult) and AsyncResult is ApplyResult
+    assert issubclass(Pool, standard_pool.Pool) and ThreadPool is standard_pool.ThreadPool

@@ -33,6 +33,7 @@ TERMINATE = _standard.TERMINATE
 
 ExceptionWithTraceback = _standard.ExceptionWithTraceback
 ThreadPool = _standard.ThreadPool
+TimeoutError = _standard.TimeoutError
 mapstar = _standard.mapstar
 starmapstar = _standard.starmapstar
 rebuild_exc = _standard.rebuild_exc

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import pool as _standard
-from multiprocessing.context import BaseContext
+from multiprocessing.context import BaseContext, TimeoutError as TimeoutError
 from types import TracebackType
 from typing import Any, Final, TypedDict, TypeVar, type_check_only
 from typing_extensions import Self

@@ -83,6 +83,8 @@ def _dump_process(process_obj, file):
         pickle = file.getvalue()
         if child_finds_main or b'__main__' not in pickle or not _by_value.names_unknown(pickle, {}):
             return
+    except MemoryError:
+        raise
     except Exception as refused:
         error = refused
     if _by_value.cloudpickle() is None:

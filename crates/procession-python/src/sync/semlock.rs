@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{Later, handle, process_of, raised, this_process, this_thread, told};
+use crate::error::refused;
 use crate::wait::{blocking, deadline};
 
 import_exception!(procession._errors, OwnerDiedError);
@@ -59,12 +60,12 @@ impl SemLock {
     /// Makes what this is an object of. Called once.
     fn _make(&self, kind: u8, value: i32, maxvalue: i32) -> PyResult<()> {
         // The C library's answer to a semaphore that cannot be.
-        let invalid = || std::io::Error::from_raw_os_error(22);
+        let invalid = || refused(&std::io::Error::from_raw_os_error(22), "Invalid argument".into());
         let (value, most) = (u32::try_from(value).map_err(|_| invalid())?, u32::try_from(maxvalue).unwrap_or(0));
         let kind = match kind {
             LOCK => Kind::Lock(made(BinarySemaphore::create(), "Lock").map_err(raised)?),
             RECURSIVE_MUTEX => Kind::RLock(made(BinarySemaphore::create(), "RLock").map_err(raised)?),
-            SEMAPHORE if value > most => return Err(invalid().into()),
+            SEMAPHORE if value > most => return Err(invalid()),
             SEMAPHORE => Kind::Semaphore(made(Semaphore::create(value, most), "Semaphore").map_err(raised)?),
             _ => return Err(PyValueError::new_err("unrecognized kind")),
         };
