@@ -45,3 +45,25 @@ def test_arguments_of_a_process_that_find_no_memory_are_a_memory_error(method, t
     '''
     done = run(tmp_path, program, method)
     assert (done.stdout, done.returncode) == ('no memory\n', 0), done.stderr
+
+
+@pytest.mark.parametrize('call', ['apply(len, (content,))', 'map(len, [content])', 'apply(len, (list(content),))'])
+def test_arguments_of_a_task_that_find_no_memory_are_a_memory_error(call, tmp_path):
+    program = f'''
+        import os, resource
+        import procession
+
+        if __name__ == '__main__':
+            with procession.get_context('spawn').Pool(1) as pool:
+                content = bytes(300 << 20)
+                with open('/proc/self/statm') as statm:
+                    taken = int(statm.read().split()[0]) * os.sysconf('SC_PAGE_SIZE')
+                resource.setrlimit(resource.RLIMIT_AS, (taken + (100 << 20), -1))
+                try:
+                    pool.{call}
+                except MemoryError:
+                    print('no memory')
+                assert pool.apply(len, (b'bytes',)) == 5
+    '''
+    done = run(tmp_path, program)
+    assert (done.stdout, done.returncode) == ('no memory\n', 0), done.stderr

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -33,7 +33,7 @@ pub(crate) fn dumps(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, buffers: &mut V
     let py = value.py();
     if let Some(pickler) = own_pickler(py) {
         let pickle = pickler.call_method1(intern!(py, "dumps"), (value,))?;
-        out.extend_from_slice(Bytes::of(&pickle)?.as_slice());
+        append(out, Bytes::of(&pickle)?.as_slice())?;
         return Ok(());
     }
     let encoder = Encoder::take(py)?;
@@ -256,11 +256,22 @@ struct Sink {
 impl Sink {
     fn write(&mut self, piece: &Bound<'_, PyAny>) -> PyResult<()> {
         match piece.cast_exact::<PyBytes>() {
-            Ok(bytes) => self.bytes.extend_from_slice(bytes.as_bytes()),
-            Err(_) => self.bytes.extend_from_slice(Bytes::of(piece)?.as_slice()),
+            Ok(bytes) => append(&mut self.bytes, bytes.as_bytes()),
+            Err(_) => append(&mut self.bytes, Bytes::of(piece)?.as_slice()),
         }
-        Ok(())
     }
+}
+
+/// Appends bytes of a user's value.
+///
+/// # Errors
+///
+/// `MemoryError` where a `Vec` would end the process.
+pub(crate) fn append(out: &mut Vec<u8>, bytes: &[u8]) -> PyResult<()> {
+    let reserved = out.try_reserve(bytes.len()).or_else(|_| out.try_reserve_exact(bytes.len()));
+    reserved.map_err(|_| PyMemoryError::new_err(format!("no memory for {} bytes of a pickle", bytes.len())))?;
+    out.extend_from_slice(bytes);
+    Ok(())
 }
 
 /// What a pickler asks about each buffer of an object that has some.

@@ -128,27 +128,28 @@ fn write_checked_value(
         write_place(&mut places, place, false);
     }
     for buffer in &buffers {
-        write_buffer(py, &mut places, buffer, buffer.is_writable() && !is_kept);
+        write_buffer(py, &mut places, buffer, buffer.is_writable() && !is_kept)?;
     }
     let len = u32::try_from(places.len()).ok().filter(|len| len & FLAGS == 0);
     let len = len.ok_or_else(|| {
         PyValueError::new_err("its buffers take more than 1 GiB, and there is no room for them in shared memory now")
     })?;
-    out.extend_from_slice(&places);
+    codec::append(out, &places)?;
     out.extend_from_slice(&(len | flag).to_le_bytes());
     Ok(())
 }
 
-fn write_buffer(py: Python<'_>, out: &mut Vec<u8>, buffer: &Bytes, is_writable: bool) {
+fn write_buffer(py: Python<'_>, out: &mut Vec<u8>, buffer: &Bytes, is_writable: bool) -> PyResult<()> {
     let bytes = buffer.as_slice();
     match py.detach(|| blocks::give(bytes)) {
         Some(place) => write_place(out, place, is_writable),
         None => {
             out.extend_from_slice(&[INLINE, u8::from(is_writable)]);
             out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-            out.extend_from_slice(bytes);
+            codec::append(out, bytes)?;
         }
     }
+    Ok(())
 }
 
 fn write_place(out: &mut Vec<u8>, place: Place, is_writable: bool) {

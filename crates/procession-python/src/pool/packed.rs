@@ -22,7 +22,10 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Bound<'_, PyAny>) -> bool {
         return false;
     }
     let start = out.len();
-    out.reserve(1 + 8 * list.len());
+    if out.try_reserve(1 + 8 * list.len()).is_err() {
+        // Pickled, it is smaller, or there is no memory for it either.
+        return false;
+    }
     let is_packed = match list.get_item(0) {
         Ok(first) if first.is_exact_instance_of::<PyInt>() => {
             out.push(INTS);
