@@ -8,7 +8,7 @@ mod harness;
 
 use std::process::Command;
 
-use harness::{CONTEXTS, run, trial};
+use harness::{CONTEXTS, eventually, run, trial};
 use procession::{Bytes, Context, Pool, Queue};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -82,6 +82,12 @@ fn limit_to_more(bytes: u64) {
     limit(Resource::As, (kib * 1024 + bytes) as usize);
 }
 
+/// The names of this process's threads.
+fn threads() -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok()).collect()
+}
+
 /// All sorts of work, of a few MiB.
 fn serve(context: &Context, pool: &Pool) {
     assert_eq!(pool.map(|x: u64| x + 1, 0..1000).unwrap(), (1..1001).collect::<Vec<_>>());
@@ -125,6 +131,9 @@ fn file_size_exhausted(context: Context) {
 fn parents_addresses_exhausted(context: Context) {
     let pool = context.pool(2).unwrap();
     let queue = Queue::new().unwrap();
+    // The memory with which the pool's thread begins is not what this is about.
+    eventually("the pool's thread runs", || threads().iter().any(|name| name.trim() == "pool"));
+    assert_eq!(pool.map(|x: u64| x + 1, 0..1000).unwrap().len(), 1000);
     limit_to_more(28 * MIB as u64);
     assert!(fill(&queue, "ulimit -v") > 2);
     queue.put(vec![1]).unwrap();
