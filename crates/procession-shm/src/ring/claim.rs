@@ -98,8 +98,10 @@ impl WorkerHead<'_> {
         Ok(self.commit(slot, from, to, claimed))
     }
 
-    /// When there was no memory to claim the oldest frame: claims it without mapping the ring, if it is short; otherwise takes it
-    /// off all the same, and claims in its place what `instead` makes of its first bytes, 64 at most. Of that no more than 1 KiB is claimed. Says how many frames that are.
+    /// Claims the oldest frame where [`claim`](WorkerHead::claim) found no memory for it. Returns the number of frames claimed.
+    ///
+    /// A short frame is claimed without mapping the ring. A long one is taken off, and the worker claims in its place what
+    /// `instead` makes of its first bytes, 64 at most; of that, 1 KiB at most.
     ///
     /// # Errors
     ///
@@ -113,20 +115,25 @@ impl WorkerHead<'_> {
         while let Some((Frame { len, is_void }, beginning)) = self.ring.frames.read(capacity, to, tail, 64)? {
             let at = to;
             to = to.behind(footprint(len));
-            if !is_void {
-                if len <= SHORT
-                    && slot.make_room(0, len).is_ok()
-                    && let Some((_, whole)) = self.ring.frames.read(capacity, at, tail, len)?
-                {
-                    slot.put(0, 0, [&whole, &[]]);
-                    return Ok(self.commit(slot, from, to, 1));
-                }
-                let mut replacement = instead(&beginning);
-                replacement.truncate(MOST_INSTEAD);
-                slot.make_room(0, replacement.len())?;
-                slot.put(0, 0, [&replacement, &[]]);
-                return Ok(self.commit(slot, from, to, 1));
+            if is_void {
+                continue;
             }
+            let whole = if len <= SHORT && slot.make_room(0, len).is_ok() {
+                self.ring.frames.read(capacity, at, tail, len)?
+            } else {
+                None
+            };
+            let content = match whole {
+                Some((_, content)) => content,
+                None => {
+                    let mut replacement = instead(&beginning);
+                    replacement.truncate(MOST_INSTEAD);
+                    slot.make_room(0, replacement.len())?;
+                    replacement
+                }
+            };
+            slot.put(0, 0, [&content, &[]]);
+            return Ok(self.commit(slot, from, to, 1));
         }
         Ok(self.commit(slot, from, to, 0))
     }

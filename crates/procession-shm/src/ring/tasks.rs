@@ -298,7 +298,7 @@ impl<'a> ParentHead<'a> {
         if at == tail {
             return Ok(());
         }
-        // What has frames this process has mapped when it pushed them: nobody can refuse it.
+        // This process mapped these bytes when it pushed the frames, so the system cannot refuse it now.
         let laid = self.ring.frames.map(self.ring.capacity()).map_err(overwritten)?;
         while let Some(frame) = laid.frame_at(at, tail).map_err(overwritten)? {
             laid.void(at, frame, beginning);
