@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{Outcome, cargo, venv};
 
-/// Of a larger tree only so many files are counted, unless all are asked for. The Rust demo has the same number.
+/// Of a larger tree only so many files are counted, unless all are asked for.
 const MAX_FILES: &str = "3000";
 const LIMIT: Duration = Duration::from_secs(60 * 60);
 
@@ -21,6 +21,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
         _ => return Err("it takes [--full] [PATH]".into()),
     };
     let path = path.map_or_else(default_tree, |path| Ok(PathBuf::from(path)))?;
+    let max_files = (!is_full).then_some(MAX_FILES);
 
     println!("building the demo");
     cargo::run(cargo::cargo(&["build", "--release", "--package", "procession-demo"]), LIMIT)?;
@@ -29,7 +30,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
 
     println!("Rust\n");
     let mut command = Command::new(cargo::target().join("release").join("procession-demo"));
-    command.args(is_full.then_some("--full")).arg(&path);
+    command.arg(&path).args(max_files);
     cargo::run(command, LIMIT)?;
 
     println!("Python\n");
@@ -37,7 +38,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let (environment, _) = venv::made(None, "demo-", &folder.join("requirements.txt"))
         .map_err(|problem| format!("the Python half of the demo did not run: {problem}"))?;
     let mut command = environment.command(&[]);
-    command.arg(folder.join("demo.py")).arg(&path).args((!is_full).then_some(MAX_FILES));
+    command.arg(folder.join("demo.py")).arg(&path).args(max_files);
     command.env("PYTHONPATH", package()?);
     cargo::run(command, LIMIT)
 }

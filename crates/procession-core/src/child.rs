@@ -158,12 +158,7 @@ impl Child {
         if self.end.get().is_some() || self.pidfd.is_open() {
             return Ok(());
         }
-        Err(Error::Invalid(format!(
-            "the program has closed or replaced the file descriptor by which process {} ({}) is watched: a program that closes \
-             all of its descriptors, as to become a daemon, does so before it starts processes and pools",
-            self.pid(),
-            self.name
-        )))
+        Err(Error::closed_descriptor(&format!("by which process {} ({}) is watched", self.pid(), self.name)))
     }
 
     /// Whether it is stopped, by a signal or a debugger. `false` where `/proc` does not say.
@@ -233,32 +228,32 @@ impl Child {
                 Received::Nothing if !has_ended => match watch.look(link.as_fd())? {
                     Look::Killed => is_late = true,
                     Look::Interrupted => return Ok(None),
-                    // The server is slow, or stopped, and will be killed for it. Until then its child is a zombie; then an older
-                    // kernel may soon have forgotten it.
+                    // The server is slow, or stopped, and will be killed for it. Its child is a zombie
+                    // until then; an older kernel forgets the status soon after.
                     Look::Nothing if known.is_none() => known = self.pidfd.ended_status()?,
                     Look::Readable | Look::Ended | Look::Nothing => {}
                 },
                 Received::Nothing | Received::Closed => break,
             }
-            if let Some(status) = heard.exited {
-                let status = match status.or(known) {
-                    Some(status) => Some(status),
-                    None => self.pidfd.ended_status()?,
-                };
-                return Ok(Some((status, heard.into_outcome())));
+            if heard.exited.is_some() {
+                break;
             }
         }
-        let status = match known {
+        let status = match heard.exited.flatten().or(known) {
             Some(status) => Some(status),
             None => self.pidfd.ended_status()?,
         };
-        // A dead server's children go to the next parent. As process 1 of a container, or as a subreaper, that is this process.
-        let status = match self.pidfd.try_reap() {
-            Ok(reaped) => reaped.or(status),
-            Err(error) if is_no_child(&error) => status,
-            Err(error) => return Err(error),
-        };
+        let status = if heard.exited.is_some() { status } else { self.reap_orphan()?.or(status) };
         Ok(Some((status, heard.into_outcome())))
+    }
+
+    /// Reaps the child of a dead fork server if it is this process's now, as it is in process 1 of a container and in a
+    /// subreaper.
+    fn reap_orphan(&self) -> io::Result<Option<ExitStatus>> {
+        match self.pidfd.try_reap() {
+            Err(error) if is_no_child(&error) => Ok(None),
+            reaped => reaped,
+        }
     }
 
     fn check_owner(&self) -> Result<()> {

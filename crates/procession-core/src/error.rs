@@ -112,7 +112,7 @@ pub enum Error {
         pid.map_or_else(String::new, |pid| format!(" of worker process {pid}"))
     )]
     Overwritten {
-        /// What was found so.
+        /// What is overwritten.
         what: &'static str,
         /// The worker whose words these were; `None` if any may have done it.
         pid: Option<u32>,
@@ -225,6 +225,14 @@ fn broken(cause: &Error) -> String {
 }
 
 impl Error {
+    /// The program has closed a descriptor of the engine, the one that `which` names.
+    pub(crate) fn closed_descriptor(which: &str) -> Error {
+        Error::Invalid(format!(
+            "the program has closed or replaced the file descriptor {which}: a program that closes all of its descriptors, as \
+             to become a daemon, does so before it starts processes and pools"
+        ))
+    }
+
     pub(crate) fn os(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let what = what.into();
         move |source| Error::Os { what, source }

@@ -15,23 +15,20 @@ use words::{Words, batches, files_below};
 
 /// Tasks for each worker: enough that no worker is left with the last one for long.
 const SHARES: usize = 24;
-/// Of a larger tree only so many files are counted, unless all are asked for.
-const MAX_FILES: usize = 3000;
 
 fn main() -> ExitCode {
     procession::init();
-    let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let is_full = arguments.iter().any(|argument| argument == "--full");
-    arguments.retain(|argument| argument != "--full");
-    let [path] = &arguments[..] else {
-        eprintln!("usage: procession-demo [--full] PATH");
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let files = arguments.get(1).map_or(Some(usize::MAX), |files| files.to_str()?.parse().ok());
+    let ([path] | [path, _], Some(max_files)) = (&arguments[..], files) else {
+        eprintln!("usage: procession-demo PATH [FILES]");
         return ExitCode::from(2);
     };
     let shown = lose_a_worker()
         .and_then(|()| send_an_array())
         .and_then(|()| end_a_slow_task())
         .map_err(|error| error.to_string())
-        .and_then(|()| count_words(Path::new(path), if is_full { usize::MAX } else { MAX_FILES }));
+        .and_then(|()| count_words(Path::new(path), max_files));
     match shown {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {

@@ -230,7 +230,7 @@ impl Shared {
                 return None;
             }
             if let Some(job) = job {
-                // What this process has no memory for is told when it is decoded.
+                // If this process has no memory for the block, whoever decodes the result is told.
                 let held = held.map(Arc::new).map_err(|error| (error.kind(), error.to_string()));
                 job.blocks().insert((slot as u32 + 1, block), held);
             }

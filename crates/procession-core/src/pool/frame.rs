@@ -5,7 +5,7 @@ use procession_shm::record;
 
 use crate::wire::Reader;
 
-/// What is special about the tasks of a frame.
+/// How a worker treats the tasks of a frame.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     #[default]

@@ -288,7 +288,11 @@ impl Shared {
     pub(super) fn break_with(&self, error: Arc<Error>) {
         self.vacant.store(false, Ordering::SeqCst);
         let is_overwritten = matches!(*error, Error::Overwritten { .. });
-        let error = if is_overwritten && !self.control.has_file() { Arc::new(closed_file()) } else { error };
+        let error = if is_overwritten && !self.control.has_file() {
+            Arc::new(Error::closed_descriptor("of the pool's shared memory"))
+        } else {
+            error
+        };
         let error = self.broken.get_or_init(|| error).clone();
         self.give_up(&Arc::new(Error::Broken(error)));
     }
@@ -321,15 +325,6 @@ impl Shared {
     pub(super) fn workers(&self) -> MutexGuard<'_, Workers> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The pool's shared memory cannot grow any more.
-fn closed_file() -> Error {
-    Error::Invalid(
-        "the program has closed or replaced the file descriptor of the pool's shared memory: a program that closes all of its \
-         descriptors, as to become a daemon, does so before it starts processes and pools"
-            .into(),
-    )
 }
 
 /// Why a worker ended before it was ready.
