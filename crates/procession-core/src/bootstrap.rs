@@ -157,7 +157,7 @@ pub(crate) fn run(identity: Identity, target: Target<'_>, link: Link) -> i32 {
             }
         }
         Target::Closure(closure) => report(&link, closure),
-        Target::Worker { control, slot, service, desk } => worker::run(&control, slot, &service, desk, &link),
+        Target::Worker { control, slot, service, broker } => worker::run(&control, slot, &service, broker, &link),
         Target::Server { requests } => return forkserver::serve(requests, link),
         Target::Tracker { names } => return tracker::serve(names),
     };

@@ -57,8 +57,8 @@ pub fn receiving<R>(fds: Vec<OwnedFd>, decode: impl FnOnce() -> R) -> R {
 }
 
 /// Runs `serve`, in which handles may be taken by asking for them.
-pub(crate) fn asking<R>(desk: Rc<dyn Ask>, serve: impl FnOnce() -> R) -> R {
-    within(Some(Passage::Asking(desk)), serve).0
+pub(crate) fn asking<R>(broker: Rc<dyn Ask>, serve: impl FnOnce() -> R) -> R {
+    within(Some(Passage::Asking(broker)), serve).0
 }
 
 /// Runs `body`, in which handles neither go nor come, whatever scope surrounds it.
@@ -97,7 +97,7 @@ pub fn take(index: u32, what: &str) -> Result<OwnedFd, String> {
             let fd = fds.get(index as usize).ok_or_else(|| format!("the {what} was not sent along"))?;
             fd.try_clone().map_err(|error| format!("cannot take a {what}: {error}"))
         }
-        Some(Passage::Asking(desk)) => desk.ask(index).map_err(|error| format!("cannot get a {what}: {error}")),
+        Some(Passage::Asking(broker)) => broker.ask(index).map_err(|error| format!("cannot get a {what}: {error}")),
         _ => Err(format!("a {what} arrives with an argument or over a connection, and not here")),
     });
     taken.inspect_err(|text| refuse(text))

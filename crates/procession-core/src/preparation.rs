@@ -54,7 +54,7 @@ pub enum Target<'a> {
         /// How it serves.
         service: Arc<Service>,
         /// Where it asks for its tasks' handles.
-        desk: Arc<Link>,
+        broker: Arc<Link>,
     },
     /// The fork server.
     Server {
@@ -146,12 +146,12 @@ pub(crate) fn send(link: &Link, preparation: &Preparation<'_>, me: &PidFd) -> io
             fds.extend(handles.iter().map(AsFd::as_fd));
             link.send_now(&parts, &fds)
         }
-        Target::Worker { control, slot, service, desk } => {
+        Target::Worker { control, slot, service, broker } => {
             let max_tasks = service.max_tasks.map_or(0, NonZeroU32::get);
             let max_memory = service.max_memory.map_or(0, NonZeroU64::get);
             let head = head.u8(WORKER).u32(*slot).u32(max_tasks).u64(max_memory);
             let head = head.u8(service.initializer.is_some().into());
-            fds.extend([control.as_fd(), desk.as_fd()]);
+            fds.extend([control.as_fd(), broker.as_fd()]);
             let Some(Initializer { entry, argument, handles }) = &service.initializer else {
                 return link.send_now(&[IoSlice::new(&head.0)], &fds);
             };
@@ -209,14 +209,14 @@ pub(crate) fn parse(message: Message) -> Result<Received, Refusal> {
             let max_memory = NonZeroU64::new(reader.u64().ok_or_else(short)?);
             let initialized = reader.u8().ok_or_else(short)? != 0;
             let control = Arc::new(Control::attach(fds.next().ok_or_else(short)?)?);
-            let desk = Arc::new(Link::from(fds.next().ok_or_else(short)?));
+            let broker = Arc::new(Link::from(fds.next().ok_or_else(short)?));
             let mut service = Service { initializer: None, max_tasks, max_memory };
             if initialized {
                 let entry = Entry::from_raw(reader.u64().ok_or_else(short)?);
                 let argument = memfd::read_all(fds.next().ok_or_else(short)?.as_fd())?;
                 service.initializer = Some(Initializer { entry, argument, handles: fds.collect() });
             }
-            Target::Worker { control, slot, service: Arc::new(service), desk }
+            Target::Worker { control, slot, service: Arc::new(service), broker }
         }
         SERVER => Target::Server { requests: Link::from(fds.next().ok_or_else(short)?) },
         TRACKER => Target::Tracker { names: Link::from(fds.next().ok_or_else(short)?) },

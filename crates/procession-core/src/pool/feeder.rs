@@ -3,13 +3,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use procession_sys::image::Entry;
 
+use super::handle::Handle;
 use super::items::Items;
 use super::job::Terms;
-use super::{Handle, OPEN, Pool, Shared};
+use super::shared::Shared;
 use crate::Result;
 
 /// See the module. Dropping it says that nothing more will come.
@@ -17,39 +17,33 @@ pub struct Feeder {
     shared: Arc<Shared>,
 }
 
-impl Pool {
+impl Feeder {
     /// Leave to submit from now on, whether or not the pool is closed meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// As [`submit`](Pool::submit).
-    pub fn feeder(&self) -> Result<Feeder> {
-        self.shared.check_owner("Pool")?;
-        // Counted before the look at the state; `close` looks at the count after. One of the two sees the other.
-        self.shared.feeders.fetch_add(1, Ordering::SeqCst);
-        let feeder = Feeder { shared: self.shared.clone() };
-        self.shared.check_open()?;
+    pub(super) fn new(shared: &Arc<Shared>) -> Result<Feeder> {
+        shared.lifecycle.check_owner("Pool")?;
+        // Its drop counts back, also when the pool is not open.
+        shared.lifecycle.add_feeder();
+        let feeder = Feeder { shared: shared.clone() };
+        shared.lifecycle.check_open()?;
         Ok(feeder)
     }
-}
 
-impl Feeder {
-    /// As [`Pool::items`].
+    /// As [`Pool::items`](super::Pool::items).
     ///
     /// # Errors
     ///
-    /// As [`Pool::items`].
+    /// As [`Pool::items`](super::Pool::items).
     pub fn items<E>(&self, capacity: usize, encode: impl FnOnce(&mut Items) -> Result<(), E>) -> Result<Items, E> {
         Items::encoded(&self.shared, capacity, encode)
     }
 
-    /// As [`Pool::submit`].
+    /// As [`Pool::submit`](super::Pool::submit).
     ///
     /// # Errors
     ///
-    /// As [`Pool::submit`], but for a pool that is closed.
+    /// As [`Pool::submit`](super::Pool::submit), but for a pool that is closed.
     pub fn submit(&self, entry: Entry, items: Items, terms: Terms) -> Result<Handle> {
-        self.shared.check_owner("Pool")?;
+        self.shared.lifecycle.check_owner("Pool")?;
         self.shared.refill_if_mine();
         let job = self.shared.submit(entry, items, terms, true)?;
         Ok(Handle { shared: self.shared.clone(), job })
@@ -57,14 +51,14 @@ impl Feeder {
 
     /// Whether the pool takes nothing from others any more.
     pub fn is_closed(&self) -> bool {
-        self.shared.state() != OPEN
+        !self.shared.lifecycle.is_open()
     }
 }
 
 impl Drop for Feeder {
     fn drop(&mut self) {
-        self.shared.feeders.fetch_sub(1, Ordering::SeqCst);
-        if self.is_closed() && self.shared.check_owner("Pool").is_ok() {
+        self.shared.lifecycle.remove_feeder();
+        if self.is_closed() && self.shared.lifecycle.check_owner("Pool").is_ok() {
             // The last one lets the workers go, and `join` with them.
             self.shared.poke();
             self.shared.announce();
@@ -75,12 +69,5 @@ impl Drop for Feeder {
 impl fmt::Debug for Feeder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Feeder").field("closed", &self.is_closed()).finish()
-    }
-}
-
-impl Shared {
-    /// Whether somebody is not done with submitting.
-    pub(super) fn is_fed(&self) -> bool {
-        self.feeders.load(Ordering::SeqCst) > 0
     }
 }

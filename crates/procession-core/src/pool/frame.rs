@@ -5,6 +5,11 @@ use procession_shm::record;
 
 use crate::wire::Reader;
 
+/// Set in the tag of the first result of a chunk: the payload begins with job, chunk and index.
+pub(super) const FIRST: u32 = 1 << 31;
+/// Set in the tag of a result with large buffers: the rest of the payload begins with their number and their blocks.
+pub(super) const BLOCKS: u32 = 1 << 30;
+
 /// How a worker treats the tasks of a frame.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) enum Kind {

@@ -2,17 +2,22 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use procession_shm::Spin;
+use procession_shm::{Held, Spin};
 
-use super::callback::Callback;
+use super::blocks::{self, Buffers, Place};
 use super::chunk::Results;
 use super::job::Job;
-use super::{Shared, blocks};
+use super::shared::Shared;
 use crate::{Error, Result};
+
+/// A face's callback. Returns nothing, or in the face's codec the panic that it ended with.
+pub type Callback = Box<dyn FnOnce(&Handle) -> Option<Vec<u8>> + Send>;
 
 /// A submitted job, as its submitter holds it. Dropping it lets the tasks run and their results go.
 pub struct Handle {
@@ -39,7 +44,7 @@ impl Handle {
     ///
     /// [`Error::Inherited`] in a forked child.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
-        self.shared.check_owner("AsyncResult")?;
+        self.shared.lifecycle.check_owner("AsyncResult")?;
         Ok(self.shared.wait_until(|| self.shared.is_ready(&self.job), deadline))
     }
 
@@ -49,13 +54,13 @@ impl Handle {
     ///
     /// [`Error::Inherited`] in a forked child.
     pub fn awaken(&self, waker: &Waker) -> Result<bool> {
-        self.shared.check_owner("AsyncResult")?;
+        self.shared.lifecycle.check_owner("AsyncResult")?;
         Ok(self.shared.awaken(&self.job, waker))
     }
 
     /// Whether every task has a result and every callback has run.
     pub fn is_finished(&self) -> bool {
-        if !self.job.is_finished() && self.shared.check_owner("AsyncResult").is_ok() {
+        if !self.job.is_finished() && self.shared.lifecycle.check_owner("AsyncResult").is_ok() {
             self.shared.drain();
         }
         self.shared.is_ready(&self.job)
@@ -72,8 +77,10 @@ impl Handle {
     ///
     /// [`Error::Inherited`] in a forked child.
     pub fn on_complete(&self, callback: Callback) -> Result<()> {
-        self.shared.check_owner("AsyncResult")?;
-        self.shared.call_back(&self.job, callback);
+        self.shared.lifecycle.check_owner("AsyncResult")?;
+        // The job lets go of it when it has run, and at the latest when the pool is dropped.
+        let handle = Handle { shared: self.shared.clone(), job: self.job.clone() };
+        self.shared.call_back(&self.job, Box::new(move || callback(&handle)));
         Ok(())
     }
 
@@ -82,12 +89,10 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`Error::Inherited`] in a forked child; if the shared memory cannot be used.
+    /// [`Error::Inherited`] in a forked child.
     pub fn cancel(&self) -> Result<bool> {
-        self.shared.check_owner("AsyncResult")?;
-        let cancelled = self.shared.cancel(&self.job);
-        self.shared.wake_futures();
-        cancelled
+        self.shared.lifecycle.check_owner("AsyncResult")?;
+        Ok(self.shared.cancel(&self.job))
     }
 
     /// Whether one of several has every result now, waiting for it until the deadline. Which one the caller finds out.
@@ -97,7 +102,7 @@ impl Handle {
     /// [`Error::Inherited`] in a forked child.
     pub fn wait_any(handles: &[&Handle], deadline: Option<Instant>) -> Result<bool> {
         let Some(first) = handles.first() else { return Ok(true) };
-        first.shared.check_owner("AsyncResult")?;
+        first.shared.lifecycle.check_owner("AsyncResult")?;
         Ok(first.shared.wait_until(|| handles.iter().any(|handle| first.shared.is_ready(&handle.job)), deadline))
     }
 
@@ -107,7 +112,7 @@ impl Handle {
     ///
     /// What ended the job early; `None` while it is not finished.
     pub fn visit(&self, visitor: impl FnMut(Results<'_>)) -> Option<Result<(), Arc<Error>>> {
-        blocks::reading(&self.job, || self.job.visit(0, visitor))
+        reading(&self.job, || self.job.visit(0, visitor))
     }
 
     /// Waits, as [`wait`](Handle::wait), and visits, as [`visit`](Handle::visit), what is there meanwhile: who decodes a long
@@ -122,21 +127,21 @@ impl Handle {
         deadline: Option<Instant>,
         mut visitor: impl FnMut(Results<'_>) -> bool,
     ) -> Result<Option<Result<(), Arc<Error>>>> {
-        self.shared.check_owner("AsyncResult")?;
-        let (job, mut seen, mut spin, goes_on) = (&self.job, 0, self.shared.spin, Cell::new(true));
+        self.shared.lifecycle.check_owner("AsyncResult")?;
+        let (job, mut seen, mut spin, goes_on) = (&self.job, 0, self.shared.intake.spin, Cell::new(true));
         let mut visit = |results: Results<'_>| goes_on.set(goes_on.get() && visitor(results));
         while !self.shared.is_ready(job) {
             let is_more = || self.shared.is_ready(job) || job.has_complete(seen);
             if !self.shared.wait_spinning(is_more, deadline, spin) {
                 return Ok(None);
             }
-            seen = blocks::reading(job, || job.visit_complete(seen, &mut visit));
+            seen = reading(job, || job.visit_complete(seen, &mut visit));
             if !goes_on.get() {
                 return Ok(None);
             }
             spin = Spin::none();
         }
-        let ended = blocks::reading(job, || job.visit(seen, visit));
+        let ended = reading(job, || job.visit(seen, visit));
         Ok(ended.filter(|_| goes_on.get()))
     }
 }
@@ -144,5 +149,18 @@ impl Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("finished", &self.job.is_finished()).finish()
+    }
+}
+
+/// Runs `decode`, which may take the large buffers of the job's results.
+fn reading<R>(job: &Arc<Job>, decode: impl FnOnce() -> R) -> R {
+    if job.has_blocks() { blocks::within(Rc::new(Reading(job.clone())), decode) } else { decode() }
+}
+
+struct Reading(Arc<Job>);
+
+impl Buffers for Reading {
+    fn take(&self, place: Place) -> io::Result<Arc<Held>> {
+        self.0.block(place)
     }
 }

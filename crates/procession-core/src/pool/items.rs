@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use procession_shm::record::{MOST_OF_WORD, SHORT, Word, long_header};
 
-use super::Shared;
-use super::blocks::{self, Lent};
 use super::frame::span;
+use super::lending::Lent;
+use super::outbox;
+use super::shared::Shared;
 use crate::handle;
 
 /// Encoded arguments of a job, one behind the other, in the form of [`record`](procession_shm::record).
@@ -42,7 +43,7 @@ impl Items {
     ) -> Result<Items, E> {
         let mut all = Items::with_capacity(capacity);
         let ((encoded, handles), lent) =
-            blocks::submitting(pool, || handle::sending(u32::MAX as usize, || encode(&mut all)));
+            outbox::submitting(pool, || handle::sending(u32::MAX as usize, || encode(&mut all)));
         encoded.map(|()| Items { handles, lent, ..all })
     }
 

@@ -3,23 +3,29 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::callback::Callback;
+use procession_shm::{Held, record};
+
+use super::blocks::{Place, not_sent};
 use super::chunk::{Chunk, Results, Run};
 use super::trace::JobSpan;
 use crate::outcome::tag;
-use procession_shm::record;
-
-use super::blocks::Blocks;
 use crate::{Error, Result};
+
+/// The blocks of a job's results, by area and block; or why one could not be had.
+type Blocks = HashMap<(u32, u64), Result<Arc<Held>, (ErrorKind, String)>>;
 
 /// What came back of a job's tasks, or why nothing will.
 type Finished = Result<Vec<Chunk>, Arc<Error>>;
+
+/// What is to be done once a job is finished. Returns the panic that it ended with, in the face's codec, if it did.
+pub(super) type JobCallback = Box<dyn FnOnce() -> Option<Vec<u8>> + Send>;
 
 pub(super) struct Job {
     pub(super) id: u64,
@@ -27,20 +33,23 @@ pub(super) struct Job {
     /// How many tasks.
     pub(super) len: usize,
     progress: Mutex<Progress>,
-    /// All its tasks have been in the ring.
-    is_queued: AtomicBool,
     finished: OnceLock<Finished>,
-    /// Of tasks, in the sense of async Rust, that await it.
-    wakers: Mutex<Vec<Waker>>,
-    /// What is to be run when it is finished.
-    pub(super) callbacks: Mutex<VecDeque<Callback>>,
-    /// Callbacks that have not come to their end.
-    pub(super) uncalled: AtomicUsize,
+    followers: Mutex<Followers>,
+    /// Callbacks that have not come to their end; readable without the lock.
+    uncalled: AtomicUsize,
     /// What the first callback that panicked made of the job.
     spoiled: OnceLock<Arc<Error>>,
     /// Large buffers of its results.
     blocks: Mutex<Blocks>,
     pub(super) span: JobSpan,
+}
+
+/// Who is to hear of a job's end.
+#[derive(Default)]
+struct Followers {
+    /// Of tasks, in the sense of async Rust, that await the job.
+    wakers: Vec<Waker>,
+    callbacks: VecDeque<JobCallback>,
 }
 
 /// What became of a wish to be woken.
@@ -68,17 +77,17 @@ pub struct Terms {
     pub fail_fast: bool,
 }
 
-/// What the arrival of a result means for its job.
+/// What became of a result that a job was given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Delivery {
-    /// Nothing: it is a copy of one that came before, or the job is over.
+pub(super) enum Entered {
+    /// It was dropped: it is a copy of one that came before, or the job is over.
     Stale,
-    /// No worker has such a task.
-    Senseless,
+    /// It was dropped: no worker has such a task.
+    Impossible,
     /// It is entered, and more are to come.
-    Entered,
+    More,
     /// It was the last.
-    Finished,
+    Last,
     /// It ends the job, though tasks of it are left.
     Failed,
 }
@@ -89,24 +98,26 @@ struct Progress {
     /// How many of them, from the first on, have all of their results.
     complete: usize,
     remaining: usize,
+    /// All its tasks have been in the ring.
+    is_queued: bool,
     /// How often tasks have been lost and run again.
     retried: HashMap<u32, u32>,
 }
 
 impl Progress {
     /// The chunk whose next tasks are the `count` from `first` on; if they are not, what became of their results.
-    fn place(&mut self, chunk: u32, first: u32, count: u32) -> Result<&mut Chunk, Delivery> {
+    fn place(&mut self, chunk: u32, first: u32, count: u32) -> Result<&mut Chunk, Entered> {
         if self.chunks.is_empty() {
             // The job is over.
-            return Err(Delivery::Stale);
+            return Err(Entered::Stale);
         }
-        let chunk = self.chunks.get_mut(chunk as usize).ok_or(Delivery::Senseless)?;
+        let chunk = self.chunks.get_mut(chunk as usize).ok_or(Entered::Impossible)?;
         if (chunk.first..chunk.next).contains(&first) {
-            Err(Delivery::Stale)
+            Err(Entered::Stale)
         } else if chunk.takes(first, count) {
             Ok(chunk)
         } else {
-            Err(Delivery::Senseless)
+            Err(Entered::Impossible)
         }
     }
 
@@ -130,16 +141,15 @@ impl Job {
                 chunk
             })
             .collect();
-        let progress = Mutex::new(Progress { chunks, complete: 0, remaining: next as usize, retried: HashMap::new() });
+        let remaining = next as usize;
+        let progress = Progress { chunks, complete: 0, remaining, is_queued: false, retried: HashMap::new() };
         Job {
             id,
             terms,
             len: next as usize,
-            progress,
-            is_queued: AtomicBool::new(false),
+            progress: Mutex::new(progress),
             finished: OnceLock::new(),
-            wakers: Mutex::default(),
-            callbacks: Mutex::default(),
+            followers: Mutex::default(),
             uncalled: AtomicUsize::new(0),
             spoiled: OnceLock::new(),
             blocks: Mutex::default(),
@@ -157,20 +167,20 @@ impl Job {
 
     /// All its tasks are in the ring, or have been.
     pub(super) fn set_queued(&self) {
-        self.is_queued.store(true, Ordering::SeqCst);
+        self.progress().is_queued = true;
     }
 
     pub(super) fn is_queued(&self) -> bool {
-        self.is_queued.load(Ordering::SeqCst)
+        self.progress().is_queued
     }
 
     /// Enters the result of task `index`. One that is before the next of its chunk is a copy of one entered before, and is
     /// dropped.
-    pub(super) fn deliver(&self, chunk: u32, index: u32, tag: u32, payload: &[u8]) -> Delivery {
+    pub(super) fn deliver(&self, chunk: u32, index: u32, tag: u32, payload: &[u8]) -> Entered {
         let mut progress = self.progress();
         let chunk = match progress.place(chunk, index, 1) {
             Ok(chunk) => chunk,
-            Err(delivery) => return delivery,
+            Err(entered) => return entered,
         };
         let fails = self.terms.fail_fast && tag != tag::VALUE;
         if fails {
@@ -183,25 +193,25 @@ impl Job {
         let is_last = progress.remaining == 0;
         if !is_last && only.is_none() {
             progress.advance();
-            return Delivery::Entered;
+            return Entered::More;
         }
         let chunks = mem::take(&mut progress.chunks);
         match self.finished.set(Ok(only.map_or(chunks, |chunk| vec![chunk]))) {
-            Ok(()) if is_last => Delivery::Finished,
-            Ok(()) => Delivery::Failed,
-            Err(_) => Delivery::Stale,
+            Ok(()) if is_last => Entered::Last,
+            Ok(()) => Entered::Failed,
+            Err(_) => Entered::Stale,
         }
     }
 
     /// Enters the results of `run`, which all are values, as [`deliver`](Job::deliver) does one by one. Leaves it empty.
-    pub(super) fn deliver_run(&self, chunk: u32, run: &mut Run) -> Delivery {
+    pub(super) fn deliver_run(&self, chunk: u32, run: &mut Run) -> Entered {
         let count = mem::take(&mut run.count);
         let mut progress = self.progress();
         let chunk = match progress.place(chunk, run.first, count) {
             Ok(chunk) => chunk,
-            Err(delivery) => {
+            Err(entered) => {
                 run.records.clear();
-                return delivery;
+                return entered;
             }
         };
         chunk.next += count;
@@ -213,10 +223,10 @@ impl Job {
         progress.remaining -= count as usize;
         if progress.remaining > 0 {
             progress.advance();
-            return Delivery::Entered;
+            return Entered::More;
         }
         let chunks = mem::take(&mut progress.chunks);
-        self.finished.set(Ok(chunks)).map_or(Delivery::Stale, |()| Delivery::Finished)
+        self.finished.set(Ok(chunks)).map_or(Entered::Stale, |()| Entered::Last)
     }
 
     /// Tasks without a result.
@@ -265,9 +275,14 @@ impl Job {
         let _ = self.spoiled.set(Arc::new(error));
     }
 
+    /// Whether it is finished and its callbacks have run.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_finished() && self.uncalled.load(Ordering::SeqCst) == 0
+    }
+
     /// Has `waker` woken when the job is settled.
-    pub(super) fn awaken(&self, waker: &Waker) -> Awaits {
-        let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn add_waker(&self, waker: &Waker) -> Awaits {
+        let wakers = &mut self.followers().wakers;
         if self.is_settled() {
             return Awaits::Finished;
         }
@@ -280,7 +295,21 @@ impl Job {
 
     /// The wakers to be woken, once the job is settled.
     pub(super) fn take_wakers(&self) -> Vec<Waker> {
-        mem::take(&mut self.wakers.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut self.followers().wakers)
+    }
+
+    pub(super) fn add_callback(&self, callback: JobCallback) {
+        self.uncalled.fetch_add(1, Ordering::SeqCst);
+        self.followers().callbacks.push_back(callback);
+    }
+
+    pub(super) fn next_callback(&self) -> Option<JobCallback> {
+        self.followers().callbacks.pop_front()
+    }
+
+    /// A callback has come to its end.
+    pub(super) fn finish_callback(&self) {
+        self.uncalled.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Visits every task's result in order, those of a chunk at a time, but for those of the first `seen` chunks. Of a job that
@@ -326,9 +355,37 @@ impl Job {
         seen + complete.len()
     }
 
-    /// Large buffers of its results.
-    pub(super) fn blocks(&self) -> MutexGuard<'_, Blocks> {
+    /// Holds a block of its results; or why it could not be had, if this process has no memory for it: whoever decodes the
+    /// result is told.
+    pub(super) fn hold_block(&self, place: Place, held: io::Result<Held>) {
+        let held = held.map(Arc::new).map_err(|error| (error.kind(), error.to_string()));
+        self.blocks().insert((place.area, place.block), held);
+    }
+
+    /// A block of its results.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not there.
+    pub(super) fn block(&self, place: Place) -> io::Result<Arc<Held>> {
+        match self.blocks().get(&(place.area, place.block)) {
+            Some(Ok(held)) => Ok(held.clone()),
+            Some(Err((kind, why))) => Err(io::Error::new(*kind, why.clone())),
+            None => Err(not_sent()),
+        }
+    }
+
+    /// Whether its results have large buffers.
+    pub(super) fn has_blocks(&self) -> bool {
+        !self.blocks().is_empty()
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, Blocks> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn followers(&self) -> MutexGuard<'_, Followers> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -340,6 +397,16 @@ impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job").field("id", &self.id).field("finished", &self.is_finished()).finish_non_exhaustive()
     }
+}
+
+/// A waker that wakes nobody, and is the same as its clones.
+#[cfg(test)]
+pub(super) fn silent_waker() -> Waker {
+    struct Silent;
+    impl std::task::Wake for Silent {
+        fn wake(self: Arc<Self>) {}
+    }
+    Waker::from(Arc::new(Silent))
 }
 
 #[cfg(test)]
@@ -359,10 +426,10 @@ mod tests {
     #[test]
     fn results_are_in_order_whatever_order_chunks_finish_in() {
         let job = Job::new(1, &[2, 1], Terms::default());
-        assert_eq!(job.deliver(1, 2, 0, b"c"), Delivery::Entered);
-        assert_eq!(job.deliver(0, 0, 0, b"a"), Delivery::Entered);
+        assert_eq!(job.deliver(1, 2, 0, b"c"), Entered::More);
+        assert_eq!(job.deliver(0, 0, 0, b"a"), Entered::More);
         assert!(job.visit(0, |_| ()).is_none());
-        assert_eq!(job.deliver(0, 1, 1, b"b"), Delivery::Finished);
+        assert_eq!(job.deliver(0, 1, 1, b"b"), Entered::Last);
         assert_eq!(results(&job), [(0, 0, b"a".to_vec()), (1, 1, b"b".to_vec()), (2, 0, b"c".to_vec())]);
     }
 
@@ -377,7 +444,7 @@ mod tests {
         assert!(!job.has_complete(0) && see(0) == 0);
         job.deliver(0, 1, 0, b"b");
         assert!(job.has_complete(0) && see(0) == 2 && !job.has_complete(2) && see(2) == 2);
-        assert_eq!(job.deliver(2, 3, 0, b"d"), Delivery::Finished);
+        assert_eq!(job.deliver(2, 3, 0, b"d"), Entered::Last);
         assert!(!job.has_complete(2) && see(2) == 2);
         job.visit(2, |results| seen.extend(results.map(owned))).unwrap().unwrap();
         assert_eq!(seen, [(0, 0, b"a".to_vec()), (1, 0, b"b".to_vec()), (2, 0, b"c".to_vec()), (3, 0, b"d".to_vec())]);
@@ -388,11 +455,11 @@ mod tests {
         let job = Job::new(1, &[2], Terms::default());
         job.deliver(0, 0, 0, b"a");
         assert_eq!(job.next_of(0), Some(1));
-        assert_eq!(job.deliver(0, 0, 0, b"again"), Delivery::Stale);
-        assert_eq!(job.deliver(0, 2, 0, b"beyond"), Delivery::Senseless);
-        assert_eq!(job.deliver(1, 0, 0, b"elsewhere"), Delivery::Senseless);
-        assert_eq!(job.deliver(0, 1, 0, b"b"), Delivery::Finished);
-        assert_eq!(job.deliver(0, 2, 0, b"late"), Delivery::Stale);
+        assert_eq!(job.deliver(0, 0, 0, b"again"), Entered::Stale);
+        assert_eq!(job.deliver(0, 2, 0, b"beyond"), Entered::Impossible);
+        assert_eq!(job.deliver(1, 0, 0, b"elsewhere"), Entered::Impossible);
+        assert_eq!(job.deliver(0, 1, 0, b"b"), Entered::Last);
+        assert_eq!(job.deliver(0, 2, 0, b"late"), Entered::Stale);
         assert_eq!(results(&job).len(), 2);
         assert_eq!(job.next_of(0), None);
     }
@@ -401,27 +468,23 @@ mod tests {
     fn a_job_that_fails_fast_has_its_first_error_alone() {
         let terms = Terms { fail_fast: true, ..Terms::default() };
         let job = Job::new(1, &[3, 2], terms);
-        assert_eq!(job.deliver(1, 3, tag::VALUE, b"d"), Delivery::Entered);
-        assert_eq!(job.deliver(0, 0, tag::VALUE, b"a"), Delivery::Entered);
-        assert_eq!(job.deliver(0, 1, tag::PANIC, b"b"), Delivery::Failed);
-        assert_eq!(job.deliver(1, 4, tag::PANIC, b"e"), Delivery::Stale);
+        assert_eq!(job.deliver(1, 3, tag::VALUE, b"d"), Entered::More);
+        assert_eq!(job.deliver(0, 0, tag::VALUE, b"a"), Entered::More);
+        assert_eq!(job.deliver(0, 1, tag::PANIC, b"b"), Entered::Failed);
+        assert_eq!(job.deliver(1, 4, tag::PANIC, b"e"), Entered::Stale);
         assert_eq!(results(&job), [(1, tag::PANIC, b"b".to_vec())]);
         let last = Job::new(1, &[1], terms);
-        assert_eq!(last.deliver(0, 0, tag::PANIC, b"a"), Delivery::Finished, "nothing is left to drop");
+        assert_eq!(last.deliver(0, 0, tag::PANIC, b"a"), Entered::Last, "nothing is left to drop");
     }
 
     #[test]
     fn a_job_is_awaited_once_however_often_it_is_polled() {
-        struct Silent;
-        impl std::task::Wake for Silent {
-            fn wake(self: Arc<Self>) {}
-        }
         let job = Job::new(1, &[1], Terms::default());
-        let waker = Waker::from(Arc::new(Silent));
-        assert_eq!([0; 2].map(|_| job.awaken(&waker)), [Awaits::First, Awaits::Further]);
+        let waker = &silent_waker();
+        assert_eq!([0; 2].map(|_| job.add_waker(waker)), [Awaits::First, Awaits::Further]);
         assert_eq!(job.take_wakers().len(), 1);
         job.deliver(0, 0, 0, b"");
-        assert_eq!(job.awaken(&waker), Awaits::Finished);
+        assert_eq!(job.add_waker(waker), Awaits::Finished);
     }
 
     #[test]

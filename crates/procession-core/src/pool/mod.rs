@@ -8,55 +8,76 @@
 //!   │   result handler ◀───┼─drain──┤ result stream, one    │◀write─┤ run, one item a time  │
 //!   │     (in whoever      │        │   for each worker     │       │                       │
 //!   │      waits)          │        │ slot, one for each:   │       └──────────┬────────────┘
-//!   │   worker handler ◀───┼─take───┤   lease, hands        │                  │ dies
+//!   │   worker handler ◀───┼─take───┤   lease, hands        │                  │ ends
 //!   │     (own thread)     │  back  └───────────────────────┘                  │
 //!   │        ▲             │                                                   │
 //!   │   supervisor ◀───────┼───────────────────── pidfd ───────────────────────┘
 //!   └──────────────────────┘
 //! ```
 //!
+//! The parent's state has owners. None knows another, and each has its locks to itself; `shared.rs` holds them all:
+//!
+//! | owner | file | holds |
+//! |---|---|---|
+//! | `Lifecycle` | `lifecycle.rs` | whether tasks are taken, and why not |
+//! | `Table` | `table.rs`, `job.rs` | the jobs, and what has come back of their tasks |
+//! | `Intake` | `intake.rs` | the ends of the result streams; whose turn it is to take from them |
+//! | `Crew` | `crew.rs` | the workers, how many there are to be, how they are started |
+//! | `Lending` | `lending.rs` | blocks that jobs have been lent |
+//! | `HandleBroker` | `handle_broker.rs` | handles in arguments |
+//! | `Mail` | `mail.rs` | what the pool's thread is told |
+//! | `Backlog` | `backlog.rs` | what waits until the task ring can be had |
+//! | `RunningTasks` | `running.rs` | what each worker was seen at |
+//!
+//! What is done with it is ordered by roles:
+//!
 //! | role | file | runs in |
 //! |---|---|---|
-//! | task handler | `task_handler.rs` | the thread that submits |
+//! | task handler | `task_handler.rs`, `feeder.rs` | the thread that submits |
 //! | result handler | `result_handler.rs` | the thread that waits for a result; else the pool's thread |
 //! | worker handler | `worker_handler.rs` | the pool's thread |
-//! | | `workers.rs`: starting and replacing them | the pool's thread; under fork the program's |
+//! | | `workers.rs`: starting and replacing workers | the pool's thread; under fork the program's |
 //! | | `stop.rs`: time limits and cancelling | the pool's thread; the thread that cancels |
 //! | | `callback.rs`: what is to be done with results | the pool's thread |
-//! | | `ring.rs`: the ring's locks, of which a stopped worker may hold one | each of these |
+//! | | `ring.rs`: the task ring, which a stopped worker may keep locked | each of these |
 //! | | `overwritten.rs`: shared memory that a task's native code has overwritten | the pool's thread; whoever finds it |
-//! | | `feeder.rs`: who submits bit by bit | the thread that submits |
-//! | | `stats.rs`: what it is doing | the thread that asks |
-//! | | `memory.rs`, `oom.rs`: memory of workers, and deaths for want of it | worker and parent |
-//! | | `blocks.rs`: large buffers | whoever encodes or decodes them |
-//! | | `desk.rs`: handles in arguments | a thread of its own, once there are any |
+//! | | `stats.rs`, `memory.rs`, `oom.rs`: what the pool is doing | the thread that asks |
+//! | large buffers | `blocks.rs`; `outbox.rs` for arguments, `result_blocks.rs` for results | whoever encodes or decodes |
 //! | worker | `worker.rs`; `tasks.rs`: its way through a chunk | the worker process |
 //!
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
 //! its job. A result counts from the one store that commits it to the worker's stream. What a dead worker had
 //! committed counts, the task it ran is lost, what it had only claimed goes back to the ring.
-//! Lock order: `workers`, then `readers`, then `jobs`; under the ring's lock, and under those of `events`, `abandoned`,
-//! `postponed` and `notes`, nothing is locked. No process is started and no lock of the ring's is waited for under any of them.
 
+mod backlog;
 pub mod blocks;
 mod callback;
 mod chunk;
-mod desk;
+mod crew;
 mod feeder;
 mod frame;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod handle;
+mod handle_broker;
+mod intake;
 mod items;
 mod job;
-mod jobs;
+mod lending;
+mod lifecycle;
+mod mail;
 mod memory;
 mod oom;
+mod outbox;
 mod overwritten;
+mod result_blocks;
 mod result_handler;
 mod ring;
+mod running;
+mod shared;
 mod stats;
 mod stop;
+mod table;
 mod task_handler;
 mod tasks;
 mod trace;
@@ -65,46 +86,41 @@ mod worker_handler;
 mod workers;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
-use std::task::Waker;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use procession_shm::Control;
-use procession_shm::Spin;
 use procession_sys::image::Entry;
-use procession_sys::per_process::fork_generation;
 
 use crate::start::Start;
 use crate::{Error, Result};
-use blocks::Arguments;
-pub use callback::Callback;
+use backlog::Backlog;
 pub use chunk::Results;
-use desk::Desk;
+use crew::Crew;
 pub use feeder::Feeder;
-pub use handle::Handle;
+pub use handle::{Callback, Handle};
+use handle_broker::HandleBroker;
+use intake::Intake;
 pub use items::Items;
 pub use job::Terms;
-use jobs::Jobs;
+use lending::Lending;
+use lifecycle::{Lifecycle, Phase};
+use mail::Mail;
 use memory::Memory;
-use oom::OomWatch;
-use result_handler::{Reader, Turn};
-use ring::Postponed;
-use stats::Sights;
+use running::RunningTasks;
+use shared::Shared;
 pub use stats::{RunningTask, Stats, WorkerStats};
+use table::Table;
 pub use task_handler::{explicit_chunks, guided_chunks};
 pub use tasks::{Tasks, tasks};
-use trace::Notes;
 pub use worker::{Initializer, Service};
-use worker_handler::Events;
-use workers::Workers;
 
 /// The most workers a pool can have.
 pub const MAX_WORKERS: usize = 1024;
 
 /// How often its first size a pool may grow to, and how far a small one may in any case. The room is addresses only.
-const ROOM: usize = 4;
-const LEAST_ROOM: usize = 64;
+const ROOM_FACTOR: usize = 4;
+const MIN_ROOM: usize = 64;
 
 /// A pool of worker processes.
 ///
@@ -112,63 +128,6 @@ const LEAST_ROOM: usize = 64;
 pub struct Pool {
     shared: Arc<Shared>,
 }
-
-/// What the pool's threads share.
-struct Shared {
-    control: Arc<Control>,
-    starter: Box<dyn Start + Send>,
-    service: Arc<Service>,
-    desk: Desk,
-    arguments: Mutex<Arguments>,
-    generation: u64,
-    state: AtomicU8,
-    jobs: Mutex<Jobs>,
-    /// How many jobs are not finished; the table's own count, readable without its lock.
-    outstanding: AtomicUsize,
-    /// Jobs that futures await, and callbacks that have not run.
-    awaited: AtomicUsize,
-    /// Of finished jobs, on their way out of the locks under which these were finished.
-    wakers: Mutex<Vec<Vec<Waker>>>,
-    readers: Mutex<Vec<Reader>>,
-    spin: Spin,
-    turn: Mutex<Turn>,
-    turned: Condvar,
-    workers: Mutex<Workers>,
-    /// How many workers are to be kept: those of the first slots. Changed under the lock of `workers`.
-    size: AtomicUsize,
-    sights: Mutex<Sights>,
-    oom: OomWatch,
-    notes: Notes,
-    /// Jobs that have ended though tasks of theirs are queued.
-    abandoned: Mutex<Vec<u64>>,
-    has_abandoned: AtomicBool,
-    postponed: Mutex<Postponed>,
-    /// Threads that have frames in their own hands.
-    carrying: AtomicUsize,
-    /// Of the pool's thread, so far.
-    ticks: AtomicUsize,
-    /// Some slot has no worker: the next thread that may start processes is to look.
-    vacant: AtomicBool,
-    events: Mutex<Events>,
-    happened: Condvar,
-    /// The pool's thread sleeps without a tick, and whoever gives it work must wake it.
-    dozing: AtomicBool,
-    /// A callback runs.
-    calling_back: AtomicBool,
-    /// One has run since the pool's thread slept last.
-    has_called_back: AtomicBool,
-    /// Who may submit though the pool is closed.
-    feeders: AtomicUsize,
-    /// Why no more tasks can be run, once that is so.
-    broken: OnceLock<Arc<Error>>,
-}
-
-/// Tasks are taken.
-const OPEN: u8 = 0;
-/// No more tasks are taken; those that were are finished.
-const CLOSED: u8 = 1;
-/// Workers are killed, tasks are given up.
-const TERMINATED: u8 = 2;
 
 impl Pool {
     /// Starts `workers` workers.
@@ -186,58 +145,35 @@ impl Pool {
             Memory::of_self()
                 .map_err(Error::os("cannot keep workers to their memory: /proc does not say what they have"))?;
         }
-        let control = Control::with_room(workers, (workers * ROOM).max(LEAST_ROOM));
-        let control = control.map_err(Error::os("cannot make the pool's shared memory"))?;
-        let arguments = Arguments::new(&control).map_err(Error::os("cannot make the pool's shared memory"))?;
+        let no_memory = || Error::os("cannot make the pool's shared memory");
+        let room = (workers * ROOM_FACTOR).max(MIN_ROOM);
+        let control = Control::with_room(workers, room).map_err(no_memory())?;
+        let lending = Lending::new(&control).map_err(no_memory())?;
         let room = control.room();
         let shared = Arc::new(Shared {
             control: Arc::new(control),
-            starter: Box::new(starter),
-            service: Arc::new(service),
-            desk: Desk::new().map_err(Error::os("cannot make the link by which workers ask for handles"))?,
-            arguments: Mutex::new(arguments),
-            generation: fork_generation(),
-            state: AtomicU8::new(OPEN),
-            jobs: Mutex::default(),
-            outstanding: AtomicUsize::new(0),
-            awaited: AtomicUsize::new(0),
-            wakers: Mutex::default(),
-            readers: Mutex::new((0..room).map(|_| Reader::default()).collect()),
-            spin: Spin::new(workers + 1),
-            turn: Mutex::default(),
-            turned: Condvar::new(),
-            workers: Mutex::new(Workers::new(room)),
-            size: AtomicUsize::new(workers),
-            sights: Mutex::default(),
-            oom: OomWatch::begin(),
-            notes: Notes::default(),
-            abandoned: Mutex::default(),
-            has_abandoned: AtomicBool::new(false),
-            postponed: Mutex::default(),
-            carrying: AtomicUsize::new(0),
-            ticks: AtomicUsize::new(0),
-            vacant: AtomicBool::new(false),
-            events: Mutex::default(),
-            happened: Condvar::new(),
-            dozing: AtomicBool::new(false),
-            calling_back: AtomicBool::new(false),
-            has_called_back: AtomicBool::new(false),
-            feeders: AtomicUsize::new(0),
-            broken: OnceLock::new(),
+            lifecycle: Lifecycle::new(),
+            table: Table::default(),
+            intake: Intake::new(room, workers),
+            crew: Crew::new(Box::new(starter), service, workers, room),
+            lending: Arc::new(lending),
+            broker: HandleBroker::new().map_err(Error::os("cannot make the link by which workers ask for handles"))?,
+            mail: Mail::default(),
+            backlog: Backlog::default(),
+            running: RunningTasks::default(),
         });
         // From here on the drop of `pool` ends what was started.
         let pool = Pool { shared };
         for slot in 0..workers {
-            pool.shared.hire(slot)?;
+            pool.shared.start_first(slot)?;
         }
-        pool.shared.clone().begin_worker_handler()?;
-        pool.shared.notes.tell();
+        pool.shared.begin_worker_handler()?;
         Ok(pool)
     }
 
     /// How many workers it keeps.
     pub fn size(&self) -> usize {
-        self.shared.size()
+        self.shared.crew.size()
     }
 
     /// Keeps so many workers from now on. More are started at once; of fewer, those that are too many end after the task
@@ -248,7 +184,7 @@ impl Pool {
     /// [`Error::Invalid`] for no worker, or more than there is room for; what the start method says, and then the pool keeps
     /// as many as before. [`Error::Closed`], [`Error::Broken`], [`Error::Inherited`].
     pub fn resize(&self, workers: usize) -> Result<()> {
-        self.shared.check_owner("Pool")?;
+        self.shared.lifecycle.check_owner("Pool")?;
         self.shared.resize(workers)
     }
 
@@ -258,14 +194,14 @@ impl Pool {
     ///
     /// [`Error::Inherited`] in a forked child.
     pub fn stats(&self) -> Result<Stats> {
-        self.shared.check_owner("Pool")?;
+        self.shared.lifecycle.check_owner("Pool")?;
         self.shared.refill_if_mine();
         Ok(self.shared.stats())
     }
 
     /// The pids of the workers that are alive now; none in a forked child, which has no workers.
     pub fn worker_pids(&self) -> Vec<u32> {
-        match self.shared.check_owner("Pool") {
+        match self.shared.lifecycle.check_owner("Pool") {
             Ok(()) => self.shared.worker_pids(),
             Err(_) => Vec::new(),
         }
@@ -287,33 +223,42 @@ impl Pool {
     /// [`Error::Closed`] after `close` or `terminate`; [`Error::Broken`]; [`Error::Inherited`] in a forked child;
     /// [`Error::Invalid`] for a chunk of 0, or when the shared memory cannot take the job.
     pub fn submit(&self, entry: Entry, items: Items, terms: Terms) -> Result<Handle> {
-        self.shared.check_owner("Pool")?;
+        self.shared.lifecycle.check_owner("Pool")?;
         self.shared.refill_if_mine();
         let job = self.shared.submit(entry, items, terms, false)?;
         Ok(Handle { shared: self.shared.clone(), job })
     }
 
+    /// Leave to submit from now on, whether or not the pool is closed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Pool::submit).
+    pub fn feeder(&self) -> Result<Feeder> {
+        Feeder::new(&self.shared)
+    }
+
     /// Takes no more tasks. Workers end when those that were taken are finished.
     pub fn close(&self) {
-        if self.shared.check_owner("Pool").is_ok() {
-            let _ = self.shared.state.compare_exchange(OPEN, CLOSED, Ordering::SeqCst, Ordering::SeqCst);
+        if self.shared.lifecycle.check_owner("Pool").is_ok() {
+            self.shared.lifecycle.advance_to(Phase::Closed);
             self.shared.poke();
         }
     }
 
     /// Whether it takes no more tasks, from anybody but feeders.
     pub fn is_closed(&self) -> bool {
-        self.shared.state() != OPEN
+        !self.shared.lifecycle.is_open()
     }
 
     /// Kills the workers and gives up what is not finished. Returns when they are gone.
     pub fn terminate(&self) {
         // D state aside, a killed process is gone in no time; a bound all the same, so that no drop blocks for ever.
         const PATIENCE: Duration = Duration::from_secs(5);
-        if self.shared.check_owner("Pool").is_ok() {
+        if self.shared.lifecycle.check_owner("Pool").is_ok() {
             self.shared.terminate();
             let deadline = Instant::now() + PATIENCE;
-            if self.shared.is_own_thread() {
+            if self.shared.mail.is_own_thread() {
                 // In a callback: the thread that would say so waits here. It goes when the callback has returned.
                 self.shared.wait_for_workers(deadline);
             } else {
@@ -329,21 +274,21 @@ impl Pool {
     /// [`Error::Invalid`] before `close` or `terminate`, since it would wait for ever; [`Error::Timeout`] if a signal has
     /// [ended](crate::interrupt) the wait.
     pub fn join(&self) -> Result<()> {
-        self.shared.check_owner("Pool")?;
-        if self.shared.state() == OPEN {
+        self.shared.lifecycle.check_owner("Pool")?;
+        if self.shared.lifecycle.is_open() {
             return Err(Error::Invalid(
                 "join() waits for workers to end, and those of an open pool never do: call \
                                        close() (finish all tasks) or terminate() (give them up) first"
                     .into(),
             ));
         }
-        if self.shared.is_own_thread() {
+        if self.shared.mail.is_own_thread() {
             return Err(Error::Invalid(
                 "join() in a callback would wait for the pool's thread, which runs the callback: join from another"
                     .into(),
             ));
         }
-        let is_done = || !self.shared.is_fed() && self.shared.outstanding.load(Ordering::SeqCst) == 0;
+        let is_done = || !self.shared.lifecycle.is_fed() && self.shared.table.outstanding() == 0;
         let is_joined = self.shared.wait_until(is_done, None) && {
             self.shared.poke();
             self.shared.wait_gone(None)
@@ -361,29 +306,11 @@ impl Drop for Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = ["open", "closed", "terminated"][usize::from(self.shared.state())];
         f.debug_struct("Pool")
             .field("workers", &self.size())
-            .field("start_method", &self.shared.starter.method())
-            .field("state", &state)
-            .field("outstanding", &self.shared.outstanding.load(Ordering::Relaxed))
+            .field("start_method", &self.shared.crew.method())
+            .field("phase", &self.shared.lifecycle.phase())
+            .field("outstanding", &self.shared.table.outstanding())
             .finish()
-    }
-}
-
-impl Shared {
-    fn size(&self) -> usize {
-        self.size.load(Ordering::SeqCst)
-    }
-
-    fn state(&self) -> u8 {
-        self.state.load(Ordering::SeqCst)
-    }
-
-    fn check_owner(&self, what: &'static str) -> Result<()> {
-        if self.generation != fork_generation() {
-            return Err(Error::Inherited { what });
-        }
-        Ok(())
     }
 }

@@ -13,62 +13,30 @@
 //! What is overwritten by numbers that make sense is not found: one result for another.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use procession_shm::{Holder, Overwritten};
 
-use super::Shared;
 use super::job::Job;
-use super::workers::Workers;
-use crate::Error;
-
-/// A thread of the parent has frames in its own hands, or is about to.
-pub(super) struct Carrying<'a>(&'a AtomicUsize);
-
-impl Drop for Carrying<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
+use super::shared::Shared;
 
 impl Shared {
-    /// Ends the pool. `slot`: the one whose words they were. Under no lock.
-    pub(super) fn end_overwritten(&self, overwritten: Overwritten, slot: Option<usize>) {
-        let mut workers = self.workers();
-        let error = error_of(&workers, overwritten, slot);
-        self.break_down(&mut workers, error);
-    }
-
-    /// Whether the pool has ended so: nothing in its shared memory is read any more.
-    pub(super) fn is_overwritten(&self) -> bool {
-        self.broken.get().is_some_and(|error| matches!(**error, Error::Overwritten { .. }))
-    }
-
-    /// From now on until it is dropped.
-    pub(super) fn carry(&self) -> Carrying<'_> {
-        self.carrying.fetch_add(1, Ordering::SeqCst);
-        Carrying(&self.carrying)
-    }
-
     /// In the pool's thread, at each tick: looks at what no reading comes upon.
     pub(super) fn check_shared(&self) {
-        let mut workers = self.workers();
-        if let Err((overwritten, slot)) = self.look_over(&workers) {
-            let error = error_of(&workers, overwritten, slot);
-            self.break_down(&mut workers, error);
+        if let Err((overwritten, slot)) = self.look_over() {
+            self.end_overwritten(overwritten, slot);
         }
     }
 
-    fn look_over(&self, workers: &Workers) -> Result<(), (Overwritten, Option<usize>)> {
+    fn look_over(&self) -> Result<(), (Overwritten, Option<usize>)> {
         let anybody = |overwritten| (overwritten, None);
         self.control.check().map_err(anybody)?;
         let holder = self.control.tasks().holder(self.control.slots()).map_err(anybody)?;
         if let Some(Holder::Worker(slot)) = holder
-            && workers.is_vacant(slot as usize)
+            && self.crew.is_slot_empty(slot as usize)
         {
             return Err(anybody(Overwritten("the lock of the task ring")));
         }
-        for (slot, _) in workers.alive() {
+        for (slot, _) in self.crew.serving() {
             self.control.slot(slot).check().map_err(|overwritten| (overwritten, Some(slot)))?;
         }
         Ok(())
@@ -81,7 +49,7 @@ impl Shared {
             return;
         }
         // Those that were whole in the ring before the look at where they are.
-        let jobs: Vec<Arc<Job>> = self.jobs().iter().filter(|job| job.is_queued()).cloned().collect();
+        let jobs: Vec<Arc<Job>> = self.table.queued();
         if jobs.is_empty() || !self.is_nothing_underway() {
             return;
         }
@@ -111,11 +79,6 @@ impl Shared {
 
     /// Whether no thread of the parent has frames, and none will have of what is in the ring or with workers now.
     fn is_nothing_underway(&self) -> bool {
-        self.carrying.load(Ordering::SeqCst) == 0 && !self.postponed().has_tasks() && self.events().deaths.is_empty()
+        self.backlog.is_nobody_carrying() && !self.backlog.has_tasks() && !self.mail.has_deaths()
     }
-}
-
-pub(super) fn error_of(workers: &Workers, Overwritten(what): Overwritten, slot: Option<usize>) -> Error {
-    let pid = slot.and_then(|slot| Some(workers.by_slot[slot].as_ref()?.pid()));
-    Error::Overwritten { what, pid }
 }

@@ -1,44 +1,27 @@
-//! The task ring as the pool's parent reaches it. A worker may be stopped while it holds one of the ring's locks (a debugger,
-//! a control group's freezer, SIGSTOP), and then the ring is beyond reach until it goes on. So nothing here waits without
-//! a bound, and nothing waits under another lock: what cannot be done now is postponed to the tick of the pool's thread.
-//! If the ring stays beyond reach the pool's thread kills the worker that holds the lock, whose death the others are told of.
+//! The task ring as the pool's parent reaches it. What cannot be done now, because a worker holds one of the ring's locks,
+//! goes into the [backlog](super::backlog). If the ring stays beyond reach the pool's thread kills the worker that holds
+//! the lock, whose death the others are told of.
 
-use std::mem;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_shm::{Holder, Overwritten, ParentHead, ParentTail, RingFull};
 
-use super::Shared;
 use super::frame::Header;
-use super::task_handler::ring_full;
-use crate::Result;
-use crate::child::Child;
+use super::shared::Shared;
+use crate::{Error, Result};
 
 /// How long the ring is waited for where the work can be postponed. A worker that runs holds it for microseconds.
 const BRIEFLY: Duration = Duration::from_millis(2);
 /// How long a submission waits in one go, and how often. The time in which this whole program is stopped counts as one.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_LOOKS: usize = 100;
-/// At so many ticks in a row may one worker hold the ring before it is killed: some 2 s.
-const MAX_TICKS_HELD: u32 = 160;
 
-/// What waits until the ring can be had.
-#[derive(Debug, Default)]
-pub(super) struct Postponed {
-    pub(super) deaths: Vec<(usize, Arc<Child>)>,
-    /// Frames that are in neither the ring nor a slot.
+/// What was taken back for a withdrawal.
+struct TakenBack {
+    /// Frames that workers had claimed and not begun.
     frames: Vec<Vec<u8>>,
-    /// Who held the ring at the last ticks, and at how many of them.
-    held: (Option<Holder>, u32),
-}
-
-impl Postponed {
-    /// Whether there are tasks in it, or with the dead.
-    pub(super) fn has_tasks(&self) -> bool {
-        !self.deaths.is_empty() || !self.frames.is_empty()
-    }
+    /// Of each slot that is in the middle of a frame of another job, what that begins with.
+    begun: Vec<Option<[u8; 8]>>,
 }
 
 impl Shared {
@@ -53,30 +36,30 @@ impl Shared {
         let mut pushed = push(&mut ring.lock_tail());
         let mut looks = 0;
         while matches!(pushed, Err(RingFull::Busy)) && looks < MAX_LOOKS {
-            self.check_serving()?;
-            if let Some(mut both) = ring.lock_both_until(Instant::now() + LOOK_AGAIN) {
+            self.lifecycle.check_serving()?;
+            if let Some(mut both) = ring.lock_both_until(Instant::now() + LOOK_INTERVAL) {
                 pushed = push(&mut both);
             }
             looks += 1;
         }
         if let Err(RingFull::Overwritten(overwritten)) = &pushed {
             self.end_overwritten(*overwritten, None);
-            self.check_serving()?;
+            self.lifecycle.check_serving()?;
         }
         pushed.map_err(ring_full)
     }
 
     /// Puts frames that were claimed and never begun back into the ring; those of jobs that are over are dropped.
     pub(super) fn requeue(&self, frames: Vec<Vec<u8>>) -> Result<()> {
-        self.postponed().frames.extend(frames);
+        self.backlog.add_frames(frames);
         self.requeue_postponed()
     }
 
-    /// Puts back what could not be put back before. Under no lock of the ring.
+    /// Puts back what could not be put back before.
     pub(super) fn requeue_postponed(&self) -> Result<()> {
-        let _carrying = self.carry();
-        let mut frames = mem::take(&mut self.postponed().frames);
-        frames.retain(|frame| Header::parse(frame).is_some_and(|(header, _)| self.job(header.job).is_some()));
+        let _carrying = self.backlog.carry();
+        let mut frames = self.backlog.take_frames();
+        frames.retain(|frame| Header::parse(frame).is_some_and(|(header, _)| self.table.get(header.job).is_some()));
         if frames.is_empty() {
             return Ok(());
         }
@@ -92,11 +75,60 @@ impl Shared {
                 }
             }
         }
-        if pushed < frames.len() {
-            self.postponed().frames.extend(frames.drain(pushed..));
-        }
+        self.backlog.add_frames(frames.drain(pushed..));
         self.wake_workers(pushed);
         Ok(())
+    }
+
+    /// Lets no task begin of a job that is off the table, now or as soon as the ring can be had. One that runs goes on.
+    pub(super) fn withdraw(&self, job: u64) {
+        if self.lifecycle.is_overwritten() {
+            return;
+        }
+        let _carrying = self.backlog.carry();
+        let taken = {
+            let Some(ring) = self.lock_ring() else { return self.backlog.add_withdrawal(job) };
+            self.take_all_back(ring, job)
+        };
+        let TakenBack { frames, begun } = match taken {
+            Ok(taken) => taken,
+            Err((overwritten, slot)) => return self.end_overwritten(overwritten, slot),
+        };
+        if let Err(error) = self.requeue(frames) {
+            return self.break_down(error);
+        }
+        for (slot, begun) in begun.into_iter().enumerate() {
+            // A slot is told to stop one job at a time, and the job that it is at may have been withdrawn too.
+            if begun.is_none_or(|begun| self.table.get(u64::from_le_bytes(begun)).is_some()) {
+                self.control.slot(slot).running().stop(job);
+            }
+        }
+    }
+
+    /// Withdraws the jobs for which the ring could not be had before.
+    pub(super) fn withdraw_postponed(&self) {
+        self.backlog.take_withdrawals().into_iter().for_each(|job| self.withdraw(job));
+    }
+
+    /// Has no frame of the job be claimed any more, and takes back what workers have claimed and not begun.
+    fn take_all_back(&self, mut ring: ParentHead<'_>, job: u64) -> Result<TakenBack, (Overwritten, Option<usize>)> {
+        let beginning = job.to_le_bytes();
+        let mut taken = TakenBack { frames: Vec::new(), begun: Vec::new() };
+        ring.void(beginning).map_err(|overwritten| (overwritten, None))?;
+        let longest = self.control.tasks().longest();
+        for index in 0..self.control.slots() {
+            let (slot, of_slot) = (self.control.slot(index), |overwritten| (overwritten, Some(index)));
+            taken.frames.extend(ring.take_back(slot).map_err(of_slot)?);
+            let begun = slot.begins_with(longest).map_err(of_slot)?;
+            taken.begun.push(begun.filter(|begun| *begun != beginning));
+        }
+        Ok(taken)
+    }
+
+    /// Takes back what a slot's worker has claimed and not begun. `None`: the ring cannot be had now. In the pool's thread,
+    /// which alone looks for tasks that are in no place: they are in its hands then.
+    pub(super) fn take_back(&self, slot: usize) -> Result<Option<Vec<Vec<u8>>>, Overwritten> {
+        self.lock_ring().map(|mut ring| ring.take_back(self.control.slot(slot))).transpose()
     }
 
     /// In the pool's thread, at each tick: ends a worker that keeps the ring from all others, as it is stopped.
@@ -105,13 +137,9 @@ impl Shared {
         // That it names nobody is found elsewhere; a thread of this process lets go of it.
         let holder = ring.holder(self.control.slots()).ok().flatten();
         let holder = holder.filter(|holder| *holder != Holder::Parent || !ring.is_held());
-        let is_stuck = {
-            let held = &mut self.postponed().held;
-            *held = (holder, if holder.is_some() && held.0 == holder { held.1 + 1 } else { 0 });
-            held.1 == MAX_TICKS_HELD
-        };
+        let is_stuck = self.backlog.note_holder(holder);
         match holder {
-            Some(Holder::Worker(slot)) if is_stuck => self.kill_worker(slot as usize),
+            Some(Holder::Worker(slot)) if is_stuck => self.crew.kill(slot as usize),
             Some(Holder::Parent) if is_stuck => {
                 self.end_overwritten(Overwritten("the lock of the task ring"), None);
             }
@@ -119,12 +147,17 @@ impl Shared {
         }
     }
 
-    /// Whether something waits for the ring.
-    pub(super) fn is_postponed(&self) -> bool {
-        self.postponed().has_tasks() || self.has_abandoned.load(Ordering::SeqCst)
+    pub(super) fn wake_workers(&self, frames: usize) {
+        self.control.task_gate().wake(frames.min(self.control.slots()) as u32);
     }
+}
 
-    pub(super) fn postponed(&self) -> MutexGuard<'_, Postponed> {
-        self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
+fn ring_full(error: RingFull) -> Error {
+    match error {
+        RingFull::NoMemory(source) => Error::Os { what: "the pool has no room for these tasks".into(), source },
+        RingFull::Overwritten(Overwritten(what)) => Error::Overwritten { what, pid: None },
+        error => Error::Invalid(format!(
+            "the pool cannot take these tasks: {error}. Send less at once, in smaller chunks, or wait for results first"
+        )),
     }
 }

@@ -1,17 +1,17 @@
 //! The task handler: cuts a job into chunks and pushes them into the task ring. Runs in the thread that submits.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use procession_shm::{Overwritten, RingFull};
 use procession_sys::image::Entry;
 
-use super::blocks::{MOST_BYTES, PATIENCE};
 use super::frame::{Header, Kind};
 use super::items::Items;
 use super::job::{Job, Terms};
-use super::{CLOSED, OPEN, Shared, trace};
+use super::lending::MAX_BYTES;
+use super::outbox::ROOM_TIMEOUT;
+use super::shared::Shared;
+use super::trace;
 use crate::{Error, Result};
 
 // How much is pushed before workers get a turn at the ring's lock.
@@ -38,35 +38,31 @@ impl Shared {
                 &several
             }
             None => {
-                several = guided_chunks(items.len(), self.size());
+                several = guided_chunks(items.len(), self.crew.size());
                 &several
             }
         };
-        if is_admitted { self.check_serving() } else { self.check_open() }?;
+        if is_admitted { self.lifecycle.check_serving() } else { self.lifecycle.check_open() }?;
         if items.is_empty() {
             return Ok(Arc::new(Job::finished()));
         }
         self.wait_for_room(items.bytes().len());
         let (handles, lent) = (items.take_handles(), items.take_lent());
-        let job = {
-            let mut jobs = self.jobs();
-            let job = jobs.add(sizes, terms);
-            self.outstanding.store(jobs.live(), Ordering::SeqCst);
-            job
-        };
-        self.keep_lent(job.id, lent);
-        let kept = self.desk.keep(self, job.id, handles).map_err(Error::os("cannot start the thread of a pool's desk"));
+        let job = self.table.add(sizes, terms);
+        self.lending.lend(job.id, lent);
+        let kept = self.broker.keep(job.id, handles);
+        let kept = kept.map_err(Error::os("cannot start the thread that passes handles to workers"));
         if let Err(error) = kept.and_then(|()| self.push_chunks(&job, entry, &items, sizes)) {
-            // Chunks that are already in the ring find no job and are dropped.
-            self.retire(&job);
+            // Chunks that are already in the ring are withdrawn.
+            self.end_job(self.table.withdraw(&job));
             return Err(error);
         }
         job.set_queued();
         trace::submitted(&job);
         self.stir();
         // A pool that was terminated or broke meanwhile may have missed this job.
-        if let Err(error) = self.check_serving() {
-            self.give_up(&Arc::new(error));
+        if let Err(error) = self.lifecycle.check_serving() {
+            self.end_jobs(self.table.fail_all(&Arc::new(error)));
         }
         Ok(job)
     }
@@ -76,9 +72,9 @@ impl Shared {
     fn wait_for_room(self: &Arc<Self>, bytes: usize) {
         let ring = self.control.tasks();
         // Numbers that make no sense are found again by the push.
-        let has_room = || ring.bytes().map_or(true, |queued| queued == 0 || queued + bytes as u64 <= MOST_BYTES as u64);
+        let has_room = || ring.bytes().map_or(true, |queued| queued == 0 || queued + bytes as u64 <= MAX_BYTES as u64);
         if bytes > SMALL && !has_room() {
-            self.wait_until(has_room, Some(Instant::now() + PATIENCE));
+            self.wait_until(has_room, Some(Instant::now() + ROOM_TIMEOUT));
         }
     }
 
@@ -101,39 +97,6 @@ impl Shared {
             self.wake_workers(chunk - from);
         }
         Ok(())
-    }
-
-    pub(super) fn wake_workers(&self, frames: usize) {
-        self.control.task_gate().wake(frames.min(self.control.slots()) as u32);
-    }
-
-    pub(super) fn check_open(&self) -> Result<()> {
-        self.check_serving()?;
-        match self.state() {
-            OPEN => Ok(()),
-            CLOSED => Err(Error::Closed { state: "closed", hint: "close()" }),
-            _ => Err(Error::Closed { state: "terminated", hint: "terminate()" }),
-        }
-    }
-
-    pub(super) fn check_serving(&self) -> Result<()> {
-        if let Some(broken) = self.broken.get() {
-            return Err(Error::Broken(broken.clone()));
-        }
-        if self.state() > CLOSED {
-            return Err(Error::Closed { state: "terminated", hint: "terminate()" });
-        }
-        Ok(())
-    }
-}
-
-pub(super) fn ring_full(error: RingFull) -> Error {
-    match error {
-        RingFull::NoMemory(source) => Error::Os { what: "the pool has no room for these tasks".into(), source },
-        RingFull::Overwritten(Overwritten(what)) => Error::Overwritten { what, pid: None },
-        error => Error::Invalid(format!(
-            "the pool cannot take these tasks: {error}. Send less at once, in smaller chunks, or wait for results first"
-        )),
     }
 }
 

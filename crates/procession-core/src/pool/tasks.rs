@@ -22,10 +22,10 @@ use procession_shm::record::{self, Word};
 use procession_shm::{Control, Gate, MAX_RECORD, Running, Slot, Stream, StreamWriter, Verdict};
 use procession_sys::exit;
 
-use super::blocks::Serving;
-use super::frame::{Header, Identity};
+use super::frame::{BLOCKS, FIRST, Header, Identity};
 use super::memory::Diet;
-use super::worker::{BLOCKS, CANNOT_SERVE, FIRST};
+use super::result_blocks::ResultBlocks;
+use super::worker::CANNOT_SERVE;
 use crate::outcome::tag;
 
 /// A worker's tasks.
@@ -34,7 +34,7 @@ pub struct Tasks {
     control: Arc<Control>,
     slot: Slot,
     stream: Stream,
-    buffers: Rc<Serving>,
+    buffers: Rc<ResultBlocks>,
     header: Cell<Header>,
     /// The index of the next task.
     next: Cell<u32>,
@@ -79,7 +79,12 @@ pub(super) fn serving<R>(tasks: Option<Rc<Tasks>>, body: impl FnOnce() -> R) -> 
 }
 
 impl Tasks {
-    pub(super) fn new(control: &Arc<Control>, slot: u32, most: Option<NonZeroU64>, buffers: &Rc<Serving>) -> Tasks {
+    pub(super) fn new(
+        control: &Arc<Control>,
+        slot: u32,
+        most: Option<NonZeroU64>,
+        buffers: &Rc<ResultBlocks>,
+    ) -> Tasks {
         Tasks {
             control: control.clone(),
             slot: control.slot(slot as usize).clone(),

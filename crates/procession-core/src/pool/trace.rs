@@ -8,8 +8,8 @@
 //! | event `worker lost`, with its exit `code` | warn | the parent |
 //! | event `worker ready` | debug | the worker |
 //!
-//! A subscriber is the program's code. In the parent it is called under none of the pool's locks: what happens under one is
-//! noted, and told when it is free. Where that is in a thread of the engine's, a fork is refused meanwhile.
+//! A subscriber is the program's code. In the parent it is called under none of the pool's locks. Where that is in a thread
+//! of the engine's, a fork is refused meanwhile.
 
 #[cfg(feature = "tracing")]
 pub(super) use told::*;
@@ -18,8 +18,6 @@ pub(super) use untold::*;
 
 #[cfg(feature = "tracing")]
 mod told {
-    use std::sync::{Arc, Mutex, PoisonError};
-
     use procession_sys::pidfd::current_pid;
     use procession_sys::thread::as_program_thread;
     use tracing::span::EnteredSpan;
@@ -39,63 +37,39 @@ mod told {
         }
     }
 
-    /// What happened under a lock and is still to be told.
-    #[derive(Debug, Default)]
-    pub(in crate::pool) struct Notes(Mutex<Vec<Note>>);
-
-    #[derive(Debug)]
-    enum Note {
-        Finished(Arc<Job>),
-        Started { pid: u32, slot: usize, is_replacement: bool },
-        Ended { pid: u32, slot: usize },
-        Lost { pid: u32, slot: usize, code: Option<i32> },
+    pub(in crate::pool) fn finished(job: &Job) {
+        told(|| {
+            let _span = job.span.0.enter();
+            match job.early_end() {
+                Some(error) => debug!(target: TARGET, job = job.id, %error, "finished"),
+                None => debug!(target: TARGET, job = job.id, "finished"),
+            }
+        });
     }
 
-    impl Notes {
-        pub(in crate::pool) fn finished(&self, job: &Arc<Job>) {
-            self.add(|| Note::Finished(job.clone()));
-        }
-
-        pub(in crate::pool) fn started(&self, pid: u32, slot: usize, is_replacement: bool) {
-            self.add(|| Note::Started { pid, slot, is_replacement });
-        }
-
-        pub(in crate::pool) fn ended(&self, pid: u32, slot: usize, code: Option<i32>, is_lost: bool) {
-            self.add(|| if is_lost { Note::Lost { pid, slot, code } } else { Note::Ended { pid, slot } });
-        }
-
-        /// Tells what has been noted. Under no lock.
-        pub(in crate::pool) fn tell(&self) {
-            let notes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-            if !notes.is_empty() {
-                as_program_thread(|| notes.into_iter().for_each(Note::tell));
+    pub(in crate::pool) fn started(pid: u32, slot: usize, is_replacement: bool) {
+        told(|| {
+            if is_replacement {
+                debug!(target: TARGET, worker = pid, slot, "worker replaced");
+            } else {
+                debug!(target: TARGET, worker = pid, slot, "worker started");
             }
-        }
-
-        fn add(&self, note: impl FnOnce() -> Note) {
-            if enabled!(target: TARGET, Level::WARN) {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).push(note());
-            }
-        }
+        });
     }
 
-    impl Note {
-        fn tell(self) {
-            match self {
-                Note::Finished(job) => {
-                    let _span = job.span.0.enter();
-                    match job.early_end() {
-                        Some(error) => debug!(target: TARGET, job = job.id, %error, "finished"),
-                        None => debug!(target: TARGET, job = job.id, "finished"),
-                    }
-                }
-                Note::Started { pid, slot, is_replacement: true } => {
-                    debug!(target: TARGET, worker = pid, slot, "worker replaced");
-                }
-                Note::Started { pid, slot, .. } => debug!(target: TARGET, worker = pid, slot, "worker started"),
-                Note::Ended { pid, slot } => debug!(target: TARGET, worker = pid, slot, "worker ended"),
-                Note::Lost { pid, slot, code } => warn!(target: TARGET, worker = pid, slot, code, "worker lost"),
+    pub(in crate::pool) fn ended(pid: u32, slot: usize, code: Option<i32>, is_lost: bool) {
+        told(|| {
+            if is_lost {
+                warn!(target: TARGET, worker = pid, slot, code, "worker lost");
+            } else {
+                debug!(target: TARGET, worker = pid, slot, "worker ended");
             }
+        });
+    }
+
+    fn told(tell: impl FnOnce()) {
+        if enabled!(target: TARGET, Level::WARN) {
+            as_program_thread(tell);
         }
     }
 
@@ -115,8 +89,6 @@ mod told {
 
 #[cfg(not(feature = "tracing"))]
 mod untold {
-    use std::sync::Arc;
-
     use crate::pool::job::Job;
 
     #[derive(Debug)]
@@ -128,18 +100,11 @@ mod untold {
         }
     }
 
-    #[derive(Debug, Default)]
-    pub(in crate::pool) struct Notes(());
+    pub(in crate::pool) fn finished(_job: &Job) {}
 
-    impl Notes {
-        pub(in crate::pool) fn finished(&self, _job: &Arc<Job>) {}
+    pub(in crate::pool) fn started(_pid: u32, _slot: usize, _is_replacement: bool) {}
 
-        pub(in crate::pool) fn started(&self, _pid: u32, _slot: usize, _is_replacement: bool) {}
-
-        pub(in crate::pool) fn ended(&self, _pid: u32, _slot: usize, _code: Option<i32>, _is_lost: bool) {}
-
-        pub(in crate::pool) fn tell(&self) {}
-    }
+    pub(in crate::pool) fn ended(_pid: u32, _slot: usize, _code: Option<i32>, _is_lost: bool) {}
 
     pub(in crate::pool) fn submitted(job: &Job) {
         let JobSpan = job.span;

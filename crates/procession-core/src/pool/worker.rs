@@ -17,18 +17,14 @@ use procession_shm::{ClaimLimit, Control, Slot, Spin};
 use procession_sys::image::{BuildId, Entry, EntryFn, SameImage};
 use procession_sys::link::Link;
 
-use super::blocks::{self, Serving};
-use super::desk::Asker;
+use super::blocks;
 use super::frame::{Header, Kind};
+use super::handle_broker::Asker;
+use super::result_blocks::ResultBlocks;
 use super::tasks::{self, Malformed, Tasks};
 use super::trace;
 use crate::handle;
 use crate::outcome::{self, tag};
-
-/// Set in the tag of the first result of a chunk: the payload begins with job, chunk and index.
-pub(super) const FIRST: u32 = 1 << 31;
-/// Set in the tag of a result with large buffers: the rest of the payload begins with their number and their blocks.
-pub(super) const BLOCKS: u32 = 1 << 30;
 
 // What a worker that cannot serve exits with.
 pub(super) const CANNOT_SERVE: i32 = 70;
@@ -56,18 +52,18 @@ pub struct Initializer {
 }
 
 /// As [`serve`], in a process of the engine's own, once the initializer has been called. Returns the exit code.
-pub(crate) fn run(control: &Arc<Control>, slot: u32, service: &Service, desk: Arc<Link>, link: &Link) -> i32 {
+pub(crate) fn run(control: &Arc<Control>, slot: u32, service: &Service, broker: Arc<Link>, link: &Link) -> i32 {
     // A pool's worker may be forked by a task of another pool, and has nothing of that one's.
     let initialized = |initializer| tasks::serving(None, || initialize(initializer, link));
     match service.initializer.as_ref().and_then(initialized) {
         Some(code) => code,
-        None => serve(control, slot, service, desk),
+        None => serve(control, slot, service, broker),
     }
 }
 
 /// Serves until the pool is closed and no task is left. A face that starts workers its own way calls it in them, once they
 /// are ready; it returns the exit code.
-pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, desk: Arc<Link>) -> i32 {
+pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, broker: Arc<Link>) -> i32 {
     if slot as usize >= control.room() {
         eprintln!("procession: worker {slot} cannot begin: the pool has no such slot");
         return CANNOT_SERVE;
@@ -76,12 +72,12 @@ pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, desk: Arc<Lin
         eprintln!("procession: worker {slot} cannot use the pool's shared memory: {error}");
         return CANNOT_SERVE;
     }
-    let asker = Rc::new(Asker::new(desk));
-    let buffers = Rc::new(Serving::new(control, slot));
+    let asker = Rc::new(Asker::new(broker));
+    let buffers = Rc::new(ResultBlocks::new(control, slot));
     let tasks = Rc::new(Tasks::new(control, slot, service.max_memory, &buffers));
     let serve = |worker: Worker<'_>| {
         let serve = || tasks::serving(Some(tasks.clone()), || worker.serve());
-        handle::asking(asker.clone(), || blocks::serving(&buffers, serve))
+        handle::asking(asker.clone(), || blocks::within(buffers.clone(), serve))
     };
     match Worker::new(control, slot, service, &asker, &buffers, &tasks).map(serve) {
         Ok(Ok(())) => 0,
@@ -141,7 +137,7 @@ struct Worker<'a> {
     known: Option<(u64, EntryFn)>,
     output: Vec<u8>,
     asker: &'a Asker,
-    buffers: &'a Serving,
+    buffers: &'a ResultBlocks,
     tasks: &'a Tasks,
 }
 
@@ -151,7 +147,7 @@ impl<'a> Worker<'a> {
         index: u32,
         service: &Service,
         asker: &'a Asker,
-        buffers: &'a Serving,
+        buffers: &'a ResultBlocks,
         tasks: &'a Tasks,
     ) -> Result<Worker<'a>, &'static str> {
         Ok(Worker {

@@ -1,5 +1,5 @@
-//! The worker handler: notices deaths, accounts for what the dead had taken, has them replaced. It is the pool's own
-//! thread, woken by the supervisor, by `close` and `terminate`, and by a tick while tasks are outstanding.
+//! The worker handler: notices that workers have ended, accounts for what they had taken, has them replaced. It is
+//! the pool's own thread, woken by the supervisor, by `close` and `terminate`, and by a tick while tasks are outstanding.
 //!
 //! A death is handled in this order, since each step needs the one before:
 //!
@@ -13,27 +13,23 @@
 //! | requeue | another worker runs them |
 
 use std::io::ErrorKind;
-use std::mem;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use procession_shm::{Overwritten, Spin, interrupt};
-use procession_sys::Signal;
 use procession_sys::thread::spawn_engine_thread;
 
+use super::crew::{Cause, Departure};
 use super::frame::Header;
-use super::job::{Delivery, Job};
-use super::overwritten::error_of;
-use super::stats::Tally;
-use super::stop::Cause;
-use super::workers::failure_of;
-use super::{CLOSED, OPEN, Shared, TERMINATED};
+use super::lifecycle::Phase;
+use super::mail::Rest;
+use super::shared::Shared;
+use super::table::Delivery;
+use super::trace;
 use crate::child::Child;
 use crate::engine::engine;
-use crate::outcome::{Loss, tag};
-use crate::start::Method;
+use crate::outcome::tag;
 use crate::{Error, Result, supervisor};
 
 /// How often outstanding work is looked after: results nobody waits for, frames stuck behind a long task.
@@ -43,56 +39,33 @@ const CHECK_EVERY: usize = 50;
 /// How long the tick goes on after the last task, so that a steady trickle of tasks need not wake the thread each time.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
 
-/// What the pool's thread has been told.
-#[derive(Debug, Default)]
-pub(super) struct Events {
-    pub(super) deaths: Vec<(usize, Arc<Child>)>,
-    /// Finished jobs whose callbacks have not run.
-    pub(super) completions: Vec<Arc<Job>>,
-    poked: bool,
-    /// The pool's thread waits, and not where workers wake whoever takes results.
-    rests: bool,
-    /// Every worker is gone and so is the pool's thread.
-    gone: bool,
-    /// The pool's thread runs.
-    begun: bool,
-}
-
-impl Events {
-    pub(super) fn is_news(&self) -> bool {
-        self.poked || !self.deaths.is_empty()
-    }
-}
-
 /// Says that the pool's thread has ended, however it did.
-struct Gone<'a>(&'a Arc<Shared>);
+struct Gone<'a>(&'a Shared);
 
 impl Drop for Gone<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             // A mistake of the engine's. Nobody is to wait for what will not come.
             let why = "the pool's thread panicked: this is a bug in procession, please report it";
-            self.0.break_with(Arc::new(Error::Invalid(why.into())));
+            self.0.break_down(Error::Invalid(why.into()));
         }
-        self.0.wake_futures();
-        self.0.events().gone = true;
-        self.0.happened.notify_all();
+        self.0.mail.end_thread();
         // Those that came since the last look; later ones run where they come from.
         self.0.run_callbacks();
     }
 }
 
 impl Shared {
-    pub(super) fn begin_worker_handler(self: Arc<Self>) -> Result<()> {
+    pub(super) fn begin_worker_handler(self: &Arc<Self>) -> Result<()> {
         let shared = self.clone();
         spawn_engine_thread("pool", move || shared.handle_workers())
             .map_err(Error::os("cannot start the pool's thread"))?;
-        self.events().begun = true;
+        self.mail.expect_thread();
         Ok(())
     }
 
     fn handle_workers(self: Arc<Self>) {
-        self.become_own_thread();
+        self.mail.begin_thread();
         let _gone = Gone(&self);
         let mut busy_until = Instant::now() + DOZE_AFTER;
         let (mut is_lively, mut next_tick) = (false, Instant::now());
@@ -106,7 +79,7 @@ impl Shared {
                 busy_until = Instant::now() + DOZE_AFTER;
             }
             self.run_callbacks();
-            if self.state() != OPEN && self.workers().is_empty() && self.is_done() {
+            if !self.lifecycle.is_open() && self.crew.is_empty() && self.is_done() {
                 // Also those of jobs that were given up since.
                 self.run_callbacks();
                 return;
@@ -114,51 +87,47 @@ impl Shared {
         }
     }
 
-    /// What the pool's thread does each time it looks, and what it does at a tick. Whether there are tasks.
+    /// What the pool's thread does each time it looks, and what it does at a tick. Returns whether there are tasks.
     pub(super) fn tend(self: &Arc<Self>, is_tick: bool) -> bool {
-        let mut deaths = mem::take(&mut self.postponed().deaths);
-        deaths.append(&mut self.events().deaths);
-        for (slot, child) in deaths {
-            self.bury(slot, child);
-        }
-        self.withdraw_abandoned();
-        if is_tick && !self.is_overwritten() {
+        let deaths = self.backlog.take_deaths().into_iter().chain(self.mail.take_deaths());
+        deaths.for_each(|(slot, child)| self.reap_worker(slot, child));
+        self.withdraw_postponed();
+        if is_tick && !self.lifecycle.is_overwritten() {
             self.do_postponed();
         }
-        // In this order: who is not fed any more has no further tasks to come.
-        let is_fed = self.is_fed();
-        let is_busy = self.outstanding.load(Ordering::SeqCst) > 0;
+        // In this order: a pool that is not fed any more has no further tasks to come.
+        let is_fed = self.lifecycle.is_fed();
+        let is_busy = self.table.outstanding() > 0;
         if is_busy {
             self.drain();
-            if is_tick && !self.is_overwritten() {
+            if is_tick && !self.lifecycle.is_overwritten() {
                 // Not each time it is woken: what a worker has just claimed it is about to begin.
                 self.relieve();
                 self.enforce_timeouts();
                 self.check_for_lost_tasks();
             }
-        } else if self.state() == CLOSED && !is_fed {
+        } else if self.lifecycle.phase() == Phase::Closed && !is_fed {
             self.control.close();
-            self.control.task_gate().wake(self.control.slots() as u32);
+            self.wake_workers(self.control.slots());
         }
-        if self.starter.method() != Method::Fork {
+        if !self.crew.is_forked() {
             self.refill();
         }
-        self.wake_futures();
-        is_busy || self.is_postponed() || self.state() != OPEN
+        is_busy || !self.backlog.is_empty() || !self.lifecycle.is_open()
     }
 
     fn do_postponed(&self) {
         // Not at each tick: these are system calls.
-        if self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(CHECK_EVERY) {
+        if self.backlog.next_tick().is_multiple_of(CHECK_EVERY) {
             if let Err(error) = supervisor::check() {
-                self.break_down(&mut self.workers(), error);
+                self.break_down(error);
             }
             if let Err(overwritten) = self.control.check_file() {
                 self.end_overwritten(overwritten, None);
             }
         }
         if let Err(error) = self.requeue_postponed() {
-            self.break_down(&mut self.workers(), error);
+            self.break_down(error);
         }
         self.free_ring();
         self.check_shared();
@@ -166,166 +135,105 @@ impl Shared {
         let _ = self.control.tasks().shrink();
     }
 
-    /// Nothing is left for a worker to do.
+    /// Whether nothing is left for a worker to do.
     fn is_done(&self) -> bool {
-        self.state() == TERMINATED || !self.is_fed() && self.outstanding.load(Ordering::SeqCst) == 0
+        self.lifecycle.phase() == Phase::Terminated || !self.lifecycle.is_fed() && self.table.outstanding() == 0
     }
 
-    /// Waits for something to do; `is_lively`: there was something the last time, and more may follow at once. Whether there
-    /// is now.
+    /// Waits for something to do; `is_lively`: there was something the last time, and more may follow at once. Returns
+    /// whether there is now.
     fn await_news(&self, busy_until: Instant, is_lively: bool) -> bool {
-        let spin = if is_lively { self.spin } else { Spin::none() };
-        let mut is_lively = true;
         let now = Instant::now();
-        let pause = self.workers_pause(now);
-        if now >= busy_until && pause.is_none() {
-            self.trim_blocks();
+        // Under fork a vacancy is not this thread's to fill.
+        let pause = if self.crew.is_forked() { None } else { self.crew.pause_before_refill(now) };
+        let may_doze = now >= busy_until && pause.is_none();
+        if may_doze {
+            self.lending.trim();
         }
-        let mut events = self.events();
-        if events.deaths.is_empty() && !mem::take(&mut events.poked) {
-            if now >= busy_until && pause.is_none() {
-                self.dozing.store(true, Ordering::SeqCst);
-                events.rests = true;
-                // Work that came before the flag was seen has woken nobody: look once more.
-                while events.deaths.is_empty() && !events.poked && self.outstanding.load(Ordering::SeqCst) == 0 {
-                    events = self.happened.wait(events).unwrap_or_else(PoisonError::into_inner);
-                }
-                self.dozing.store(false, Ordering::SeqCst);
-            } else if self.awaited.load(Ordering::SeqCst) > 0 || self.has_called_back.swap(false, Ordering::SeqCst) {
-                // Also for a tick after a callback, as the next one often follows.
-                drop(events);
-                // Where workers wake whoever takes results: futures and callbacks have no thread of their own that sleeps there.
-                let news = || self.has_results() || self.events().is_news();
-                is_lively = self.control.result_gate().wait_until(Some(now + TICK), &spin, news);
-                events = self.events();
-            } else {
-                let left = pause.map_or(TICK, |pause| pause.max(TICK));
-                events.rests = true;
-                events = self.happened.wait_timeout(events, left).unwrap_or_else(PoisonError::into_inner).0;
-                is_lively = events.is_news();
-            }
-            events.poked = false;
-            events.rests = false;
+        if self.mail.take_poke() {
+            return true;
         }
-        is_lively
-    }
-
-    /// Whether the pool's thread has ended.
-    pub(super) fn is_gone(&self) -> bool {
-        self.events().gone
-    }
-
-    /// How long until a vacancy that this thread is to fill may be tried again.
-    fn workers_pause(&self, now: Instant) -> Option<Duration> {
-        if self.starter.method() == Method::Fork || !self.vacant.load(Ordering::SeqCst) {
-            return None;
+        if may_doze {
+            return self.mail.rest(Rest::Doze, || self.table.outstanding() > 0);
         }
-        Some(self.workers().not_before.map_or(Duration::ZERO, |then| then.saturating_duration_since(now)))
-    }
-
-    /// Has the pool's thread wait where workers wake whoever takes results: `awaited` says by now that somebody awaits some.
-    /// A thread that does not rest is left alone, since it looks at that under this lock before it rests again. To poke it
-    /// is a system call.
-    pub(super) fn send_to_results(&self) {
-        if self.events().rests {
-            self.poke();
+        // Also for a tick after a callback, as the next one often follows.
+        if self.table.is_awaited() || self.mail.has_called_back() {
+            // Where workers wake whoever takes results: futures and callbacks have no thread of their own that sleeps there.
+            let spin = if is_lively { self.intake.spin } else { Spin::none() };
+            let news = || self.has_results() || self.mail.has_news();
+            let is_lively = self.control.result_gate().wait_until(Some(now + TICK), &spin, news);
+            self.mail.take_poke();
+            return is_lively;
         }
-    }
-
-    /// Makes the pool's thread look, now.
-    pub(super) fn poke(&self) {
-        self.events().poked = true;
-        self.happened.notify_all();
-        if self.awaited.load(Ordering::SeqCst) > 0 {
-            self.control.result_gate().wake(1);
-        }
+        self.mail.rest(Rest::For(pause.map_or(TICK, |pause| pause.max(TICK))), || false)
     }
 
     /// Wakes the pool's thread if it has no tick.
     pub(super) fn stir(&self) {
-        if self.dozing.load(Ordering::SeqCst) {
+        if self.mail.is_dozing() {
             self.poke();
         }
     }
 
     /// Accounts for what a dead worker had taken. See the module's table.
-    fn bury(self: &Arc<Self>, slot: usize, child: Arc<Child>) {
-        // Both may take their time, and so come first, under no lock.
+    fn reap_worker(self: &Arc<Self>, slot: usize, child: Arc<Child>) {
+        // Both may take their time, and so come first.
         let end = match child.check_open().and_then(|()| child.wait(None)) {
             Ok(end) => end,
             Err(error) => {
-                let mut workers = self.workers();
-                workers.by_slot[slot] = None;
+                self.crew.vacate(slot);
                 engine().release(&child);
-                return self.break_down(&mut workers, error);
+                return self.break_down(error);
             }
         };
-        // Of a pool that has given everything up nothing is taken back.
-        let taken_back = if self.has_given_up() { Ok(Some(Vec::new())) } else { self.take_back(slot) };
-        let frames = match taken_back {
+        let has_given_up = self.lifecycle.has_given_up();
+        let frames = match if has_given_up { Ok(Some(Vec::new())) } else { self.take_back(slot) } {
             Ok(Some(frames)) => frames,
-            Ok(None) => return self.postponed().deaths.push((slot, child.clone())),
+            Ok(None) => return self.backlog.add_death(slot, child.clone()),
             Err(overwritten) => {
                 self.end_overwritten(overwritten, Some(slot));
                 Vec::new()
             }
         };
-        let child = &child;
-        let mut workers = self.workers();
         let words = self.control.slot(slot);
         if let Err(overwritten) = words.check()
-            && !self.has_given_up()
+            && !self.lifecycle.has_given_up()
         {
-            let error = error_of(&workers, overwritten, Some(slot));
-            self.break_down(&mut workers, error);
+            self.end_overwritten(overwritten, Some(slot));
         }
-        if words.was_ready() {
-            workers.failures = 0;
-        } else if !self.has_given_up() {
-            workers.note_failure(failure_of(child, end));
-        }
-        let cause = workers.condemned[slot].take();
-        let is_killed = cause.is_none() && end.code() == Some(-Signal::KILL.as_raw());
-        let by_oom_killer = if is_killed { self.oom.blames() } else { Some(false) };
-        let loss = Loss { pid: child.pid(), code: end.code(), by_oom_killer };
-        self.notes.ended(child.pid(), slot, end.code(), !words.is_finished());
-        if !self.is_overwritten()
-            && let Err(error) = self.account(slot, frames, loss, cause, &mut workers.tally)
+        let is_wanted = !self.lifecycle.has_given_up();
+        let departure = self.crew.note_end(slot, &child, end, words.was_ready(), is_wanted);
+        trace::ended(child.pid(), slot, end.code(), !words.is_finished());
+        if !self.lifecycle.is_overwritten()
+            && let Err(error) = self.account(slot, frames, departure)
         {
-            self.break_down(&mut workers, error);
+            self.break_down(error);
         }
-        workers.by_slot[slot] = None;
-        engine().release(child);
-        if slot < self.size() && !self.control.has_closed() && !self.has_given_up() {
-            self.vacant.store(true, Ordering::SeqCst);
+        self.crew.vacate(slot);
+        engine().release(&child);
+        if slot < self.crew.size() && !self.control.has_closed() && !self.lifecycle.has_given_up() {
+            self.crew.set_vacant(true);
             // Under fork whoever waits for results is to refill.
             self.announce();
         }
-        self.break_if_hopeless(&mut workers);
+        self.break_if_hopeless();
     }
 
     /// `frames`: what it had claimed and not begun.
-    fn account(
-        &self,
-        slot: usize,
-        mut frames: Vec<Vec<u8>>,
-        loss: Loss,
-        cause: Option<Cause>,
-        tally: &mut Tally,
-    ) -> Result<()> {
+    fn account(&self, slot: usize, mut frames: Vec<Vec<u8>>, departure: Departure) -> Result<()> {
+        let Departure { loss, cause } = departure;
         let words = self.control.slot(slot);
         let overwritten = |Overwritten(what)| Error::Overwritten { what, pid: Some(loss.pid) };
         let begun = words.last_begun(self.control.tasks().longest()).map_err(overwritten)?;
-        let drained = self.drain_slot(slot, &mut self.readers()[slot]);
-        drained.map_err(overwritten)?;
-        self.renew_stream(slot);
-        self.bury_blocks(slot).map_err(|error| match error.kind() {
+        let ended = self.intake.finish_stream(&self.control, slot, &self.table).map_err(overwritten)?;
+        self.end_jobs(ended);
+        self.free_blocks(slot).map_err(|error| match error.kind() {
             ErrorKind::InvalidData => overwritten(Overwritten("the record of large buffers")),
             _ => Error::os("cannot free what a dead worker had")(error),
         })?;
         if let Some(frame) = begun
             && let Some((header, items)) = Header::parse(&frame)
-            && let Some(job) = self.job(header.job)
+            && let Some(job) = self.table.get(header.job)
             && let Some(lost) = job.next_of(header.chunk)
             && (header.first..header.first + header.count).contains(&lost)
         {
@@ -339,15 +247,26 @@ impl Shared {
                 let rest = Header { first, count, ..header };
                 frames.insert(0, [&rest.encode(), items].concat());
             }
-            let tag = if cause == Some(Cause::Timeout) { tag::TIMED_OUT } else { tag::LOST };
             if !again {
-                let delivery = job.deliver(header.chunk, lost, tag, &loss.encode());
-                let count = if tag == tag::LOST { &mut tally.lost } else { &mut tally.failed };
-                *count += u64::from(delivery != Delivery::Stale);
-                self.conclude(&job, delivery);
+                let tag = if cause == Some(Cause::Timeout) { tag::TIMED_OUT } else { tag::LOST };
+                let delivery = self.table.deliver(&job, header.chunk, lost, tag, &loss.encode());
+                if !matches!(delivery, Delivery::Stale) {
+                    self.intake.count_end(slot, tag == tag::LOST);
+                }
+                if let Delivery::Finished(ended) = delivery {
+                    self.end_job(ended);
+                }
             }
         }
         self.requeue(frames)
+    }
+
+    /// A worker is dead, and its results are read: what it had of others is nobody's, and what it told nobody of is free.
+    fn free_blocks(&self, slot: usize) -> std::io::Result<()> {
+        self.control.arguments().bereave(slot as u32)?;
+        self.control.results(slot).reclaim()?;
+        self.lending.sweep();
+        Ok(())
     }
 
     /// Gives idle workers what others have claimed and not begun, once the ring has nothing else for them.
@@ -361,7 +280,7 @@ impl Shared {
             match self.take_back(slot) {
                 Ok(Some(frames)) => {
                     if let Err(error) = self.requeue(frames) {
-                        return self.break_down(&mut self.workers(), error);
+                        return self.break_down(error);
                     }
                 }
                 Ok(None) => return,
@@ -370,74 +289,42 @@ impl Shared {
         }
     }
 
-    /// Takes back what a slot's worker has claimed and not begun. `None`: the ring cannot be had now. In the pool's thread, which
-    /// alone looks for tasks that are in no place: they are in its hands then.
-    fn take_back(&self, slot: usize) -> Result<Option<Vec<Vec<u8>>>, Overwritten> {
-        self.lock_ring().map(|mut ring| ring.take_back(self.control.slot(slot))).transpose()
-    }
-
-    /// Whether all tasks that are left have been given up.
-    fn has_given_up(&self) -> bool {
-        self.state() == TERMINATED || self.is_overwritten()
-    }
-
     pub(super) fn terminate(&self) {
-        self.state.store(TERMINATED, Ordering::SeqCst);
+        self.lifecycle.advance_to(Phase::Terminated);
         // Before the kill, so that no task of theirs is taken for lost.
-        let jobs = self.give_up(&Arc::new(Error::Terminated));
-        for (_, child) in self.workers().alive() {
-            // Refused only when it has ended.
-            let _ = child.signal(Signal::KILL);
-        }
-        for job in jobs {
-            self.settle_uncalled(&job);
-        }
+        let ended = self.table.fail_all(&Arc::new(Error::Terminated));
+        let jobs: Vec<_> = ended.iter().map(|ended| ended.job.clone()).collect();
+        self.end_jobs(ended);
+        self.crew.kill_all();
+        jobs.iter().for_each(|job| self.settle_uncalled(job));
         self.announce();
-        self.wake_futures();
         self.poke();
     }
 
     /// Waits until the workers and the pool's thread have ended; `false` when the deadline came first.
     pub(super) fn wait_gone(&self, deadline: Option<Instant>) -> bool {
-        let mut events = self.events();
-        if !events.begun {
-            drop(events);
+        if !self.mail.has_begun() {
             // The pool was never whole: its thread did not begin, so this thread reaps.
-            return self.workers().alive().all(|(_, child)| child.wait(deadline).is_ok());
+            return self.crew.serving().iter().all(|(_, child)| child.wait(deadline).is_ok());
         }
-        while !events.gone {
+        loop {
             // A condition variable does not tell of signals.
-            let look = interrupt::is_interruptible().then(|| Instant::now() + TICK);
-            let until = deadline.into_iter().chain(look).min();
-            events = match until {
-                None => self.happened.wait(events).unwrap_or_else(PoisonError::into_inner),
-                Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    self.happened.wait_timeout(events, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-            if events.gone {
-                break;
+            let longest = interrupt::is_interruptible().then_some(TICK);
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if self.mail.wait_for_end(longest.into_iter().chain(left).min()) {
+                return true;
             }
-            drop(events);
             if interrupt::ask() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return false;
             }
-            events = self.events();
         }
-        true
     }
 
     /// Waits until the workers have ended, or the deadline is there.
     pub(super) fn wait_for_workers(&self, deadline: Instant) {
-        let children: Vec<_> = self.workers().alive().map(|(_, child)| child.clone()).collect();
-        for child in children {
+        for (_, child) in self.crew.serving() {
             // Past the deadline or past waiting for: it has been killed all the same.
             let _ = child.wait(Some(deadline));
         }
-    }
-
-    pub(super) fn events(&self) -> MutexGuard<'_, Events> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -293,24 +293,24 @@ class _Starting:
         # Why the last one that could not be started could not.
         self.error = None
 
-    def __call__(self, name, control, slot, desk, blocked):
+    def __call__(self, name, control, slot, broker, blocked):
         # A Ctrl-C is for the program: a worker hears one in its tasks alone.
         self._mask = {*blocked, _signal.SIGINT}
         try:
             if self._ahead is None:
                 # All of the first at once: what this process does between two forks is memory that their children do not share.
                 self._ahead = {}
-                self._ahead = {slot: self._start(control, slot, desk) for slot in range(self._processes)}
+                self._ahead = {slot: self._start(control, slot, broker) for slot in range(self._processes)}
             if slot in self._ahead:
                 return self._ahead.pop(slot)
             _let_go(self._workers)
-            return self._start(control, slot, desk)
+            return self._start(control, slot, broker)
         except Exception as error:
             self.error = error
             raise
 
-    def _start(self, control, slot, desk):
-        args = (_Fd(control), slot, _Fd(desk), *self._limits, *self._call)
+    def _start(self, control, slot, broker):
+        args = (_Fd(control), slot, _Fd(broker), *self._limits, *self._call)
         process = self._process(self._ctx, target=_worker, args=args)
         process.name = process.name.replace('Process', 'PoolWorker')
         process.daemon = self._daemon
@@ -367,7 +367,7 @@ def _received(sent):
     return _Fd(sent.detach())
 
 
-def _worker(control, slot, desk, max_tasks, max_memory, initializer, initargs):
+def _worker(control, slot, broker, max_tasks, max_memory, initializer, initargs):
     """What a worker process runs."""
     if _process._link is None and (parent := _process.parent_process()) is not None:
         # Another library's process, which does not end with its parent by itself.
@@ -380,7 +380,7 @@ def _worker(control, slot, desk, max_tasks, max_memory, initializer, initargs):
         initializer(*initargs)
     try:
         spawn.hear_interrupts()
-        code = _engine.run_worker(control.fd, slot, desk.fd, max_tasks, max_memory)
+        code = _engine.run_worker(control.fd, slot, broker.fd, max_tasks, max_memory)
     except KeyboardInterrupt:
         # Outside of any task: it was for the program.
         code = 0

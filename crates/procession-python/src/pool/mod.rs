@@ -51,7 +51,7 @@ pub(crate) struct Asked {
 
 #[pymethods]
 impl Pool {
-    /// `start(name, control, slot, desk)` starts a worker and returns its process.
+    /// `start(name, control, slot, broker)` starts a worker and returns its process.
     #[new]
     #[pyo3(signature = (workers, method, start, values, max_tasks = None, max_memory = None))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]

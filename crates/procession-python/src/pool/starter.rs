@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use crate::process::Child as Process;
 use crate::wait::{self, attached};
 
-/// Starts workers by `start(name, control, slot, desk, blocked)`, which returns the `Child` that it started. Signals are blocked
+/// Starts workers by `start(name, control, slot, broker, blocked)`, which returns the `Child` that it started. Signals are blocked
 /// meanwhile; `blocked` are those that the child is to have blocked too.
 pub(super) struct Starter {
     method: Method,
@@ -38,7 +38,7 @@ impl Start for Starter {
     }
 
     fn child(&self, preparation: Preparation<'_>) -> Result<Arc<Child>> {
-        let Target::Worker { control, slot, desk, .. } = &preparation.target else {
+        let Target::Worker { control, slot, broker, .. } = &preparation.target else {
             return Err(Error::Invalid("a pool of Python's starts workers only".into()));
         };
         // No handler runs between the fork and the engine's hold on the child: what it raised would lose the child.
@@ -49,7 +49,7 @@ impl Start for Starter {
         }
         let before = blocked.blocked_before();
         let started = attached(|py| {
-            let args = (&preparation.name, control.as_fd().as_raw_fd(), *slot, desk.as_fd().as_raw_fd(), before);
+            let args = (&preparation.name, control.as_fd().as_raw_fd(), *slot, broker.as_fd().as_raw_fd(), before);
             let child = self.start.bind(py).call1(args).and_then(|child| {
                 let Some(child) = child.extract::<Option<Bound<'_, Process>>>()? else {
                     return Err(PyTypeError::new_err("it has no pid, and a pool's workers must be processes"));

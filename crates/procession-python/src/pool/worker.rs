@@ -27,19 +27,20 @@ use crate::codec;
 
 /// Serves a pool until it is closed and no task is left; returns the exit code. The fds stay the caller's.
 #[pyfunction]
-#[pyo3(signature = (control, slot, desk, max_tasks = None, max_memory = None))]
+#[pyo3(signature = (control, slot, broker, max_tasks = None, max_memory = None))]
 pub(crate) fn run_worker(
     py: Python<'_>,
     control: RawFd,
     slot: u32,
-    desk: RawFd,
+    broker: RawFd,
     max_tasks: Option<NonZeroU32>,
     max_memory: Option<NonZeroU64>,
 ) -> PyResult<i32> {
     let control = Arc::new(Control::attach(descriptor::duplicate(control)?)?);
-    let desk = Arc::new(Link::from(descriptor::duplicate(desk)?));
+    let broker = Arc::new(Link::from(descriptor::duplicate(broker)?));
     let service = Service { initializer: None, max_tasks, max_memory };
-    let code = py.detach(|| interrupt::interruptible(handle_signals, || worker::serve(&control, slot, &service, desk)));
+    let code =
+        py.detach(|| interrupt::interruptible(handle_signals, || worker::serve(&control, slot, &service, broker)));
     Ok(code)
 }
 

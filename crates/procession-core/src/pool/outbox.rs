@@ -1,0 +1,42 @@
+//! The large buffers of arguments on their way into a pool: in blocks that are then lent to what is submitted. In the thread
+//! that encodes the arguments.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::blocks::{self, Buffers, Place};
+use super::lending::Lent;
+use super::shared::Shared;
+
+/// How long whoever submits waits for room, before it does without.
+pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What has been put into blocks so far.
+struct Outbox {
+    shared: Arc<Shared>,
+    lent: RefCell<Vec<Lent>>,
+}
+
+/// Runs `encode`, which may give buffers. Returns their blocks.
+pub(super) fn submitting<R>(shared: &Arc<Shared>, encode: impl FnOnce() -> R) -> (R, Vec<Lent>) {
+    let outbox = Rc::new(Outbox { shared: shared.clone(), lent: RefCell::default() });
+    let result = blocks::within(outbox.clone(), encode);
+    (result, outbox.lent.take())
+}
+
+impl Buffers for Outbox {
+    fn put(&self, bytes: &[u8]) -> Option<Place> {
+        let lending = &self.shared.lending;
+        let has_room = || lending.has_room(bytes.len());
+        // What is being submitted itself is not over before it is: it is not waited for.
+        if self.lent.borrow().is_empty() && !has_room() {
+            self.shared.wait_until(has_room, Some(Instant::now() + ROOM_TIMEOUT));
+        }
+        let lent = lending.fill_block(bytes)?;
+        let place = Place { area: 0, block: lent.id()?.0 };
+        self.lent.borrow_mut().push(lent);
+        Some(place)
+    }
+}

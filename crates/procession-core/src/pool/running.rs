@@ -1,0 +1,25 @@
+//! What each worker runs, and since when: as the parent sees it by looking. In the parent, in any thread.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use procession_shm::{Control, Sight};
+
+/// What each slot ran at the last look, and since when.
+#[derive(Debug, Default)]
+pub(super) struct RunningTasks(Mutex<Vec<Option<(Sight, Instant)>>>);
+
+impl RunningTasks {
+    /// What each slot runs now, and since when as far as is known.
+    pub(super) fn look(&self, control: &Control) -> Vec<Option<(Sight, Instant)>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.resize(control.slots(), None);
+        for (slot, known) in known.iter_mut().enumerate() {
+            let now = control.slot(slot).running().look();
+            if known.map(|(sight, _)| sight) != now {
+                *known = now.map(|sight| (sight, Instant::now()));
+            }
+        }
+        known.clone()
+    }
+}

@@ -1,0 +1,145 @@
+//! What a pool's threads share: the owners of its state, and what is done when that state changes. In the parent.
+//!
+//! Each owner has its locks to itself and knows no other owner; what it needs of one is passed in. What is to be done in
+//! consequence of a change (callbacks, wakers, frames to put back, an error that ends the pool) is *returned* by the owner
+//! and done here, when its lock is free. So locks are nested in two places only, and in this order:
+//! [`Intake`]'s readers, then [`Table`]'s jobs, then a job's own.
+//!
+//! No process is started, no ring of the workers' is waited for, and no code of a user or a runtime runs under any lock.
+
+use std::sync::Arc;
+
+use procession_shm::{Control, Overwritten};
+
+use super::backlog::Backlog;
+use super::crew::Crew;
+use super::handle_broker::HandleBroker;
+use super::intake::{Drained, Intake};
+use super::job::Job;
+use super::lending::Lending;
+use super::lifecycle::Lifecycle;
+use super::mail::Mail;
+use super::running::RunningTasks;
+use super::table::{Ended, Table};
+use super::trace;
+use crate::Error;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) control: Arc<Control>,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) table: Table,
+    pub(super) intake: Intake,
+    pub(super) crew: Crew,
+    pub(super) lending: Arc<Lending>,
+    pub(super) broker: HandleBroker,
+    pub(super) mail: Mail,
+    pub(super) backlog: Backlog,
+    pub(super) running: RunningTasks,
+}
+
+impl Shared {
+    /// Takes what workers have committed. Returns whether that was anything.
+    pub(super) fn drain(&self) -> bool {
+        if self.lifecycle.is_overwritten() {
+            return false;
+        }
+        let Drained { any, ended, overwritten } = self.intake.drain(&self.control, &self.table);
+        self.end_jobs(ended);
+        if let Some((overwritten, slot)) = overwritten {
+            self.end_overwritten(overwritten, Some(slot));
+        }
+        any
+    }
+
+    /// Does what the end of a job asks for. Under no lock.
+    pub(super) fn end_job(&self, Ended { job, has_tasks }: Ended) {
+        self.broker.forget(job.id);
+        self.lending.take_back(job.id);
+        trace::finished(&job);
+        self.release_callbacks(&job);
+        self.wake_futures(&job);
+        self.announce();
+        if has_tasks {
+            self.withdraw(job.id);
+        }
+    }
+
+    pub(super) fn end_jobs(&self, ended: Vec<Ended>) {
+        ended.into_iter().for_each(|ended| self.end_job(ended));
+    }
+
+    /// Has the callbacks of a finished job run.
+    pub(super) fn release_callbacks(&self, job: &Arc<Job>) {
+        if !job.is_settled() {
+            self.mail.post_completed(job.clone());
+            // The pool's thread itself looks for them after what it does now.
+            if !self.mail.is_own_thread() {
+                self.poke();
+            }
+        }
+    }
+
+    /// Wakes the futures of a job, if it is settled. They are a runtime's code.
+    pub(super) fn wake_futures(&self, job: &Job) {
+        for waker in self.table.take_wakers(job) {
+            waker.wake();
+        }
+    }
+
+    /// Wakes every thread that waits for results, whatever it waits for.
+    pub(super) fn announce(&self) {
+        self.intake.announce();
+        self.control.result_gate().wake(1);
+    }
+
+    /// Makes the pool's thread look, now.
+    pub(super) fn poke(&self) {
+        self.mail.poke();
+        if self.table.is_awaited() {
+            // It waits where workers wake whoever takes results.
+            self.control.result_gate().wake(1);
+        }
+    }
+
+    /// Ends the pool, as its shared memory was overwritten. `slot`: the one whose words they were.
+    pub(super) fn end_overwritten(&self, Overwritten(what): Overwritten, slot: Option<usize>) {
+        let pid = slot.and_then(|slot| self.crew.pid(slot));
+        self.break_down(Error::Overwritten { what, pid });
+    }
+
+    /// Ends the pool: every task that is left has this error, and no more are taken.
+    pub(super) fn break_down(&self, error: Error) {
+        let is_overwritten = matches!(error, Error::Overwritten { .. });
+        self.break_with(Arc::new(error));
+        if is_overwritten {
+            // They may be in loops over such numbers.
+            self.crew.kill_all();
+        }
+    }
+
+    fn break_with(&self, error: Arc<Error>) {
+        self.crew.set_vacant(false);
+        let is_overwritten = matches!(*error, Error::Overwritten { .. });
+        let error = if is_overwritten && !self.control.has_file() {
+            Arc::new(Error::closed_descriptor("of the pool's shared memory"))
+        } else {
+            error
+        };
+        let error = self.lifecycle.break_with(error);
+        self.end_jobs(self.table.fail_all(&Arc::new(Error::Broken(error))));
+        self.announce();
+    }
+
+    /// Ends the pool if no worker is left and none will come.
+    pub(super) fn break_if_hopeless(&self) {
+        if let Some(error) = self.crew.hopeless() {
+            self.break_with(error);
+        }
+    }
+
+    pub(super) fn has_results(&self) -> bool {
+        (0..self.control.slots()).any(|slot| !self.control.stream(slot).is_empty())
+    }
+}
