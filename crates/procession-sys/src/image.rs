@@ -15,7 +15,9 @@
 
 #![allow(unsafe_code)] // A checked offset becomes a function; a zero-sized function value is made from its type.
 
+use std::any::TypeId;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -68,23 +70,66 @@ pub struct SameImage(u8);
 /// the result is.
 pub type EntryFn = fn(&[u8], &mut Vec<u8>) -> u32;
 
-/// The name of an [`EntryFn`] that every process running the same image understands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Entry(u64);
+/// A pointer to a function that an [`Entry`] can name.
+///
+/// # Safety
+///
+/// The type is a pointer to a function, and `from_address` gives the pointer whose `address` it was.
+pub unsafe trait EntryPointer: Copy + 'static {
+    /// Where the function's code begins.
+    fn address(self) -> usize;
 
-impl Entry {
+    /// The pointer to the function of this type whose code begins there.
+    ///
+    /// # Safety
+    ///
+    /// The code of a function of this type begins there.
+    unsafe fn from_address(address: usize) -> Self;
+}
+
+// SAFETY: both are conversions between a pointer to a function and its address.
+unsafe impl EntryPointer for EntryFn {
+    fn address(self) -> usize {
+        self as usize
+    }
+
+    unsafe fn from_address(address: usize) -> EntryFn {
+        // SAFETY: the caller's promise.
+        unsafe { std::mem::transmute::<*const (), EntryFn>(address as *const ()) }
+    }
+}
+
+// SAFETY: both are conversions between a pointer to a function and its address.
+unsafe impl<A: 'static> EntryPointer for fn(&mut A) {
+    fn address(self) -> usize {
+        self as usize
+    }
+
+    unsafe fn from_address(address: usize) -> fn(&mut A) {
+        // SAFETY: the caller's promise.
+        unsafe { std::mem::transmute::<*const (), fn(&mut A)>(address as *const ()) }
+    }
+}
+
+/// The name of a function that every process running the same image understands.
+pub struct Entry<F = EntryFn>(u64, PhantomData<F>);
+
+impl<F: EntryPointer> Entry<F> {
     // A checksum is never 0 (see `checksum`), so no portable entry is 0.
-    const ELSEWHERE: Entry = Entry(0);
+    const ELSEWHERE: Entry<F> = Entry(0, PhantomData);
 
     /// Names a function.
-    pub fn of(f: EntryFn) -> Entry {
+    pub fn of(function: F) -> Entry<F> {
         let image = Image::running();
-        let address = f as usize;
+        let address = function.address();
         if !image.code.contains(&address) {
             return Entry::ELSEWHERE;
         }
         match u32::try_from(address - image.base) {
-            Ok(offset) => Entry(u64::from(checksum(offset, image.seed)) << 32 | u64::from(offset)),
+            Ok(offset) => {
+                let check = checksum(offset, kind::<F>(image.seed));
+                Entry(u64::from(check) << 32 | u64::from(offset), PhantomData)
+            }
             Err(_) => Entry::ELSEWHERE,
         }
     }
@@ -101,26 +146,66 @@ impl Entry {
     }
 
     /// What [`to_raw`](Self::to_raw) gave.
-    pub fn from_raw(raw: u64) -> Entry {
-        Entry(raw)
+    pub fn from_raw(raw: u64) -> Entry<F> {
+        Entry(raw, PhantomData)
     }
 
-    /// The function, or `None` if this is not the name of one: the number was damaged, or not
+    /// The function, or `None` if this is not the name of one of this type: the number was damaged, or not
     /// [portable](Self::is_portable).
-    pub fn resolve(self, _proof: SameImage) -> Option<EntryFn> {
+    pub fn resolve(self, _proof: SameImage) -> Option<F> {
         let image = Image::running();
         let (check, offset) = ((self.0 >> 32) as u32, self.0 as u32);
         let address = image.base.checked_add(offset as usize)?;
-        if check != checksum(offset, image.seed) || !image.code.contains(&address) {
+        if check != checksum(offset, kind::<F>(image.seed)) || !image.code.contains(&address) {
             return None;
         }
         // SAFETY: the proof says that whoever made the entry ran this image. The checksum says that `Entry::of` made
-        // it there, from an `EntryFn` at this offset of the image's code, since nothing else computes one. The image
-        // is moved as a whole, so here too the code of that function, of that type, begins at this address; and it
-        // stays, because this very function is part of the image. Who forges a checksum on purpose already has to
-        // run code in this process or hold its private link.
-        Some(unsafe { std::mem::transmute::<*const (), EntryFn>(address as *const ()) })
+        // it there, from an `F` at this offset of the image's code, since nothing else computes one: it is keyed by the
+        // image and by the type `F`. The image is moved as a whole, so here too the code of that function, of that type,
+        // begins at this address; and it stays, because this very function is part of the image. Who forges a
+        // checksum on purpose already has to run code in this process or hold its private link.
+        Some(unsafe { F::from_address(address) })
     }
+}
+
+// By hand, as a derive would ask the same of `F`.
+impl<F> Clone for Entry<F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Entry<F> {}
+
+impl<F> PartialEq for Entry<F> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<F> Eq for Entry<F> {}
+
+impl<F> fmt::Debug for Entry<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Entry").field(&self.0).finish()
+    }
+}
+
+/// The key of the names of functions of one type. A type's id is the same in every process of the image.
+fn kind<F: 'static>(seed: u64) -> u64 {
+    struct Fnv(u64);
+    impl Hasher for Fnv {
+        fn finish(&self) -> u64 {
+            self.0
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            self.0 = fnv_1a(self.0, bytes);
+        }
+    }
+    let mut hasher = Fnv(seed);
+    TypeId::of::<F>().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// FNV-1a over what `seed` was made of and the offset, folded to 32 bits with the lowest set.
@@ -235,20 +320,35 @@ mod tests {
 
     #[test]
     fn an_entry_names_its_function() {
-        let entry = Entry::of(length);
+        let entry = Entry::of(length as EntryFn);
         assert!(entry.is_portable());
-        let resolved = Entry::from_raw(entry.to_raw()).resolve(proof()).expect("it was made here");
+        let resolved = Entry::<EntryFn>::from_raw(entry.to_raw()).resolve(proof()).expect("it was made here");
         let mut result = Vec::new();
         assert_eq!((resolved(b"four", &mut result), result.as_slice()), (4, &b"length"[..]));
     }
 
     #[test]
-    fn a_damaged_entry_names_nothing() {
-        let raw = Entry::of(length).to_raw();
-        for bit in 0..64 {
-            assert!(Entry::from_raw(raw ^ 1 << bit).resolve(proof()).is_none(), "bit {bit}");
+    fn an_entry_names_a_function_of_its_type_only() {
+        fn increment(number: &mut u32) {
+            *number += 1;
         }
-        assert!(Entry::from_raw(0).resolve(proof()).is_none() && !Entry::from_raw(0).is_portable());
+        let entry = Entry::of(increment as fn(&mut u32));
+        let mut number = 1;
+        entry.resolve(proof()).expect("it was made here")(&mut number);
+        assert_eq!(number, 2);
+        assert!(Entry::<EntryFn>::from_raw(entry.to_raw()).resolve(proof()).is_none());
+        assert!(Entry::<fn(&mut u64)>::from_raw(entry.to_raw()).resolve(proof()).is_none());
+    }
+
+    #[test]
+    fn a_damaged_entry_names_nothing() {
+        let raw = Entry::of(length as EntryFn).to_raw();
+        for bit in 0..64 {
+            assert!(Entry::<EntryFn>::from_raw(raw ^ 1 << bit).resolve(proof()).is_none(), "bit {bit}");
+        }
+        assert!(
+            Entry::<EntryFn>::from_raw(0).resolve(proof()).is_none() && !Entry::<EntryFn>::from_raw(0).is_portable()
+        );
     }
 
     #[test]

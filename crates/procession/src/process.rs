@@ -17,6 +17,7 @@ use crate::error::Whose;
 use crate::function::TaskFn;
 use crate::message::Message;
 use crate::start_method::{StartMethod, start_method};
+use crate::task::Report;
 use crate::{Error, Result, message, task};
 
 /// A process that was started, as its parent holds it.
@@ -211,7 +212,9 @@ impl<'a, R> Builder<'a, R> {
         R: Message,
     {
         let target = match message::encode_with_handles(&argument) {
-            Ok((argument, handles)) => Ok(Target::Task { entry: task::process_entry(function), argument, handles }),
+            Ok((argument, handles)) => {
+                Ok(Target::Task { entry: task::call_entry(function, Report::Here), argument, handles })
+            }
             Err(why) => Err(Error::unencodable("argument", std::any::type_name::<F>(), why)),
         };
         Builder::with(method, target)

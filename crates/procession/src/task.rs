@@ -11,8 +11,8 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
 use procession_core::outcome::tag;
-use procession_core::pool;
-use procession_core::{Entry, Stateless};
+use procession_core::pool::{Answer, Chunk, ChunkEntry};
+use procession_core::{Entry, EntryFn, Stateless};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -29,94 +29,73 @@ pub(crate) enum Report {
     ToCaller,
 }
 
-/// The entry of a pool's task.
-pub(crate) fn pool_entry<F, A, R>(function: F) -> Entry
+/// The entry of a process, which reports a panic there, or of an initializer, which reports it to its caller.
+pub(crate) fn call_entry<F, A, R>(function: F, report: Report) -> Entry
 where
     F: TaskFn<A, R>,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
     let _: Stateless<F> = Stateless::of(function);
-    Entry::of(run::<F, A, R, false>)
-}
-
-/// The entry of a process.
-pub(crate) fn process_entry<F, A, R>(function: F) -> Entry
-where
-    F: TaskFn<A, R>,
-    A: DeserializeOwned + 'static,
-    R: Serialize + 'static,
-{
-    let _: Stateless<F> = Stateless::of(function);
-    Entry::of(run::<F, A, R, true>)
-}
-
-/// The entry of a pool's task whose function takes the argument apart.
-pub(crate) fn tuple_entry<F, A>(function: F) -> Entry
-where
-    F: TupleFn<A>,
-    A: DeserializeOwned + 'static,
-    F::Output: Serialize + 'static,
-{
-    let _: Stateless<F> = Stateless::of(function);
-    Entry::of(run_tuple::<F, A>)
-}
-
-fn run<F, A, R, const HERE: bool>(input: &[u8], output: &mut Vec<u8>) -> u32
-where
-    F: TaskFn<A, R>,
-    A: DeserializeOwned + 'static,
-    R: Serialize + 'static,
-{
-    let function = Stateless::<F>::conjure();
-    if HERE {
-        return guarded(Report::Here, output, |output| answer(&function, input, output));
-    }
-    serve(function, input, output)
-}
-
-fn run_tuple<F, A>(input: &[u8], output: &mut Vec<u8>) -> u32
-where
-    F: TupleFn<A>,
-    A: DeserializeOwned + 'static,
-    F::Output: Serialize + 'static,
-{
-    let function = Stateless::<F>::conjure();
-    serve(|arguments| function.call_with(arguments), input, output)
-}
-
-/// Answers a pool's task, and those behind it in the chunk as long as each returns a value.
-#[inline]
-fn serve<A, R>(function: impl Fn(A) -> R, input: &[u8], output: &mut Vec<u8>) -> u32
-where
-    A: DeserializeOwned + 'static,
-    R: Serialize + 'static,
-{
-    let tasks = pool::tasks();
-    guarded(Report::ToCaller, output, |output| {
-        let mut rest = tasks.as_ref().map(|tasks| tasks.rest());
-        let mut input = input;
-        loop {
-            forget_caught_panic();
-            let value = match message::decode(input) {
-                Ok(argument) => function(argument),
-                Err(why) => return undecodable(&why, output),
-            };
-            let word = integer::encode(&value);
-            let tag = word.map_or_else(|| give(value, output), |_| tag::VALUE);
-            let next = rest.as_mut().and_then(|rest| match word {
-                Some(word) => rest.next_by_word(word, output),
-                None => rest.next(tag, output),
-            });
-            let Some(next) = next else {
-                if let Some(word) = word {
-                    word.append(output);
-                }
-                return tag;
-            };
-            input = next;
-        }
+    Entry::of(match report {
+        Report::Here => call::<F, A, R, true> as EntryFn,
+        Report::ToCaller => call::<F, A, R, false> as EntryFn,
     })
+}
+
+/// The entry of a pool's tasks.
+pub(crate) fn pool_entry<F, A, R>(function: F) -> ChunkEntry
+where
+    F: TaskFn<A, R>,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    let _: Stateless<F> = Stateless::of(function);
+    ChunkEntry::of(|chunk| run_tasks(chunk, Stateless::<F>::conjure()))
+}
+
+/// The entry of a pool's tasks whose function takes the argument apart.
+pub(crate) fn tuple_entry<F, A>(function: F) -> ChunkEntry
+where
+    F: TupleFn<A>,
+    A: DeserializeOwned + 'static,
+    F::Output: Serialize + 'static,
+{
+    let _: Stateless<F> = Stateless::of(function);
+    ChunkEntry::of(|chunk| run_tasks(chunk, |arguments| Stateless::<F>::conjure().call_with(arguments)))
+}
+
+fn call<F, A, R, const HERE: bool>(input: &[u8], output: &mut Vec<u8>) -> u32
+where
+    F: TaskFn<A, R>,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    let report = if HERE { Report::Here } else { Report::ToCaller };
+    guarded(report, output, |output| answer(&Stateless::<F>::conjure(), input, output))
+}
+
+/// Runs the tasks of a chunk. One that panics ends with that, and the rest go on.
+fn run_tasks<A, R>(chunk: &mut Chunk, function: impl Fn(A) -> R)
+where
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    let task = |input: &[u8], output: &mut Vec<u8>| {
+        forget_caught_panic();
+        let value = match message::decode(input) {
+            Ok(argument) => function(argument),
+            Err(why) => return Answer::Written(undecodable(&why, output)),
+        };
+        match integer::encode(&value) {
+            Some(word) => Answer::Word(word),
+            None => Answer::Written(give(value, output)),
+        }
+    };
+    while let Err(caught) = catch(Report::ToCaller, || chunk.run(task)) {
+        // The first backtrace of a process takes longer to write than many a task has time.
+        chunk.finish(|output| write_panic(caught, output));
+    }
 }
 
 fn answer<A, R>(function: &impl Fn(A) -> R, input: &[u8], output: &mut Vec<u8>) -> u32
@@ -164,31 +143,33 @@ fn give<R: Serialize + 'static>(value: R, output: &mut Vec<u8>) -> u32 {
 }
 
 fn guarded(report: Report, output: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>) -> u32) -> u32 {
+    catch(report, || body(output)).unwrap_or_else(|caught| {
+        output.clear();
+        write_panic(caught, output)
+    })
+}
+
+fn write_panic(caught: Caught, output: &mut Vec<u8>) -> u32 {
+    // Three strings always encode.
+    let encoded = message::encode(&caught.written(), output);
+    debug_assert!(encoded.is_ok());
+    tag::PANIC
+}
+
+/// Runs `body`; its panic, if it ends with one.
+fn catch<R>(report: Report, body: impl FnOnce() -> R) -> Result<R, Caught> {
     install_hook();
     WATCHED.with_borrow_mut(|watched| *watched = Some(Watched { report, panic: None }));
-    let ended = panic::catch_unwind(AssertUnwindSafe(|| body(output)));
+    let ended = panic::catch_unwind(AssertUnwindSafe(body));
     let watched = WATCHED.take();
-    match ended {
-        Ok(tag) => tag,
-        Err(payload) => {
-            let caught = watched.and_then(|watched| watched.panic).unwrap_or_else(|| silent(&*payload));
-            // The payload's own drop may panic; it is a user's value like any other.
-            if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                std::mem::forget(second);
-            }
-            // The first backtrace of a process takes longer to write than many a task has time.
-            if report == Report::ToCaller
-                && let Some(tasks) = pool::tasks()
-            {
-                tasks.stop_clock();
-            }
-            output.clear();
-            // Three strings always encode.
-            let encoded = message::encode(&caught.written(), output);
-            debug_assert!(encoded.is_ok());
-            tag::PANIC
+    ended.map_err(|payload| {
+        let caught = watched.and_then(|watched| watched.panic).unwrap_or_else(|| silent(&*payload));
+        // The payload's own drop may panic; it is a user's value like any other.
+        if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
         }
-    }
+        caught
+    })
 }
 
 /// The call that this thread is in, and the panic that ended it.

@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(names, [Some((0, "SpawnPoolWorker-1".into())), Some((1, "SpawnPoolWorker-2".into()))]);
         assert!(crew.reserve_vacant().is_none() && !crew.has_vacancy(), "the other slots are to stay empty");
         assert!(crew.reserve(0).is_none() && !crew.is_empty());
-        [0, 1].map(|slot| crew.vacate(slot));
+        [0, 1].into_iter().for_each(|slot| crew.vacate(slot));
         assert!(crew.is_empty());
     }
 

@@ -4,8 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use procession_sys::image::Entry;
-
+use super::chunk::ChunkEntry;
 use super::handle::Handle;
 use super::items::Items;
 use super::job::Terms;
@@ -42,7 +41,7 @@ impl Feeder {
     /// # Errors
     ///
     /// As [`Pool::submit`](super::Pool::submit), but for a pool that is closed.
-    pub fn submit(&self, entry: Entry, items: Items, terms: Terms) -> Result<Handle> {
+    pub fn submit(&self, entry: ChunkEntry, items: Items, terms: Terms) -> Result<Handle> {
         self.shared.lifecycle.check_owner("Pool")?;
         self.shared.refill_if_mine();
         let job = self.shared.submit(entry, items, terms, true)?;

@@ -11,8 +11,8 @@ use std::time::Instant;
 use procession_shm::{Held, Spin};
 
 use super::blocks::{self, Buffers, Place};
-use super::chunk::Results;
 use super::job::Job;
+use super::results::Results;
 use super::shared::Shared;
 use crate::{Error, Result};
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use procession_shm::{Arrival, BlockId, Control, Holder, Overwritten, Spin, StreamReader};
 
 use super::blocks::Place;
-use super::chunk::Run;
 use super::frame::{BLOCKS, FIRST, Identity};
 use super::job::Job;
+use super::results::Run;
 use super::table::{Delivery, Ended, Table};
 use crate::outcome::tag;
 use crate::wire;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use procession_shm::{Held, record};
 
 use super::blocks::{Place, not_sent};
-use super::chunk::{Chunk, Results, Run};
+use super::results::{ChunkResults, Results, Run};
 use super::trace::JobSpan;
 use crate::outcome::tag;
 use crate::{Error, Result};
@@ -22,7 +22,7 @@ use crate::{Error, Result};
 type Blocks = HashMap<(u32, u64), Result<Arc<Held>, (ErrorKind, String)>>;
 
 /// What came back of a job's tasks, or why nothing will.
-type Finished = Result<Vec<Chunk>, Arc<Error>>;
+type Finished = Result<Vec<ChunkResults>, Arc<Error>>;
 
 /// What is to be done once a job is finished. Returns the panic that it ended with, in the face's codec, if it did.
 pub(super) type JobCallback = Box<dyn FnOnce() -> Option<Vec<u8>> + Send>;
@@ -94,7 +94,7 @@ pub(super) enum Entered {
 
 #[derive(Debug)]
 struct Progress {
-    chunks: Vec<Chunk>,
+    chunks: Vec<ChunkResults>,
     /// How many of them, from the first on, have all of their results.
     complete: usize,
     remaining: usize,
@@ -106,7 +106,7 @@ struct Progress {
 
 impl Progress {
     /// The chunk whose next tasks are the `count` from `first` on; if they are not, what became of their results.
-    fn place(&mut self, chunk: u32, first: u32, count: u32) -> Result<&mut Chunk, Entered> {
+    fn place(&mut self, chunk: u32, first: u32, count: u32) -> Result<&mut ChunkResults, Entered> {
         if self.chunks.is_empty() {
             // The job is over.
             return Err(Entered::Stale);
@@ -123,7 +123,7 @@ impl Progress {
 
     /// Results of the chunk have arrived.
     fn advance(&mut self) {
-        while self.chunks.get(self.complete).is_some_and(Chunk::is_complete) {
+        while self.chunks.get(self.complete).is_some_and(ChunkResults::is_complete) {
             self.complete += 1;
         }
     }
@@ -136,7 +136,7 @@ impl Job {
         let chunks: Vec<_> = sizes
             .iter()
             .map(|size| {
-                let chunk = Chunk { first: next, next, end: next + size, records: Vec::new() };
+                let chunk = ChunkResults { first: next, next, end: next + size, records: Vec::new() };
                 next += size;
                 chunk
             })
@@ -184,7 +184,7 @@ impl Job {
         };
         let fails = self.terms.fail_fast && tag != tag::VALUE;
         if fails {
-            *chunk = Chunk { first: index, next: index, end: chunk.end, records: Vec::new() };
+            *chunk = ChunkResults { first: index, next: index, end: chunk.end, records: Vec::new() };
         }
         chunk.next += 1;
         record::append(&mut chunk.records, tag, payload);
@@ -255,7 +255,6 @@ impl Job {
     }
 
     /// What ended it without all of its results.
-    #[cfg(feature = "tracing")]
     pub(super) fn early_end(&self) -> Option<&Error> {
         self.finished.get()?.as_ref().err().map(|error| &**error)
     }
@@ -323,7 +322,7 @@ impl Job {
             return Some(Err(error.clone()));
         }
         match self.finished.get()? {
-            Ok(chunks) => chunks[seen..].iter().map(Chunk::results).for_each(visitor),
+            Ok(chunks) => chunks[seen..].iter().map(ChunkResults::results).for_each(visitor),
             Err(error) => return Some(Err(error.clone())),
         }
         Some(Ok(()))
@@ -349,9 +348,9 @@ impl Job {
         // Copied: the visitor is the user's code, and not to run under the lock.
         let complete = {
             let progress = self.progress();
-            progress.chunks.get(seen..progress.complete).map_or_else(Vec::new, <[Chunk]>::to_vec)
+            progress.chunks.get(seen..progress.complete).map_or_else(Vec::new, <[ChunkResults]>::to_vec)
         };
-        complete.iter().map(Chunk::results).for_each(visitor);
+        complete.iter().map(ChunkResults::results).for_each(visitor);
         seen + complete.len()
     }
 

@@ -43,7 +43,7 @@
 //! | | `overwritten.rs`: shared memory that a task's native code has overwritten | the pool's thread; whoever finds it |
 //! | | `stats.rs`, `memory.rs`, `oom.rs`: what the pool is doing | the thread that asks |
 //! | large buffers | `blocks.rs`; `outbox.rs` for arguments, `result_blocks.rs` for results | whoever encodes or decodes |
-//! | worker | `worker.rs`; `tasks.rs`: its way through a chunk | the worker process |
+//! | worker | `worker.rs`; `chunk.rs`: its way through a chunk | the worker process |
 //!
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
 //! its job. A result counts from the one store that commits it to the worker's stream. What a dead worker had
@@ -72,6 +72,7 @@ mod outbox;
 mod overwritten;
 mod result_blocks;
 mod result_handler;
+mod results;
 mod ring;
 mod running;
 mod shared;
@@ -79,7 +80,6 @@ mod stats;
 mod stop;
 mod table;
 mod task_handler;
-mod tasks;
 mod trace;
 pub mod worker;
 mod worker_handler;
@@ -90,12 +90,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use procession_shm::Control;
-use procession_sys::image::Entry;
 
 use crate::start::Start;
 use crate::{Error, Result};
 use backlog::Backlog;
-pub use chunk::Results;
+pub use chunk::{Answer, Chunk, ChunkEntry};
 use crew::Crew;
 pub use feeder::Feeder;
 pub use handle::{Callback, Handle};
@@ -107,12 +106,12 @@ use lending::Lending;
 use lifecycle::{Lifecycle, Phase};
 use mail::Mail;
 use memory::Memory;
+pub use results::Results;
 use running::RunningTasks;
 use shared::Shared;
 pub use stats::{RunningTask, Stats, WorkerStats};
 use table::Table;
 pub use task_handler::{explicit_chunks, guided_chunks};
-pub use tasks::{Tasks, tasks};
 pub use worker::{Initializer, Service};
 
 /// The most workers a pool can have.
@@ -222,7 +221,7 @@ impl Pool {
     ///
     /// [`Error::Closed`] after `close` or `terminate`; [`Error::Broken`]; [`Error::Inherited`] in a forked child;
     /// [`Error::Invalid`] for a chunk of 0, or when the shared memory cannot take the job.
-    pub fn submit(&self, entry: Entry, items: Items, terms: Terms) -> Result<Handle> {
+    pub fn submit(&self, entry: ChunkEntry, items: Items, terms: Terms) -> Result<Handle> {
         self.shared.lifecycle.check_owner("Pool")?;
         self.shared.refill_if_mine();
         let job = self.shared.submit(entry, items, terms, false)?;

@@ -57,7 +57,7 @@ impl Shared {
     pub(super) fn end_job(&self, Ended { job, has_tasks }: Ended) {
         self.broker.forget(job.id);
         self.lending.take_back(job.id);
-        trace::finished(&job);
+        trace::finished(job.id, &job.span, job.early_end());
         self.release_callbacks(&job);
         self.wake_futures(&job);
         self.announce();

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use super::chunk::Run;
 use super::job::{Awaits, Entered, Job, Terms};
+use super::results::Run;
 use crate::Error;
 
 /// See the module.

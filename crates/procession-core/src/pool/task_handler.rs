@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use procession_sys::image::Entry;
-
+use super::chunk::ChunkEntry;
 use super::frame::{Header, Kind};
 use super::items::Items;
 use super::job::{Job, Terms};
@@ -23,7 +22,7 @@ impl Shared {
     /// `is_admitted`: the pool may be closed.
     pub(super) fn submit(
         self: &Arc<Self>,
-        entry: Entry,
+        entry: ChunkEntry,
         mut items: Items,
         terms: Terms,
         is_admitted: bool,
@@ -58,7 +57,7 @@ impl Shared {
             return Err(error);
         }
         job.set_queued();
-        trace::submitted(&job);
+        trace::submitted(job.id, &job.span);
         self.stir();
         // A pool that was terminated or broke meanwhile may have missed this job.
         if let Err(error) = self.lifecycle.check_serving() {
@@ -78,7 +77,7 @@ impl Shared {
         }
     }
 
-    fn push_chunks(&self, job: &Job, entry: Entry, items: &Items, sizes: &[u32]) -> Result<()> {
+    fn push_chunks(&self, job: &Job, entry: ChunkEntry, items: &Items, sizes: &[u32]) -> Result<()> {
         let kind = if job.terms.timeout.is_some() { Kind::Limited } else { Kind::Plain };
         let (mut chunk, mut first, mut start) = (0, 0, 0);
         while chunk < sizes.len() {

@@ -23,7 +23,7 @@ mod told {
     use tracing::span::EnteredSpan;
     use tracing::{Level, Span, debug, debug_span, enabled, warn};
 
-    use crate::pool::job::Job;
+    use crate::Error;
 
     const TARGET: &str = "procession::pool";
 
@@ -37,12 +37,13 @@ mod told {
         }
     }
 
-    pub(in crate::pool) fn finished(job: &Job) {
+    /// `error`: what ended the job without all of its results.
+    pub(in crate::pool) fn finished(id: u64, span: &JobSpan, error: Option<&Error>) {
         told(|| {
-            let _span = job.span.0.enter();
-            match job.early_end() {
-                Some(error) => debug!(target: TARGET, job = job.id, %error, "finished"),
-                None => debug!(target: TARGET, job = job.id, "finished"),
+            let _span = span.0.enter();
+            match error {
+                Some(error) => debug!(target: TARGET, job = id, %error, "finished"),
+                None => debug!(target: TARGET, job = id, "finished"),
             }
         });
     }
@@ -73,9 +74,9 @@ mod told {
         }
     }
 
-    pub(in crate::pool) fn submitted(job: &Job) {
-        let _span = job.span.0.enter();
-        debug!(target: TARGET, job = job.id, "submitted");
+    pub(in crate::pool) fn submitted(id: u64, span: &JobSpan) {
+        let _span = span.0.enter();
+        debug!(target: TARGET, job = id, "submitted");
     }
 
     pub(in crate::pool) fn ready(slot: u32) {
@@ -89,7 +90,7 @@ mod told {
 
 #[cfg(not(feature = "tracing"))]
 mod untold {
-    use crate::pool::job::Job;
+    use crate::Error;
 
     #[derive(Debug)]
     pub(in crate::pool) struct JobSpan;
@@ -100,15 +101,13 @@ mod untold {
         }
     }
 
-    pub(in crate::pool) fn finished(_job: &Job) {}
+    pub(in crate::pool) fn finished(_id: u64, _span: &JobSpan, _error: Option<&Error>) {}
 
     pub(in crate::pool) fn started(_pid: u32, _slot: usize, _is_replacement: bool) {}
 
     pub(in crate::pool) fn ended(_pid: u32, _slot: usize, _code: Option<i32>, _is_lost: bool) {}
 
-    pub(in crate::pool) fn submitted(job: &Job) {
-        let JobSpan = job.span;
-    }
+    pub(in crate::pool) fn submitted(_id: u64, _span: &JobSpan) {}
 
     pub(in crate::pool) fn ready(_slot: u32) {}
 

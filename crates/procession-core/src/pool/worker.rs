@@ -14,20 +14,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procession_shm::{ClaimLimit, Control, Slot, Spin};
-use procession_sys::image::{BuildId, Entry, EntryFn, SameImage};
+use procession_sys::image::{BuildId, Entry, SameImage};
 use procession_sys::link::Link;
 
 use super::blocks;
-use super::frame::{Header, Kind};
+use super::chunk::{CANNOT_SERVE, Chunk, ChunkEntry};
+use super::frame::Header;
 use super::handle_broker::Asker;
 use super::result_blocks::ResultBlocks;
-use super::tasks::{self, Malformed, Tasks};
 use super::trace;
 use crate::handle;
 use crate::outcome::{self, tag};
-
-// What a worker that cannot serve exits with.
-pub(super) const CANNOT_SERVE: i32 = 70;
 
 /// How the workers of a pool serve.
 #[derive(Debug, Default)]
@@ -53,9 +50,7 @@ pub struct Initializer {
 
 /// As [`serve`], in a process of the engine's own, once the initializer has been called. Returns the exit code.
 pub(crate) fn run(control: &Arc<Control>, slot: u32, service: &Service, broker: Arc<Link>, link: &Link) -> i32 {
-    // A pool's worker may be forked by a task of another pool, and has nothing of that one's.
-    let initialized = |initializer| tasks::serving(None, || initialize(initializer, link));
-    match service.initializer.as_ref().and_then(initialized) {
+    match service.initializer.as_ref().and_then(|initializer| initialize(initializer, link)) {
         Some(code) => code,
         None => serve(control, slot, service, broker),
     }
@@ -74,12 +69,9 @@ pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, broker: Arc<L
     }
     let asker = Rc::new(Asker::new(broker));
     let buffers = Rc::new(ResultBlocks::new(control, slot));
-    let tasks = Rc::new(Tasks::new(control, slot, service.max_memory, &buffers));
-    let serve = |worker: Worker<'_>| {
-        let serve = || tasks::serving(Some(tasks.clone()), || worker.serve());
-        handle::asking(asker.clone(), || blocks::within(buffers.clone(), serve))
-    };
-    match Worker::new(control, slot, service, &asker, &buffers, &tasks).map(serve) {
+    let serve =
+        |worker: Worker<'_>| handle::asking(asker.clone(), || blocks::within(buffers.clone(), || worker.serve()));
+    match Worker::new(control, slot, service, &asker, &buffers).map(serve) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             if error.kind() == io::ErrorKind::InvalidData {
@@ -134,21 +126,19 @@ struct Worker<'a> {
     left: Option<u32>,
     proof: SameImage,
     /// The entry looked up last, since a job's frames all name the same.
-    known: Option<(u64, EntryFn)>,
-    output: Vec<u8>,
+    known: Option<(u64, fn(&mut Chunk))>,
     asker: &'a Asker,
     buffers: &'a ResultBlocks,
-    tasks: &'a Tasks,
+    chunk: Chunk,
 }
 
 impl<'a> Worker<'a> {
     fn new(
-        control: &'a Control,
+        control: &'a Arc<Control>,
         index: u32,
         service: &Service,
         asker: &'a Asker,
-        buffers: &'a ResultBlocks,
-        tasks: &'a Tasks,
+        buffers: &'a Rc<ResultBlocks>,
     ) -> Result<Worker<'a>, &'static str> {
         Ok(Worker {
             control,
@@ -161,10 +151,9 @@ impl<'a> Worker<'a> {
             left: service.max_tasks.map(NonZeroU32::get),
             proof: BuildId::current().same_image().ok_or("this image has no identity")?,
             known: None,
-            output: Vec::new(),
             asker,
             buffers,
-            tasks,
+            chunk: Chunk::new(control, index, service.max_memory, buffers),
         })
     }
 
@@ -248,46 +237,31 @@ impl<'a> Worker<'a> {
     }
 
     fn run_frame(&mut self, frame: Range<usize>) -> io::Result<()> {
-        let header = self.tasks.open(frame).ok_or_else(torn)?;
-        if header.kind == Kind::Refused {
-            self.tasks.refuse();
-            self.tasks.close();
-            return Ok(());
+        let header = self.chunk.open(frame).ok_or_else(torn)?;
+        if let Some(why) = self.chunk.refusal() {
+            self.chunk.refuse(tag::NO_MEMORY, &why);
+        } else {
+            self.asker.set_job(header.job);
+            match self.entry(header.entry) {
+                Some(entry) => entry(&mut self.chunk),
+                None => self.chunk.refuse(tag::UNDECODABLE, b"the task's function is not in this program's code"),
+            }
         }
-        let function = self.function(header.entry);
-        self.asker.set_job(header.job);
-        while let Some(argument) = self.tasks.next().map_err(|Malformed| torn())? {
-            self.output.clear();
-            let tag = match function {
-                Some(function) => {
-                    let _span = trace::task(header.job, self.tasks.index());
-                    function(argument, &mut self.output)
-                }
-                None => {
-                    self.output.extend_from_slice(b"the task's function is not in this program's code");
-                    tag::UNDECODABLE
-                }
-            };
-            self.tasks.finish(tag, &mut self.output);
-        }
-        self.tasks.close();
-        // A large result is not kept for the next one.
-        self.output.shrink_to(1 << 20);
-        Ok(())
+        if self.chunk.close() { Ok(()) } else { Err(torn()) }
     }
 
     /// Between two tasks: whether this worker runs no more.
-    fn is_to_leave(&self) -> bool {
-        self.left == Some(0) || self.tasks.is_leaving()
+    fn is_to_leave(&mut self) -> bool {
+        self.left == Some(0) || self.chunk.is_leaving()
     }
 
-    fn function(&mut self, entry: u64) -> Option<EntryFn> {
+    fn entry(&mut self, raw: u64) -> Option<fn(&mut Chunk)> {
         match self.known {
-            Some((known, function)) if known == entry => Some(function),
+            Some((known, entry)) if known == raw => Some(entry),
             _ => {
-                let function = Entry::from_raw(entry).resolve(self.proof)?;
-                self.known = Some((entry, function));
-                Some(function)
+                let entry = ChunkEntry::from_raw(raw).resolve(self.proof)?;
+                self.known = Some((raw, entry));
+                Some(entry)
             }
         }
     }

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use procession_core::Entry;
+use procession_core::pool::ChunkEntry;
 use procession_core::pool::{Feeder, Handle, Terms};
 use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::prelude::*;
@@ -178,7 +178,7 @@ impl IMapIterator {
             Err(error) if error.is_instance_of::<PyException>(py) => return Ok(Some(Chunk::Failed(error))),
             Err(error) => return Err(error),
         };
-        let entry = Entry::of(worker::entry);
+        let entry = ChunkEntry::of(worker::entry);
         Ok(Some(Chunk::Submitted(interruptible(py, || feeder.submit(entry, items, self.terms))?.or_raise(py)?)))
     }
 

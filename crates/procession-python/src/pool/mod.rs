@@ -13,7 +13,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
-use procession_core::Entry;
+use procession_core::pool::ChunkEntry;
 use procession_core::pool::Items;
 use procession_core::pool::{self as core, Service, Terms};
 use procession_core::start::Method;
@@ -237,7 +237,7 @@ impl Pool {
             self.function(function).and_then(|pickled| self.engine().items(items, |items| encode(items, &pickled)));
         let submitted = match encoded {
             Ok(items) => {
-                interruptible(py, || self.engine().submit(Entry::of(worker::entry), items, terms))?.or_raise(py)?
+                interruptible(py, || self.engine().submit(ChunkEntry::of(worker::entry), items, terms))?.or_raise(py)?
             }
             // What does not pickle is the error of the call, raised where its result is asked for.
             Err(error) if error.is_instance_of::<PyException>(py) => {

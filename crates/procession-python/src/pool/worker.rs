@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, IntoRawFd, RawFd};
 use std::sync::Arc;
 
 use procession_core::outcome::tag;
-use procession_core::pool::{Control, Service, worker};
+use procession_core::pool::{Answer, Chunk, Control, Service, worker};
 use procession_core::{Link, descriptor, handle, interrupt};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::prelude::*;
@@ -56,19 +56,21 @@ pub(crate) fn take_handle(index: u32) -> PyResult<RawFd> {
     handle::take(index, "file descriptor").map(IntoRawFd::into_raw_fd).map_err(PyRuntimeError::new_err)
 }
 
-/// The function that every task of Python's enters by.
-pub(super) fn entry(item: &[u8], out: &mut Vec<u8>) -> u32 {
-    Python::attach(|py| {
-        // A Ctrl-C that came before this task is not meant for it.
-        handle_signals_of(py);
-        let Some(item) = item::read(item) else {
-            return fail(py, &PyValueError::new_err("a task is cut off on its way to a worker"), out);
-        };
-        match run(py, &item).and_then(|value| give(&value, out)) {
-            Ok(()) => tag::VALUE,
-            Err(error) => fail(py, &error, out),
-        }
-    })
+/// The function that every chunk of Python's enters by.
+pub(super) fn entry(chunk: &mut Chunk) {
+    chunk.run(|item, out| Python::attach(|py| Answer::Written(answer(py, item, out))));
+}
+
+fn answer(py: Python<'_>, item: &[u8], out: &mut Vec<u8>) -> u32 {
+    // A Ctrl-C that came before this task is not meant for it.
+    handle_signals_of(py);
+    let Some(item) = item::read(item) else {
+        return fail(py, &PyValueError::new_err("a task is cut off on its way to a worker"), out);
+    };
+    match run(py, &item).and_then(|value| give(&value, out)) {
+        Ok(()) => tag::VALUE,
+        Err(error) => fail(py, &error, out),
+    }
 }
 
 fn run<'py>(py: Python<'py>, item: &Item<'_>) -> PyResult<Bound<'py, PyAny>> {

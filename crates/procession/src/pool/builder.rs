@@ -9,6 +9,7 @@ use super::pool::Pool;
 use crate::function::TaskFn;
 use crate::message::Message;
 use crate::start_method::{StartMethod, start_method};
+use crate::task::Report;
 use crate::{Error, Result, message, task};
 
 /// Describes a [`Pool`]: see [`Pool::builder`].
@@ -36,7 +37,8 @@ impl Builder {
     {
         self.service = match (self.service, message::encode_with_handles(&argument)) {
             (Ok(service), Ok((argument, handles))) => {
-                let initializer = Initializer { entry: task::pool_entry(function), argument, handles };
+                let initializer =
+                    Initializer { entry: task::call_entry(function, Report::ToCaller), argument, handles };
                 Ok(Service { initializer: Some(initializer), ..service })
             }
             (Ok(_), Err(why)) => Err(Error::unencodable("argument", type_name::<F>(), why)),

@@ -18,7 +18,7 @@ use std::iter::FusedIterator;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::vec;
 
-use procession_core::Entry;
+use procession_core::pool::ChunkEntry;
 use procession_core::pool::Items;
 use procession_core::pool::{self as engine, Feeder, Handle, Terms};
 
@@ -63,7 +63,7 @@ struct Tap {
     /// The next chunk, encoded; `None` at the end.
     next: Box<Next>,
     feeder: Feeder,
-    entry: Entry,
+    entry: ChunkEntry,
     terms: Terms,
     function: &'static str,
     most_ahead: usize,

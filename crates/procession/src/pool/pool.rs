@@ -7,7 +7,7 @@ use std::iter;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use procession_core::Entry;
+use procession_core::pool::ChunkEntry;
 use procession_core::pool::{self as engine, Stats, Terms};
 
 use super::imap::{Feeds, Imap, ImapUnordered};
@@ -353,7 +353,7 @@ impl Pool {
     }
 
     /// `F` is the function of `entry`.
-    fn submit<F, A, R>(&self, entry: Entry, arguments: impl IntoIterator<Item = A>) -> Result<AsyncResult<Vec<R>>>
+    fn submit<F, A, R>(&self, entry: ChunkEntry, arguments: impl IntoIterator<Item = A>) -> Result<AsyncResult<Vec<R>>>
     where
         A: Message,
         R: Message,
