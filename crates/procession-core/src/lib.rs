@@ -6,22 +6,25 @@
 //!
 //! | room | what it is |
 //! |---|---|
+//! | [`init`] | the first line of `main`, and the table of what a child may become |
 //! | [`start`] | the three start methods behind one small trait |
+//! | [`role`] | what a child becomes, as a trait; [`target`]: one that runs a user's function |
 //! | [`preparation`] | what a child must know to begin, and its form on the wire |
-//! | [`bootstrap`] | what a child does before its target, and how it leaves |
+//! | `bootstrap` | what a child does before its role, and how it leaves |
 //! | [`child`] | a started process as its parent holds it: sentinel, signals, end |
+//! | `server_watch` | whether a fork server that owes something is stopped or stuck |
 //! | [`outcome`] | what a target left behind: a value, a panic, or nothing because it died |
-//! | [`engine`] | what one process has of its own: identity, children, fork server, exit |
+//! | [`engine`] | what one process has of its own: identity, children, exit |
 //! | [`handle`] | fds that travel inside of arguments |
 //! | [`queue`] | frames from any process to any process |
 //! | [`connection`] | frames between two processes, and where connections come from |
 //! | [`sync`] | locks, semaphores, conditions, events and barriers between processes |
 //! | [`shared_memory`] | memory that processes share, by a handle or by a name |
-//! | `tracker` | the process that unlinks names left behind |
+//! | `tracker` | the process that unlinks names left behind; `tracker_link`: a process's hold on it |
 //! | [`supervisor`] | the one thread that waits for deaths |
 //! | [`pool`] | workers over one shared segment |
 
-pub mod bootstrap;
+mod bootstrap;
 pub mod child;
 pub mod connection;
 pub mod engine;
@@ -30,15 +33,20 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod handle;
+pub mod init;
 pub mod outcome;
 pub mod pool;
 pub mod preparation;
 pub mod queue;
+pub mod role;
+mod server_watch;
 pub mod shared_memory;
 pub mod start;
 pub mod supervisor;
 pub mod sync;
+pub mod target;
 mod tracker;
+mod tracker_link;
 mod wire;
 
 pub use error::{Error, Result};

@@ -20,8 +20,7 @@ use procession_sys::memfd;
 use procession_sys::pidfd::PidFd;
 use procession_sys::spawn::{FIRST_FD, Spawn, inherited_fd};
 
-use super::Popen;
-use crate::child::{Child, Reaper};
+use crate::child::{Child, Popen, Reaper};
 use crate::outcome::INLINE_LIMIT;
 use crate::wire::{Reader, Writer};
 

@@ -5,9 +5,10 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-use procession_core::child::Child;
-use procession_core::preparation::{Preparation, Target};
-use procession_core::start::{Method, Popen, Start};
+use procession_core::child::{Child, Popen};
+use procession_core::pool::role::Worker;
+use procession_core::preparation::Preparation;
+use procession_core::start::{Method, Start};
 use procession_core::{Error, Result, SignalsBlocked, interrupt};
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
@@ -38,7 +39,8 @@ impl Start for Starter {
     }
 
     fn child(&self, preparation: Preparation<'_>) -> Result<Arc<Child>> {
-        let Target::Worker { control, slot, broker, .. } = &preparation.target else {
+        let worker = preparation.role.as_any().and_then(|role| role.downcast_ref::<Worker>());
+        let Some(Worker { control, slot, broker, .. }) = worker else {
             return Err(Error::Invalid("a pool of Python's starts workers only".into()));
         };
         // No handler runs between the fork and the engine's hold on the child: what it raised would lose the child.
