@@ -23,6 +23,7 @@ use procession_sys::per_process::fork_generation;
 use procession_sys::pidfd::PidFd;
 use procession_sys::poller;
 use procession_sys::{ExitStatus, Signal};
+use rustix::io::Errno;
 
 use crate::outcome::{self, Heard, Outcome};
 use crate::server_watch::{Look, Watch};
@@ -230,12 +231,13 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the program has closed it.
+    /// [`Error::DescriptorClosed`] if the program has closed it.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.end().is_some() || self.running().is_some() {
             return Ok(());
         }
-        Err(Error::closed_descriptor(&format!("by which process {} ({}) is watched", self.pid(), self.name)))
+        let which = format!("by which process {} ({}) is watched", self.pid(), self.name);
+        Err(Error::DescriptorClosed { which })
     }
 
     /// Whether it is stopped, by a signal or a debugger. `false` where `/proc` does not say.
@@ -401,7 +403,7 @@ impl End {
                 // Killed by a signal on its way is a death like any other, not a missing line in `main`.
                 if status.signal().is_some() { Ok(None) } else { Err(Error::NotReached { pid, status }) }
             }
-            Outcome::Misplaced(why) => Err(Error::Invalid(format!("process {pid} cannot begin: {why}"))),
+            Outcome::Misplaced(why) => Err(Error::Misplaced { pid, why: why.clone() }),
             Outcome::OtherBuild(theirs) => {
                 let ours = procession_sys::image::BuildId::current().clone();
                 Err(Error::OtherBuild { pid, ours, theirs: theirs.clone() })
@@ -411,7 +413,5 @@ impl End {
 }
 
 fn is_no_child(error: &io::Error) -> bool {
-    const ESRCH: i32 = 3;
-    const ECHILD: i32 = 10;
-    matches!(error.raw_os_error(), Some(ESRCH | ECHILD))
+    matches!(Errno::from_io_error(error), Some(Errno::SRCH | Errno::CHILD))
 }

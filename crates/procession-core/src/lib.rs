@@ -68,6 +68,7 @@ pub use procession_sys::pidfd::{self, PidFd, current_pid};
 pub use procession_sys::poller::Poller;
 pub use procession_sys::thread::{SignalsBlocked, other_threads};
 pub use procession_sys::{ExitStatus, Signal};
+pub use rustix::io::Errno;
 
 /// How many processes can usefully run at once: the cores this process may use, by its affinity mask and its
 /// control group's quota.

@@ -85,7 +85,7 @@ pub(crate) fn register(name: &str, identity: Identity) -> Result<()> {
         drop(tracker);
         start()?;
     }
-    Err(Error::Invalid(format!("the tracker of shared memory was killed {TRIES} times before it was told of a name")))
+    Err(Error::TrackerKilled { tries: TRIES })
 }
 
 /// Tells the tracker, if there is one, that a name is gone.

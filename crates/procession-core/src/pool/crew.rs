@@ -366,10 +366,7 @@ fn failure_of(child: &Child, end: &End) -> Error {
     match end.returned(child.pid()) {
         Err(error) => error,
         Ok(Some((tag, payload))) => Error::Initializer { tag, payload: payload.to_vec() },
-        Ok(None) => {
-            let status = end.status.map_or("unknown status".into(), |status| status.to_string());
-            Error::Invalid(format!("worker process {} ended before it was ready ({status})", child.pid()))
-        }
+        Ok(None) => Error::WorkerFailed { pid: child.pid(), status: end.status },
     }
 }
 

@@ -50,7 +50,7 @@ impl Start for Fork {
             }
             bootstrap::run(identity, role, theirs)
         })?;
-        let ours = ours.ok_or_else(|| Error::Invalid("the link was taken in the parent".into()))?;
+        let ours = ours.ok_or(Error::Bug("the parent's end of a link was taken in the parent"))?;
         Ok(Popen { pidfd, link: ours, began: true, reaper: Reaper::Parent })
     }
 }

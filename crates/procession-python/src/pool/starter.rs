@@ -35,13 +35,13 @@ impl Start for Starter {
     }
 
     fn popen(&self, _: Preparation<'_>) -> Result<Popen> {
-        Err(Error::Invalid("a process of Python's is started whole".into()))
+        Err(Error::Bug("a process of Python's is started whole"))
     }
 
     fn child(&self, preparation: Preparation<'_>) -> Result<Arc<Child>> {
         let worker = preparation.role.as_any().and_then(|role| role.downcast_ref::<Worker>());
         let Some(Worker { control, slot, broker, .. }) = worker else {
-            return Err(Error::Invalid("a pool of Python's starts workers only".into()));
+            return Err(Error::Bug("a pool of Python's starts workers only"));
         };
         // No handler runs between the fork and the engine's hold on the child: what it raised would lose the child.
         let blocked = SignalsBlocked::new();
