@@ -12,7 +12,6 @@
 //! | [`preparation`] | what a child must know to begin, and its form on the wire |
 //! | `bootstrap` | what a child does before its role, and how it leaves |
 //! | [`child`] | a started process as its parent holds it: sentinel, signals, end |
-//! | `server_watch` | whether a fork server that owes something is stopped or stuck |
 //! | [`outcome`] | what a target left behind: a value, a panic, or nothing because it died |
 //! | [`engine`] | what one process has of its own: identity, children, exit |
 //! | [`handle`] | fds that travel inside of arguments |
@@ -39,7 +38,6 @@ pub mod pool;
 pub mod preparation;
 pub mod queue;
 pub mod role;
-mod server_watch;
 pub mod shared_memory;
 pub mod start;
 pub mod supervisor;

@@ -37,12 +37,12 @@ use super::server::Server;
 use super::spawn;
 use super::starter::Start;
 use crate::bootstrap;
+use crate::child::server_watch::{Look, Watch};
 use crate::child::{Child, Popen, Reaper};
 use crate::engine::engine;
 use crate::outcome;
 use crate::preparation::{self, Preparation};
 use crate::role::{Incoming, Refusal, Role, Roles, Written};
-use crate::server_watch::{Look, Watch};
 use crate::{Error, Result};
 
 /// Starts by `forkserver`.

@@ -11,26 +11,26 @@
 //! Except for a lost child, which has ended, each is running until somebody asks for its end and
 //! finds one. That end is kept.
 
+mod end;
+pub(crate) mod server_watch;
+mod tied;
+
 use std::io;
-use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use procession_shm::interrupt;
-use procession_sys::link::{Link, Received};
+use procession_sys::link::Link;
 use procession_sys::per_process::fork_generation;
 use procession_sys::pidfd::PidFd;
 use procession_sys::poller;
 use procession_sys::{ExitStatus, Signal};
-use rustix::io::Errno;
 
-use crate::outcome::{self, Heard, Outcome};
-use crate::server_watch::{Look, Watch};
+pub use self::end::End;
+use self::tied::{Tied, is_no_child};
+use crate::outcome::{self, Outcome};
 use crate::{Error, Result};
-
-/// How often a fork server is looked at that is to report the end of a child that has ended.
-const MAX_LOOKS_REPORT: u32 = 50;
 
 /// A child process: what it is, whether it lives, how it ended.
 ///
@@ -66,17 +66,6 @@ enum State {
     },
 }
 
-/// A child whose life hangs on a link to this process.
-#[derive(Debug)]
-struct Tied {
-    pidfd: PidFd,
-    /// `None` once this process has let go of it.
-    link: Mutex<Option<Link>>,
-    /// The child is known to have reached its bootstrap; otherwise its hello on the link will say so.
-    began: bool,
-    end: OnceLock<End>,
-}
-
 /// A child as a start method gives it to its parent.
 #[derive(Debug)]
 pub struct Popen {
@@ -99,20 +88,11 @@ pub enum Reaper {
     Server(Arc<Child>),
 }
 
-/// How a child ended.
-#[derive(Debug)]
-pub struct End {
-    /// `None`: another wait in this program took it.
-    pub status: Option<ExitStatus>,
-    /// What its target left.
-    pub outcome: Outcome,
-}
-
 impl Child {
     /// A child that a start method, or a face by its own means, has made.
     pub fn new(name: String, daemon: bool, popen: Popen) -> Child {
         let Popen { pidfd, link, began, reaper } = popen;
-        let child = Tied { pidfd, link: Mutex::new(Some(link)), began, end: OnceLock::new() };
+        let child = Tied::new(pidfd, link, began);
         let state = match reaper {
             Reaper::Parent => State::Own(child),
             Reaper::Server(server) => State::Served { child, server },
@@ -177,7 +157,7 @@ impl Child {
     /// How it ended, if anybody has asked since.
     pub fn end(&self) -> Option<&End> {
         match &self.state {
-            State::Own(child) | State::Served { child, .. } => child.end.get(),
+            State::Own(child) | State::Served { child, .. } => child.end(),
             State::Foreign { end, .. } => end.get(),
             State::Lost { end, .. } => Some(end),
         }
@@ -248,16 +228,14 @@ impl Child {
     /// Closes this process's copy of the link, if no other thread uses it: in a forked child, so that
     /// the lifeline has one holder, the parent. A thread that does not exist there may hold the lock.
     pub fn disown(&self) {
-        if let Some(child) = self.tied()
-            && let Ok(mut link) = child.link.try_lock()
-        {
-            *link = None;
+        if let Some(child) = self.tied() {
+            child.disown();
         }
     }
 
     /// Closes this process's end of the link; `false` if there is none.
     fn cut_lifeline(&self) -> bool {
-        self.tied().is_some_and(|child| child.link.lock().unwrap_or_else(PoisonError::into_inner).take().is_some())
+        self.tied().is_some_and(Tied::cut_lifeline)
     }
 
     fn tied(&self) -> Option<&Tied> {
@@ -276,8 +254,7 @@ impl Child {
     /// The end of an own child, which has ended.
     fn reap(&self, child: &Tied, link: Option<&Link>) -> Result<End> {
         let status = self.status(&child.pidfd, child.pidfd.try_reap())?;
-        let outcome = link.map_or(Ok(Outcome::Died), |link| outcome::read(link, child.began));
-        Ok(End { status, outcome: outcome.map_err(self.os("read the outcome of"))? })
+        Ok(End { status, outcome: child.outcome(link).map_err(self.os("read the outcome of"))? })
     }
 
     /// The end of a foreign child, which has ended.
@@ -300,7 +277,8 @@ impl Child {
 
     /// The end of a served child, which has ended.
     fn reported(&self, child: &Tied, server: &Child, link: &Link) -> Result<End> {
-        let reported = child.reported_end(server, link).map_err(self.os("read the outcome of"))?;
+        let kill = || server.signal(Signal::KILL).map(drop).map_err(io::Error::other);
+        let reported = child.reported_end(link, server.pidfd(), kill).map_err(self.os("read the outcome of"))?;
         reported.ok_or(Error::Timeout { what: "the process's end was reported" })
     }
 
@@ -314,104 +292,4 @@ impl Child {
     fn os(&self, verb: &str) -> impl FnOnce(io::Error) -> Error + use<> {
         Error::os(format!("cannot {verb} process {} ({})", self.pid(), self.name))
     }
-}
-
-impl Tied {
-    /// How it ended: `read` by the first thread that asks, kept for the others.
-    fn end_by(&self, read: impl FnOnce(Option<&Link>) -> Result<End>) -> Result<&End> {
-        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(end) = self.end.get() {
-            return Ok(end);
-        }
-        if !self.pidfd.is_open() {
-            // The program has closed the engine's fds, and with the link this child's life. Nobody can
-            // know how it ended; the link's number may be another file's by now.
-            mem::forget(link.take());
-            return Ok(self.end.get_or_init(|| End { status: None, outcome: Outcome::Died }));
-        }
-        let end = read(link.as_ref())?;
-        *link = None;
-        Ok(self.end.get_or_init(|| end))
-    }
-
-    /// How it ended: by what its fork server sends, or, if the server has ended or is killed for its
-    /// silence, by what the kernel tells. `None`: a signal ended the wait ([`interrupt`]).
-    fn reported_end(&self, server: &Child, link: &Link) -> io::Result<Option<End>> {
-        let mut heard = Heard::new(self.began);
-        // None once the server has ended, or has been killed.
-        let mut watch = server.pidfd().map(|server| Watch::new(server, MAX_LOOKS_REPORT));
-        let mut known = None;
-        while heard.exited.is_none() {
-            // Before the link is read: what a server sent before its end is there by then.
-            if let Some(looked_at) = &watch
-                && looked_at.has_ended()?
-            {
-                watch = None;
-            }
-            match link.recv_now()? {
-                Received::Message(message) => {
-                    heard.take_message(&message)?;
-                    continue;
-                }
-                Received::Nothing => {}
-                Received::Closed => break,
-            }
-            let Some(looking) = &mut watch else { break };
-            match looking.look(link.as_fd())? {
-                Look::Overdue => {
-                    server.signal(Signal::KILL).map_err(io::Error::other)?;
-                    watch = None;
-                }
-                Look::Interrupted => return Ok(None),
-                // The server is slow, or stopped, and will be killed for it. Its child is a zombie until
-                // then; an older kernel forgets the status soon after.
-                Look::Nothing if known.is_none() => known = self.pidfd.ended_status()?,
-                Look::Readable | Look::Ended | Look::Nothing => {}
-            }
-        }
-        let status = match heard.exited.flatten().or(known) {
-            Some(status) => Some(status),
-            None => self.pidfd.ended_status()?,
-        };
-        let status = if heard.exited.is_some() { status } else { self.reap_orphan()?.or(status) };
-        Ok(Some(End { status, outcome: heard.into_outcome() }))
-    }
-
-    /// Reaps the child of a dead fork server if it is this process's now, as it is in process 1 of a
-    /// container and in a subreaper.
-    fn reap_orphan(&self) -> io::Result<Option<ExitStatus>> {
-        match self.pidfd.try_reap() {
-            Err(error) if is_no_child(&error) => Ok(None),
-            reaped => reaped,
-        }
-    }
-}
-
-impl End {
-    /// The exit code as `multiprocessing` says it: negative is the signal that killed it.
-    pub fn code(&self) -> Option<i32> {
-        self.status.map(ExitStatus::code)
-    }
-
-    /// What the target left, or the error that says why there is nothing.
-    pub fn returned(&self, pid: u32) -> Result<Option<(u32, &[u8])>> {
-        match &self.outcome {
-            Outcome::Returned { tag, payload } => Ok(Some((*tag, payload))),
-            Outcome::Died => Ok(None),
-            Outcome::NotReached => {
-                let status = self.status.ok_or(Error::StatusLost { pid })?;
-                // Killed by a signal on its way is a death like any other, not a missing line in `main`.
-                if status.signal().is_some() { Ok(None) } else { Err(Error::NotReached { pid, status }) }
-            }
-            Outcome::Misplaced(why) => Err(Error::Misplaced { pid, why: why.clone() }),
-            Outcome::OtherBuild(theirs) => {
-                let ours = procession_sys::image::BuildId::current().clone();
-                Err(Error::OtherBuild { pid, ours, theirs: theirs.clone() })
-            }
-        }
-    }
-}
-
-fn is_no_child(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::SRCH | Errno::CHILD))
 }

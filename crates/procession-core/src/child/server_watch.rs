@@ -1,5 +1,5 @@
-//! Watches a fork server that owes something, a hello or the report of a child's end. Used by the
-//! server's owner, in the thread that waits. It changes nothing: its caller kills a server that is
+//! Watches a fork server that owes something, a hello or the report of a child's end. Used in the
+//! server's owner, by the thread that waits. It only looks: its caller kills a server that is
 //! [overdue](Look::Overdue).
 
 use std::io;
