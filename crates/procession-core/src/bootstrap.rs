@@ -2,11 +2,12 @@
 //! every start method.
 //!
 //! ```text
-//! spawn       exec ──▶ executed() ─▶ hello ─▶ preparation data ─┐
-//! server      exec ──▶ executed() ─▶ hello ─▶ preparation data ─┤
-//! tracker     exec ──▶ executed() ─▶ hello ─▶ preparation data ─┤
-//! forkserver  fork ──▶ served() ───▶ hello ─▶ preparation data ─┤
-//! fork        fork ─────────────────────────────────────────────┴▶ run(): identity, lifeline, role, leave
+//! spawn       exec ─▶ executed() ─▶ hello ─▶ spawn message ─┐
+//! server      exec ─▶ executed() ─▶ hello ─▶ spawn message ─┤
+//! tracker     exec ─▶ executed() ─▶ hello ─▶ spawn message ─┤
+//! forkserver  fork ─▶ served() ───▶ hello ─▶ spawn message ─┤
+//! fork        fork ─────────────────────────────────────────┴▶ run(): identity, lifeline,
+//!                                                                     role, leave
 //! ```
 //!
 //! Runs in the child, in its only thread. Nothing here returns to the code that was running in the
@@ -26,8 +27,8 @@ use crate::preparation;
 use crate::role::{CANNOT_BEGIN, Refusal, Role, Roles};
 use crate::tracker_link;
 
-/// What the `argv[0]` of an executed child ends with. It shows in `ps`, and a process cannot inherit
-/// it by accident as it could an environment variable.
+/// What the `argv[0]` of an executed child ends with. It shows in `ps`, and a process cannot
+/// inherit it by accident as it could an environment variable.
 pub(crate) const CHILD_MARK: &str = " [procession-child]";
 
 /// Whether this process was executed as a child.
@@ -58,12 +59,12 @@ fn own_link() -> Result<Link, String> {
     Ok(link)
 }
 
-/// Ends a child whose `init` was called in another thread than the main one, as in a test: its `main`
-/// runs the whole program again. Tells the parent why, too.
+/// Ends a child whose `init` was called in another thread than the main one, as in a test: its
+/// `main` runs the whole program again. Tells the parent why, too.
 ///
-/// The caller has not noted that `init` was reached, so that no other thread of this process can start
-/// a child meanwhile. One that calls `init` as well goes no further. No exit handler runs: those are
-/// the program's, and may wait for its threads.
+/// The caller has not noted that `init` was reached, so that no other thread of this process can
+/// start a child meanwhile. One that calls `init` as well goes no further. No exit handler runs:
+/// those are the program's, and may wait for its threads.
 pub(crate) fn misplaced() -> ! {
     static IS_ENDING: AtomicBool = AtomicBool::new(false);
     while IS_ENDING.swap(true, Ordering::Relaxed) {

@@ -1,5 +1,6 @@
 //! What one process has of its own: who it is, which children it has, what happens at its exit. A
-//! forked child begins with a fresh one ([`PerProcess`]), so that it never meets a lock of its parent.
+//! forked child begins with a fresh one ([`PerProcess`]), so that it never meets a lock of its
+//! parent.
 //!
 //! Other state of a process is kept by its owner, in the same way: its fork server by
 //! `start/running_server.rs`, its link to the tracker by `tracker_link.rs`.
@@ -32,9 +33,9 @@ pub struct Engine {
     started: AtomicU64,
     /// What happens at exit once the children have ended.
     last: Mutex<Vec<fn()>>,
-    /// What must happen at exit is registered.
+    /// Whether [`leave`] is registered as an exit handler.
     hooked: AtomicBool,
-    /// It is happening.
+    /// Whether [`leave`] has begun.
     leaving: AtomicBool,
 }
 
@@ -49,7 +50,8 @@ pub struct Identity {
     pub parent: Option<Arc<PidFd>>,
 }
 
-// Whether `init()` has run in this image; a forked child inherits the answer, an executed one does not.
+// Whether `init()` has run in this image; a forked child inherits the answer, an executed one does
+// not.
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
 /// Notes that `init()` was reached.
@@ -93,7 +95,8 @@ impl Engine {
         Ok(known.insert(Arc::new(me)).clone())
     }
 
-    /// The name of the next process, as `multiprocessing` numbers them: `Process-2`, and `Process-2:1` for its child.
+    /// The name of the next process, as `multiprocessing` numbers them: `Process-2`, and
+    /// `Process-2:1` for its child.
     pub fn next_name(&self) -> String {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         match (&self.identity().parent, self.identity().name.strip_prefix("Process-")) {
@@ -129,7 +132,8 @@ impl Engine {
         self.hook_exit()
     }
 
-    /// Runs the hook at this process's exit, after its children have ended.
+    /// Runs the hook at this process's exit, after its children have ended. Hooks run in the order
+    /// in which they were registered.
     pub(crate) fn on_leave(&self, hook: fn()) -> Result<()> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
         self.hook_exit()
@@ -152,9 +156,9 @@ impl Engine {
     }
 }
 
-/// What happens at the exit of a process that has children: daemons are terminated, the others waited
-/// for, then follows what was registered by [`on_leave`](Engine::on_leave). Runs in the thread that
-/// exits; in forked children the bootstrap calls it, since they leave by `_exit`.
+/// What happens at the exit of a process that has children: daemons are terminated, the others
+/// waited for, then follows what was registered by [`on_leave`](Engine::on_leave). Runs in the
+/// thread that exits; in forked children the bootstrap calls it, since they leave by `_exit`.
 pub(crate) fn leave() {
     const PATIENCE: Duration = Duration::from_millis(500);
     const KILL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -172,7 +176,7 @@ pub(crate) fn leave() {
     let deadline = Instant::now() + PATIENCE;
     for daemon in &daemons {
         if daemon.wait(Some(deadline)).is_err() {
-            // One that cannot be ended is left behind.
+            // A daemon that cannot be killed is left behind.
             if daemon.signal(Signal::KILL).is_ok() {
                 let _ = daemon.wait(Some(Instant::now() + KILL_TIMEOUT));
             }

@@ -1,4 +1,5 @@
-//! What can go wrong in the engine, said so that a user can act on it. A face wraps it; it never crosses a process.
+//! What can go wrong in the engine, said so that a user can act on it. A face wraps it; it never
+//! crosses a process.
 
 use std::io;
 

@@ -1,6 +1,6 @@
-//! What comes in from other processes as bytes, each way of it as a function that takes any bytes at
-//! all: for the fuzz targets in `fuzz/`, and for `tests/corpora.rs`, which replays what they found. Not
-//! compiled without the feature `fuzzing`.
+//! What comes in from other processes as bytes, each way of it as a function that takes any bytes
+//! at all: for the fuzz targets in `fuzz/`, and for `tests/corpora.rs`, which replays what they
+//! found. Not compiled without the feature `fuzzing`.
 //!
 //! Each function states what must hold whatever comes: it panics where it does not.
 
@@ -42,8 +42,8 @@ static ME: LazyLock<PidFd> = LazyLock::new(|| PidFd::of_self().expect("this proc
 
 /// Preparation data, as an executed child reads it.
 ///
-/// Of the input: what the harness, which knows this build's id as no corpus can, puts before the message;
-/// how many fds come with it, and what each is; the message.
+/// Of the input: what the harness, which knows this build's id as no corpus can, puts before the
+/// message; how many fds come with it, and what each is; the message.
 pub fn preparation(data: &[u8]) {
     let mut reader = Reader(data);
     let (Some(begun), Some(fds)) = (reader.u8(), reader.u8()) else { return };
@@ -93,8 +93,9 @@ fn resent(first: &Preparation<'_>, task_before: &Task) {
 
 /// A child's messages, as its parent reads them after it has ended.
 ///
-/// Of the input: whether the child needs no hello; then for each message its length and whether an fd
-/// comes with it, in one byte, and its bytes. All of it is read as each of the single messages, too.
+/// Of the input: whether the child needs no hello; then for each message its length and whether an
+/// fd comes with it, in one byte, and its bytes. All of it is read as each of the single messages,
+/// too.
 pub fn outcomes(data: &[u8]) {
     if let Some(loss) = Loss::decode(data) {
         assert_eq!(Loss::decode(&loss.encode()), Some(loss));

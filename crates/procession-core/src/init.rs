@@ -22,8 +22,8 @@ pub(crate) const ROLES: Roles = Roles(&[
     (tracker::KIND, tracker::read),
 ]);
 
-/// The first line of `main`. In a process that is not a child it only notes that it was reached; in a
-/// child it does the child's work and never returns.
+/// The first line of `main`. In a process that is not a child it only notes that it was reached; in
+/// a child it does the child's work and never returns.
 pub fn init() {
     if engine::is_initialized() {
         return;
@@ -60,7 +60,8 @@ mod tests {
         0
     }
 
-    /// A role of each kind, with all that it can have. Its rest of bytes, where it has one, is empty.
+    /// A role of each kind, with all that it can have. Its rest of bytes, where it has one, is
+    /// empty.
     fn roles() -> Vec<Box<dyn Role>> {
         let link = || Link::pair().unwrap().0;
         let handles = || vec![OwnedFd::from(link())];

@@ -1,8 +1,8 @@
 //! The engine of procession.
 //!
-//! It starts processes, keeps pools of them and moves *payloads* (bytes) between them; it never sees a value of the
-//! user's. The faces (`procession` for Rust, `procession-python` for Python) bring the codec and the language's habits.
-//! This crate promises no stable interface: use a face.
+//! It starts processes, keeps pools of them and moves *payloads* (bytes) between them; it never
+//! sees a value of the user's. The faces (`procession` for Rust, `procession-python` for Python)
+//! bring the codec and the language's habits. This crate promises no stable interface: use a face.
 //!
 //! | room | what it is |
 //! |---|---|
@@ -68,8 +68,8 @@ pub use procession_sys::thread::{SignalsBlocked, other_threads};
 pub use procession_sys::{ExitStatus, Signal};
 pub use rustix::io::Errno;
 
-/// How many processes can usefully run at once: the cores this process may use, by its affinity mask and its
-/// control group's quota.
+/// How many processes can usefully run at once: the cores this process may use, by its affinity
+/// mask and its control group's quota.
 pub fn available_parallelism() -> std::num::NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN)
 }

@@ -1,6 +1,6 @@
-//! Preparation data: what a child must know before it can take its role. The parent writes it to the
-//! child's link as the spawn message, and an executed child reads it in its bootstrap. A forked child
-//! has it in memory already.
+//! Preparation data: what a child must know before it can take its role. The parent writes it to
+//! the child's link as the spawn message, and an executed child reads it in its bootstrap. A forked
+//! child has it in memory already.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;

@@ -1,4 +1,5 @@
-//! Roles: what a child becomes at the end of its bootstrap. A [`Role`] is implemented where it lives:
+//! Roles: what a child becomes at the end of its bootstrap. A [`Role`] is implemented where it
+//! lives:
 //!
 //! | role | file | outlives its parent | inherits the tracker |
 //! |---|---|---|---|
@@ -8,8 +9,8 @@
 //! | tracker | `tracker.rs` | yes | no |
 //!
 //! The parent sends what the role writes in the spawn message. An executed child reads it by the
-//! function that its table of [`Roles`] has for the kind. The table is in `init.rs`, above all roles,
-//! and is passed down from there. A forked child has the role in memory.
+//! function that its table of [`Roles`] has for the kind. The table is in `init.rs`, above all
+//! roles, and is passed down from there. A forked child has the role in memory.
 
 use std::any::Any;
 use std::fmt;
@@ -46,7 +47,8 @@ pub trait Role: fmt::Debug {
         true
     }
 
-    /// Itself, for a face that starts processes of some role by its own means. `None` if it borrows.
+    /// Itself, for a face that starts processes of some role by its own means. `None` if it
+    /// borrows.
     fn as_any(&self) -> Option<&dyn Any> {
         None
     }

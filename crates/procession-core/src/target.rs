@@ -1,5 +1,5 @@
-//! The roles of a process that runs a user's function, its target: a function of the program over an
-//! encoded argument, or a closure, which only a forked child can have.
+//! The roles of a process that runs a user's function, its target: a function of the program over
+//! an encoded argument, or a closure, which only a forked child can have.
 
 use std::any::Any;
 use std::fmt;

@@ -1,20 +1,23 @@
-//! The tracker: a small process that unlinks the names of shared memory which a program leaves behind, however it ends.
-//! It exists only where a name does. This file has both sides: the processes of the program, which tell it of names
-//! from any thread, and [`serve`], the tracker's only thread.
+//! The tracker: a small process that unlinks the names of shared memory which a program leaves
+//! behind, however it ends. It exists only where a name does. This file has both sides: the
+//! processes of the program, which tell it of names from any thread, and [`serve`], the tracker's
+//! only thread.
 //!
-//! # Whose a name is
+//! # Who owns a name
 //!
-//! Its owners are the processes of the program that made it, and whoever else has it attached. Neither is a number that a
-//! death could leave wrong: the kernel keeps both, as open files.
+//! The processes of the program that made a name own it, and so do all others that have it
+//! attached. No death can leave a wrong number behind, since nothing is counted: the kernel keeps
+//! the owners as open files.
 //!
 //! | owner | holds | and loses it |
 //! |---|---|---|
 //! | a process of the program | the tracker's link, the sending end | when it has ended, however |
-//! | who has it attached, in any program | a shared `flock` on the file | when it drops it, or has ended, however |
+//! | a process of any program that has it attached | a shared `flock` on the file | when it drops it, or has ended, however |
 //!
-//! The tracker reads the end of file once the last process of the program is gone; then it unlinks each name as soon as nobody
-//! has its file locked. A reader's exit is no event at all. `multiprocessing` counts nothing: there the first tracker to end
-//! unlinks, that of a mere reader's program too.
+//! The tracker reads the end of file once the last process of the program is gone. Then it unlinks
+//! each name as soon as nobody has its file locked. The exit of another program's process is no
+//! event at all. In `multiprocessing` the first tracker to end unlinks the name, even if its
+//! program has only attached it.
 //!
 //! # A name's life, and a death at each step
 //!
@@ -26,15 +29,17 @@
 //! | `NameUnlinked` | the name is gone | nothing; the tracker finds that out by itself |
 //! | `NameForgotten` | the tracker has forgotten it | nothing |
 //!
-//! Messages need no answer: what is in the tracker's queue is read by it even if the sender is gone. A name is told apart by its
-//! inode, so that no other file that got the same name is ever unlinked.
+//! Messages need no answer: the tracker reads what is in its queue even if the sender is gone. It
+//! compares a name's inode, and so never unlinks another file that got the same name.
 //!
 //! # Its own life
 //!
-//! It is started, by executing this program, with the first name in a process that has no link to one, and outlives who
-//! started it: it has no lifeline, a session of its own (Ctrl-C and a signal to the whole process group miss it) and all
-//! signals blocked. A child gets the link with its preparation data, or its copy under fork, and so shares its parent's
-//! tracker; one that was started before there was any starts its own with its first name, whose owner the parent is then not.
+//! A process that makes its first name and has no link to a tracker starts one, by executing this
+//! program. The tracker outlives that process: it has no lifeline, a session of its own (Ctrl-C and
+//! a signal to the whole process group miss it) and all signals blocked. A child gets the link with
+//! its preparation data, or its copy under fork, and so shares its parent's tracker. A child that
+//! was started before its parent had a tracker starts its own with its first name; its parent does
+//! not own that name.
 //!
 //! | killed at | what is lost |
 //! |---|---|
@@ -134,7 +139,8 @@ fn start() -> Result<()> {
             lost = Some((process.pid(), end.status.unwrap_or(ExitStatus::exited(0))));
             continue;
         }
-        // It is reaped when it is missed; its life hangs on no link of a child's.
+        // The tracker outlives this process, so it needs no lifeline. It is reaped when it is
+        // missed.
         process.disown();
         (tracker.link, tracker.process) = (Some(Arc::new(ours)), Some(process));
         return Ok(());
@@ -184,7 +190,7 @@ fn serve(names: Link) -> i32 {
             unlink_all(left);
             0
         }
-        // Who started it is gone already.
+        // The process that started it is gone already.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => 0,
         Err(error) => {
             eprintln!("procession: the tracker of shared memory cannot serve: {error}");
@@ -193,7 +199,7 @@ fn serve(names: Link) -> i32 {
     }
 }
 
-/// Listens until the last process of the program is gone. Gives the names that are left.
+/// Listens until the last process of the program is gone. Returns the names that are left.
 fn listen(names: &Link) -> io::Result<HashMap<Identity, String>> {
     point(Step::TrackerBegun);
     names.send(&[IoSlice::new(b"ready")], &[])?;
@@ -203,7 +209,7 @@ fn listen(names: &Link) -> io::Result<HashMap<Identity, String>> {
         match Name::parse(&message) {
             Some((REGISTER, Name { name, identity })) => drop(known.insert(identity, name)),
             Some((FORGET, Name { identity, .. })) => drop(known.remove(&identity)),
-            // The names that it knows matter more than one message.
+            // It goes on, for the names that it knows matter more than one message.
             _ => eprintln!("procession: the tracker of shared memory ignores a message that is no name"),
         }
     }
@@ -219,7 +225,8 @@ fn unlink_all(mut left: HashMap<Identity, String>) {
             return;
         }
         if pause == INTERVAL {
-            // It waits for other programs, and nobody is to wait for the end of what it could write.
+            // It waits for other programs now. Whoever reads its standard error must not wait for
+            // its end.
             session::leave_stderr();
         }
         std::thread::sleep(pause);

@@ -1,6 +1,6 @@
-//! What a process has of its tracker: the link to it, which every process of the program shares; the
-//! tracker itself, in the process that started it; and the names that this process has made. Used in
-//! any process, from any thread. What the tracker is for is in [`tracker`](crate::tracker).
+//! What a process has of its tracker: the link to it, which every process of the program shares;
+//! the tracker itself, in the process that started it; and the names that this process has made.
+//! Used in any process, from any thread. What the tracker is for is in [`tracker`](crate::tracker).
 
 use std::io::{ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

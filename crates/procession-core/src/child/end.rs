@@ -28,7 +28,8 @@ impl End {
             Outcome::Died => Ok(None),
             Outcome::NotReached => {
                 let status = self.status.ok_or(Error::StatusLost { pid })?;
-                // Killed by a signal on its way is a death like any other, not a missing line in `main`.
+                // Killed by a signal on its way is a death like any other, not a missing line in
+                // `main`.
                 if status.signal().is_some() { Ok(None) } else { Err(Error::NotReached { pid, status }) }
             }
             Outcome::Misplaced(why) => Err(Error::Misplaced { pid, why: why.clone() }),

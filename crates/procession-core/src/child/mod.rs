@@ -201,7 +201,8 @@ impl Child {
         self.check_owner()?;
         let (None, Some(pidfd)) = (self.end(), self.pidfd()) else { return Ok(false) };
         match pidfd.signal(signal) {
-            // A security module may refuse it. The end of its lifeline is a SIGKILL of the kernel's own.
+            // A security module may refuse it. The end of its lifeline is a SIGKILL of the kernel's
+            // own.
             Err(_) if signal == Signal::KILL && self.cut_lifeline() => Ok(true),
             sent => sent.map_err(self.os("signal")),
         }
@@ -225,8 +226,9 @@ impl Child {
         self.pidfd().is_some_and(PidFd::is_stopped)
     }
 
-    /// Closes this process's copy of the link, if no other thread uses it: in a forked child, so that
-    /// the lifeline has one holder, the parent. A thread that does not exist there may hold the lock.
+    /// Closes this process's copy of the link, if no other thread uses it: in a forked child, so
+    /// that the lifeline has one holder, the parent. A thread that does not exist there may hold
+    /// the lock.
     pub fn disown(&self) {
         if let Some(child) = self.tied() {
             child.disown();
@@ -245,8 +247,8 @@ impl Child {
         }
     }
 
-    /// The pidfd of one whose end nobody knows yet. `None` as well if the program has closed it: its
-    /// number may be another file's by now, which tells nothing of a process.
+    /// The pidfd of one whose end nobody knows yet. `None` as well if the program has closed it:
+    /// its number may be another file's by now, which tells nothing of a process.
     fn running(&self) -> Option<&PidFd> {
         self.pidfd().filter(|pidfd| self.end().is_none() && pidfd.is_open())
     }

@@ -1,5 +1,5 @@
-//! A child whose life hangs on a link to this process, and how it ended: as this process finds out by
-//! itself, or as the child's fork server reports. Used in the parent, by the thread that asks.
+//! A child whose life hangs on a link to this process, and how it ended: as this process finds out
+//! by itself, or as the child's fork server reports. Used in the parent, by the thread that asks.
 
 use std::io;
 use std::mem;
@@ -25,7 +25,8 @@ pub(super) struct Tied {
     pub(super) pidfd: PidFd,
     /// `None` once this process has let go of it.
     link: Mutex<Option<Link>>,
-    /// The child is known to have reached its bootstrap; otherwise its hello on the link will say so.
+    /// The child is known to have reached its bootstrap; otherwise its hello on the link will say
+    /// so.
     began: bool,
     end: OnceLock<End>,
 }
@@ -59,8 +60,8 @@ impl Tied {
             return Ok(end);
         }
         if !self.pidfd.is_open() {
-            // The program has closed the engine's fds, and with the link this child's life. Nobody can
-            // know how it ended; the link's number may be another file's by now.
+            // The program has closed the engine's fds, and with the link this child's life. Nobody
+            // can know how it ended; the link's number may be another file's by now.
             mem::forget(link.take());
             return Ok(self.end.get_or_init(|| End { status: None, outcome: Outcome::Died }));
         }
@@ -74,8 +75,8 @@ impl Tied {
         link.map_or(Ok(Outcome::Died), |link| outcome::read(link, self.began))
     }
 
-    /// How it ended: by what its fork server sends, or, if the server has ended or is killed for its
-    /// silence, by what the kernel tells. `None`: a signal ended the wait.
+    /// How it ended: by what its fork server sends, or, if the server has ended or is killed for
+    /// its silence, by what the kernel tells. `None`: a signal ended the wait.
     pub(super) fn reported_end(
         &self,
         link: &Link,
@@ -108,8 +109,8 @@ impl Tied {
                     watch = None;
                 }
                 Look::Interrupted => return Ok(None),
-                // The server is slow, or stopped, and will be killed for it. Its child is a zombie until
-                // then; an older kernel forgets the status soon after.
+                // The server is slow, or stopped, and will be killed for it. Its child is a zombie
+                // until then; an older kernel forgets the status soon after.
                 Look::Nothing if known.is_none() => known = self.pidfd.ended_status()?,
                 Look::Readable | Look::Ended | Look::Nothing => {}
             }
@@ -122,8 +123,8 @@ impl Tied {
         Ok(Some(End { status, outcome: heard.into_outcome() }))
     }
 
-    /// Reaps the child of a dead fork server if it is this process's now, as it is in process 1 of a
-    /// container and in a subreaper.
+    /// Reaps the child of a dead fork server if it is this process's now, as it is in process 1 of
+    /// a container and in a subreaper.
     fn reap_orphan(&self) -> io::Result<Option<ExitStatus>> {
         match self.pidfd.try_reap() {
             Err(error) if is_no_child(&error) => Ok(None),

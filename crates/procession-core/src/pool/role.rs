@@ -1,5 +1,5 @@
-//! The role of a pool's worker: what its spawn message says. Made by the pool where it starts a worker;
-//! run in the worker process, in its only thread.
+//! The role of a pool's worker: what its spawn message says. Made by the pool where it starts a
+//! worker; run in the worker process, in its only thread.
 
 use std::any::Any;
 use std::fmt;

@@ -1,6 +1,6 @@
-//! `fork`: the child is a copy of this process and goes on in its bootstrap. The quickest way, and the
-//! only one that takes closures; refused while other threads are alive, since the child has their
-//! locks but not them.
+//! `fork`: the child is a copy of this process and goes on in its bootstrap. The quickest way, and
+//! the only one that takes closures; refused while other threads are alive, since the child has
+//! their locks but not them.
 
 use procession_sys::fork::{ThreadsAtFork, fork};
 use procession_sys::link::Link;

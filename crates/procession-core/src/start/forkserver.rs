@@ -1,11 +1,13 @@
-//! `forkserver`: a small clean process that executed this program once forks every child. The children cost a fork of
-//! almost nothing, and no thread, lock or memory of their parent's reaches them. This is the owner's side;
-//! [`server`](super::server) is the other.
+//! `forkserver`: a small clean process, which has executed this program once, forks every child. A
+//! fork of almost nothing is cheap, and no thread, lock or memory of the owner reaches the child.
+//! Called in the owner, in the thread that starts; [`ServerRole`] is the server's side, in its only
+//! thread. What the server knows of its children is in [`server`](super::server).
 //!
-//! The server is single-threaded and never runs a user's code. It makes its children by libc's own fork, so they are the
-//! server's children: it reaps them and reports their exit statuses. A request is one message with the child's end of the
-//! child's link. The answer comes from the child itself, on its link: its hello, with its pidfd. So the owner waits for
-//! exactly one thing, and every death is unambiguous:
+//! The server is single-threaded and never runs a user's code. It makes its children by libc's own
+//! fork, so they are the server's children: it reaps them and reports their exit statuses. A
+//! request is one message with the child's end of the child's link. The answer comes from the child
+//! itself, on its link: its hello, with its pidfd. So the owner waits on one link only, and each
+//! death looks different there:
 //!
 //! | killed | the owner sees on the child's link |
 //! |---|---|
@@ -18,8 +20,8 @@
 //! | server, then the child, later | end of file; the exit status is what the kernel remembers, from Linux 6.15 on, or `/proc` while it is a zombie |
 //! | owner | the server's link closes and the kernel ends it; a child without preparation data ends by itself |
 //!
-//! The server starts with the first request, is started anew when it is found dead, and is ended at the owner's exit. Its
-//! death ends none of its children: each hangs on its own link.
+//! The server starts with the first request, is started anew when it is found dead, and is ended at
+//! the owner's exit. Its death ends none of its children, because each depends on its own link.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -68,7 +70,8 @@ impl Start for ForkServer {
             let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to a new process"))?;
             preparation::send(&ours, &preparation, &me).map_err(Error::os("cannot send the preparation data"))?;
             let is_sent = running.request(&theirs).map_err(Error::os("cannot ask the fork server"))?;
-            // From here on the server and the child are the only holders: end of file means that there is none.
+            // From here on the server and the child are the only holders: end of file means that
+            // there is none.
             drop(theirs);
             let hello = if is_sent {
                 hear_hello(&ours, &running.process).map_err(Error::os("cannot hear from the fork server"))?
@@ -88,7 +91,8 @@ impl Start for ForkServer {
                 Hello::ServerLost => {
                     running.forget();
                     let ended = match running.end() {
-                        // Nobody can know how, for one, if the program has closed the fd that stands for it.
+                        // Nobody can know how, for one, if the program has closed the fd that
+                        // stands for it.
                         Err(Error::Os { .. } | Error::StatusLost { .. } | Error::Timeout { .. }) => None,
                         ended => Some(ended?),
                     };
@@ -140,9 +144,9 @@ pub enum Answer {
     Interrupted,
 }
 
-/// Owner: waits for something on the link of the child that was asked for. `news` is readable when the
-/// link is: the link itself, or an epoll instance, for a caller that must not hold the link meanwhile.
-/// Kills a server that is stopped or stuck.
+/// Owner: waits for something on the link of the child that was asked for. `news` is readable when
+/// the link is: the link itself, or an epoll instance, for a caller that must not hold the link
+/// meanwhile. Kills a server that is stopped or stuck.
 ///
 /// # Errors
 ///
@@ -268,7 +272,8 @@ fn serve(requests: Link, own: Link, roles: Roles) -> i32 {
                     ForkError::Os(error) => error,
                     error => io::Error::other(error.to_string()),
                 };
-                // If the owner cannot hear it either, it sees the end of file when `link` drops here.
+                // If the owner cannot hear it either, it sees the end of file when `link` drops
+                // here.
                 let _ = outcome::send_failure(&link, &error);
             }
         }

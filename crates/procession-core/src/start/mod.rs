@@ -1,5 +1,5 @@
-//! The start methods: how a process comes to be. Each is a [`Start`]; nothing else in the engine knows
-//! how a child was made. Called in the parent, in the thread that starts.
+//! The start methods: how a process comes to be. Each is a [`Start`]; nothing else in the engine
+//! knows how a child was made. Called in the parent, in the thread that starts.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -36,9 +36,9 @@ pub use starter::Start;
 ///
 /// What the start method says; what the system refuses.
 pub fn start(starter: &dyn Start, preparation: Preparation<'_>) -> Result<Arc<Child>> {
-    // A fork server may take long to answer, and no start waits for another's. A process that is forked
-    // meanwhile holds a copy of the link, for as long as it lives: it ends with this one, and then so
-    // does the child.
+    // A fork server may take long to answer, so no start waits for another's. A process that is
+    // forked meanwhile holds a copy of the link as long as it lives. It ends with this process, and
+    // then so does the child.
     let _starting = match starter.method() {
         Method::ForkServer => engine().check_staying().map(|()| None)?,
         Method::Fork | Method::Spawn => Some(engine().starting()?),

@@ -1,5 +1,5 @@
-//! A fork server as its owner holds it, and the one that this process has. Used in the owner, from any
-//! thread.
+//! A fork server as its owner holds it, and the one that this process has. Used in the owner, from
+//! any thread.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -90,8 +90,8 @@ impl RunningServer {
         locked().running.take_if(|running| ptr::eq(&raw const **running, self));
     }
 
-    /// Asks for a child with that end of a link. `false`: the server is gone, or does not read what it
-    /// is asked.
+    /// Asks for a child with that end of a link. `false`: the server is gone, or does not read what
+    /// it is asked.
     pub(super) fn request(&self, theirs: &Link) -> io::Result<bool> {
         loop {
             match self.requests.send_now(&[IoSlice::new(b"fork")], &[theirs.as_fd()]) {

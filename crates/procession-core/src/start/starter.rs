@@ -16,8 +16,8 @@ pub trait Start: Sync + fmt::Debug {
     /// Makes a child that will take the role.
     fn popen(&self, preparation: Preparation<'_>) -> Result<Popen>;
 
-    /// Makes it, and the parent's hold on it. A face whose processes are more than the engine's does
-    /// both its own way.
+    /// Makes it, and the parent's hold on it. A face whose processes are more than the engine's
+    /// does both its own way.
     fn child(&self, preparation: Preparation<'_>) -> Result<Arc<Child>> {
         let (name, daemon) = (preparation.name.clone(), preparation.daemon);
         Ok(Arc::new(Child::new(name, daemon, self.popen(preparation)?)))

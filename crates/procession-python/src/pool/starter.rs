@@ -1,5 +1,6 @@
-//! How a pool of Python's gets its workers: by a callable of the Python side, which starts a process of the pool's context. Called
-//! by the engine, in whichever thread starts workers; the interpreter is attached here.
+//! How a pool of Python's gets its workers: by a callable of the Python side, which starts a
+//! process of the pool's context. Called by the engine, in whichever thread starts workers; the
+//! interpreter is attached here.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
@@ -16,8 +17,9 @@ use pyo3::prelude::*;
 use crate::process::Child as Process;
 use crate::wait::{self, attached};
 
-/// Starts workers by `start(name, control, slot, broker, blocked)`, which returns the `Child` that it started. Signals are blocked
-/// meanwhile; `blocked` are those that the child is to have blocked too.
+/// Starts workers by `start(name, control, slot, broker, blocked)`, which returns the `Child` that
+/// it started. Signals are blocked meanwhile; `blocked` are those that the child is to have blocked
+/// too.
 pub(super) struct Starter {
     method: Method,
     start: Py<PyAny>,
@@ -43,7 +45,8 @@ impl Start for Starter {
         let Some(Worker { control, slot, broker, .. }) = worker else {
             return Err(Error::Bug("a pool of Python's starts workers only"));
         };
-        // No handler runs between the fork and the engine's hold on the child: what it raised would lose the child.
+        // No handler runs between the fork and the engine's hold on the child: what it raised would
+        // lose the child.
         let blocked = SignalsBlocked::new();
         // Those of signals that came before run now, or they would run there.
         if interrupt::ask() {
@@ -62,7 +65,8 @@ impl Start for Starter {
                 if error.is_instance_of::<PyException>(py) {
                     return Error::Invalid(format!("cannot start a worker process: {error}"));
                 }
-                // A signal reached another thread, and this one, the main thread, ran the handler all the same.
+                // A signal reached another thread, and this one, the main thread, ran the handler
+                // all the same.
                 wait::end_by(error);
                 Error::Interrupted
             })
