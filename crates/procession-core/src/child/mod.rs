@@ -13,6 +13,8 @@
 
 mod end;
 pub(crate) mod server_watch;
+#[cfg(test)]
+mod tests;
 mod tied;
 
 use std::io;
