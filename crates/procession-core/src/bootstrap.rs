@@ -1,69 +1,53 @@
-//! The bootstrap: what a child does before its target, and how it leaves, in one place for every start method.
+//! The bootstrap: what a child does before it takes its role, and how it leaves, in one place for
+//! every start method.
 //!
 //! ```text
-//! spawn       exec ──▶ init() ─▶ hello ─▶ preparation data ─┐
-//! server      exec ──▶ init() ─▶ hello ─▶ preparation data ─┤
-//! tracker     exec ──▶ init() ─▶ hello ─▶ preparation data ─┤
-//! forkserver  fork ─▶ served() ─▶ hello ─▶ preparation data ┤
-//! fork        fork ─────────────────────────────────────────┴▶ run(): identity, lifeline, target, outcome, leave
+//! spawn       exec ─▶ executed() ─▶ hello ─▶ spawn message ─┐
+//! server      exec ─▶ executed() ─▶ hello ─▶ spawn message ─┤
+//! tracker     exec ─▶ executed() ─▶ hello ─▶ spawn message ─┤
+//! forkserver  fork ─▶ served() ───▶ hello ─▶ spawn message ─┤
+//! fork        fork ─────────────────────────────────────────┴▶ run(): identity, lifeline,
+//!                                                                     role, leave
 //! ```
 //!
-//! Runs in the child, in its only thread. Nothing here returns to the code that was running in the parent.
+//! Runs in the child, in its only thread. Nothing here returns to the code that was running in the
+//! parent.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use procession_sys::image::BuildId;
 use procession_sys::link::Link;
 use procession_sys::pidfd::PidFd;
 use procession_sys::{exit, spawn, thread};
 
 use crate::engine::{self, Identity, engine};
-use crate::handle;
 use crate::outcome;
-use crate::pool::worker;
-use crate::preparation::{self, Refusal, Target};
-use crate::start::forkserver;
-use crate::tracker;
+use crate::preparation;
+use crate::role::{CANNOT_BEGIN, Refusal, Role, Roles};
+use crate::tracker_link;
 
-/// What the `argv[0]` of an executed child ends with. It shows in `ps`, and a process cannot inherit it by accident as
-/// it could an environment variable.
+/// What the `argv[0]` of an executed child ends with. It shows in `ps`, and a process cannot
+/// inherit it by accident as it could an environment variable.
 pub(crate) const CHILD_MARK: &str = " [procession-child]";
 
-// What a child that cannot begin exits with; the parent learns the reason from its link.
-const CANNOT_BEGIN: i32 = 70;
+/// Whether this process was executed as a child.
+pub(crate) fn is_marked() -> bool {
+    std::env::args_os().next().is_some_and(|name| name.as_encoded_bytes().ends_with(CHILD_MARK.as_bytes()))
+}
 
-/// The first line of `main`. In a process that is not a child it only notes that it was reached; in a child it does the
-/// child's work and never returns.
-pub fn init() {
-    if engine::is_initialized() {
-        return;
-    }
-    if is_marked() && !thread::is_main() {
-        misplaced();
-    }
-    engine::set_initialized();
-    if is_marked() {
-        exit::exit(executed().unwrap_or_else(|reason| cannot_begin(&reason)))
-    }
+/// An executed child's life, which ends the process. `roles` are those that it may have.
+pub(crate) fn executed(roles: Roles) -> ! {
+    let code = own_link().and_then(|link| match outcome::send_hello(&link, None) {
+        Ok(()) => prepared(link, roles),
+        Err(error) => unheard(&error),
+    });
+    exit::exit(code.unwrap_or_else(|reason| cannot_begin(&reason)))
 }
 
 fn cannot_begin(reason: &str) -> i32 {
     eprintln!("procession: this process was started as a child but cannot begin: {reason}");
     CANNOT_BEGIN
-}
-
-fn is_marked() -> bool {
-    std::env::args_os().next().is_some_and(|name| name.as_encoded_bytes().ends_with(CHILD_MARK.as_bytes()))
-}
-
-fn executed() -> Result<i32, String> {
-    let link = own_link()?;
-    match outcome::send_hello(&link, None) {
-        Ok(()) => prepared(link),
-        Err(error) => unheard(&error),
-    }
 }
 
 fn own_link() -> Result<Link, String> {
@@ -75,12 +59,13 @@ fn own_link() -> Result<Link, String> {
     Ok(link)
 }
 
-/// Ends a child in another thread than its main one, as in a test: its `main` runs the whole program again. The parent is
-/// told why, too.
+/// Ends a child whose `init` was called in another thread than the main one, as in a test: its
+/// `main` runs the whole program again. Tells the parent why, too.
 ///
-/// Nothing is noted as initialized, so that no other thread of this process can start a child meanwhile; and one that calls
-/// `init` as well goes no further. No exit handler runs: those are the program's, and may wait for its threads.
-fn misplaced() -> ! {
+/// The caller has not noted that `init` was reached, so that no other thread of this process can
+/// start a child meanwhile. One that calls `init` as well goes no further. No exit handler runs:
+/// those are the program's, and may wait for its threads.
+pub(crate) fn misplaced() -> ! {
     static IS_ENDING: AtomicBool = AtomicBool::new(false);
     while IS_ENDING.swap(true, Ordering::Relaxed) {
         std::thread::park();
@@ -92,7 +77,7 @@ fn misplaced() -> ! {
     exit::exit_now(cannot_begin(&told.err().unwrap_or_else(|| text.into())))
 }
 
-/// The parent is gone, and nobody is left to tell; or it is there and cannot be told.
+/// What to do if the parent cannot be told: nothing if it is gone.
 fn unheard(error: &io::Error) -> Result<i32, String> {
     match error.kind() {
         ErrorKind::BrokenPipe => Ok(CANNOT_BEGIN),
@@ -100,12 +85,13 @@ fn unheard(error: &io::Error) -> Result<i32, String> {
     }
 }
 
-/// A fork server's child, in its first moment; `ready` is whether it could let go of what is the server's.
-pub(crate) fn served(link: Link, ready: io::Result<()>) -> i32 {
-    // Not to be taken for the server, whose name it has, once its owner knows of it.
+/// A fork server's child, in its first moment. `ready` is whether it could let go of what is the
+/// server's. Returns the exit code.
+pub(crate) fn served(link: Link, ready: io::Result<()>, roles: Roles) -> i32 {
+    // Before its owner knows of it, so that nobody takes it for the server, whose name it has.
     thread::set_process_name("procession");
     let begun = ready.and_then(|()| PidFd::of_self()).and_then(|me| outcome::send_hello(&link, Some(&me)));
-    match begun.map_or_else(|error| unheard(&error), |()| prepared(link)) {
+    match begun.map_or_else(|error| unheard(&error), |()| prepared(link, roles)) {
         Ok(code) => code,
         Err(reason) => {
             eprintln!("procession: a process of the fork server cannot begin: {reason}");
@@ -114,10 +100,10 @@ pub(crate) fn served(link: Link, ready: io::Result<()>) -> i32 {
     }
 }
 
-fn prepared(link: Link) -> Result<i32, String> {
-    // No message: the parent died first, and nobody is left to tell.
+fn prepared(link: Link, roles: Roles) -> Result<i32, String> {
+    // Without a message the parent died first, and nobody is left to tell.
     let Some(message) = link.recv(None).map_err(|error| error.to_string())? else { return Ok(CANNOT_BEGIN) };
-    let received = match preparation::parse(message) {
+    let received = match preparation::parse(message, roles) {
         Ok(received) => received,
         Err(Refusal::OtherBuild) => {
             outcome::send_refusal(&link).map_err(|error| error.to_string())?;
@@ -127,54 +113,27 @@ fn prepared(link: Link) -> Result<i32, String> {
         Err(Refusal::Os(error)) => return Err(format!("cannot take what its parent sent ({error})")),
     };
     if let Some(link) = received.tracker {
-        tracker::inherit(Arc::new(link));
+        tracker_link::inherit(Arc::new(link));
     }
     let preparation = received.preparation;
     let identity =
         Identity { name: preparation.name, daemon: preparation.daemon, parent: Some(Arc::new(received.parent)) };
-    Ok(run(identity, preparation.target, link))
+    Ok(run(identity, preparation.role, link))
 }
 
 /// Everything from a ready child on. Returns the exit code.
-pub(crate) fn run(identity: Identity, target: Target<'_>, link: Link) -> i32 {
+pub(crate) fn run(identity: Identity, role: Box<dyn Role + '_>, link: Link) -> i32 {
     thread::unblock_all_signals();
     thread::set_process_name(&identity.name);
     engine().set_identity(identity);
-    let outlives_parent = matches!(target, Target::Tracker { .. });
-    if !outlives_parent && let Err(error) = link.kill_me_when_peer_closes() {
+    if !role.outlives_parent()
+        && let Err(error) = link.kill_me_when_peer_closes()
+    {
         eprintln!("procession: cannot tie this process to its parent's life: {error}");
         return CANNOT_BEGIN;
     }
-    let code = match target {
-        Target::Task { entry, argument, handles } => {
-            let function = BuildId::current().same_image().and_then(|proof| entry.resolve(proof));
-            match function {
-                Some(function) => report(&link, |output| handle::receiving(handles, || function(&argument, output))),
-                None => {
-                    eprintln!("procession: the function to run is not in this program's code");
-                    CANNOT_BEGIN
-                }
-            }
-        }
-        Target::Closure(closure) => report(&link, closure),
-        Target::Worker { control, slot, service, broker } => worker::run(&control, slot, &service, broker, &link),
-        Target::Server { requests } => return forkserver::serve(requests, link),
-        Target::Tracker { names } => return tracker::serve(names),
-    };
+    let code = role.run(link);
     // Before the code: what this process started ends with it, or is waited for.
     engine::leave();
     code
-}
-
-fn report(link: &Link, target: impl FnOnce(&mut Vec<u8>) -> u32) -> i32 {
-    let mut payload = Vec::new();
-    let tag = target(&mut payload);
-    exit::flush_stdio();
-    match outcome::send_returned(link, tag, &payload) {
-        Ok(()) => i32::from(tag != outcome::tag::VALUE),
-        Err(error) => {
-            eprintln!("procession: cannot give the result of {} bytes to the parent: {error}", payload.len());
-            CANNOT_BEGIN
-        }
-    }
 }

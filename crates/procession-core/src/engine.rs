@@ -1,5 +1,9 @@
-//! What one process has of its own: who it is, which children it has, its fork server, what happens at its exit.
-//! A forked child begins with a fresh one ([`PerProcess`]), so that no lock of the parent's is ever met there.
+//! What one process has of its own: who it is, which children it has, what happens at its exit. A
+//! forked child begins with a fresh one ([`PerProcess`]), so that it never meets a lock of its
+//! parent.
+//!
+//! Other state of a process is kept by its owner, in the same way: its fork server by
+//! `start/running_server.rs`, its link to the tracker by `tracker_link.rs`.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,8 +15,6 @@ use procession_sys::per_process::PerProcess;
 use procession_sys::pidfd::PidFd;
 
 use crate::child::Child;
-use crate::start::forkserver::RunningServer;
-use crate::tracker::Tracker;
 use crate::{Error, Result};
 
 /// This process's engine.
@@ -28,12 +30,12 @@ pub struct Engine {
     me: Mutex<Option<Arc<PidFd>>>,
     children: Mutex<Vec<Arc<Child>>>,
     starting: Mutex<()>,
-    pub(crate) server: Mutex<Option<Arc<RunningServer>>>,
-    pub(crate) tracker: Mutex<Tracker>,
     started: AtomicU64,
-    /// What must happen at exit is registered.
+    /// What happens at exit once the children have ended.
+    last: Mutex<Vec<fn()>>,
+    /// Whether [`leave`] is registered as an exit handler.
     hooked: AtomicBool,
-    /// It is happening.
+    /// Whether [`leave`] has begun.
     leaving: AtomicBool,
 }
 
@@ -48,7 +50,8 @@ pub struct Identity {
     pub parent: Option<Arc<PidFd>>,
 }
 
-// Whether `init()` has run in this image; a forked child inherits the answer, an executed one does not.
+// Whether `init()` has run in this image; a forked child inherits the answer, an executed one does
+// not.
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
 /// Notes that `init()` was reached.
@@ -68,7 +71,7 @@ impl Engine {
     }
 
     pub(crate) fn set_identity(&self, identity: Identity) {
-        // The first statement of a child's bootstrap: nobody can have asked before.
+        // The bootstrap sets it before the child can ask for it.
         let _ = self.identity.set(identity);
     }
 
@@ -92,7 +95,8 @@ impl Engine {
         Ok(known.insert(Arc::new(me)).clone())
     }
 
-    /// The name of the next process, as `multiprocessing` numbers them: `Process-2`, and `Process-2:1` for its child.
+    /// The name of the next process, as `multiprocessing` numbers them: `Process-2`, and
+    /// `Process-2:1` for its child.
     pub fn next_name(&self) -> String {
         let number = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         match (&self.identity().parent, self.identity().name.strip_prefix("Process-")) {
@@ -101,14 +105,15 @@ impl Engine {
         }
     }
 
-    /// Children that have not been found ended. Those that have are reaped on the way.
+    /// The children that have not ended. It reaps those that have.
     pub fn active_children(&self) -> Vec<Arc<Child>> {
         let mut children = self.children();
         children.retain(|child| !matches!(child.try_wait(), Ok(Some(_))));
         children.clone()
     }
 
-    /// One start at a time: a child forked meanwhile would hold a copy of a link that is not yet in the list.
+    /// Locks out other starts: a child that is forked meanwhile would hold a copy of a link that is
+    /// not in the list yet.
     pub(crate) fn starting(&self) -> Result<MutexGuard<'_, ()>> {
         let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_staying()?;
@@ -124,13 +129,24 @@ impl Engine {
         children.retain(|child| !matches!(child.try_wait(), Ok(Some(_))));
         children.push(child.clone());
         drop(children);
+        self.hook_exit()
+    }
+
+    /// Runs the hook at this process's exit, after its children have ended. Hooks run in the order
+    /// in which they were registered.
+    pub(crate) fn on_leave(&self, hook: fn()) -> Result<()> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
+        self.hook_exit()
+    }
+
+    fn hook_exit(&self) -> Result<()> {
         if self.hooked.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         procession_sys::exit::at_exit(leave).map_err(Error::os("cannot register what must happen at exit"))
     }
 
-    /// Holds a child no longer that has ended: nobody is to find it among the active ones.
+    /// Takes a child that has ended off the list of active ones.
     pub(crate) fn release(&self, child: &Arc<Child>) {
         self.children().retain(|known| !Arc::ptr_eq(known, child));
     }
@@ -140,26 +156,27 @@ impl Engine {
     }
 }
 
-/// What happens at the exit of a process that has children: daemons are terminated, the others waited for.
-/// Runs in the thread that exits; in forked children the bootstrap calls it, since they leave by `_exit`.
+/// What happens at the exit of a process that has children: daemons are terminated, the others
+/// waited for, then follows what was registered by [`on_leave`](Engine::on_leave). Runs in the
+/// thread that exits; in forked children the bootstrap calls it, since they leave by `_exit`.
 pub(crate) fn leave() {
     const PATIENCE: Duration = Duration::from_millis(500);
     const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-    // Who leaves in an orderly way breaks no barrier.
+    // A process that exits in an orderly way does not break the barriers it has waited at.
     crate::sync::leave_barriers();
-    // Whoever starts processes in another thread, such as a pool that misses its workers, is to stop.
+    // Other threads may start processes, such as a pool's that replaces workers: they must stop.
     engine().leaving.store(true, Ordering::SeqCst);
     drop(engine().starting());
-    let children = std::mem::take(&mut *engine().children());
+    let children = mem::take(&mut *engine().children());
     let (daemons, others): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.is_daemon());
-    // A child that cannot be signalled or waited for any more is past helping at exit.
+    // At exit nothing more can be done about a child that cannot be signalled or waited for.
     for daemon in &daemons {
         let _ = daemon.signal(Signal::TERM);
     }
     let deadline = Instant::now() + PATIENCE;
     for daemon in &daemons {
         if daemon.wait(Some(deadline)).is_err() {
-            // One that cannot be ended is left behind.
+            // A daemon that cannot be killed is left behind.
             if daemon.signal(Signal::KILL).is_ok() {
                 let _ = daemon.wait(Some(Instant::now() + KILL_TIMEOUT));
             }
@@ -168,8 +185,6 @@ pub(crate) fn leave() {
     for child in &others {
         let _ = child.wait(None);
     }
-    let server = engine().server.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(server) = server {
-        let _ = server.end();
-    }
+    let last = mem::take(&mut *engine().last.lock().unwrap_or_else(PoisonError::into_inner));
+    last.into_iter().for_each(|hook| hook());
 }

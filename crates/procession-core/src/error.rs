@@ -1,4 +1,5 @@
-//! What can go wrong in the engine, said so that a user can act on it. A face wraps it; it never crosses a process.
+//! What can go wrong in the engine, said so that a user can act on it. A face wraps it; it never
+//! crosses a process.
 
 use std::io;
 
@@ -123,9 +124,40 @@ pub enum Error {
     /// This process is on its way out.
     #[error("no process can be started any more: this one is exiting, and its children with it")]
     Leaving,
-    /// The arguments make no sense.
+    /// The arguments make no sense, or the object cannot do this now.
     #[error("{0}")]
     Invalid(String),
+    /// A mistake of the engine's, or of a face that uses it.
+    #[error("{0}: this is a bug in procession, please report it")]
+    Bug(&'static str),
+    /// The program has closed a file descriptor of the engine.
+    #[error(
+        "the program has closed or replaced the file descriptor {which}: a program that closes all of its descriptors, as \
+         to become a daemon, does so before it starts processes and pools"
+    )]
+    DescriptorClosed {
+        /// What the descriptor was for.
+        which: String,
+    },
+    /// The child called `init()` where it cannot begin.
+    #[error("process {pid} cannot begin: {why}")]
+    Misplaced {
+        /// The child.
+        pid: u32,
+        /// What the child says.
+        why: String,
+    },
+    /// A worker ended before it was ready for tasks, and not by its initializer's failure.
+    #[error(
+        "worker process {pid} ended before it was ready ({})",
+        status.map_or("unknown status".into(), |status| status.to_string())
+    )]
+    WorkerFailed {
+        /// The worker.
+        pid: u32,
+        /// How it ended; `None`: another wait in this program took it.
+        status: Option<ExitStatus>,
+    },
     /// The exit status of a child was taken by somebody else.
     #[error(
         "the exit status of process {pid} was taken by another wait in this program: do not ignore SIGCHLD and do not \
@@ -181,6 +213,12 @@ pub enum Error {
         /// Attempts made.
         tries: usize,
     },
+    /// Each tracker that was started was killed before it was told of a name.
+    #[error("the tracker of shared memory was killed {tries} times before it was told of a name")]
+    TrackerKilled {
+        /// Attempts made.
+        tries: usize,
+    },
     /// `init()` has not run, so a tracker would not know that it is one.
     #[error(
         "procession::init() was not called: shared memory with a name needs a tracker, a process that executes this \
@@ -225,14 +263,6 @@ fn broken(cause: &Error) -> String {
 }
 
 impl Error {
-    /// The program has closed a descriptor of the engine, the one that `which` names.
-    pub(crate) fn closed_descriptor(which: &str) -> Error {
-        Error::Invalid(format!(
-            "the program has closed or replaced the file descriptor {which}: a program that closes all of its descriptors, as \
-             to become a daemon, does so before it starts processes and pools"
-        ))
-    }
-
     pub(crate) fn os(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let what = what.into();
         move |source| Error::Os { what, source }

@@ -1,5 +1,6 @@
-//! What comes in from other processes as bytes, each way of it as a function that takes any bytes at all: for the fuzz targets
-//! in `fuzz/`, and for `tests/corpora.rs`, which replays what they found. Not compiled without the feature `fuzzing`.
+//! What comes in from other processes as bytes, each way of it as a function that takes any bytes
+//! at all: for the fuzz targets in `fuzz/`, and for `tests/corpora.rs`, which replays what they
+//! found. Not compiled without the feature `fuzzing`.
 //!
 //! Each function states what must hold whatever comes: it panics where it does not.
 
@@ -15,9 +16,13 @@ use procession_sys::memfd;
 use procession_sys::pidfd::PidFd;
 
 pub use crate::connection::fuzzing::{authentication, framing};
+use crate::init::ROLES;
 use crate::outcome::{self, Loss, Outcome};
 pub use crate::pool::fuzzing::frames;
-use crate::preparation::{self, MAGIC, Preparation, Refusal, Target};
+use crate::pool::role as worker;
+use crate::preparation::{self, MAGIC, Preparation};
+use crate::role::Refusal;
+use crate::target::Task;
 use crate::wire::{Reader, Writer};
 
 /// A way in. Panics where something does not hold.
@@ -37,8 +42,8 @@ static ME: LazyLock<PidFd> = LazyLock::new(|| PidFd::of_self().expect("this proc
 
 /// Preparation data, as an executed child reads it.
 ///
-/// Of the input: what the harness, which knows this build's id as no corpus can, puts before the message; how many fds come with
-/// it, and what each is; the message.
+/// Of the input: what the harness, which knows this build's id as no corpus can, puts before the
+/// message; how many fds come with it, and what each is; the message.
 pub fn preparation(data: &[u8]) {
     let mut reader = Reader(data);
     let (Some(begun), Some(fds)) = (reader.u8(), reader.u8()) else { return };
@@ -50,49 +55,47 @@ pub fn preparation(data: &[u8]) {
         1 => {
             let control = CONTROL.as_fd().try_clone_to_owned().expect("fds are left");
             fds.splice(0..0, [some_fd(0), control]);
-            head.u32(ME.pid()).u8(1).bytes(b"Worker").u8(0).u8(preparation::WORKER).0
+            head.u32(ME.pid()).u8(1).bytes(b"Worker").u8(0).u8(worker::KIND).0
         }
         _ => Vec::new(),
     };
     let bytes = [&head, reader.0].concat();
     let len = bytes.len();
-    let received = match preparation::parse(Message { bytes, fds }) {
+    let received = match preparation::parse(Message { bytes, fds }, ROLES) {
         Ok(received) => received,
         Err(Refusal::Malformed(_) | Refusal::OtherBuild | Refusal::Os(_)) => return,
     };
     assert!(received.preparation.name.len() <= 3 * len, "bytes that are no UTF-8 become three at most");
-    if let Target::Task { argument, .. } = &received.preparation.target {
-        assert!(argument.len() <= len.max(SEALED));
-        resent(&received.preparation);
+    if let Some(task) = task(&received.preparation) {
+        assert!(task.argument.len() <= len.max(SEALED));
+        resent(&received.preparation, task);
     }
 }
 
-/// What was understood once is understood alike again.
-fn resent(first: &Preparation<'_>) {
+fn task<'a>(preparation: &'a Preparation<'_>) -> Option<&'a Task> {
+    preparation.role.as_any().and_then(|role| role.downcast_ref())
+}
+
+/// A task that was understood once is understood alike again.
+fn resent(first: &Preparation<'_>, task_before: &Task) {
     let (ours, theirs) = Link::pair().expect("fds are left");
     if preparation::send(&ours, first, &ME).is_err() {
         // Longer than one message: a name may have become three times as long.
         return;
     }
     let message = theirs.recv(None).expect("it was sent").expect("it was sent");
-    let second = preparation::parse(message).expect("it was sent by this build").preparation;
+    let second = preparation::parse(message, ROLES).expect("it was sent by this build").preparation;
     assert_eq!((&first.name, first.daemon), (&second.name, second.daemon));
-    match (&first.target, &second.target) {
-        (
-            Target::Task { entry, argument, handles },
-            Target::Task { entry: entry_again, argument: argument_again, handles: handles_again },
-        ) => {
-            assert_eq!((entry.to_raw(), argument), (entry_again.to_raw(), argument_again));
-            assert_eq!(handles.len(), handles_again.len());
-        }
-        other => panic!("a task became something else: {other:?}"),
-    }
+    let Some(task) = task(&second) else { panic!("a task became something else: {second:?}") };
+    assert_eq!((task_before.entry.to_raw(), &task_before.argument), (task.entry.to_raw(), &task.argument));
+    assert_eq!(task_before.handles.len(), task.handles.len());
 }
 
 /// A child's messages, as its parent reads them after it has ended.
 ///
-/// Of the input: whether the child needs no hello; then for each message its length and whether an fd comes with it, in one
-/// byte, and its bytes. All of it is read as each of the single messages, too.
+/// Of the input: whether the child needs no hello; then for each message its length and whether an
+/// fd comes with it, in one byte, and its bytes. All of it is read as each of the single messages,
+/// too.
 pub fn outcomes(data: &[u8]) {
     if let Some(loss) = Loss::decode(data) {
         assert_eq!(Loss::decode(&loss.encode()), Some(loss));

@@ -1,27 +1,29 @@
 //! The engine of procession.
 //!
-//! It starts processes, keeps pools of them and moves *payloads* (bytes) between them; it never sees a value of the
-//! user's. The faces (`procession` for Rust, `procession-python` for Python) bring the codec and the language's habits.
-//! This crate promises no stable interface: use a face.
+//! It starts processes, keeps pools of them and moves *payloads* (bytes) between them; it never
+//! sees a value of the user's. The faces (`procession` for Rust, `procession-python` for Python)
+//! bring the codec and the language's habits. This crate promises no stable interface: use a face.
 //!
 //! | room | what it is |
 //! |---|---|
+//! | [`init`] | the first line of `main`, and the table of what a child may become |
 //! | [`start`] | the three start methods behind one small trait |
+//! | [`role`] | what a child becomes, as a trait; [`target`]: one that runs a user's function |
 //! | [`preparation`] | what a child must know to begin, and its form on the wire |
-//! | [`bootstrap`] | what a child does before its target, and how it leaves |
+//! | `bootstrap` | what a child does before its role, and how it leaves |
 //! | [`child`] | a started process as its parent holds it: sentinel, signals, end |
 //! | [`outcome`] | what a target left behind: a value, a panic, or nothing because it died |
-//! | [`engine`] | what one process has of its own: identity, children, fork server, exit |
+//! | [`engine`] | what one process has of its own: identity, children, exit |
 //! | [`handle`] | fds that travel inside of arguments |
 //! | [`queue`] | frames from any process to any process |
 //! | [`connection`] | frames between two processes, and where connections come from |
 //! | [`sync`] | locks, semaphores, conditions, events and barriers between processes |
 //! | [`shared_memory`] | memory that processes share, by a handle or by a name |
-//! | `tracker` | the process that unlinks names left behind |
+//! | `tracker` | the process that unlinks names left behind; `tracker_link`: a process's hold on it |
 //! | [`supervisor`] | the one thread that waits for deaths |
 //! | [`pool`] | workers over one shared segment |
 
-pub mod bootstrap;
+mod bootstrap;
 pub mod child;
 pub mod connection;
 pub mod engine;
@@ -30,15 +32,19 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod handle;
+pub mod init;
 pub mod outcome;
 pub mod pool;
 pub mod preparation;
 pub mod queue;
+pub mod role;
 pub mod shared_memory;
 pub mod start;
 pub mod supervisor;
 pub mod sync;
+pub mod target;
 mod tracker;
+mod tracker_link;
 mod wire;
 
 pub use error::{Error, Result};
@@ -60,9 +66,10 @@ pub use procession_sys::pidfd::{self, PidFd, current_pid};
 pub use procession_sys::poller::Poller;
 pub use procession_sys::thread::{SignalsBlocked, other_threads};
 pub use procession_sys::{ExitStatus, Signal};
+pub use rustix::io::Errno;
 
-/// How many processes can usefully run at once: the cores this process may use, by its affinity mask and its
-/// control group's quota.
+/// How many processes can usefully run at once: the cores this process may use, by its affinity
+/// mask and its control group's quota.
 pub fn available_parallelism() -> std::num::NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN)
 }

@@ -1,20 +1,23 @@
-//! The tracker: a small process that unlinks the names of shared memory which a program leaves behind, however it ends.
-//! It exists only where a name does. This file has both sides: the processes of the program, which tell it of names
-//! from any thread, and [`serve`], the tracker's only thread.
+//! The tracker: a small process that unlinks the names of shared memory which a program leaves
+//! behind, however it ends. It exists only where a name does. This file has both sides: the
+//! processes of the program, which tell it of names from any thread, and [`serve`], the tracker's
+//! only thread.
 //!
-//! # Whose a name is
+//! # Who owns a name
 //!
-//! Its owners are the processes of the program that made it, and whoever else has it attached. Neither is a number that a
-//! death could leave wrong: the kernel keeps both, as open files.
+//! The processes of the program that made a name own it, and so do all others that have it
+//! attached. No death can leave a wrong number behind, since nothing is counted: the kernel keeps
+//! the owners as open files.
 //!
 //! | owner | holds | and loses it |
 //! |---|---|---|
 //! | a process of the program | the tracker's link, the sending end | when it has ended, however |
-//! | who has it attached, in any program | a shared `flock` on the file | when it drops it, or has ended, however |
+//! | a process of any program that has it attached | a shared `flock` on the file | when it drops it, or has ended, however |
 //!
-//! The tracker reads the end of file once the last process of the program is gone; then it unlinks each name as soon as nobody
-//! has its file locked. A reader's exit is no event at all. `multiprocessing` counts nothing: there the first tracker to end
-//! unlinks, that of a mere reader's program too.
+//! The tracker reads the end of file once the last process of the program is gone. Then it unlinks
+//! each name as soon as nobody has its file locked. The exit of another program's process is no
+//! event at all. In `multiprocessing` the first tracker to end unlinks the name, even if its
+//! program has only attached it.
 //!
 //! # A name's life, and a death at each step
 //!
@@ -26,15 +29,17 @@
 //! | `NameUnlinked` | the name is gone | nothing; the tracker finds that out by itself |
 //! | `NameForgotten` | the tracker has forgotten it | nothing |
 //!
-//! Messages need no answer: what is in the tracker's queue is read by it even if the sender is gone. A name is told apart by its
-//! inode, so that no other file that got the same name is ever unlinked.
+//! Messages need no answer: the tracker reads what is in its queue even if the sender is gone. It
+//! compares a name's inode, and so never unlinks another file that got the same name.
 //!
 //! # Its own life
 //!
-//! It is started, by executing this program, with the first name in a process that has no link to one, and outlives who
-//! started it: it has no lifeline, a session of its own (Ctrl-C and a signal to the whole process group miss it) and all
-//! signals blocked. A child gets the link with its preparation data, or its copy under fork, and so shares its parent's
-//! tracker; one that was started before there was any starts its own with its first name, whose owner the parent is then not.
+//! A process that makes its first name and has no link to a tracker starts one, by executing this
+//! program. The tracker outlives that process: it has no lifeline, a session of its own (Ctrl-C and
+//! a signal to the whole process group miss it) and all signals blocked. A child gets the link with
+//! its preparation data, or its copy under fork, and so shares its parent's tracker. A child that
+//! was started before its parent had a tracker starts its own with its first name; its parent does
+//! not own that name.
 //!
 //! | killed at | what is lost |
 //! |---|---|
@@ -45,46 +50,29 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSlice};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use procession_shm::fault::{Step, point};
 use procession_sys::ExitStatus;
-use procession_sys::link::{Link, Message};
+use procession_sys::link::Link;
 use procession_sys::named::{self, Identity, Removal};
 use procession_sys::session;
 
 use crate::child::Child;
 use crate::engine::{self, engine};
-use crate::preparation::{Preparation, Target};
-use crate::start::{Method, spawn};
-use crate::wire::{Reader, Writer};
+use crate::preparation::Preparation;
+use crate::role::{Incoming, Refusal, Role, Written};
+use crate::start::method::Method;
+use crate::start::spawn;
+use crate::tracker_link::{self, FORGET, Name, REGISTER, tracker_link};
 use crate::{Error, Result};
 
 const TRIES: usize = 3;
 
 /// How often names that other programs use are looked at, once this one is gone.
 const INTERVAL: Duration = Duration::from_millis(100);
-
-const REGISTER: u8 = 1;
-const FORGET: u8 = 2;
-
-/// A process's side of its tracker.
-#[derive(Debug, Default)]
-pub(crate) struct Tracker {
-    /// The sending end, which every process of the program holds.
-    link: Option<Arc<Link>>,
-    /// The tracker, in the process that started it.
-    process: Option<Child>,
-    /// What this process has told, for another tracker if this one is killed.
-    names: Vec<Name>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Name {
-    name: String,
-    identity: Identity,
-}
 
 /// Tells the tracker of a name, before the name is there.
 ///
@@ -94,7 +82,7 @@ struct Name {
 pub(crate) fn register(name: &str, identity: Identity) -> Result<()> {
     let name = Name { name: name.to_owned(), identity };
     for _ in 0..TRIES {
-        let mut tracker = tracker();
+        let mut tracker = tracker_link();
         if tracker.tell(REGISTER, &name)? {
             tracker.names.push(name);
             return Ok(());
@@ -102,7 +90,7 @@ pub(crate) fn register(name: &str, identity: Identity) -> Result<()> {
         drop(tracker);
         start()?;
     }
-    Err(Error::Invalid(format!("the tracker of shared memory was killed {TRIES} times before it was told of a name")))
+    Err(Error::TrackerKilled { tries: TRIES })
 }
 
 /// Tells the tracker, if there is one, that a name is gone.
@@ -112,51 +100,13 @@ pub(crate) fn register(name: &str, identity: Identity) -> Result<()> {
 /// If a tracker was killed, and no other can be started for the names that are left.
 pub(crate) fn forget(name: &str, identity: Identity) -> Result<()> {
     let name = Name { name: name.to_owned(), identity };
-    let mut tracker = tracker();
+    let mut tracker = tracker_link();
     tracker.names.retain(|known| *known != name);
     if tracker.tell(FORGET, &name)? || tracker.names.is_empty() {
         return Ok(());
     }
     drop(tracker);
     start()
-}
-
-/// What a child is to [inherit].
-pub(crate) fn to_inherit() -> Option<Arc<Link>> {
-    tracker().link.clone()
-}
-
-/// In a new process: shares its parent's tracker.
-pub(crate) fn inherit(link: Arc<Link>) {
-    tracker().link = Some(link);
-}
-
-fn tracker() -> MutexGuard<'static, Tracker> {
-    engine().tracker.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Tracker {
-    /// `false` if there is none, or none any more.
-    fn tell(&mut self, what: u8, name: &Name) -> Result<bool> {
-        let Some(link) = &self.link else { return Ok(false) };
-        let told = send(link, what, name)?;
-        if !told {
-            self.link = None;
-            if let Some(process) = self.process.take() {
-                process.wait(None)?;
-            }
-        }
-        Ok(told)
-    }
-}
-
-/// `false` if the tracker is gone.
-fn send(link: &Link, what: u8, name: &Name) -> Result<bool> {
-    match link.send(&[IoSlice::new(&name.message(what))], &[]) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::os("cannot tell the tracker of shared memory of a name")(error)),
-    }
 }
 
 /// Starts one, unless another thread has, and tells it all that this process has made.
@@ -166,7 +116,7 @@ fn start() -> Result<()> {
     }
     // Before the tracker's lock, as every start of a process has it.
     let _starting = engine().starting()?;
-    let mut tracker = tracker();
+    let mut tracker = tracker_link();
     if tracker.link.is_some() {
         return Ok(());
     }
@@ -174,14 +124,14 @@ fn start() -> Result<()> {
     for _ in 0..TRIES {
         let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to the tracker"))?;
         let name = "tracker".to_owned();
-        let preparation = Preparation { name: name.clone(), daemon: true, target: Target::Tracker { names: theirs } };
+        let preparation = Preparation { name: name.clone(), daemon: true, role: Box::new(Tracker { names: theirs }) };
         let popen = spawn::execute(&preparation, Method::Spawn)?;
         // Now the tracker is the only holder of its end.
         drop(preparation);
         let process = Child::new(name, true, popen);
         let mut serves = ours.recv(None).map_err(Error::os("cannot hear from the tracker"))?.is_some();
         for name in &tracker.names {
-            serves = serves && send(&ours, REGISTER, name)?;
+            serves = serves && tracker_link::send(&ours, REGISTER, name)?;
         }
         if !serves {
             let end = process.wait(None)?;
@@ -189,7 +139,8 @@ fn start() -> Result<()> {
             lost = Some((process.pid(), end.status.unwrap_or(ExitStatus::exited(0))));
             continue;
         }
-        // It is reaped when it is missed; its life hangs on no link of a child's.
+        // The tracker outlives this process, so it needs no lifeline. It is reaped when it is
+        // missed.
         process.disown();
         (tracker.link, tracker.process) = (Some(Arc::new(ours)), Some(process));
         return Ok(());
@@ -198,23 +149,39 @@ fn start() -> Result<()> {
     Err(Error::TrackerLost { pid, status, tries: TRIES })
 }
 
-impl Name {
-    fn message(&self, what: u8) -> Vec<u8> {
-        let Identity { device, inode } = self.identity;
-        Writer::default().u8(what).u64(device).u64(inode).bytes(self.name.as_bytes()).0
+pub(crate) const KIND: u8 = 3;
+
+/// The role of the tracker.
+#[derive(Debug)]
+pub(crate) struct Tracker {
+    /// Where it is told of names.
+    pub(crate) names: Link,
+}
+
+impl Role for Tracker {
+    fn write(&self) -> io::Result<Written<'_>> {
+        Ok(Written::new(KIND).fd(self.names.as_fd()))
     }
 
-    fn parse(message: &Message) -> Option<(u8, Name)> {
-        let mut reader = Reader(&message.bytes);
-        let what = reader.u8()?;
-        let identity = Identity { device: reader.u64()?, inode: reader.u64()? };
-        let name = String::from_utf8(reader.bytes()?.to_vec()).ok()?;
-        Some((what, Name { name, identity }))
+    fn run(self: Box<Self>, _: Link) -> i32 {
+        serve(self.names)
+    }
+
+    fn outlives_parent(&self) -> bool {
+        true
+    }
+
+    fn inherits_tracker(&self) -> bool {
+        false
     }
 }
 
+pub(crate) fn read(message: &mut Incoming<'_>) -> Result<Box<dyn Role>, Refusal> {
+    Ok(Box::new(Tracker { names: Link::from(message.fd()?) }))
+}
+
 /// The tracker's life, in the tracker. Returns its exit code.
-pub(crate) fn serve(names: Link) -> i32 {
+fn serve(names: Link) -> i32 {
     let left = session::leave().and_then(|()| listen(&names));
     drop(names);
     match left {
@@ -223,7 +190,7 @@ pub(crate) fn serve(names: Link) -> i32 {
             unlink_all(left);
             0
         }
-        // Who started it is gone already.
+        // The process that started it is gone already.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => 0,
         Err(error) => {
             eprintln!("procession: the tracker of shared memory cannot serve: {error}");
@@ -232,7 +199,7 @@ pub(crate) fn serve(names: Link) -> i32 {
     }
 }
 
-/// Listens until the last process of the program is gone. Gives the names that are left.
+/// Listens until the last process of the program is gone. Returns the names that are left.
 fn listen(names: &Link) -> io::Result<HashMap<Identity, String>> {
     point(Step::TrackerBegun);
     names.send(&[IoSlice::new(b"ready")], &[])?;
@@ -242,7 +209,7 @@ fn listen(names: &Link) -> io::Result<HashMap<Identity, String>> {
         match Name::parse(&message) {
             Some((REGISTER, Name { name, identity })) => drop(known.insert(identity, name)),
             Some((FORGET, Name { identity, .. })) => drop(known.remove(&identity)),
-            // The names that it knows matter more than one message.
+            // It goes on, for the names that it knows matter more than one message.
             _ => eprintln!("procession: the tracker of shared memory ignores a message that is no name"),
         }
     }
@@ -258,7 +225,8 @@ fn unlink_all(mut left: HashMap<Identity, String>) {
             return;
         }
         if pause == INTERVAL {
-            // It waits for other programs, and nobody is to wait for the end of what it could write.
+            // It waits for other programs now. Whoever reads its standard error must not wait for
+            // its end.
             session::leave_stderr();
         }
         std::thread::sleep(pause);
@@ -274,19 +242,4 @@ fn is_in_use(name: &str, identity: Identity) -> bool {
         eprintln!("procession: the tracker cannot unlink {directory}/{name}, unlink it by hand: {error}");
         false
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_comes_back_and_every_cut_is_refused() {
-        let name = Name { name: "psm_12".into(), identity: Identity { device: 7, inode: u64::MAX } };
-        let bytes = name.message(FORGET);
-        for cut in 0..bytes.len() {
-            assert_eq!(Name::parse(&Message { bytes: bytes[..cut].to_vec(), fds: Vec::new() }), None, "cut at {cut}");
-        }
-        assert_eq!(Name::parse(&Message { bytes, fds: Vec::new() }), Some((FORGET, name)));
-    }
 }

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use procession_core::Error;
 use procession_core::outcome::Loss;
+use procession_core::{Errno, Error};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -19,7 +19,7 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
     match error {
         Error::Timeout { .. } => of_package(py, "TimeoutError", ()),
         Error::Cancelled => of_package(py, "CancelledError", (error.to_string(),)),
-        Error::Terminated => of_package(py, "ProcessError", (error.to_string(),)),
+        Error::Terminated | Error::WorkerFailed { .. } => of_package(py, "ProcessError", (error.to_string(),)),
         Error::Closed { .. } => PyValueError::new_err("Pool not running"),
         Error::ListenerClosed => PyOSError::new_err("listener is closed"),
         Error::Authentication(why) => of_package(py, "AuthenticationError", (why.as_str(),)),
@@ -41,12 +41,10 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
 
 /// What the system refused: a limit of addresses is a `MemoryError`, all else an `OSError`.
 pub(crate) fn refused(source: &io::Error, text: String) -> PyErr {
-    /// Too large a file, in every architecture's numbers.
-    const EFBIG: i32 = 27;
     match (source.raw_os_error(), source.kind()) {
         (Some(number), _) => PyOSError::new_err((number, text)),
         (None, io::ErrorKind::OutOfMemory) => PyMemoryError::new_err(text),
-        (None, io::ErrorKind::FileTooLarge) => PyOSError::new_err((EFBIG, text)),
+        (None, io::ErrorKind::FileTooLarge) => PyOSError::new_err((Errno::FBIG.raw_os_error(), text)),
         (None, _) => PyOSError::new_err(text),
     }
 }

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use procession_core::child as engine;
 use procession_core::outcome::{self, Outcome};
+use procession_core::start::foreign;
 use procession_core::start::forkserver::{self, Answer, Hello};
-use procession_core::start::{Popen, foreign};
 use procession_core::{Error, Poller, Signal, descriptor};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -175,7 +175,7 @@ impl Child {
         let theirs = theirs.take()?;
         let pidfd = foreign::execute(&program, &args, &theirs)
             .map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string(), program)))?;
-        let popen = Popen { pidfd, link: ours.take()?, began: true, reaper: engine::Reaper::Parent };
+        let popen = engine::Popen { pidfd, link: ours.take()?, began: true, reaper: engine::Reaper::Parent };
         holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen)))
     }
 
@@ -206,7 +206,7 @@ impl Child {
             Hello::ChildLost | Hello::ServerLost | Hello::Interrupted => return Ok(false),
         };
         let reaper = engine::Reaper::Server(server.shared());
-        let popen = Popen { pidfd, link: ours.take()?, began: true, reaper };
+        let popen = engine::Popen { pidfd, link: ours.take()?, began: true, reaper };
         holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen)))?;
         Ok(true)
     }

@@ -120,9 +120,17 @@ impl Error {
         }
     }
 
-    /// `init()` was not called, here or in the program that was executed.
+    /// `init()` was not called, here or in the program that was executed, or not in its main thread.
     pub fn is_not_initialized(&self) -> bool {
-        matches!(self.engine(), Some(Engine::NotInitialized { .. } | Engine::NotReached { .. } | Engine::NoTracker))
+        matches!(
+            self.engine(),
+            Some(
+                Engine::NotInitialized { .. }
+                    | Engine::NotReached { .. }
+                    | Engine::Misplaced { .. }
+                    | Engine::NoTracker
+            )
+        )
     }
 
     /// The child is another build of this program.
@@ -140,7 +148,7 @@ impl Error {
         matches!(self.engine(), Some(Engine::Inherited { .. }))
     }
 
-    /// The arguments make no sense; the text says what to pass.
+    /// The arguments make no sense, or the object cannot do this now; the text says what to do instead.
     pub fn is_invalid(&self) -> bool {
         matches!(self.engine(), Some(Engine::Invalid(_)))
     }
@@ -197,6 +205,8 @@ impl Error {
             }
             Kind::Engine(_) => match self.engine()? {
                 Engine::NotReached { pid, .. }
+                | Engine::Misplaced { pid, .. }
+                | Engine::WorkerFailed { pid, .. }
                 | Engine::OtherBuild { pid, .. }
                 | Engine::StatusLost { pid }
                 | Engine::ForkServerLost { pid, .. }

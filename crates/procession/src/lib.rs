@@ -138,5 +138,5 @@ pub use start_method::{StartMethod, set_executable, set_start_method, start_meth
 /// // }
 /// ```
 pub fn init() {
-    procession_core::bootstrap::init();
+    procession_core::init::init();
 }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use procession_core::child::{Child, End};
 use procession_core::engine::engine;
 use procession_core::outcome::tag;
-use procession_core::preparation::{Preparation, Target};
+use procession_core::preparation::Preparation;
+use procession_core::role::Role;
 use procession_core::start::{self, Fork, Start};
+use procession_core::target::{Closure, Task};
 use procession_core::{Signal, ThreadsAtFork, supervisor};
 
 use crate::error::Whose;
@@ -69,8 +71,8 @@ impl<R> Process<R> {
     where
         R: Message,
     {
-        let target = Target::Closure(Box::new(|output: &mut Vec<u8>| task::run_closure(closure, output)));
-        Builder::with(StartMethod::Fork, Ok(target))
+        let target = Closure(|output: &mut Vec<u8>| task::run_closure(closure, output));
+        Builder::with(StartMethod::Fork, Ok(Box::new(target)))
     }
 
     /// The name it was given.
@@ -197,7 +199,7 @@ impl<R> fmt::Debug for Process<R> {
 #[must_use = "a process does nothing until it is started"]
 pub struct Builder<'a, R> {
     method: StartMethod,
-    target: Result<Target<'a>>,
+    target: Result<Box<dyn Role + 'a>>,
     name: Option<String>,
     daemon: bool,
     threads: Option<ThreadsAtFork>,
@@ -212,15 +214,13 @@ impl<'a, R> Builder<'a, R> {
         R: Message,
     {
         let target = match message::encode_with_handles(&argument) {
-            Ok((argument, handles)) => {
-                Ok(Target::Task { entry: task::call_entry(function, Report::Here), argument, handles })
-            }
+            Ok((argument, handles)) => Ok(Task { entry: task::call_entry(function, Report::Here), argument, handles }),
             Err(why) => Err(Error::unencodable("argument", std::any::type_name::<F>(), why)),
         };
-        Builder::with(method, target)
+        Builder::with(method, target.map(|task| Box::new(task) as Box<dyn Role>))
     }
 
-    fn with(method: StartMethod, target: Result<Target<'a>>) -> Builder<'a, R> {
+    fn with(method: StartMethod, target: Result<Box<dyn Role + 'a>>) -> Builder<'a, R> {
         Builder { method, target, name: None, daemon: false, threads: None, result: PhantomData }
     }
 
@@ -251,7 +251,7 @@ impl<'a, R> Builder<'a, R> {
     /// ([`Error::is_not_initialized`]); fork with other threads alive ([`Error::is_other_threads`]); what the system
     /// refuses.
     pub fn start(self) -> Result<Process<R>> {
-        let target = self.target?;
+        let role = self.target?;
         let name = self.name.unwrap_or_else(|| engine().next_name());
         let fork;
         let starter: &dyn Start = match self.method {
@@ -259,9 +259,9 @@ impl<'a, R> Builder<'a, R> {
                 fork = Fork { threads: self.threads };
                 &fork
             }
-            method => method.engine().starter(),
+            method => start::starter(method.engine()),
         };
-        let child = start::start(starter, Preparation { name, daemon: self.daemon, target })?;
+        let child = start::start(starter, Preparation { name, daemon: self.daemon, role })?;
         Ok(Process { child, result: PhantomData })
     }
 }

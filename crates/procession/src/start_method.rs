@@ -16,6 +16,7 @@ use crate::{Error, Result};
 /// assert_eq!(StartMethod::ForkServer.to_string(), "forkserver");
 /// # Ok::<(), procession::Error>(())
 /// ```
+// Not the engine's `Method`, since a name that does not parse is this crate's `Error`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum StartMethod {

@@ -7,7 +7,7 @@ fn is_told(context: Context) {
     procession::init();
     let error = context.process(|x: u32| x + 1, 1).start().and_then(|mut process| process.join()).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("harness = false"), "{text}");
+    assert!(text.contains("harness = false") && error.is_not_initialized() && !error.is_invalid(), "{text}");
 }
 
 #[test]

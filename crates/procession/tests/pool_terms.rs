@@ -118,6 +118,12 @@ fn main() {
         assert!(pool.apply(|x: u64| x, 1).unwrap_err().is_broken());
         eventually("no further worker is started", || pool.worker_pids().is_empty());
     }));
+    trials.extend(for_each_context("workers_that_die_before_they_are_ready_break_the_pool", |context| {
+        let pool = context.pool_builder(1).initializer(|()| std::process::abort(), ()).start().unwrap();
+        let error = pool.apply(|x: u64| x, 1).unwrap_err();
+        assert!(error.is_broken() && !error.is_invalid() && error.pid().is_some(), "{error}");
+        assert!(error.to_string().contains("before it was ready"), "{error}");
+    }));
     trials.extend(for_each_context("workers_make_way_after_so_many_chunks", |context| {
         let pool = context.pool_builder(2).max_tasks_per_worker(5).start().unwrap();
         let pids = pool.chunk_size(1).map(|_: u64| std::process::id(), 0..100).unwrap();

@@ -18,10 +18,11 @@ use procession_sys::Signal;
 use procession_sys::link::Link;
 
 use super::oom::OomWatch;
+use super::role::Worker;
 use super::worker::Service;
 use crate::child::{Child, End};
 use crate::outcome::Loss;
-use crate::preparation::{Preparation, Target};
+use crate::preparation::Preparation;
 use crate::start::{self, Method, Start};
 use crate::{Error, Result};
 
@@ -167,16 +168,9 @@ impl Crew {
     ///
     /// What the start method says.
     pub(super) fn start(&self, reserved: &Reserved, control: &Arc<Control>, broker: Arc<Link>) -> Result<Arc<Child>> {
-        let preparation = Preparation {
-            name: reserved.name.clone(),
-            daemon: true,
-            target: Target::Worker {
-                control: control.clone(),
-                slot: reserved.slot as u32,
-                service: self.service.clone(),
-                broker,
-            },
-        };
+        let (slot, service) = (reserved.slot as u32, self.service.clone());
+        let role = Box::new(Worker { control: control.clone(), slot, service, broker });
+        let preparation = Preparation { name: reserved.name.clone(), daemon: true, role };
         start::start(&*self.starter, preparation)
     }
 
@@ -372,17 +366,14 @@ fn failure_of(child: &Child, end: &End) -> Error {
     match end.returned(child.pid()) {
         Err(error) => error,
         Ok(Some((tag, payload))) => Error::Initializer { tag, payload: payload.to_vec() },
-        Ok(None) => {
-            let status = end.status.map_or("unknown status".into(), |status| status.to_string());
-            Error::Invalid(format!("worker process {} ended before it was ready ({status})", child.pid()))
-        }
+        Ok(None) => Error::WorkerFailed { pid: child.pid(), status: end.status },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::start::Popen;
+    use crate::child::Popen;
 
     #[derive(Debug)]
     struct Never;

@@ -43,7 +43,7 @@
 //! | | `overwritten.rs`: shared memory that a task's native code has overwritten | the pool's thread; whoever finds it |
 //! | | `stats.rs`, `memory.rs`, `oom.rs`: what the pool is doing | the thread that asks |
 //! | large buffers | `blocks.rs`; `outbox.rs` for arguments, `result_blocks.rs` for results | whoever encodes or decodes |
-//! | worker | `worker.rs`; `chunk.rs`: its way through a chunk | the worker process |
+//! | worker | `worker.rs`; `chunk.rs`: its way through a chunk; `role.rs`: its spawn message | the worker process |
 //!
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
 //! its job. A result counts from the one store that commits it to the worker's stream. What a dead worker had
@@ -74,6 +74,7 @@ mod result_blocks;
 mod result_handler;
 mod results;
 mod ring;
+pub mod role;
 mod running;
 mod shared;
 mod stats;

@@ -123,7 +123,7 @@ impl Shared {
         self.crew.set_vacant(false);
         let is_overwritten = matches!(*error, Error::Overwritten { .. });
         let error = if is_overwritten && !self.control.has_file() {
-            Arc::new(Error::closed_descriptor("of the pool's shared memory"))
+            Arc::new(Error::DescriptorClosed { which: "of the pool's shared memory".into() })
         } else {
             error
         };

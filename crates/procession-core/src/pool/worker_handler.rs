@@ -46,8 +46,7 @@ impl Drop for Gone<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             // A mistake of the engine's. Nobody is to wait for what will not come.
-            let why = "the pool's thread panicked: this is a bug in procession, please report it";
-            self.0.break_down(Error::Invalid(why.into()));
+            self.0.break_down(Error::Bug("the pool's thread panicked"));
         }
         self.0.mail.end_thread();
         // Those that came since the last look; later ones run where they come from.

@@ -1,6 +1,7 @@
-//! Children that a face makes itself, because an interpreter must be forked by its own rules or started by its own command
-//! line. The face says what runs in them, in one *letter* that it writes and reads; how they are held, tied to their parent's
-//! life and heard is the engine's. Called in the parent by the thread that starts, and in the child by its only thread.
+//! Children that a face makes itself, because an interpreter must be forked by its own rules or
+//! started by its own command line. The face writes and reads the spawn message, which says what
+//! runs in the child. The engine holds the child, ties it to its parent's life and reads what it
+//! leaves. Called in the parent by the thread that starts, and in the child by its only thread.
 //!
 //! | | parent | child |
 //! |---|---|---|
@@ -20,8 +21,7 @@ use procession_sys::memfd;
 use procession_sys::pidfd::PidFd;
 use procession_sys::spawn::{FIRST_FD, Spawn, inherited_fd};
 
-use super::Popen;
-use crate::child::{Child, Reaper};
+use crate::child::{Child, Popen, Reaper};
 use crate::outcome::INLINE_LIMIT;
 use crate::wire::{Reader, Writer};
 
@@ -42,7 +42,8 @@ pub fn opened(pid: i32, link: Link, name: String, daemon: bool) -> io::Result<Ch
     }
 }
 
-/// A process that neither the engine nor the face has started, by its pid: whoever did reaps it. It need not be a child.
+/// A process that neither the engine nor the face has started, by its pid. It need not be a child
+/// of this process. The engine leaves its status to the code that has started it.
 ///
 /// # Errors
 ///
@@ -51,8 +52,8 @@ pub fn of_others(pid: u32, name: String, daemon: bool) -> io::Result<Child> {
     Ok(Child::of_others(name, daemon, PidFd::open(pid)?))
 }
 
-/// Executes a program with the other end of the link as its first fd after the standard streams. SIGINT is blocked there until
-/// the face is ready for it.
+/// Executes a program with the other end of the link as its first fd after the standard streams.
+/// SIGINT is blocked there until the face is ready for it.
 ///
 /// # Errors
 ///
@@ -74,19 +75,20 @@ pub fn inherited() -> io::Result<Link> {
     Err(io::Error::new(ErrorKind::NotFound, "the first file descriptor is not a link to a parent"))
 }
 
-/// Sends a letter, with copies of fds. Does not wait: both ends' buffers are empty when a child begins.
+/// Sends a spawn message, with copies of fds. Does not wait, because both ends' buffers are empty
+/// when a child begins. Returns `Ok` if the child has ended already: its end will say so.
 ///
 /// # Errors
 ///
-/// What the system refuses. A child that has ended already is none: its end says so.
-pub fn send(link: &Link, letter: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
-    let is_beside = letter.len() > INLINE_LIMIT;
+/// What the system refuses.
+pub fn send(link: &Link, message: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+    let is_beside = message.len() > INLINE_LIMIT;
     let head = Writer::default().u8(is_beside.into()).u32(fds.len() as u32).0;
-    let beside = if is_beside { Some(memfd::from_bytes("procession-letter", letter)?) } else { None };
+    let beside = if is_beside { Some(memfd::from_bytes("procession-spawn", message)?) } else { None };
     let mut all = beside.iter().map(AsFd::as_fd).chain(fds.iter().map(AsFd::as_fd));
     let mut parts = vec![IoSlice::new(&head)];
     if !is_beside {
-        parts.push(IoSlice::new(letter));
+        parts.push(IoSlice::new(message));
     }
     loop {
         let some: Vec<_> = all.by_ref().take(MAX_FDS).collect();
@@ -98,7 +100,7 @@ pub fn send(link: &Link, letter: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
         if is_last {
             return Ok(());
         }
-        // What one message has no room for follows in others.
+        // The fds that one message has no room for follow in others.
         parts = vec![IoSlice::new(b"+")];
     }
 }
@@ -107,15 +109,15 @@ pub fn send(link: &Link, letter: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// `InvalidData` if it is not that.
+/// `InvalidData` if something else came; what the system refuses.
 pub fn receive(link: &Link) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-    let malformed = || io::Error::new(ErrorKind::InvalidData, "what the parent sent is not a letter");
+    let malformed = || io::Error::new(ErrorKind::InvalidData, "what the parent sent is not a spawn message");
     let Some(first) = link.recv(None)? else { return Ok(None) };
     let mut reader = Reader(&first.bytes);
     let is_beside = reader.u8().ok_or_else(malformed)? != 0;
     let expected = reader.u32().ok_or_else(malformed)? as usize + usize::from(is_beside);
     let mut fds = first.fds;
-    // A full message is followed by another, were it without fds.
+    // Another message follows each full one, even if no fd is left.
     let mut is_full = fds.len() == MAX_FDS;
     while is_full {
         let Some(more) = link.recv(None)? else { return Ok(None) };
@@ -125,8 +127,8 @@ pub fn receive(link: &Link) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     if fds.len() != expected {
         return Err(malformed());
     }
-    let letter = if is_beside { memfd::read_all(fds.remove(0).as_fd())? } else { reader.0.to_vec() };
-    Ok(Some((letter, fds)))
+    let message = if is_beside { memfd::read_all(fds.remove(0).as_fd())? } else { reader.0.to_vec() };
+    Ok(Some((message, fds)))
 }
 
 /// Owner of a fork server: asks it for a child with that end of a link. `false`: it is gone.

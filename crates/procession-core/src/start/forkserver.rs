@@ -1,11 +1,13 @@
-//! `forkserver`: a small clean process that executed this program once forks every child. The children cost a fork of
-//! almost nothing, and no thread, lock or memory of their parent's reaches them. This is the owner's side;
-//! [`server`](super::server) is the other.
+//! `forkserver`: a small clean process, which has executed this program once, forks every child. A
+//! fork of almost nothing is cheap, and no thread, lock or memory of the owner reaches the child.
+//! Called in the owner, in the thread that starts; [`ServerRole`] is the server's side, in its only
+//! thread. What the server knows of its children is in [`server`](super::server).
 //!
-//! The server is single-threaded and never runs a user's code. It makes its children by libc's own fork, so they are the
-//! server's children: it reaps them and reports their exit statuses. A request is one message with the child's end of the
-//! child's link. The answer comes from the child itself, on its link: its hello, with its pidfd. So the owner waits for
-//! exactly one thing, and every death is unambiguous:
+//! The server is single-threaded and never runs a user's code. It makes its children by libc's own
+//! fork, so they are the server's children: it reaps them and reports their exit statuses. A
+//! request is one message with the child's end of the child's link. The answer comes from the child
+//! itself, on its link: its hello, with its pidfd. So the owner waits on one link only, and each
+//! death looks different there:
 //!
 //! | killed | the owner sees on the child's link |
 //! |---|---|
@@ -18,28 +20,31 @@
 //! | server, then the child, later | end of file; the exit status is what the kernel remembers, from Linux 6.15 on, or `/proc` while it is a zombie |
 //! | owner | the server's link closes and the kernel ends it; a child without preparation data ends by itself |
 //!
-//! The server starts with the first request, is started anew when it is found dead, and is ended at the owner's exit. Its
-//! death ends none of its children: each hangs on its own link.
+//! The server starts with the first request, is started anew when it is found dead, and is ended at
+//! the owner's exit. Its death ends none of its children, because each depends on its own link.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::ptr;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use procession_shm::interrupt;
 use procession_sys::fork::{ForkError, fork};
 use procession_sys::link::{Link, Message};
 use procession_sys::pidfd::PidFd;
-use procession_sys::{ExitStatus, Signal, poller};
+use procession_sys::{Signal, poller};
 
+use super::method::Method;
+use super::running_server::{self, RunningServer};
 use super::server::Server;
-use super::{Method, Popen, Start, spawn};
+use super::spawn;
+use super::starter::Start;
 use crate::bootstrap;
-use crate::child::{Child, Reaper};
+use crate::child::server_watch::{Look, Watch};
+use crate::child::{Child, Popen, Reaper};
 use crate::engine::engine;
 use crate::outcome;
-use crate::preparation::{self, Preparation, Target};
+use crate::preparation::{self, Preparation};
+use crate::role::{Incoming, Refusal, Role, Roles, Written};
 use crate::{Error, Result};
 
 /// Starts by `forkserver`.
@@ -47,14 +52,8 @@ use crate::{Error, Result};
 pub struct ForkServer;
 
 const TRIES: usize = 3;
-/// How often a server that does not answer is looked at, and at so many looks it is killed: it is stopped, or stuck. Looks are
-/// counted, as the time in which this whole program is stopped is not the server's. Modules to preload may take their time.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a server is looked at that does not answer. Modules to preload may take their time.
 const MAX_LOOKS: u32 = 600;
-/// The same for a server that the kernel says is stopped.
-const MAX_LOOKS_STOPPED: u32 = 10;
-/// The same for one that is to report the end of a child that has ended.
-pub(crate) const MAX_LOOKS_REPORT: u32 = 50;
 /// How long a child whose server has ended may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -67,11 +66,12 @@ impl Start for ForkServer {
         let me = engine().me()?;
         let mut lost = None;
         for _ in 0..TRIES {
-            let running = RunningServer::current()?;
+            let running = running_server::current(start_server)?;
             let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to a new process"))?;
             preparation::send(&ours, &preparation, &me).map_err(Error::os("cannot send the preparation data"))?;
             let is_sent = running.request(&theirs).map_err(Error::os("cannot ask the fork server"))?;
-            // From here on the server and the child are the only holders: end of file means that there is none.
+            // From here on the server and the child are the only holders: end of file means that
+            // there is none.
             drop(theirs);
             let hello = if is_sent {
                 hear_hello(&ours, &running.process).map_err(Error::os("cannot hear from the fork server"))?
@@ -91,7 +91,8 @@ impl Start for ForkServer {
                 Hello::ServerLost => {
                     running.forget();
                     let ended = match running.end() {
-                        // Nobody can know how, for one, if the program has closed the fd that stands for it.
+                        // Nobody can know how, for one, if the program has closed the fd that
+                        // stands for it.
                         Err(Error::Os { .. } | Error::StatusLost { .. } | Error::Timeout { .. }) => None,
                         ended => Some(ended?),
                     };
@@ -143,20 +144,22 @@ pub enum Answer {
     Interrupted,
 }
 
-/// Owner: waits for something on the link of the child that was asked for. `news` is readable when the link is: the link
-/// itself, or an epoll instance, for a caller that must not hold the link meanwhile. A server that is stopped or stuck is
-/// killed.
+/// Owner: waits for something on the link of the child that was asked for. `news` is readable when
+/// the link is: the link itself, or an epoll instance, for a caller that must not hold the link
+/// meanwhile. Kills a server that is stopped or stuck.
 ///
 /// # Errors
 ///
 /// What the system refuses.
 pub fn await_answer(news: BorrowedFd<'_>, server: &Child) -> io::Result<Answer> {
-    let mut watch = Watch::new(server, MAX_LOOKS);
-    let mut look = watch.look(news)?;
+    let mut look = Look::Nothing;
+    // One that is lost has ended.
+    let mut watch = server.pidfd().map(|server| Watch::new(server, MAX_LOOKS));
     while look == Look::Nothing {
-        look = watch.look(news)?;
+        look = watch.as_mut().map_or(Ok(Look::Ended), |watch| watch.look(news))?;
     }
-    if look == Look::Killed {
+    if look == Look::Overdue {
+        server.signal(Signal::KILL).map_err(io::Error::other)?;
         let end = Some(Instant::now() + HELLO_TIMEOUT);
         let ready = poller::wait_readable_unless(&[news, server.sentinel()], end, interrupt::ask)?;
         look = Look::found(&ready);
@@ -182,68 +185,6 @@ pub fn read_hello(ours: &Link) -> io::Result<Hello> {
     ours.recv(None)?.map_or(Ok(Hello::ServerLost), parse_answer)
 }
 
-/// Looks at a fork server that owes something.
-#[derive(Debug)]
-pub(crate) struct Watch<'a> {
-    server: &'a Child,
-    max_looks: u32,
-    looks: u32,
-    /// The last looks that found it stopped.
-    stopped: u32,
-}
-
-/// What a look has found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Look {
-    /// Something to read.
-    Readable,
-    /// The server has ended.
-    Ended,
-    /// Nothing yet.
-    Nothing,
-    /// Nothing for too long: the server was killed. Its children live on, and the next start makes another.
-    Killed,
-    /// A signal ended the wait ([`interrupt`]).
-    Interrupted,
-}
-
-impl<'a> Watch<'a> {
-    pub(crate) fn new(server: &'a Child, max_looks: u32) -> Watch<'a> {
-        Watch { server, max_looks, looks: 0, stopped: 0 }
-    }
-
-    /// Waits for a moment until `news` is readable or the server has ended.
-    pub(crate) fn look(&mut self, news: BorrowedFd<'_>) -> io::Result<Look> {
-        let end = Some(Instant::now() + LOOK_INTERVAL);
-        let ready = poller::wait_readable_unless(&[news, self.server.sentinel()], end, interrupt::ask)?;
-        let found = Look::found(&ready);
-        if found != Look::Nothing {
-            return Ok(found);
-        }
-        // The signal may have reached another thread.
-        if interrupt::ask() {
-            return Ok(Look::Interrupted);
-        }
-        self.looks += 1;
-        self.stopped = if self.server.is_stopped() { self.stopped + 1 } else { 0 };
-        if self.looks < self.max_looks && self.stopped < MAX_LOOKS_STOPPED {
-            return Ok(Look::Nothing);
-        }
-        self.server.signal(Signal::KILL).map_err(io::Error::other)?;
-        Ok(Look::Killed)
-    }
-}
-
-impl Look {
-    fn found(ready: &[bool]) -> Look {
-        match ready {
-            [true, ..] => Look::Readable,
-            [_, true] => Look::Ended,
-            _ => Look::Nothing,
-        }
-    }
-}
-
 fn parse_answer(message: Message) -> io::Result<Hello> {
     if outcome::is_exited(&message) {
         return Ok(Hello::ChildLost);
@@ -255,73 +196,53 @@ fn parse_answer(message: Message) -> io::Result<Hello> {
     hello.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the fork server's child said no hello"))
 }
 
-/// The owner's side of the server.
-#[derive(Debug)]
-pub(crate) struct RunningServer {
-    process: Arc<Child>,
-    requests: Link,
+fn start_server() -> Result<RunningServer> {
+    let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to the fork server"))?;
+    let name = "forkserver".to_owned();
+    let role = Box::new(ServerRole::new(theirs));
+    let preparation = Preparation { name: name.clone(), daemon: false, role };
+    let popen = spawn::execute(&preparation, Method::ForkServer)?;
+    Ok(RunningServer::new(Child::new(name, true, popen), ours))
 }
 
-impl RunningServer {
-    /// The one that runs, or a new one. Other threads wait for no more than its start: not for its answers.
-    fn current() -> Result<Arc<RunningServer>> {
-        let mut server = engine().server.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = &*server {
-            return Ok(running.clone());
-        }
-        let running = Arc::new(RunningServer::start()?);
-        *server = Some(running.clone());
-        Ok(running)
+pub(crate) const KIND: u8 = 2;
+
+/// The role of the fork server.
+#[derive(Debug)]
+pub(crate) struct ServerRole {
+    /// Where its requests come from.
+    requests: Link,
+    /// What its children may become. The owner sends none: the server has its own program's.
+    roles: Roles,
+}
+
+impl ServerRole {
+    /// As the owner sends it.
+    pub(crate) fn new(requests: Link) -> ServerRole {
+        ServerRole { requests, roles: Roles::default() }
+    }
+}
+
+impl Role for ServerRole {
+    fn write(&self) -> io::Result<Written<'_>> {
+        Ok(Written::new(KIND).fd(self.requests.as_fd()))
     }
 
-    /// Has the next start make another.
-    fn forget(&self) {
-        let mut server = engine().server.lock().unwrap_or_else(PoisonError::into_inner);
-        server.take_if(|running| ptr::eq(&raw const **running, self));
+    fn run(self: Box<Self>, link: Link) -> i32 {
+        serve(self.requests, link, self.roles)
     }
 
-    /// Asks for a child with that end of a link. `false`: it is gone, or does not read what it is asked.
-    fn request(&self, theirs: &Link) -> io::Result<bool> {
-        loop {
-            match self.requests.send_now(&[IoSlice::new(b"fork")], &[theirs.as_fd()]) {
-                Ok(()) => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !poller::wait_writable(self.requests.as_fd(), Some(Instant::now() + HELLO_TIMEOUT))? {
-                        return Ok(false);
-                    }
-                }
-                Err(_) => return Ok(false),
-            }
-        }
+    fn inherits_tracker(&self) -> bool {
+        false
     }
+}
 
-    fn start() -> Result<RunningServer> {
-        let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to the fork server"))?;
-        let name = "forkserver".to_owned();
-        let target = Target::Server { requests: theirs };
-        let preparation = Preparation { name: name.clone(), daemon: false, target };
-        let popen = spawn::execute(&preparation, Method::ForkServer)?;
-        Ok(RunningServer { process: Arc::new(Child::new(name, true, popen)), requests: ours })
-    }
-
-    /// Ends and reaps it. Says why it could not serve, if that was not just a kill.
-    pub(crate) fn end(&self) -> Result<ExitStatus> {
-        // Without requests it ends by itself, and it may have something to say first.
-        const PATIENCE: Duration = Duration::from_secs(1);
-        let pid = self.process.pid();
-        // Refused if it has ended already.
-        let _ = self.requests.finish_sending();
-        if self.process.wait(Some(Instant::now() + PATIENCE)).is_err() {
-            self.process.signal(Signal::KILL)?;
-        }
-        let end = self.process.wait(Some(Instant::now() + HELLO_TIMEOUT))?;
-        end.returned(pid)?;
-        end.status.ok_or(Error::StatusLost { pid })
-    }
+pub(crate) fn read(message: &mut Incoming<'_>) -> Result<Box<dyn Role>, Refusal> {
+    Ok(Box::new(ServerRole { requests: Link::from(message.fd()?), roles: message.roles }))
 }
 
 /// The server's loop, in the server: its only thread. Returns its exit code once the owner is gone.
-pub(crate) fn serve(requests: Link, own: Link) -> i32 {
+fn serve(requests: Link, own: Link, roles: Roles) -> i32 {
     let mut server = match Server::new(requests) {
         Ok(server) => server,
         Err(error) => {
@@ -336,7 +257,7 @@ pub(crate) fn serve(requests: Link, own: Link) -> i32 {
         let forked = fork(None, || {
             own = None;
             let restored = state.take().map_or(Ok(()), Server::leave);
-            link.take().map_or(1, |link| bootstrap::served(link, restored))
+            link.take().map_or(1, |link| bootstrap::served(link, restored, roles))
         });
         // In the server neither was taken.
         let (Some(state), Some(link)) = (state, link) else { return 1 };
@@ -351,7 +272,8 @@ pub(crate) fn serve(requests: Link, own: Link) -> i32 {
                     ForkError::Os(error) => error,
                     error => io::Error::other(error.to_string()),
                 };
-                // If the owner cannot hear it either, it sees the end of file when `link` drops here.
+                // If the owner cannot hear it either, it sees the end of file when `link` drops
+                // here.
                 let _ = outcome::send_failure(&link, &error);
             }
         }

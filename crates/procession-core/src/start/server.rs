@@ -1,12 +1,14 @@
-//! The fork server's own side: its requests, and the children that it has forked and reaps. Used in the server, by its only
-//! thread. How it forks is the face's: the engine's `fork`, or Python's.
+//! The fork server's own side: its requests, and the children that it has forked and reaps. Used in
+//! the server, by its only thread. The face decides how it forks: by the engine's `fork` or
+//! Python's.
 //!
 //! ```text
-//! owner ── request with the child's end of a link ──▶ next_request() ─▶ fork ─┬▶ child: leave(), hello, target
-//! owner ◀── exit status, over the child's link ────── reaps ◀── keep_child() ─┘
+//! owner ── the child's end of a link ──▶ next_request() ─▶ fork ─┬▶ child: leave(), hello, role
+//! owner ◀── exit status over that link ─ reaps ◀── keep_child() ─┘
 //! ```
 //!
-//! The server keeps a copy of the child's end of the link, over which it reports the exit status, and closes it then.
+//! The server keeps a copy of the child's end of the link, over which it reports the exit status,
+//! and closes it then.
 
 use std::collections::HashMap;
 use std::io;
@@ -33,8 +35,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server whose owner sends its requests over this link. From now on SIGCHLD has its default action here, so that the
-    /// server learns how its children end.
+    /// A server whose owner sends its requests over this link. From now on SIGCHLD has its default
+    /// action here, so that the server learns how its children end.
     ///
     /// # Errors
     ///
@@ -46,8 +48,8 @@ impl Server {
         Ok(Server { requests, poller, children: HashMap::new(), started: 0, child_signal })
     }
 
-    /// Waits for the next request and returns the child's end of its link. `None`: the owner is gone. Reaps children that
-    /// end meanwhile, and reports their exit statuses.
+    /// Waits for the next request and returns the child's end of its link. `None`: the owner is
+    /// gone. Reaps children that end meanwhile, and reports their exit statuses.
     ///
     /// # Errors
     ///
@@ -56,7 +58,7 @@ impl Server {
         let mut keys = Vec::new();
         loop {
             self.poller.wait(&mut keys, None)?;
-            // First: a child that has ended is waited for.
+            // Before requests are served, because somebody waits for a child that has ended.
             for key in keys.iter().filter(|key| **key != REQUESTS) {
                 self.reap_child(*key)?;
             }
@@ -74,7 +76,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If no fd is left. The child lives on, and its owner learns how it ended once this server has ended.
+    /// If no fd is left. The child lives on, and its owner learns how it ended once this server has
+    /// ended.
     pub fn keep_child(&mut self, child: PidFd, link: Link) -> io::Result<()> {
         self.started += 1;
         self.poller.add(child.as_fd(), self.started)?;
@@ -96,7 +99,8 @@ impl Server {
         self.poller.remove(child.as_fd())?;
         // Code that was preloaded may have reaped it. Then nobody here knows, but the kernel may.
         let status = child.try_reap().unwrap_or(None);
-        // An owner that cannot hear it sees the end of the link when it drops here, and asks the kernel.
+        // An owner that cannot hear it sees the end of the link when it drops here, and asks the
+        // kernel.
         let _ = outcome::send_exited(&link, status);
         Ok(())
     }

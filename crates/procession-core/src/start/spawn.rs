@@ -1,5 +1,6 @@
-//! `spawn`: the child executes this program anew, by `posix_spawn`, and so costs the same from a large parent as from a
-//! small one. It knows that it is a child by its `argv[0]`, and its link is the first fd after stdio.
+//! `spawn`: the child executes this program anew, by `posix_spawn`, and so costs the same from a
+//! large parent as from a small one. It knows that it is a child by its `argv[0]`, and its link is
+//! the first fd after stdio.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -10,9 +11,10 @@ use std::sync::RwLock;
 use procession_sys::link::Link;
 use procession_sys::spawn as sys;
 
-use super::{Method, Popen, Start};
+use super::method::Method;
+use super::starter::Start;
 use crate::bootstrap::CHILD_MARK;
-use crate::child::Reaper;
+use crate::child::{Popen, Reaper};
 use crate::engine::{self, engine};
 use crate::preparation::{self, Preparation};
 use crate::{Error, Result};
@@ -33,8 +35,9 @@ impl Start for Spawn {
 
 static EXECUTABLE: RwLock<Option<PathBuf>> = RwLock::new(None);
 
-/// Sets the program that `spawn` and the fork server execute. The default is the image that is running, even if its
-/// file has been replaced. It must be the same build: anything else is refused by the child or found missing.
+/// Sets the program that `spawn` and the fork server execute. The default is the image that is
+/// running, even if its file has been replaced. It must be the same build: anything else is refused
+/// by the child or found missing.
 pub fn set_executable(program: impl Into<PathBuf>) {
     *EXECUTABLE.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(program.into());
 }
@@ -55,8 +58,8 @@ pub(crate) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<P
     let spawn = sys::Spawn { program: &program, args: &args, fds: &[theirs.as_fd()], holds_interrupts: false };
     let pidfd = spawn.start().map_err(Error::os(format!("cannot execute {}", program.display())))?;
     drop(theirs);
-    // Only now, so that no child is quick enough to end before its pidfd is open. One that ended all the same, not being
-    // this program, is told of by `join`.
+    // Only now, so that no child is quick enough to end before its pidfd is open. If it has ended
+    // all the same, as one that is not this program does, `join` says so.
     match preparation::send(&ours, preparation, &me) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Error::os(format!("cannot send its preparation data to process {}", pidfd.pid()))(error))
@@ -66,7 +69,8 @@ pub(crate) fn execute(preparation: &Preparation<'_>, method: Method) -> Result<P
     Ok(Popen { pidfd, link: ours, began: false, reaper: Reaper::Parent })
 }
 
-/// The arguments of this process, so that the child's `main` sees what its parent's saw, with the mark on the first.
+/// The arguments of this process, so that the child's `main` sees what its parent's saw, with the
+/// mark on the first.
 fn marked_args(program: &Path) -> Vec<OsString> {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     if args.is_empty() {

@@ -1,13 +1,15 @@
-//! How a pool of Python's gets its workers: by a callable of the Python side, which starts a process of the pool's context. Called
-//! by the engine, in whichever thread starts workers; the interpreter is attached here.
+//! How a pool of Python's gets its workers: by a callable of the Python side, which starts a
+//! process of the pool's context. Called by the engine, in whichever thread starts workers; the
+//! interpreter is attached here.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-use procession_core::child::Child;
-use procession_core::preparation::{Preparation, Target};
-use procession_core::start::{Method, Popen, Start};
+use procession_core::child::{Child, Popen};
+use procession_core::pool::role::Worker;
+use procession_core::preparation::Preparation;
+use procession_core::start::{Method, Start};
 use procession_core::{Error, Result, SignalsBlocked, interrupt};
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
@@ -15,8 +17,9 @@ use pyo3::prelude::*;
 use crate::process::Child as Process;
 use crate::wait::{self, attached};
 
-/// Starts workers by `start(name, control, slot, broker, blocked)`, which returns the `Child` that it started. Signals are blocked
-/// meanwhile; `blocked` are those that the child is to have blocked too.
+/// Starts workers by `start(name, control, slot, broker, blocked)`, which returns the `Child` that
+/// it started. Signals are blocked meanwhile; `blocked` are those that the child is to have blocked
+/// too.
 pub(super) struct Starter {
     method: Method,
     start: Py<PyAny>,
@@ -34,14 +37,16 @@ impl Start for Starter {
     }
 
     fn popen(&self, _: Preparation<'_>) -> Result<Popen> {
-        Err(Error::Invalid("a process of Python's is started whole".into()))
+        Err(Error::Bug("a process of Python's is started whole"))
     }
 
     fn child(&self, preparation: Preparation<'_>) -> Result<Arc<Child>> {
-        let Target::Worker { control, slot, broker, .. } = &preparation.target else {
-            return Err(Error::Invalid("a pool of Python's starts workers only".into()));
+        let worker = preparation.role.as_any().and_then(|role| role.downcast_ref::<Worker>());
+        let Some(Worker { control, slot, broker, .. }) = worker else {
+            return Err(Error::Bug("a pool of Python's starts workers only"));
         };
-        // No handler runs between the fork and the engine's hold on the child: what it raised would lose the child.
+        // No handler runs between the fork and the engine's hold on the child: what it raised would
+        // lose the child.
         let blocked = SignalsBlocked::new();
         // Those of signals that came before run now, or they would run there.
         if interrupt::ask() {
@@ -60,7 +65,8 @@ impl Start for Starter {
                 if error.is_instance_of::<PyException>(py) {
                     return Error::Invalid(format!("cannot start a worker process: {error}"));
                 }
-                // A signal reached another thread, and this one, the main thread, ran the handler all the same.
+                // A signal reached another thread, and this one, the main thread, ran the handler
+                // all the same.
                 wait::end_by(error);
                 Error::Interrupted
             })

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use procession_core::Errno;
 use procession_core::sync::{BinarySemaphore, Refused, Semaphore, attach_number, made};
 use pyo3::exceptions::{PyAssertionError, PyValueError};
 use pyo3::import_exception;
@@ -60,7 +61,7 @@ impl SemLock {
     /// Makes what this is an object of. Called once.
     fn _make(&self, kind: u8, value: i32, maxvalue: i32) -> PyResult<()> {
         // The C library's answer to a semaphore that cannot be.
-        let invalid = || refused(&std::io::Error::from_raw_os_error(22), "Invalid argument".into());
+        let invalid = || refused(&Errno::INVAL.into(), "Invalid argument".into());
         let (value, most) = (u32::try_from(value).map_err(|_| invalid())?, u32::try_from(maxvalue).unwrap_or(0));
         let kind = match kind {
             LOCK => Kind::Lock(made(BinarySemaphore::create(), "Lock").map_err(raised)?),

@@ -14,6 +14,7 @@ use crate::Result;
 use crate::connection::Connection;
 
 /// Where a [`Listener`] is found. It is a value: send it to whoever is to connect.
+// Not the engine's `Address`, since the engine knows no serde.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Address {
     /// A socket file; Python's `AF_UNIX` address.

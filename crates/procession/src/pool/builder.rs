@@ -4,6 +4,7 @@ use std::any::type_name;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use procession_core::pool::{self as engine, Initializer, Service};
+use procession_core::start;
 
 use super::pool::Pool;
 use crate::function::TaskFn;
@@ -81,7 +82,7 @@ impl Builder {
     ///
     /// As [`Pool::new`], and for an initializer's argument that does not encode ([`Error::is_encode`]).
     pub fn start(self) -> Result<Pool> {
-        let engine = engine::Pool::new(self.workers, self.method.engine().starter(), self.service?)?;
+        let engine = engine::Pool::new(self.workers, start::starter(self.method.engine()), self.service?)?;
         Ok(Pool::over(engine))
     }
 }
