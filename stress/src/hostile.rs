@@ -1,17 +1,14 @@
 //! Tasks write at random into the shared memory of their pool, as stray pointers of native code would. What they overwrite with
 //! numbers that make sense may be any task's result. But every call returns, the parent lives, and its processes end.
 
-#[path = "../../crates/procession/tests/overwritten/mod.rs"]
-mod overwritten;
-
 use std::time::{Duration, Instant};
 
 use procession::pool::WorkerStats;
 use procession::{AsyncResult, Bytes, Context, Error, Pool};
+use procession_testing::{Random, Segment};
 
 use crate::Tally;
 use crate::weather::Weather;
-use overwritten::{Random, Segment};
 
 /// A pool that is found overwritten ends within two seconds and some.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,33 +1,33 @@
 //! `Link` between threads of one process and between processes.
 
-mod harness;
-
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use harness::{end_of, eventually, in_time};
 use procession_sys::fork::fork;
 use procession_sys::link::{Link, MAX_FDS, MAX_MESSAGE, Received};
+use procession_testing::{end_of, eventually, in_time, once, run, tests};
 
 fn main() {
-    harness::run(&[
-        ("parts_become_one_message", parts_become_one_message),
-        ("fds_come_along_cloexec", fds_come_along_cloexec),
-        ("what_does_not_fit_is_refused", what_does_not_fit_is_refused),
-        ("cut_message_is_an_error", cut_message_is_an_error),
-        ("closed_peer_is_told_by_both_ways", closed_peer_is_told_by_both_ways),
-        ("messages_outlive_their_sender", messages_outlive_their_sender),
-        ("messages_outlive_a_reset", messages_outlive_a_reset),
-        ("deadline_passes", deadline_passes),
-        ("message_in_time_is_received", message_in_time_is_received),
-        ("full_link_would_block", full_link_would_block),
-        ("other_fds_are_no_links", other_fds_are_no_links),
-        ("lifeline_kills", lifeline_kills),
-        ("lifeline_of_a_closed_peer_kills", lifeline_of_a_closed_peer_kills),
-        ("lifeline_spares_while_a_copy_is_open", lifeline_spares_while_a_copy_is_open),
-        ("lifeline_spares_grandchildren", lifeline_spares_grandchildren),
-    ]);
+    run(tests! {
+        once: [
+            parts_become_one_message,
+            fds_come_along_cloexec,
+            what_does_not_fit_is_refused,
+            cut_message_is_an_error,
+            closed_peer_is_told_by_both_ways,
+            messages_outlive_their_sender,
+            messages_outlive_a_reset,
+            deadline_passes,
+            message_in_time_is_received,
+            full_link_would_block,
+            other_fds_are_no_links,
+            lifeline_kills,
+            lifeline_of_a_closed_peer_kills,
+            lifeline_spares_while_a_copy_is_open,
+            lifeline_spares_grandchildren,
+        ],
+    })
 }
 
 fn bytes(link: &Link) -> Vec<u8> {

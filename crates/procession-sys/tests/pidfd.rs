@@ -2,32 +2,32 @@
 
 #![allow(unsafe_code)] // A signal handler.
 
-mod harness;
-
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use harness::{end_of, in_time};
 use procession_sys::fork::fork;
 use procession_sys::pidfd::{PidFd, current_pid};
 use procession_sys::poller::{Poller, wait_readable};
 use procession_sys::{ExitStatus, Signal};
+use procession_testing::{end_of, in_time, once, run, tests};
 
 fn main() {
-    harness::run(&[
-        ("signal_kills_and_is_reported", signal_kills_and_is_reported),
-        ("signal_after_the_end_reaches_nobody", signal_after_the_end_reaches_nobody),
-        ("nonsense_signal_is_an_error", nonsense_signal_is_an_error),
-        ("wait_passes_its_deadline", wait_passes_its_deadline),
-        ("wait_resumes_after_a_signal", wait_resumes_after_a_signal),
-        ("stopped_child_has_not_ended", stopped_child_has_not_ended),
-        ("reap_blocks_and_happens_once", reap_blocks_and_happens_once),
-        ("end_is_known_whoever_reaps", end_is_known_whoever_reaps),
-        ("non_child_can_be_waited_for", non_child_can_be_waited_for),
-        ("clone_outlives_the_original", clone_outlives_the_original),
-        ("own_pidfd_has_not_ended", own_pidfd_has_not_ended),
-        ("sentinels_are_pollable", sentinels_are_pollable),
-    ]);
+    run(tests! {
+        once: [
+            signal_kills_and_is_reported,
+            signal_after_the_end_reaches_nobody,
+            nonsense_signal_is_an_error,
+            wait_passes_its_deadline,
+            wait_resumes_after_a_signal,
+            stopped_child_has_not_ended,
+            reap_blocks_and_happens_once,
+            end_is_known_whoever_reaps,
+            non_child_can_be_waited_for,
+            clone_outlives_the_original,
+            own_pidfd_has_not_ended,
+            sentinels_are_pollable,
+        ],
+    })
 }
 
 fn sleeper() -> PidFd {

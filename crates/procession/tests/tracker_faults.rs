@@ -4,17 +4,15 @@
 //! The test runs this program again as the one to die (`arguments: who dies, the step's place, its pass, the names'
 //! beginning`).
 
-mod harness;
-
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use harness::{children_named, eventually, run, runs, trial};
 use procession::SharedMemory;
 use procession_core::fault::{Step, arm};
+use procession_testing::{Trial, children_named, eventually, run, runs, tests, trial};
 
 const NAMES: u32 = 3;
 
@@ -41,10 +39,16 @@ fn main() {
         };
     }
     procession::init();
-    run(Step::OF_NAMES.into_iter().map(|step| trial(&format!("{step:?}"), move || scenario(step))).collect());
+    run(tests! {
+        for_each_step: [death_leaves_what_the_tables_say],
+    })
 }
 
-fn scenario(step: Step) {
+fn for_each_step(name: &str, body: fn(Step)) -> Vec<Trial> {
+    Step::OF_NAMES.into_iter().map(|step| trial(&format!("{name}::{step:?}"), move || body(step))).collect()
+}
+
+fn death_leaves_what_the_tables_say(step: Step) {
     for nth in 1..=NAMES {
         let names = format!("procession_fault_{}_{step:?}_{nth}_", std::process::id());
         match step {
