@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use procession::{Context, Pool};
-use procession_testing::{OneWay, eventually, exists, for_each_context, once, run, tests};
+use procession::{Context, Pool, Queue};
+use procession_testing::{OneWay, eventually, exists, for_each_context, in_time, once, run, tests};
 use serde::{Deserialize, Deserializer, Serialize};
 
 fn main() {
@@ -69,19 +69,13 @@ fn integers_of_every_type_and_size_come_back(context: Context) {
 fn apply_returns_a_value_and_apply_async_a_result_to_wait_for(context: Context) {
     let pool = context.pool(2).unwrap();
     assert_eq!(pool.apply(|word: String| word.len(), "seven!!".to_owned()).unwrap(), 7);
-    let slow = pool
-        .apply_async(
-            |ms: u64| {
-                std::thread::sleep(Duration::from_millis(ms));
-                ms
-            },
-            300,
-        )
-        .unwrap();
+    let gate = Queue::new().unwrap();
+    let slow = pool.apply_async(|gate: Queue<u64>| gate.get().unwrap(), gate.clone()).unwrap();
     assert!(!slow.ready());
     assert_eq!(slow.successful(), None);
     assert!(slow.get_timeout(Duration::from_millis(10)).unwrap_err().is_timeout());
     assert!(!slow.wait_timeout(Duration::from_millis(10)).unwrap());
+    gate.put(300).unwrap();
     slow.wait().unwrap();
     assert!(slow.ready());
     assert_eq!(slow.successful(), Some(true));
@@ -113,7 +107,7 @@ fn results_are_decoded_while_others_are_worked_on(context: Context) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("decoded").to_str().unwrap().to_owned();
     let task = |(index, path): (u32, String)| {
-        let end = Instant::now() + procession_testing::scaled(Duration::from_secs(20));
+        let end = in_time();
         let is_decoded = || std::fs::exists(&path).unwrap();
         while index == 99 && !is_decoded() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));

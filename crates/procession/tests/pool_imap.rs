@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use procession::{Context, Result};
 use procession_testing::{eventually, for_each_context, run, runs, tests};
@@ -120,12 +119,17 @@ fn a_leaked_imap_is_pulled_by_join(context: Context) {
 fn a_live_imap_keeps_the_workers_of_a_closed_pool(context: Context) {
     let pool = context.pool(2).unwrap();
     let pids = pool.worker_pids();
-    let mut results = pool.imap(|x: u64| x, 0..200u64);
-    assert_eq!(results.next().unwrap().unwrap(), 0);
+    let mut results = pool.imap(|x: u64| (x, std::process::id()), 0..200u64);
+    assert_eq!(results.next().unwrap().unwrap().0, 0);
     pool.close();
-    std::thread::sleep(Duration::from_millis(100));
+    eventually("the workers have nothing to do", || {
+        let stats = pool.stats().unwrap();
+        stats.queued == 0 && stats.workers.iter().all(|worker| worker.running.is_none())
+    });
     assert!(pids.iter().all(|pid| runs(*pid)), "there is more to come");
-    assert_eq!(results.map(|result| result.unwrap()).sum::<u64>(), 19_900);
+    let (values, served): (Vec<u64>, Vec<u32>) = results.map(|result| result.unwrap()).unzip();
+    assert_eq!(values.iter().sum::<u64>(), 19_900);
+    assert!(served.iter().all(|pid| pids.contains(pid)), "and they serve it");
     eventually("the workers end with the last task", || pids.iter().all(|pid| !runs(*pid)));
 }
 

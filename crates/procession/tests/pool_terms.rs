@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use procession::{Context, Result};
+use procession::{Context, Queue, Result};
 use procession_testing::{eventually, for_each_context, kill, run, scaled, tests};
 
 const HOUR: u64 = 3_600_000;
@@ -36,7 +36,7 @@ fn main() {
 
 fn a_task_that_takes_too_long_is_ended_and_no_other(context: Context) {
     let pool = context.pool(2).unwrap();
-    let limited = pool.timeout(Duration::from_millis(200));
+    let limited = pool.timeout(scaled(Duration::from_millis(200)));
     let results: Vec<_> = (0..40).map(|x| limited.apply_async(sleep, if x == 7 { HOUR } else { 1 }).unwrap()).collect();
     for (x, result) in results.iter().enumerate() {
         match result.get() {
@@ -188,10 +188,15 @@ fn imap_goes_on_behind_an_error(context: Context) {
 
 fn imap_unordered_gives_what_is_ready(context: Context) {
     let pool = context.pool(2).unwrap();
-    let mut results = pool.imap_unordered(sleep, [400, 1, 1, 1, 1]);
-    assert_eq!(results.next().unwrap().unwrap(), 1, "the quick ones do not wait for the slow one");
-    let rest: Vec<u64> = results.map(|result| result.unwrap()).collect();
-    assert_eq!((rest.len(), rest.iter().sum::<u64>()), (4, 403));
+    let gate = Queue::new().unwrap();
+    let wait_at = |(number, gate): (u64, Option<Queue<u64>>)| number + gate.map_or(0, |gate| gate.get().unwrap());
+    let items = [(400, Some(gate.clone())), (1, None), (2, None), (3, None), (4, None)];
+    let mut results = pool.imap_unordered(wait_at, items);
+    let mut quick: Vec<u64> = results.by_ref().take(4).map(|result| result.unwrap()).collect();
+    quick.sort_unstable();
+    assert_eq!(quick, [1, 2, 3, 4], "the quick ones do not wait for the slow one");
+    gate.put(50).unwrap();
+    assert_eq!(results.map(|result| result.unwrap()).collect::<Vec<_>>(), [450]);
     let all: HashSet<u64> = pool.imap_unordered(|x: u64| x, 0..1000).map(|result| result.unwrap()).collect();
     assert_eq!(all.len(), 1000);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use procession::{Context, JoinableQueue, Process, Queue, SimpleQueue, pipe, wait};
 use procession_testing::{OneWay, eventually, for_each_context, once, run, tests};
@@ -240,9 +240,7 @@ fn a_bounded_queue_waits_for_room() {
 
 fn waits_end_by_timeout_or_close() {
     let queue = Queue::<u8>::new().unwrap();
-    let begun = Instant::now();
     assert!(queue.get_timeout(Duration::from_millis(30)).unwrap_err().is_timeout());
-    assert!(begun.elapsed() >= Duration::from_millis(30));
     queue.put(1).unwrap();
     let mut waits =
         Process::fork(|| (queue.get().ok(), queue.get().is_err_and(|error| error.is_closed()))).start().unwrap();

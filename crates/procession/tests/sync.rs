@@ -1,7 +1,7 @@
 //! Locks and their kin between processes, under each start method.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use procession::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, LockError, Mutex, RLock, RwLock, Semaphore};
 use procession::{Context, Error, Process, Queue};
@@ -286,9 +286,8 @@ fn a_condition_wants_its_own_lock() {
     let (lock, other) = (Lock::new().unwrap(), Lock::new().unwrap());
     let condition = Condition::new(&lock).unwrap();
     assert!(condition.wait(other.lock().unwrap()).unwrap_err().is_invalid());
-    let begun = Instant::now();
     let (guard, notified) = condition.wait_timeout(lock.lock().unwrap(), SHORT).unwrap();
-    assert!(!notified && begun.elapsed() >= SHORT);
+    assert!(!notified);
     let (_guard, met) = condition.wait_timeout_while(guard, SHORT, || true).unwrap();
     assert!(!met && lock.clone().lock().unwrap_err().is_invalid(), "it is locked again");
 }

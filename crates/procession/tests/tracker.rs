@@ -93,12 +93,11 @@ fn a_name_in_use_by_another_program_lives_until_that_ends() {
     let mine = SharedMemory::attach(&names[1]).unwrap();
     maker.kill();
     eventually("names nobody uses are gone", || names[2..].iter().all(|name| !path(name).exists()));
-    std::thread::sleep(Duration::from_millis(300));
     assert!(path(&names[0]).exists() && path(&names[1]).exists(), "what is in use stays");
     assert!(SharedMemory::attach(&names[0]).is_ok(), "and can be found");
     reader.kill();
     eventually("the killed reader's is gone", || !path(&names[0]).exists());
-    assert!(path(&names[1]).exists());
+    assert!(path(&names[1]).exists(), "the tracker has looked at all again");
     drop(mine);
     eventually("the dropped one's is gone", || !path(&names[1]).exists());
     eventually("the tracker ends", || !runs(tracker));
@@ -108,10 +107,13 @@ fn a_readers_exit_leaves_the_name() {
     let memory = SharedMemory::create_named(100).unwrap();
     let name = memory.name().unwrap();
     for _ in 0..3 {
-        Program::run(&["attaches", name]).kill();
+        let reader = Program::run(&["attaches", name]);
+        let trackers = children_of_named(reader.process.id(), "tracker");
+        reader.kill();
+        eventually("nobody of the reader's is left", || !trackers.iter().any(|pid| runs(*pid)));
+        assert!(path(name).exists());
     }
     drop(SharedMemory::attach(name).unwrap());
-    std::thread::sleep(Duration::from_millis(300));
     assert!(path(name).exists());
     memory.unlink().unwrap();
 }
