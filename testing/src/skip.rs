@@ -65,6 +65,17 @@ mod tests {
     }
 
     #[test]
+    fn each_listed_name_is_a_test() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/procession/tests");
+        let files =
+            std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
+        let tests: String = files.collect();
+        for (name, _) in LISTED {
+            assert!(tests.contains(&format!("fn {name}(")), "there is no test {name}");
+        }
+    }
+
+    #[test]
     fn skip_is_told_from_a_panic() {
         let skipped = std::panic::catch_unwind(|| skip("no Python")).unwrap_err();
         assert_eq!(reason_of(&*skipped), Some("no Python"));

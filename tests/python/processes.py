@@ -36,14 +36,11 @@ def joined(*processes):
         assert process.exitcode == 0
 
 
-def ended_within(pid, seconds):
-    """Whether the process has ended, or is a zombie nobody waits for, in so many seconds."""
-    return all_ended_within([pid], seconds)
-
-
-def all_ended_within(pids, seconds):
-    """The same of all of them. A step that takes far longer than it should counts as a short one: the machine stood still."""
-    left = seconds * SCALE
+def all_end(pids):
+    """Whether each of the processes ends, or becomes a zombie nobody waits for. A step that takes far longer than it should
+    counts as a short one: the machine stood still.
+    """
+    left = PATIENCE
     while not all(map(has_ended, pids)):
         if left <= 0:
             return False
