@@ -1,4 +1,5 @@
-//! Stores into the shared memory of the pool whose worker this process is, as a stray pointer of native code would make them.
+//! Stores into the shared memory of the pool whose worker this process is, as a stray pointer of
+//! native code would make them.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -7,7 +8,8 @@ use rustix::fs::{SeekFrom, seek};
 
 use crate::Random;
 
-/// The shared memory of a pool as a file: the memory behind the file is what the pool's processes have mapped.
+/// The shared memory of a pool as a file: the memory behind the file is what the pool's processes
+/// have mapped.
 #[derive(Debug)]
 pub struct Segment {
     file: File,
@@ -44,7 +46,8 @@ impl Segment {
         bytes
     }
 
-    /// Overwrites 4 or 8 bytes at random, where there is something: as often where the words are as in any other range.
+    /// Overwrites 4 or 8 bytes at random, where there is something: as often where the words are as
+    /// in any other range.
     pub fn store_somewhere(&self, random: &mut Random) {
         let (from, to) = self.ranges[random.index(self.ranges.len())];
         // Words first: of a long range the beginning is as likely as all the rest.

@@ -1,4 +1,5 @@
-//! Tests that a machine cannot run. Where the environment variable `CI` is set, such a test fails unless it is listed here.
+//! Tests that a machine cannot run. Where the environment variable `CI` is set, such a test fails
+//! unless it is listed here.
 
 use std::any::Any;
 use std::panic::resume_unwind;
@@ -8,7 +9,8 @@ use libtest_mimic::Failed;
 
 const NO_MOUNTS: &str = "a runner of continuous integration is not root, and may not mount anything";
 
-/// Tests that may be skipped in continuous integration, and why. A name stands for itself and all that begin with it and `::`.
+/// Tests that may be skipped in continuous integration, and why. A name stands for itself and all
+/// that begin with it and `::`.
 const LISTED: [(&str, &str); 6] = [
     ("works_with_a_dev_shm_of_1_mib", NO_MOUNTS),
     ("works_without_dev_shm", NO_MOUNTS),

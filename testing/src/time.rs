@@ -1,11 +1,13 @@
-//! How long tests wait. Every wait has a bound, and none of the bounds says how quick a machine must be: on a machine that is
-//! slower than those they were made for, `PROCESSION_TEST_TIME_SCALE` stretches them all.
+//! How long tests wait. Every wait has a bound, and none of the bounds says how quick a machine
+//! must be: on a machine that is slower than those they were made for, `PROCESSION_TEST_TIME_SCALE`
+//! stretches them all.
 
 use std::time::{Duration, Instant};
 
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// Returns `limit`, multiplied by the number in the environment variable `PROCESSION_TEST_TIME_SCALE` if it is set.
+/// Returns `limit`, multiplied by the number in the environment variable
+/// `PROCESSION_TEST_TIME_SCALE` if it is set.
 pub fn scaled(limit: Duration) -> Duration {
     const VARIABLE: &str = "PROCESSION_TEST_TIME_SCALE";
     let Ok(text) = std::env::var(VARIABLE) else { return limit };
@@ -18,7 +20,8 @@ pub fn patience() -> Duration {
     scaled(Duration::from_secs(60))
 }
 
-/// Returns how long to wait for something that must come: less than a test may take, so that the test fails by itself.
+/// Returns how long to wait for something that must come: less than a test may take, so that the
+/// test fails by itself.
 pub fn long() -> Duration {
     patience() / 2
 }

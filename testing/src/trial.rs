@@ -7,8 +7,9 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::{patience, skip, watchdog};
 
-/// Makes the tests of functions, each of which has its function's name. `how` is a function that takes a name and a function
-/// and returns tests: [`once`], [`for_each_context`](crate::for_each_context), or one of the test binary's own.
+/// Makes the tests of functions, each of which has its function's name. `how` is a function that
+/// takes a name and a function and returns tests: [`once`],
+/// `for_each_context`, or one of the test binary's own.
 ///
 /// The order is that of the list. The compiler warns of a function that is in no list.
 #[macro_export]
@@ -25,7 +26,8 @@ pub fn once(name: &str, body: fn()) -> [Trial; 1] {
     [trial(name, body)]
 }
 
-/// Returns a test, which fails if `body` panics and is ended by the [watchdog](crate::watchdog) if it hangs.
+/// Returns a test, which fails if `body` panics and is ended by the [watchdog](crate::watchdog) if
+/// it hangs.
 pub fn trial(name: &str, body: impl FnOnce() + Send + 'static) -> Trial {
     let own_name = name.to_owned();
     Trial::ignorable_test(name, move || {

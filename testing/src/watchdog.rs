@@ -43,7 +43,8 @@ pub fn watch(what: impl Into<String>, limit: Duration) -> Watch {
     Watch { number }
 }
 
-/// Gives the latest of what is watched so much more time: a test may run as long as its caller asks.
+/// Gives the latest of what is watched so much more time: a test may run as long as its caller
+/// asks.
 pub fn extend_limit(by: Duration) {
     if let Some(latest) = watched().last_mut() {
         latest.limit += by;

@@ -28,7 +28,7 @@ LIMIT = 60.0 * SCALE
 # Seconds in which what a test has let go of must be gone.
 PATIENCE = 10.0 * SCALE
 
-# Tests that may be skipped in continuous integration, where `CI` is set, each with its reason. There any other skip fails.
+# Tests that may be skipped where `CI` is set, each with its reason. There any other skip fails.
 NOT_ROOT = 'a runner of continuous integration is not root'
 LEFT_OUT = 'a library that does not install on a Python is left out there'
 MAY_BE_SKIPPED = {

@@ -50,7 +50,8 @@ fn main() {
     })
 }
 
-/// A test for each kind of address, `None` being a file's in a folder of the test's own, with and without a key.
+/// A test for each kind of address, with and without a key. `None` is a file in a folder of the
+/// test's own.
 fn for_each_address(name: &str, body: fn(Option<Address>, Option<&'static [u8]>)) -> Vec<Trial> {
     let addresses = [
         ("unix", None),
