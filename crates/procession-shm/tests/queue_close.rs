@@ -11,7 +11,7 @@ const ROUNDS: u32 = 1000;
 
 #[test]
 fn nothing_is_put_behind_a_consumer_that_has_ended() {
-    let _watch = watch("nothing_is_put_behind_a_consumer_that_has_ended", patience());
+    let _watch = watch("nothing_is_put_behind_a_consumer_that_has_ended", 3 * patience());
     for round in 0..ROUNDS {
         let queue = Queue::create(0, false).unwrap();
         let (put, got) = thread::scope(|scope| {
