@@ -26,11 +26,10 @@ fn main() {
 }
 
 fn waits_for_ever() {
+    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     // It ends with this process.
-    let _child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    loop {
-        std::thread::park();
-    }
+    let _held = child.stdin.take();
+    child.wait().unwrap();
 }
 
 fn fails() {
