@@ -322,6 +322,7 @@ fn a_peer_that_says_nothing_does_not_hold_the_listener_up() {
         assert!(listener.accept::<u8, u8>().unwrap_err().is_authentication());
     });
     // Nor is one that sends more than a challenge can have.
+    let listener = Listener::private().unwrap().authkey(KEY).unwrap().authentication_time(long());
     let floods = Client::connect::<u8, u8>(&listener.address()).unwrap();
     floods.send_bytes(&[0; 257]).unwrap();
     let error = listener.accept::<u8, u8>().unwrap_err();

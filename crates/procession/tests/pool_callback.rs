@@ -77,9 +77,10 @@ fn get_waits_for_callbacks_and_they_keep_their_order(context: Context) {
     }
     assert_eq!(result.get().unwrap(), 5);
     assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
-    let slow =
-        pool.apply_async(sleep, 1).unwrap().on_complete(|_| std::thread::sleep(Duration::from_millis(200))).unwrap();
+    let (release, released) = mpsc::channel::<()>();
+    let slow = pool.apply_async(sleep, 1).unwrap().on_complete(move |_| released.recv().unwrap()).unwrap();
     assert!(slow.get_timeout(Duration::from_millis(50)).unwrap_err().is_timeout(), "a deadline ends that wait too");
+    release.send(()).unwrap();
     assert_eq!(slow.get().unwrap(), 1);
 }
 
