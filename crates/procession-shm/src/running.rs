@@ -85,6 +85,12 @@ impl Running {
     #[inline]
     pub fn set_index(&self, index: u32) {
         self.index.store(index.into(), Ordering::Relaxed);
+        self.count_begun();
+    }
+
+    /// Worker: counts a task that is begun.
+    #[inline]
+    pub fn count_begun(&self) {
         self.begun.store(self.begun.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 

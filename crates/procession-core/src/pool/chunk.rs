@@ -58,6 +58,18 @@ pub struct Chunk {
     named: Vec<u8>,
 }
 
+/// The count of the calls that a worker has begun.
+#[derive(Debug)]
+pub struct Calls(Slot);
+
+impl Calls {
+    /// Counts a call of the task at hand, beside its first.
+    #[inline]
+    pub fn begin_another(&self) {
+        self.0.running().count_begun();
+    }
+}
+
 /// Where the worker is in the chunk.
 #[derive(Debug, Default)]
 struct Cursor {
@@ -159,6 +171,11 @@ impl Chunk {
                 writer = stream.writer();
             }
         }
+    }
+
+    /// For a task that is several calls: where each further one is said.
+    pub fn calls(&self) -> Calls {
+        Calls(self.slot.clone())
     }
 
     /// Commits the outcome of the task at hand, which [`run`](Chunk::run) has not committed as it unwound. What `write` does
