@@ -27,8 +27,11 @@ use super::result_blocks::ResultBlocks;
 use super::trace;
 use crate::outcome::tag;
 
-/// The name of a job's entry: what a worker calls with each chunk of the job.
-pub type ChunkEntry = Entry<fn(&mut Chunk)>;
+/// A job's entry: what a worker calls with each chunk of the job.
+pub type ChunkFn = fn(&mut Chunk);
+
+/// The name of a job's entry.
+pub type ChunkEntry = Entry<ChunkFn>;
 
 /// What a worker that cannot serve exits with.
 pub(super) const CANNOT_SERVE: i32 = 70;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use procession_shm::{Arrival, BlockId, Control, Holder, Overwritten, Spin, StreamReader};
 
-use super::blocks::Place;
 use super::frame::{BLOCKS, FIRST, Identity};
 use super::job::Job;
 use super::results::Run;
 use super::table::{Delivery, Ended, Table};
+use crate::beside::Place;
 use crate::outcome::tag;
 use crate::wire;
 

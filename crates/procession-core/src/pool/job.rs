@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use procession_shm::{Held, record};
 
-use super::blocks::{Place, not_sent};
 use super::results::{ChunkResults, Results, Run};
 use super::trace::JobSpan;
+use crate::beside::{Place, not_sent};
 use crate::outcome::tag;
 use crate::{Error, Result};
 

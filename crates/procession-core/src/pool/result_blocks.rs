@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use procession_shm::{Allocator, Area, BlockId, Control, Held, Holder};
 
-use super::blocks::{Buffers, Place, not_sent};
+use crate::beside::{Buffers, Place, not_sent};
 
 /// See the module.
 #[derive(Debug)]
