@@ -28,7 +28,7 @@ use super::trace;
 use crate::outcome::tag;
 
 /// A job's entry: what a worker calls with each chunk of the job.
-pub type ChunkFn = fn(&mut Chunk);
+pub(super) type ChunkFn = fn(&mut Chunk);
 
 /// The name of a job's entry.
 pub type ChunkEntry = Entry<ChunkFn>;
