@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, cargo, conformance, matrix, python, soak, wheel};
+use crate::{Outcome, cargo, conformance, matrix, python, soak, tidy, wheel};
 
 /// Of one step, from cold; a hang inside a test binary is found sooner, by its own watchdog.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -35,7 +35,8 @@ const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
     Step { name, act: Act::Own(run) }
 }
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 21] = [
+    own("tidiness", tidy::run),
     // A machine without one learns of it now, and not after ten minutes.
     own("looking for Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),

@@ -8,9 +8,11 @@
 //! | worker, after its hands are off a claim that is finished | nothing |
 
 use crate::fault::{Step, point};
-use crate::lease::MOST_FRAMES;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::ring::Overwritten;
+
+/// The most frames of one claim.
+pub(crate) const MAX_CLAIM_FRAMES: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// `next` (upper half): frames begun. `end` (lower half): one past the last that is the worker's. Never next > end.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Hands {
     pub fn cut(&self) -> Result<std::ops::Range<u32>, Overwritten> {
         let mut seen = self.word.load(Ordering::Acquire);
         // Each of the worker's steps may come in between, once.
-        for _ in 0..MOST_FRAMES + 2 {
+        for _ in 0..MAX_CLAIM_FRAMES + 2 {
             let (next, end) = checked(seen)?;
             if next == end {
                 return Ok(0..0);
@@ -90,7 +92,7 @@ const OVERWRITTEN: Overwritten = Overwritten("the claim");
 /// What a word says that a worker wrote.
 fn checked(word: u64) -> Result<(u32, u32), Overwritten> {
     let (next, end) = split(word);
-    if next <= end && end as usize <= MOST_FRAMES { Ok((next, end)) } else { Err(OVERWRITTEN) }
+    if next <= end && end as usize <= MAX_CLAIM_FRAMES { Ok((next, end)) } else { Err(OVERWRITTEN) }
 }
 
 fn split(word: u64) -> (u32, u32) {
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn numbers_that_no_worker_writes_are_refused() {
-        for word in [join(2, 1), join(0, MOST_FRAMES as u32 + 1), join(u32::MAX, u32::MAX), u64::from(u32::MAX)] {
+        for word in [join(2, 1), join(0, MAX_CLAIM_FRAMES as u32 + 1), join(u32::MAX, u32::MAX), u64::from(u32::MAX)] {
             let hands = Hands { word: AtomicU64::new(word) };
             assert_eq!((hands.cut(), hands.last_begun()), (Err(OVERWRITTEN), Err(OVERWRITTEN)), "{word:x}");
         }

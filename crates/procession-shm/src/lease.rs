@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 
 use crate::fault::{Step, point};
-use crate::hands::Hands;
+use crate::hands::{Hands, MAX_CLAIM_FRAMES};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::Overwritten;
 use crate::running::Running;
@@ -18,9 +18,6 @@ use crate::window::Window;
 
 /// Once a claim has so many bytes no further frame is claimed.
 pub(crate) const MAX_CLAIM_BYTES: usize = 1 << 20;
-
-/// The most frames of one claim.
-pub(crate) const MOST_FRAMES: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// An inbox that has been filled further than this is given back when a claim is done.
 const INBOX_KEPT: usize = 1 << 20;
@@ -52,7 +49,7 @@ pub(crate) struct SlotWords {
     /// it: raised before bytes are written, set back after they are gone, so that no death keeps memory.
     filled: AtomicU64,
     /// Where each frame of the claim lies in the inbox.
-    pub(crate) offsets: [AtomicU64; MOST_FRAMES],
+    pub(crate) offsets: [AtomicU64; MAX_CLAIM_FRAMES],
 }
 
 // SAFETY: repr(C), nothing but atomics; zero is a slot that has claimed nothing.
@@ -261,7 +258,7 @@ impl Slot {
     }
 
     fn offset(&self, index: u32) -> usize {
-        self.words.offsets[index as usize % MOST_FRAMES].load(Ordering::Relaxed) as usize
+        self.words.offsets[index as usize % MAX_CLAIM_FRAMES].load(Ordering::Relaxed) as usize
     }
 }
 

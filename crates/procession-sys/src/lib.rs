@@ -36,6 +36,7 @@
 //! | [`session`] | leaving it | a process that outlives the others |
 //! | [`futex`] | wait and wake | sleeping on a word of shared memory |
 //! | [`mutex`] | a robust mutex | a lock in shared memory that survives its owner's death |
+//! | `at_fork` | functions around each fork | where [`per_process`] counts forks |
 //! | `object` | which ELF object holds an address | where [`image`] finds the running image and its build id |
 //!
 //! Neutral, and here once: [`image`] (function identity across an exec), [`per_process`] (what a forked child must not

@@ -21,6 +21,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
+use crate::imp::at_fork;
+
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 static NEXT: AtomicU64 = AtomicU64::new(1);
 static FORKS: AtomicU64 = AtomicU64::new(0);
@@ -30,7 +32,7 @@ static REGISTERED: AtomicBool = AtomicBool::new(false);
 pub fn fork_generation() -> u64 {
     if !REGISTERED.load(Ordering::Acquire) {
         // Without the handlers (no memory for them) forks go unseen, which no caller could survive safely.
-        crate::imp::fork::register_handlers().expect("pthread_atfork: out of memory");
+        at_fork::register(before_fork, after_fork, in_forked_child).expect("pthread_atfork: out of memory");
         REGISTERED.store(true, Ordering::Release);
     }
     GENERATION.load(Ordering::Relaxed)
@@ -44,18 +46,18 @@ pub fn forks() -> u64 {
 }
 
 /// In the parent, just after a fork.
-pub(crate) extern "C" fn after_fork() {
+extern "C" fn after_fork() {
     FORKS.fetch_add(1, Ordering::SeqCst);
 }
 
 /// In the parent, just before a fork.
-pub(crate) extern "C" fn before_fork() {
+extern "C" fn before_fork() {
     FORKS.fetch_add(1, Ordering::SeqCst);
     NEXT.store(GENERATION.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 /// In the child, just after a fork.
-pub(crate) extern "C" fn in_forked_child() {
+extern "C" fn in_forked_child() {
     FORKS.fetch_add(1, Ordering::SeqCst);
     GENERATION.store(NEXT.load(Ordering::Relaxed), Ordering::Relaxed);
 }

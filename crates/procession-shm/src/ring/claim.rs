@@ -3,14 +3,13 @@
 use std::io;
 
 use super::frames::{Frame, HEADER, footprint};
+use super::tasks::MAX_REPLACEMENT;
 use super::{Cursor, TaskRing};
 use crate::block::Holder;
 use crate::fault::{Step, point};
-use crate::lease::{MAX_CLAIM_BYTES, MOST_FRAMES, Slot};
+use crate::hands::MAX_CLAIM_FRAMES;
+use crate::lease::{MAX_CLAIM_BYTES, Slot};
 use crate::primitive::Ordering;
-
-/// The most bytes that are claimed in the place of a frame for which there is no memory.
-pub(super) const MOST_INSTEAD: usize = 1024;
 
 /// A frame that is no longer is claimed by a worker that cannot map the ring: it is copied twice.
 const SHORT: usize = 64 << 10;
@@ -77,7 +76,7 @@ impl WorkerHead<'_> {
         let (ends, from) = (&self.ring.words.ends, self.head());
         let laid = self.ring.frames.map(ends.capacity())?;
         let (mut to, mut used, mut claimed) = (from, 0, 0);
-        while claimed < limit.max_frames.clamp(1, MOST_FRAMES)
+        while claimed < limit.max_frames.clamp(1, MAX_CLAIM_FRAMES)
             && (claimed == 0 || used < limit.max_bytes.min(MAX_CLAIM_BYTES))
         {
             let Some(frame) = laid.next(ends, to)? else { break };
@@ -127,7 +126,7 @@ impl WorkerHead<'_> {
                 Some((_, content)) => content,
                 None => {
                     let mut replacement = instead(&beginning);
-                    replacement.truncate(MOST_INSTEAD);
+                    replacement.truncate(MAX_REPLACEMENT);
                     slot.make_room(0, replacement.len())?;
                     replacement
                 }

@@ -8,7 +8,6 @@ use std::io;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use super::claim::MOST_INSTEAD;
 use super::frames::{Frames, capacity_of, footprint};
 use super::lock::SlotLock;
 use super::{Cursor, Ends, Overwritten, RingFull};
@@ -21,6 +20,9 @@ use crate::segment::Window;
 use crate::segment::{Placed, Words};
 #[cfg(not(loom))]
 use crate::window::Window;
+
+/// The largest frame, in bytes, that a worker claims in the place of one for which it has no memory.
+pub(super) const MAX_REPLACEMENT: usize = 1024;
 
 #[derive(Debug)]
 #[repr(C)]
@@ -132,7 +134,7 @@ impl TaskRing {
 
     /// Parent: the longest frame that was ever pushed, or is claimed in the place of one, in bytes.
     pub fn longest(&self) -> usize {
-        (self.own.longest.load(Ordering::Relaxed) as usize).max(MOST_INSTEAD)
+        (self.own.longest.load(Ordering::Relaxed) as usize).max(MAX_REPLACEMENT)
     }
 
     /// Parent: gives the memory of a ring that has grown and is empty back, if nobody is at it.

@@ -15,7 +15,7 @@
 //!
 //! Standard output is flushed before, or what was buffered would be written twice.
 
-#![allow(unsafe_code)] // fork, pthread_atfork and sigaction: rustix leaves them to libc.
+#![allow(unsafe_code)] // fork and sigaction: rustix leaves them to libc.
 
 use std::io;
 
@@ -23,7 +23,7 @@ use super::exit::{exit_now, flush_stdio};
 use super::pidfd::PidFd;
 use super::thread;
 pub use crate::fork_terms::{ForkError, ThreadsAtFork};
-use crate::per_process::{after_fork, before_fork, fork_generation, in_forked_child};
+use crate::per_process::fork_generation;
 
 /// Forks. The child runs the closure, flushes its standard streams and leaves with the code, by `_exit`: no
 /// destructors, no exit handlers. A panic that escapes the closure aborts the child. Signal masks and
@@ -112,28 +112,6 @@ impl std::fmt::Debug for DefaultChildSignal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DefaultChildSignal").finish_non_exhaustive()
     }
-}
-
-/// Has glibc call the generation's handlers around each fork of this process and of its children.
-pub(crate) fn register_handlers() -> io::Result<()> {
-    // SAFETY: the handlers are `extern "C"` functions that only load and store atomics, which is fit for any state of the
-    // process; they stay mapped as long as this code.
-    match unsafe { libc::pthread_atfork(Some(before_fork_hook), Some(after_fork_hook), Some(in_forked_child_hook)) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
-}
-
-unsafe extern "C" fn before_fork_hook() {
-    before_fork();
-}
-
-unsafe extern "C" fn after_fork_hook() {
-    after_fork();
-}
-
-unsafe extern "C" fn in_forked_child_hook() {
-    in_forked_child();
 }
 
 /// In the child: everything that is left of its life.

@@ -31,11 +31,3 @@ impl DefaultChildSignal {
         unsupported()
     }
 }
-
-/// There is nothing to register: no fork of ours happens.
-pub(crate) fn register_handlers() -> io::Result<()> {
-    // Named, so that what a platform must call is not taken for dead.
-    use crate::per_process::{after_fork, before_fork, in_forked_child};
-    let _handlers: [extern "C" fn(); 3] = [before_fork, after_fork, in_forked_child];
-    Ok(())
-}
