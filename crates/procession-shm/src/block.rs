@@ -75,13 +75,13 @@ unsafe impl Words for Entry {}
 /// How far an area's table has been used.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Mark {
-    used: AtomicU64,
+pub(crate) struct Used {
+    entries: AtomicU64,
 }
 
 // SAFETY: repr(C), an atomic; zero is a table that was never used.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
-unsafe impl Words for Mark {}
+unsafe impl Words for Used {}
 
 #[cfg(loom)]
 impl crate::segment::Zeroed for Entry {
@@ -91,9 +91,9 @@ impl crate::segment::Zeroed for Entry {
 }
 
 #[cfg(loom)]
-impl crate::segment::Zeroed for Mark {
-    fn zeroed() -> Mark {
-        Mark { used: AtomicU64::new(0) }
+impl crate::segment::Zeroed for Used {
+    fn zeroed() -> Used {
+        Used { entries: AtomicU64::new(0) }
     }
 }
 
@@ -136,7 +136,7 @@ impl Holder {
 /// An area, as every process of the pool sees it.
 #[derive(Clone, Debug)]
 pub struct Area {
-    mark: Arc<Placed<Mark>>,
+    used: Arc<Placed<Used>>,
     entries: Arc<WindowArray<Entry>>,
     bytes: Window,
 }
@@ -145,8 +145,8 @@ impl Area {
     /// The table's bytes, before those of the blocks.
     pub(crate) const TABLE: usize = (ENTRIES * size_of::<Entry>()).next_multiple_of(PAGE);
 
-    pub(crate) fn at(mark: Placed<Mark>, bytes: Window) -> Area {
-        Area { mark: Arc::new(mark), entries: Arc::new(bytes.array(0, ENTRIES)), bytes }
+    pub(crate) fn at(used: Placed<Used>, bytes: Window) -> Area {
+        Area { used: Arc::new(used), entries: Arc::new(bytes.array(0, ENTRIES)), bytes }
     }
 
     /// Receiver: takes a block that was sent to it.
@@ -191,7 +191,7 @@ impl Area {
     /// # Errors
     ///
     /// If the area makes no sense, or cannot be mapped.
-    pub fn bereave(&self, slot: u32) -> io::Result<()> {
+    pub fn release_held_by(&self, slot: u32) -> io::Result<()> {
         let held = Holder::Worker(slot).as_word();
         for entry in self.entries()? {
             let word = entry.word.load(Ordering::Acquire);
@@ -206,7 +206,7 @@ impl Area {
     ///
     /// # Errors
     ///
-    /// As [`bereave`](Area::bereave).
+    /// As [`release_held_by`](Area::release_held_by).
     pub fn reclaim(&self) -> io::Result<()> {
         for entry in self.entries()? {
             let word = entry.word.load(Ordering::Acquire);
@@ -219,7 +219,7 @@ impl Area {
 
     /// Those that have ever been used: the others' memory is not to be touched.
     fn entries(&self) -> io::Result<&[Entry]> {
-        match ENTRIES.min(self.mark.used.load(Ordering::Acquire) as usize) {
+        match ENTRIES.min(self.used.entries.load(Ordering::Acquire) as usize) {
             0 => Ok(&[]),
             used => Ok(&self.entries.get()?[..used]),
         }
@@ -277,7 +277,7 @@ impl Allocator {
     }
 
     /// Copies the bytes into a new block; `None` if there is no room, and the system gives no more.
-    pub fn give(&mut self, bytes: &[u8]) -> Option<BlockId> {
+    pub fn allocate(&mut self, bytes: &[u8]) -> Option<BlockId> {
         self.collect();
         let index = *self.vacant.last()?;
         let len = span(bytes.len());
@@ -294,8 +294,8 @@ impl Allocator {
         let id = BlockId::of(index, uses);
         entry.offset.store(from as u64, Ordering::Relaxed);
         entry.len.store(bytes.len() as u64, Ordering::Relaxed);
-        if self.area.mark.used.load(Ordering::Relaxed) <= index as u64 {
-            self.area.mark.used.store(index as u64 + 1, Ordering::Release);
+        if self.area.used.entries.load(Ordering::Relaxed) <= index as u64 {
+            self.area.used.entries.store(index as u64 + 1, Ordering::Release);
         }
         point(Step::BlockPlaced);
         entry.word.store(id.word(SENT), Ordering::Release);
@@ -468,7 +468,7 @@ mod tests {
     use crate::window::{File, FileWords, GRAIN};
 
     fn area() -> Area {
-        const FILE: usize = size_of::<Mark>();
+        const FILE: usize = size_of::<Used>();
         const WINDOW: usize = FILE + size_of::<FileWords>();
         let segment = Segment::create_growing("procession-test", GRAIN, GRAIN).unwrap();
         let file = File::of(&segment, FILE, 1 << 20);
@@ -480,14 +480,14 @@ mod tests {
     fn a_block_goes_there_and_back() {
         let area = area();
         let mut owner = Allocator::new(area.clone()).unwrap();
-        let id = owner.give(b"argument").unwrap();
+        let id = owner.allocate(b"argument").unwrap();
         let held = area.take(id, Holder::Worker(0)).unwrap();
         assert_eq!(&*held, b"argument");
         assert!(area.take(id, Holder::Worker(1)).is_err(), "it has one holder");
         assert!(!owner.free(id), "it is held");
         drop(held);
         assert!(owner.free(id) && area.take(id, Holder::Worker(0)).is_err());
-        assert_ne!(owner.give(b"another").unwrap(), id, "its name is not used again");
+        assert_ne!(owner.allocate(b"another").unwrap(), id, "its name is not used again");
         assert!(owner.free(id), "what is gone is gone");
     }
 
@@ -495,37 +495,37 @@ mod tests {
     fn memory_is_used_again_and_given_back() {
         let area = area();
         let mut owner = Allocator::new(area.clone()).unwrap();
-        let full: Vec<_> = std::iter::from_fn(|| owner.give(&[7; 100_000])).collect();
+        let full: Vec<_> = std::iter::from_fn(|| owner.allocate(&[7; 100_000])).collect();
         assert_eq!(full.len(), 10);
         for id in full.iter().step_by(2) {
             drop(area.take(*id, Holder::Parent).unwrap());
         }
-        let again: Vec<_> = std::iter::from_fn(|| owner.give(&[8; 100_000])).collect();
+        let again: Vec<_> = std::iter::from_fn(|| owner.allocate(&[8; 100_000])).collect();
         assert_eq!(again.len(), 5);
         let (kept, rest) = (again[0], again.iter().skip(1).chain(full.iter().skip(1).step_by(2)));
         rest.for_each(|id| assert!(owner.free(*id)));
         assert!(owner.in_use() < 110_000 && owner.keeps_memory());
         owner.trim().unwrap();
         assert_eq!(area.take(kept, Holder::Parent).unwrap().to_vec(), vec![8; 100_000]);
-        assert!(owner.give(&[9; 850_000]).is_some(), "free ranges have grown together");
+        assert!(owner.allocate(&[9; 850_000]).is_some(), "free ranges have grown together");
     }
 
     #[test]
     fn a_replacement_knows_what_is_in_use_and_the_dead_hold_nothing() {
         let area = area();
         let mut first = Allocator::new(area.clone()).unwrap();
-        let (told, untold) = (first.give(&[1; 5000]).unwrap(), first.give(&[2; 5000]).unwrap());
+        let (told, untold) = (first.allocate(&[1; 5000]).unwrap(), first.allocate(&[2; 5000]).unwrap());
         let held = area.take(told, Holder::Parent).unwrap();
         drop(first);
         area.reclaim().unwrap();
         let mut second = Allocator::new(area.clone()).unwrap();
-        let new = second.give(&[3; 5000]).unwrap();
+        let new = second.allocate(&[3; 5000]).unwrap();
         assert!(area.take(untold, Holder::Parent).is_err());
         assert_eq!((held[0], area.take(new, Holder::Worker(4)).map(|new| new[4999]).unwrap()), (1, 3));
         let lost = area.take(new, Holder::Worker(4)).unwrap();
         std::mem::forget(lost);
         assert!(!second.free(new));
-        area.bereave(4).unwrap();
+        area.release_held_by(4).unwrap();
         assert!(second.free(new));
     }
 }

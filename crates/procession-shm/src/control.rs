@@ -32,7 +32,7 @@ use procession_sys::mapping::Extent;
 use procession_sys::memfd;
 use procession_sys::named::{Identity, identity};
 
-use crate::block::{Area, Mark};
+use crate::block::{Area, Used};
 use crate::gate::Gate;
 use crate::lease::{Slot, SlotWords};
 use crate::primitive::{AtomicBool, AtomicU32, Ordering};
@@ -45,7 +45,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"pool");
 /// Raised with every change of the layout.
 const VERSION: u32 = 6;
 /// The most slots of a segment.
-const MOST_SLOTS: usize = 1024;
+const MAX_SLOTS: usize = 1024;
 /// How far the ring may grow.
 const MAX_RING: usize = 8 << 30;
 /// Room for one frame of the greatest length, and its header.
@@ -119,11 +119,11 @@ impl Control {
     ///
     /// As [`create`](Control::create).
     pub fn with_room(slots: usize, room: usize) -> io::Result<Control> {
-        if !(1..=MOST_SLOTS).contains(&slots) {
-            let text = format!("a segment has 1 to {MOST_SLOTS} slots, not {slots}");
+        if !(1..=MAX_SLOTS).contains(&slots) {
+            let text = format!("a segment has 1 to {MAX_SLOTS} slots, not {slots}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let layout = Layout::of(slots.max(room.min(MOST_SLOTS)));
+        let layout = Layout::of(slots.max(room.min(MAX_SLOTS)));
         let begun = BEGINS_WITH + slots * OF_A_SLOT;
         let segment = Segment::create_growing("procession-pool", layout.fixed, layout.fixed + begun)?;
         let header = segment.words::<Header>(0);
@@ -155,7 +155,7 @@ impl Control {
         let mut room = [0; 4];
         memfd::read_at(fd.as_fd(), offset_of!(Header, room) as u64, &mut room)
             .map_err(|_| invalid("the segment is too short for a pool's"))?;
-        let layout = Layout::of((u32::from_ne_bytes(room) as usize).clamp(1, MOST_SLOTS));
+        let layout = Layout::of((u32::from_ne_bytes(room) as usize).clamp(1, MAX_SLOTS));
         let segment = Segment::attach_growing(fd, layout.fixed)?;
         let header = segment.words::<Header>(0);
         if header.magic.load(Ordering::Acquire) != MAGIC || header.version.load(Ordering::Relaxed) != VERSION {
@@ -345,7 +345,7 @@ impl Control {
             let words = segment.words(layout.streams + index * size_of::<StreamWords>());
             Stream::at(words, window(of_slot(index), STREAM_CAPACITY))
         };
-        let area = |index: usize, window| Area::at(segment.words(layout.marks + index * size_of::<Mark>()), window);
+        let area = |index: usize, window| Area::at(segment.words(layout.used + index * size_of::<Used>()), window);
         let slots: Arc<[Slot]> = (0..layout.count).map(slot).collect();
         let ring = TaskRing::over(segment.words(layout.ring), window(RING, MAX_RING), MAX_INBOX);
         let streams = (0..layout.count).map(stream).collect();
@@ -377,7 +377,7 @@ struct Layout {
     ring: usize,
     slots: usize,
     streams: usize,
-    marks: usize,
+    used: usize,
     file: usize,
     windows: usize,
     /// How much is always mapped.
@@ -389,11 +389,11 @@ impl Layout {
         let ring = size_of::<Header>();
         let slots = ring + size_of::<TaskWords>();
         let streams = slots + count * size_of::<SlotWords>();
-        let marks = streams + count * size_of::<StreamWords>();
-        let file = marks + (count + 1) * size_of::<Mark>();
+        let used = streams + count * size_of::<StreamWords>();
+        let file = used + (count + 1) * size_of::<Used>();
         let windows = file + size_of::<FileWords>();
         let fixed = (windows + of_slot(count) * size_of::<WindowWords>()).next_multiple_of(GRAIN);
-        Layout { count, ring, slots, streams, marks, file, windows, fixed }
+        Layout { count, ring, slots, streams, used, file, windows, fixed }
     }
 
     fn window(&self, file: &File, index: usize, max: usize) -> Window {

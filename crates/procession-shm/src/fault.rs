@@ -46,15 +46,15 @@ pub enum Step {
     /// Ring claim: the lease says from where they came.
     ClaimLeased,
     /// Ring claim: the hands are on them.
-    ClaimLaid,
+    ClaimCounted,
     /// Ring claim: the head is advanced.
     ClaimCommitted,
     /// Claim: it is finished, and the claimer's hands are off it.
     ClaimFinished,
     /// Inbox trimming: the pages are given back.
     TrimPunched,
-    /// Hands: a frame is begun.
-    HandsBegun,
+    /// Begun: a frame is begun.
+    FrameBegun,
     /// Running: the word says which task runs.
     RunningBegun,
     /// Running: the word says that none does.
@@ -96,13 +96,13 @@ pub enum Step {
     /// Event: it is set, nobody is woken yet.
     EventSet,
     /// Condition: the waiter sits, and still holds its lock.
-    SeatTaken,
+    WaiterRegistered,
     /// Condition: the waiter's sleep has ended, and it still sits.
-    SeatSlept,
+    WaiterSlept,
     /// Condition: the seat says that its waiter is notified, who is not woken yet.
-    SeatNotified,
+    WaiterNotified,
     /// Condition: a dead waiter's notification is passed on, and its seat is not free yet.
-    SeatPassed,
+    NotificationPassed,
     /// Barrier: the process is registered, and has not arrived.
     BarrierJoined,
     /// Barrier: the party sits and waits.
@@ -169,11 +169,11 @@ impl Step {
         Step::TakeCommitted,
         Step::ClaimCopied,
         Step::ClaimLeased,
-        Step::ClaimLaid,
+        Step::ClaimCounted,
         Step::ClaimCommitted,
         Step::ClaimFinished,
         Step::TrimPunched,
-        Step::HandsBegun,
+        Step::FrameBegun,
         Step::RunningBegun,
         Step::RunningFinished,
         Step::StreamCopied,
@@ -194,10 +194,10 @@ impl Step {
         Step::BinaryTaken,
         Step::BinaryReleased,
         Step::EventSet,
-        Step::SeatTaken,
-        Step::SeatSlept,
-        Step::SeatNotified,
-        Step::SeatPassed,
+        Step::WaiterRegistered,
+        Step::WaiterSlept,
+        Step::WaiterNotified,
+        Step::NotificationPassed,
         Step::BarrierJoined,
         Step::BarrierArrived,
         Step::BarrierPassed,

@@ -5,8 +5,8 @@
 use std::io;
 use std::ops::Range;
 
+use crate::begun::{Begun, MAX_CLAIM_FRAMES};
 use crate::fault::{Step, point};
-use crate::hands::{Hands, MAX_CLAIM_FRAMES};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::Overwritten;
 use crate::running::Running;
@@ -40,7 +40,7 @@ pub(crate) struct SlotWords {
     /// 1: the worker is to end once the task that it runs is done; the parent's.
     dismissed: AtomicU32,
     /// Which frames of the claim are begun. Laid on a claim before it is committed, and void if it never is.
-    pub(crate) hands: Hands,
+    pub(crate) begun: Begun,
     /// Which task runs.
     running: Running,
     /// The ring's head at the claim: while the head is still this, the claim is not committed.
@@ -62,7 +62,7 @@ impl crate::segment::Zeroed for SlotWords {
         SlotWords {
             state: AtomicU32::new(0),
             dismissed: AtomicU32::new(0),
-            hands: Hands::new(),
+            begun: Begun::new(),
             running: Running::new(),
             from: AtomicU64::new(0),
             filled: AtomicU64::new(0),
@@ -122,18 +122,18 @@ impl Slot {
     ///
     /// [`Overwritten`].
     pub fn begin_next(&self) -> Result<Option<Range<usize>>, Overwritten> {
-        self.words.hands.begin().map(|index| self.place(index)).transpose()
+        self.words.begun.begin().map(|index| self.place(index)).transpose()
     }
 
     /// Worker: all that it had claimed is done, and its results are committed.
     pub fn finish_claim(&self) {
-        self.words.hands.lay(0);
+        self.words.begun.set_claimed(0);
         point(Step::ClaimFinished);
     }
 
     /// Parent: whether the worker has nothing in hand: whatever it had claimed is finished.
     pub fn has_nothing(&self) -> bool {
-        self.words.hands.are_off()
+        self.words.begun.is_idle()
     }
 
     /// Worker: a part of the inbox that is within the claim.
@@ -159,7 +159,7 @@ impl Slot {
     ///
     /// [`Overwritten`].
     pub fn last_begun(&self, longest: usize) -> Result<Option<Vec<u8>>, Overwritten> {
-        let begun = self.words.hands.last_begun()?;
+        let begun = self.words.begun.last_begun()?;
         begun.map(|index| self.frame(index, longest, longest)).transpose()
     }
 
@@ -170,7 +170,7 @@ impl Slot {
     ///
     /// [`Overwritten`].
     pub fn begins_with(&self, longest: usize) -> Result<Option<[u8; 8]>, Overwritten> {
-        let Some(begun) = self.words.hands.last_begun()? else { return Ok(None) };
+        let Some(begun) = self.words.begun.last_begun()? else { return Ok(None) };
         Ok(self.frame(begun, longest, 8)?.first_chunk().copied())
     }
 
@@ -181,7 +181,7 @@ impl Slot {
     /// [`Overwritten`].
     pub fn check(&self) -> Result<(), Overwritten> {
         match self.words.state.load(Ordering::Acquire) {
-            STARTING | READY | FINISHED => self.words.hands.last_begun().map(|_| ()),
+            STARTING | READY | FINISHED => self.words.begun.last_begun().map(|_| ()),
             OVERWRITTEN => Err(Overwritten("the claim")),
             _ => Err(Overwritten("the state")),
         }
@@ -190,7 +190,7 @@ impl Slot {
     /// Parent, when the worker is dead and accounted for: an empty slot.
     pub fn reset(&self) {
         self.words.dismissed.store(0, Ordering::Release);
-        self.words.hands.lay(0);
+        self.words.begun.set_claimed(0);
         self.words.running.reset();
         self.words.state.store(STARTING, Ordering::Release);
     }
@@ -226,7 +226,7 @@ impl Slot {
     /// Parent: cuts off what is not begun, and gives copies of it. No frame is longer than `longest`.
     pub(crate) fn cut(&self, longest: usize) -> Result<Vec<Vec<u8>>, Overwritten> {
         let (mut frames, mut left) = (Vec::new(), longest + MAX_CLAIM_BYTES);
-        for index in self.words.hands.cut()? {
+        for index in self.words.begun.cut_off()? {
             let bound = longest.min(left);
             let frame = self.frame(index, bound, bound)?;
             left -= frame.len();

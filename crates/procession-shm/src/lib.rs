@@ -27,7 +27,10 @@
 
 #![deny(unsafe_code)]
 
+mod begun;
 mod block;
+#[cfg(not(loom))]
+mod consumers;
 #[cfg(not(loom))]
 mod control;
 mod cursors;
@@ -35,7 +38,6 @@ mod cursors;
 mod elements;
 pub mod fault;
 mod gate;
-mod hands;
 pub mod interrupt;
 mod lease;
 #[cfg(not(loom))]
@@ -57,10 +59,9 @@ mod stream;
 #[cfg(not(loom))]
 pub mod sync;
 #[cfg(not(loom))]
-mod takers;
-#[cfg(not(loom))]
 mod window;
 
+pub use begun::Begun;
 pub use block::{Allocator, Area, BlockId, Held, Holder};
 #[cfg(not(loom))]
 pub use control::Control;
@@ -68,7 +69,6 @@ pub use cursors::{Cursors, Produced};
 #[cfg(not(loom))]
 pub use elements::Elements;
 pub use gate::Gate;
-pub use hands::Hands;
 pub use lease::Slot;
 #[cfg(not(loom))]
 pub use memory::{Atomic, Memory, RawMemory};
@@ -77,7 +77,7 @@ pub use queue::{NotPut, Queue, Tried};
 pub use ring::{
     ClaimLimit, HeadGuard, Overwritten, ParentHead, ParentTail, Ring, RingFull, TailGuard, TaskRing, WorkerHead,
 };
-pub use running::{Running, Sight, Verdict};
+pub use running::{Running, Snapshot, Verdict};
 #[cfg(not(loom))]
 pub use segment::Segment;
 pub use spin::Spin;

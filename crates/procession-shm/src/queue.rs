@@ -13,7 +13,7 @@
 //! | dark | the watcher, which then looks once more whether the queue is empty | waits while there are frames |
 //! | lit | the watcher, when it has lit | is over |
 //!
-//! A watcher that is dead or stopped holds one `put` up, for [`NO_LIGHT`]. Of several watchers the last counts.
+//! A watcher that is dead or stopped holds one `put` up, for [`LIGHT_TIMEOUT`]. Of several watchers the last counts.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use procession_sys::mapping::Extent;
 
+use crate::consumers::ConsumerTable;
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::interrupt;
@@ -28,7 +29,6 @@ use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_
 use crate::ring::{BEGINS_WITH, HeadGuard, Ring, RingFull, RingWords, TailGuard};
 use crate::segment::{Placed, Segment, Words};
 use crate::spin::Spin;
-use crate::takers::TakersWords;
 use crate::window::{File, FileWords, GRAIN, Window, WindowWords};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"queu");
@@ -37,11 +37,11 @@ const VERSION: u32 = 4;
 /// How far the ring may grow.
 const MAX_RING: usize = 8 << 30;
 /// How often who joins looks whether somebody died with items in hand.
-const BURIAL: Duration = Duration::from_millis(100);
+const DEATH_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a `put` waits for a watcher to light. It takes some 50 us.
-const NO_LIGHT: Duration = Duration::from_millis(200);
+const LIGHT_TIMEOUT: Duration = Duration::from_millis(200);
 /// How often it looks meanwhile whether somebody took the item.
-const LOOK: Duration = Duration::from_millis(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 const UNWATCHED: u32 = 0;
 const DARK: u32 = 1;
@@ -79,7 +79,7 @@ pub struct Queue {
     segment: Segment,
     header: Placed<Header>,
     ring: Ring,
-    takers: Placed<TakersWords>,
+    consumers: Placed<ConsumerTable>,
     spin: Spin,
 }
 
@@ -253,10 +253,10 @@ impl Queue {
     pub fn done(&self) -> io::Result<bool> {
         let is_last = {
             let _head = self.ring.lock_head()?;
-            if self.takers.unfinished() == 0 {
+            if self.consumers.unfinished() == 0 {
                 return Ok(false);
             }
-            self.takers.count(-1)?;
+            self.consumers.count(-1)?;
             self.is_finished()
         };
         if is_last {
@@ -273,14 +273,14 @@ impl Queue {
     /// If shared memory is beyond use.
     pub fn join(&self, deadline: Option<Instant>) -> io::Result<bool> {
         loop {
-            let look = Instant::now() + BURIAL;
+            let look = Instant::now() + DEATH_CHECK_INTERVAL;
             let until = deadline.map_or(look, |deadline| deadline.min(look));
             if self.header.finished.wait_until(Some(until), &self.spin, || self.is_finished()) {
                 return Ok(true);
             }
             {
                 let _head = self.ring.lock_head()?;
-                self.takers.bury();
+                self.consumers.remove_dead();
             }
             if interrupt::is_over_by(deadline) {
                 return Ok(self.is_finished());
@@ -357,13 +357,13 @@ impl Queue {
         if light.load(Ordering::Acquire) != DARK {
             return;
         }
-        let end = Instant::now() + NO_LIGHT;
+        let end = Instant::now() + LIGHT_TIMEOUT;
         while light.load(Ordering::Acquire) == DARK && !self.ring.is_empty() {
             if interrupt::is_over_by(Some(end)) {
                 let _ = light.compare_exchange(DARK, UNWATCHED, Ordering::AcqRel, Ordering::Relaxed);
                 return;
             }
-            futex_wait(light, DARK, LOOK);
+            futex_wait(light, DARK, LOOK_INTERVAL);
         }
     }
 
@@ -391,18 +391,18 @@ impl Queue {
         if head.is_empty() {
             return Ok(None);
         }
-        self.takers.count(1)?;
+        self.consumers.count(1)?;
         point(Step::TakeCounted);
         let taken = head.take_with(read)?;
         if taken.is_none() {
-            self.takers.count(-1)?;
+            self.consumers.count(-1)?;
         }
         Ok(taken)
     }
 
     /// Nothing is queued, and nobody has what was. The ring first: an item is its taker's before it is gone from there.
     fn is_finished(&self) -> bool {
-        self.ring.is_empty() && self.takers.unfinished() == 0
+        self.ring.is_empty() && self.consumers.unfinished() == 0
     }
 
     fn put_now(&self, parts: &[&[u8]]) -> Result<bool, NotPut> {
@@ -435,9 +435,9 @@ impl Queue {
         let file = File::of(&segment, FILE, MAX_RING);
         let window = Window::at(&file, WINDOW, MAX_RING);
         let ring = Ring::over(segment.words(RING), window.clone());
-        let takers = segment.words(TAKERS);
+        let consumers = segment.words(CONSUMERS);
         // One producer and one consumer are the least that it serves.
-        (Queue { segment, header, ring, takers, spin: Spin::new(2) }, file, window)
+        (Queue { segment, header, ring, consumers, spin: Spin::new(2) }, file, window)
     }
 }
 
@@ -445,9 +445,9 @@ impl Queue {
 const RING: usize = size_of::<Header>();
 const FILE: usize = RING + size_of::<RingWords>();
 const WINDOW: usize = FILE + size_of::<FileWords>();
-const TAKERS: usize = (WINDOW + size_of::<WindowWords>()).next_multiple_of(4096);
+const CONSUMERS: usize = (WINDOW + size_of::<WindowWords>()).next_multiple_of(4096);
 /// How much is always mapped.
-const FIXED: usize = (TAKERS + size_of::<TakersWords>()).next_multiple_of(GRAIN);
+const FIXED: usize = (CONSUMERS + size_of::<ConsumerTable>()).next_multiple_of(GRAIN);
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -17,7 +17,7 @@ const LONG: u8 = 255;
 pub(crate) const LONG_HEADER: usize = 9;
 
 /// The longest record of a word.
-pub const MOST_OF_WORD: usize = 9;
+pub const MAX_WORD_RECORD: usize = 9;
 
 /// A payload that is a word: those of its bytes that say anything, the lowest first. Passed on as a word, it stays in a register
 /// from the value to the record.
@@ -49,9 +49,9 @@ impl Word {
 
     /// The record, and how much of it that is.
     #[inline]
-    pub fn record(self) -> ([u8; MOST_OF_WORD], usize) {
+    pub fn record(self) -> ([u8; MAX_WORD_RECORD], usize) {
         let len = self.len();
-        let mut record = [len as u8; MOST_OF_WORD];
+        let mut record = [len as u8; MAX_WORD_RECORD];
         record[1..].copy_from_slice(&self.0.to_le_bytes());
         (record, 1 + len)
     }

@@ -32,7 +32,7 @@ use crate::primitive::{AtomicU64, Ordering, fence};
 /// Nothing runs.
 const NONE: u64 = 0;
 /// The stretch is not to be finished.
-const CONDEMNED: u64 = u64::MAX;
+const STOPPED: u64 = u64::MAX;
 
 /// All zero: runs nothing.
 #[derive(Debug)]
@@ -60,12 +60,12 @@ pub enum Verdict {
     /// Leave it: nobody wants its results any more.
     Skip,
     /// End: the parent is about to kill this process.
-    Condemned,
+    Stopped,
 }
 
 /// What runs, as the parent saw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sight {
+pub struct Snapshot {
     number: u64,
     /// Whose task it is.
     pub job: u64,
@@ -113,7 +113,7 @@ impl Running {
         if !self.is_stopped(job) {
             return Verdict::Run;
         }
-        if self.finish() { Verdict::Skip } else { Verdict::Condemned }
+        if self.finish() { Verdict::Skip } else { Verdict::Stopped }
     }
 
     /// Worker: the stretch is done. `false`: it has been condemned, and so is this process.
@@ -133,11 +133,11 @@ impl Running {
 
     /// Parent: what runs now.
     #[inline]
-    pub fn look(&self) -> Option<Sight> {
+    pub fn look(&self) -> Option<Snapshot> {
         let number = self.word.load(Ordering::Acquire);
         let job = self.job.load(Ordering::Relaxed);
         let index = self.index.load(Ordering::Relaxed) as u32;
-        (number != NONE && number != CONDEMNED).then_some(Sight { number, job, index })
+        (number != NONE && number != STOPPED).then_some(Snapshot { number, job, index })
     }
 
     /// Parent: how many tasks have been begun here, by this worker and by those that had the slot before it.
@@ -146,8 +146,8 @@ impl Running {
     }
 
     /// Parent: from now on the stretch that was seen is not to be finished. `false`: it has been, and nothing happens.
-    pub fn condemn(&self, sight: Sight) -> bool {
-        self.word.compare_exchange(sight.number, CONDEMNED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    pub fn stop_stretch(&self, seen: Snapshot) -> bool {
+        self.word.compare_exchange(seen.number, STOPPED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Parent, when the worker is dead: runs nothing. Numbers go on, so that none is used twice.
@@ -169,10 +169,10 @@ mod tests {
         let seen = running.look().unwrap();
         assert_eq!((seen.job, seen.index, running.begun()), (7, 3, 1));
         assert!(running.finish());
-        assert!(!running.condemn(seen), "it is over");
+        assert!(!running.stop_stretch(seen), "it is over");
         assert_eq!(running.begin(8), Verdict::Run);
-        assert!(!running.condemn(seen), "this is another");
-        assert!(running.condemn(running.look().unwrap()));
+        assert!(!running.stop_stretch(seen), "this is another");
+        assert!(running.stop_stretch(running.look().unwrap()));
         assert!(!running.finish());
         assert_eq!(running.look(), None);
         running.reset();

@@ -63,9 +63,9 @@ fn scenario(step: Step, nth: u32) {
         }
         TakeCopied | TakeCommitted => taking(step, nth),
         ShrinkPunched | ShrinkCommitted => shrinking(step, nth),
-        ClaimCopied | ClaimLeased | ClaimLaid | ClaimCommitted | ClaimFinished => claiming(step, nth),
+        ClaimCopied | ClaimLeased | ClaimCounted | ClaimCommitted | ClaimFinished => claiming(step, nth),
         TrimPunched => trimming(nth),
-        HandsBegun => beginning(nth),
+        FrameBegun => beginning(nth),
         RunningBegun | RunningFinished => running(step, nth),
         StreamCopied | StreamCommitted => streaming(step, nth),
         StreamPiece => streaming_in_pieces(nth),
@@ -123,7 +123,7 @@ fn begin(slot: &Slot) -> Option<u32> {
 }
 
 /// What the parent does when it is told of the death of the worker in slot 0. Gives what it had claimed and not begun.
-fn bury(control: &Control) -> Vec<u32> {
+fn clean_up(control: &Control) -> Vec<u32> {
     let slot = control.slot(0);
     control.tasks().release(0, slot);
     let mut head = control.tasks().lock_head_until(Instant::now()).expect("nobody holds it");
@@ -197,7 +197,7 @@ fn lengthening_an_inbox(step: Step, nth: u32) {
             slot.finish_claim();
         }
     });
-    assert_eq!(bury(&control), []);
+    assert_eq!(clean_up(&control), []);
     assert_eq!(last_begun(&control), None, "the claim before is finished");
     slot.reset();
     control.enter(0).unwrap();
@@ -218,12 +218,12 @@ fn lengthening_an_area(step: Step, nth: u32) {
     let results = control.results(0);
     die_at(step, nth, || {
         let mut worker = Allocator::new(results.clone()).unwrap();
-        assert!(LENGTHS.iter().all(|len| worker.give(&vec![1; *len]).is_some()));
+        assert!(LENGTHS.iter().all(|len| worker.allocate(&vec![1; *len]).is_some()));
     });
     results.reclaim().unwrap();
     let mut replacement = Allocator::new(results.clone()).unwrap();
     assert_eq!(replacement.in_use(), 0);
-    let blocks = LENGTHS.map(|len| replacement.give(&vec![2; len]).unwrap());
+    let blocks = LENGTHS.map(|len| replacement.allocate(&vec![2; len]).unwrap());
     for (block, len) in blocks.into_iter().zip(LENGTHS) {
         assert!(*results.take(block, Holder::Parent).unwrap() == vec![2; len]);
     }
@@ -245,18 +245,18 @@ fn growing(step: Step, nth: u32) {
 fn giving_blocks(step: Step, nth: u32) {
     let control = Control::create(1).unwrap();
     let results = control.results(0);
-    let told = Allocator::new(results.clone()).unwrap().give(&frame(9)).unwrap();
+    let told = Allocator::new(results.clone()).unwrap().allocate(&frame(9)).unwrap();
     let held = results.take(told, Holder::Parent).unwrap();
     die_at(step, nth, || {
         let mut worker = Allocator::new(results.clone()).unwrap();
         (0..nth).for_each(|_| {
-            worker.give(&frame(1)).unwrap();
+            worker.allocate(&frame(1)).unwrap();
         });
     });
     results.reclaim().unwrap();
     let mut replacement = Allocator::new(results.clone()).unwrap();
     assert!((1..=8192).contains(&replacement.in_use()), "what nobody was told of is free: {}", replacement.in_use());
-    let new = replacement.give(&frame(2)).unwrap();
+    let new = replacement.allocate(&frame(2)).unwrap();
     assert_eq!((number(&held), number(&results.take(new, Holder::Parent).unwrap())), (9, 2));
     drop(held);
     assert_eq!(replacement.in_use(), 4096, "pinned: this process has forked while it held it");
@@ -267,12 +267,12 @@ fn holding_blocks(nth: u32) {
     let control = Control::create(1).unwrap();
     let arguments = control.arguments();
     let mut parent = Allocator::new(arguments.clone()).unwrap();
-    let blocks: Vec<_> = (0..5).map(|number| parent.give(&frame(number)).unwrap()).collect();
+    let blocks: Vec<_> = (0..5).map(|number| parent.allocate(&frame(number)).unwrap()).collect();
     die_at(Step::BlockHeld, nth, || {
         blocks.iter().for_each(|block| std::mem::forget(arguments.take(*block, Holder::Worker(0)).unwrap()));
     });
     assert!(!parent.free(blocks[0]) && arguments.take(blocks[0], Holder::Worker(0)).is_err(), "it is the dead one's");
-    arguments.bereave(0).unwrap();
+    arguments.release_held_by(0).unwrap();
     for (expected, block) in blocks.iter().enumerate() {
         assert_eq!(number(&arguments.take(*block, Holder::Worker(0)).unwrap()), expected as u32, "it goes to the next");
         assert!(parent.free(*block));
@@ -349,7 +349,7 @@ fn claiming(step: Step, nth: u32) {
     });
     // What it had begun in the claims before is done. The rest is in the ring or in its slot, each frame once.
     let done = if step == Step::ClaimFinished { nth * 4 } else { (nth - 1) * 4 };
-    let mut numbers = bury(&control);
+    let mut numbers = clean_up(&control);
     if step == Step::ClaimCommitted {
         assert_eq!(numbers, (done..done + 4).collect::<Vec<_>>(), "a committed claim is in the slot");
     } else {
@@ -376,7 +376,7 @@ fn trimming(nth: u32) {
     };
     (0..nth + 1).for_each(|_| control.tasks().lock_tail().push(&[&large]).unwrap());
     die_at(Step::TrimPunched, nth, || (0..nth).for_each(|_| run_large()));
-    assert_eq!(bury(&control), []);
+    assert_eq!(clean_up(&control), []);
     assert_eq!(last_begun(&control), None, "what is given back is not read");
     slot.reset();
     assert!(slot.is_bulky(), "the replacement trims again");
@@ -389,11 +389,11 @@ fn beginning(nth: u32) {
     let control = Control::create(2).unwrap();
     push(&control, 0..4);
     let slot = control.slot(0);
-    die_at(Step::HandsBegun, nth, || {
+    die_at(Step::FrameBegun, nth, || {
         control.tasks().lock_for(0).claim(slot, FOUR).unwrap();
         while begin(slot).is_some() {}
     });
-    assert_eq!(bury(&control), (nth..4).collect::<Vec<_>>());
+    assert_eq!(clean_up(&control), (nth..4).collect::<Vec<_>>());
     assert_eq!(last_begun(&control), Some(nth - 1), "the frame that was running");
     assert_eq!(begin(slot), None);
     assert_sound(&control);
@@ -412,7 +412,7 @@ fn running(step: Step, nth: u32) {
     assert_eq!(seen.map(|seen| seen.job), (step == Step::RunningBegun).then_some(u64::from(nth)));
     slot.reset();
     assert_eq!(slot.running().begin(77), Verdict::Run);
-    assert!(seen.is_none_or(|seen| !slot.running().condemn(seen)), "a replacement's task is another");
+    assert!(seen.is_none_or(|seen| !slot.running().stop_stretch(seen)), "a replacement's task is another");
     assert!(slot.running().finish());
 }
 

@@ -21,7 +21,7 @@ fn a_task_is_finished_or_condemned_and_never_another() {
                 }
             })
         };
-        let condemned = shared.0.look().filter(|seen| shared.0.condemn(*seen));
+        let condemned = shared.0.look().filter(|seen| shared.0.stop_stretch(*seen));
         worker.join().unwrap();
         let finished = [0, 1].map(|job: usize| shared.1[job].load(Ordering::Relaxed));
         match condemned.map(|seen| seen.job) {
@@ -46,7 +46,7 @@ fn a_job_that_is_to_stop_is_skipped_or_seen() {
             })
         };
         shared.0.stop(1);
-        let condemned = shared.0.look().is_some_and(|seen| shared.0.condemn(seen));
+        let condemned = shared.0.look().is_some_and(|seen| shared.0.stop_stretch(seen));
         worker.join().unwrap();
         let runs = shared.1.load(Ordering::Relaxed) == 1;
         assert!(!runs || condemned, "what runs on is condemned");

@@ -5,9 +5,9 @@ use std::io;
 use super::frames::{Frame, HEADER, footprint};
 use super::tasks::MAX_REPLACEMENT;
 use super::{Cursor, TaskRing};
+use crate::begun::MAX_CLAIM_FRAMES;
 use crate::block::Holder;
 use crate::fault::{Step, point};
-use crate::hands::MAX_CLAIM_FRAMES;
 use crate::lease::{MAX_CLAIM_BYTES, Slot};
 use crate::primitive::Ordering;
 
@@ -143,8 +143,8 @@ impl WorkerHead<'_> {
             point(Step::ClaimCopied);
             slot.words.from.store(from.0, Ordering::Relaxed);
             point(Step::ClaimLeased);
-            slot.words.hands.lay(claimed as u32);
-            point(Step::ClaimLaid);
+            slot.words.begun.set_claimed(claimed as u32);
+            point(Step::ClaimCounted);
         }
         // Nothing but void frames go without a claim.
         self.ring.words.ends.head.head.store(to.0, Ordering::Release);

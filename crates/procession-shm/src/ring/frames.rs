@@ -216,10 +216,10 @@ impl<'a> Laid<'a> {
 
 /// What a header says, with `left` bytes between it and the tail.
 fn frame_of(header: &[u8], left: u64, capacity: u64, longest: usize) -> io::Result<Frame> {
-    let header = u64::from_le_bytes(header.try_into().map_err(|_| senseless())?);
+    let header = u64::from_le_bytes(header.try_into().map_err(|_| invalid())?);
     let (len, is_void) = (header & !VOID, header & VOID != 0);
     if len > longest as u64 || footprint(len as usize) > left || left > capacity {
-        return Err(senseless());
+        return Err(invalid());
     }
     Ok(Frame { len: len as usize, is_void })
 }
@@ -234,6 +234,6 @@ pub(super) fn footprint(len: usize) -> u64 {
     (HEADER + len).next_multiple_of(UNIT as usize) as u64
 }
 
-pub(super) fn senseless() -> io::Error {
+pub(super) fn invalid() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a frame in the ring makes no sense: shared memory was overwritten")
 }

@@ -164,7 +164,7 @@ impl TaskRing {
         }
         let _head = ParentHead::locked(self);
         if slot.words.from.load(Ordering::Relaxed) == self.words.ends.head(Ordering::Relaxed).0 {
-            slot.words.hands.lay(0);
+            slot.words.begun.set_claimed(0);
         }
     }
 

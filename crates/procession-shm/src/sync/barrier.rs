@@ -1,7 +1,7 @@
 //! A barrier: a number of parties that wait for each other, again and again. A party that is killed breaks it, so that the
 //! others do not wait for ever; so does one whose time is out, and whoever aborts it.
 //!
-//! A party that waits sits in a [`Seat`]; that it lives the kernel tells. A process that has waited once is a party also
+//! A party that waits sits in a [`Waiter`]; that it lives the kernel tells. A process that has waited once is a party also
 //! while it does not wait: it is registered, with its start time, until it drops its last handle or leaves in an orderly way.
 //! Everything is changed under a robust mutex. Who has arrived is counted anew each time from the seats, so that no death
 //! leaves a count wrong; and who waits looks now and then whether a party has died.
@@ -28,7 +28,7 @@ use procession_sys::mutex::{Acquired, Relock, RobustMutex};
 use procession_sys::per_process::{PerProcess, fork_generation};
 
 use super::arena::{self, Cell, Handle, Head, Held};
-use super::seat::{FREE, Seat};
+use super::waiter::{FREE, Waiter};
 use super::{Refused, spin};
 use crate::fault::{Step, point};
 use crate::gate::Gate;
@@ -50,7 +50,7 @@ pub(crate) struct BarrierCell {
     broken: AtomicU32,
     mutex: RobustMutex,
     /// More come than there are seats: they wait for one here.
-    seats: Gate,
+    room: Gate,
 }
 
 // SAFETY: repr(C); atomics and a process-shared mutex. Zero is a cell that `find` refuses.
@@ -79,14 +79,14 @@ impl Cell for BarrierCell {
     }
 
     fn len(parties: u32) -> Option<usize> {
-        (1..=Barrier::MOST)
+        (1..=Barrier::MAX_PARTIES)
             .contains(&parties)
             .then(|| members_at(parties as usize) + parties as usize * size_of::<Member>())
     }
 }
 
 fn members_at(parties: usize) -> usize {
-    size_of::<BarrierCell>() + parties * size_of::<Seat>()
+    size_of::<BarrierCell>() + parties * size_of::<Waiter>()
 }
 
 /// See the module.
@@ -96,7 +96,7 @@ pub struct Barrier(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     cell: Held<BarrierCell>,
-    seats: PlacedArray<Seat>,
+    waiters: PlacedArray<Waiter>,
     members: PlacedArray<Member>,
     /// The fork generation plus one in which this handle's process became a member by it; 0 if it has not.
     joined: AtomicU64,
@@ -115,16 +115,16 @@ fn joined() -> MutexGuard<'static, Vec<Weak<Parts>>> {
 
 impl Barrier {
     /// The most parties.
-    pub const MOST: u32 = 65_536;
+    pub const MAX_PARTIES: u32 = 65_536;
 
     /// A new one for this many parties.
     ///
     /// # Errors
     ///
-    /// If the system refuses; `InvalidInput` for no party, or more than [`MOST`](Self::MOST).
+    /// If the system refuses; `InvalidInput` for no party, or more than [`MAX_PARTIES`](Self::MAX_PARTIES).
     pub fn create(parties: u32) -> io::Result<Barrier> {
-        if !(1..=Self::MOST).contains(&parties) {
-            let text = format!("a barrier of {parties} parties: it has 1 to {}", Self::MOST);
+        if !(1..=Self::MAX_PARTIES).contains(&parties) {
+            let text = format!("a barrier of {parties} parties: it has 1 to {}", Self::MAX_PARTIES);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         Barrier::at(arena::make::<BarrierCell>(parties, |cell| cell.mutex.init_as(Relock::Refused))?)
@@ -148,7 +148,7 @@ impl Barrier {
     /// As [`wait`](Self::wait).
     pub fn wait_with(&self, deadline: Option<Instant>, action: Option<impl FnOnce() -> bool>) -> Result<u32, Refused> {
         let parts = &*self.0;
-        let (seat, is_last) = loop {
+        let (registered, is_last) = loop {
             let locked = parts.lock()?;
             if parts.is_broken() {
                 return Err(Refused::Broken);
@@ -165,23 +165,23 @@ impl Barrier {
                 locked.pass_all();
                 return Ok(arrived);
             }
-            if let Some(seat) = locked.sit(arrived)? {
-                break (Sitting { parts, seat }, is_last);
+            if let Some(waiter) = locked.register(arrived)? {
+                break (Registered { parts, waiter }, is_last);
             }
             drop(locked);
-            let has_room = || parts.is_broken() || parts.seats.iter().any(|seat| seat.state() == FREE);
-            if !parts.cell.seats.wait_until(deadline, spin(), has_room) {
+            let has_room = || parts.is_broken() || parts.waiters.iter().any(|waiter| waiter.state() == FREE);
+            if !parts.cell.room.wait_until(deadline, spin(), has_room) {
                 return Err(parts.give_up());
             }
         };
         point(Step::BarrierArrived);
-        let told = match action {
-            Some(action) if is_last => seat.act(action),
-            _ => seat.sleep(deadline),
+        let state = match action {
+            Some(action) if is_last => registered.act(action),
+            _ => registered.sleep(deadline),
         };
         point(Step::BarrierLeft);
-        match told? {
-            Some(PASSED) => Ok(seat.seat.ticket()),
+        match state? {
+            Some(PASSED) => Ok(registered.waiter.ticket()),
             Some(_) => Err(Refused::Broken),
             None => Err(Refused::TimedOut),
         }
@@ -326,44 +326,44 @@ impl Parts {
     }
 
     fn waiting(&self) -> u32 {
-        self.seats.iter().filter(|seat| seat.is_waiting()).count() as u32
+        self.waiters.iter().filter(|waiter| waiter.is_waiting()).count() as u32
     }
 }
 
 impl Drop for Parts {
     fn drop(&mut self) {
         self.resign();
-        if self.cell.mutex.may_be_held_here() || self.seats.iter().any(Seat::is_taken_here) {
+        if self.cell.mutex.may_be_held_here() || self.waiters.iter().any(Waiter::is_in_this_process) {
             self.cell.keep();
         }
     }
 }
 
 /// A seat that the calling thread has; it gets up when this is dropped, however that comes.
-struct Sitting<'a> {
+struct Registered<'a> {
     parts: &'a Parts,
-    seat: &'a Seat,
+    waiter: &'a Waiter,
 }
 
-impl Sitting<'_> {
+impl Registered<'_> {
     /// What it is told; `None` once its time is out, and it has broken the barrier.
     fn sleep(&self, mut deadline: Option<Instant>) -> Result<Option<u32>, Refused> {
         loop {
-            self.seat.sleep(deadline, || self.parts.look())?;
-            if !self.seat.is_waiting() {
-                return Ok(Some(self.seat.state()));
+            self.waiter.sleep(deadline, || self.parts.look())?;
+            if !self.waiter.is_waiting() {
+                return Ok(Some(self.waiter.state()));
             }
             // Under the lock nobody is told what is not seen here.
             let locked = self.parts.lock()?;
-            if !self.seat.is_waiting() {
-                return Ok(Some(self.seat.state()));
+            if !self.waiter.is_waiting() {
+                return Ok(Some(self.waiter.state()));
             }
             if self.parts.waiting() == self.parts.parties() && !interrupt::is_over() {
                 // All are there, and the last one acts.
                 deadline = None;
                 continue;
             }
-            self.seat.tell(BROKEN);
+            self.waiter.set_state(BROKEN);
             locked.break_all();
             return Ok(None);
         }
@@ -373,25 +373,25 @@ impl Sitting<'_> {
     fn act(&self, action: impl FnOnce() -> bool) -> Result<Option<u32>, Refused> {
         let is_done = action();
         let locked = self.parts.lock()?;
-        match (self.seat.is_waiting(), is_done) {
+        match (self.waiter.is_waiting(), is_done) {
             (true, true) => locked.pass_all(),
             (true, false) => locked.break_all(),
             (false, _) => {}
         }
-        Ok(Some(self.seat.state()))
+        Ok(Some(self.waiter.state()))
     }
 }
 
-impl Drop for Sitting<'_> {
+impl Drop for Registered<'_> {
     fn drop(&mut self) {
         // An action that unwinds comes here, with all the others waiting. Memory beyond use has nobody to be told.
-        if self.seat.is_waiting()
+        if self.waiter.is_waiting()
             && let Ok(locked) = self.parts.lock()
         {
             locked.break_all();
         }
-        self.seat.leave();
-        self.parts.cell.seats.wake(1);
+        self.waiter.unregister();
+        self.parts.cell.room.wake(1);
     }
 }
 
@@ -399,10 +399,10 @@ impl Drop for Sitting<'_> {
 struct Locked<'a>(&'a Parts);
 
 impl<'a> Locked<'a> {
-    fn sit(&self, ticket: u32) -> io::Result<Option<&'a Seat>> {
-        for seat in self.0.seats.iter() {
-            if seat.take(ticket)? {
-                return Ok(Some(seat));
+    fn register(&self, ticket: u32) -> io::Result<Option<&'a Waiter>> {
+        for waiter in self.0.waiters.iter() {
+            if waiter.register(ticket)? {
+                return Ok(Some(waiter));
             }
         }
         Ok(None)
@@ -411,18 +411,18 @@ impl<'a> Locked<'a> {
     /// Whether a seat is abandoned by one who waited. One who died on its way out is out.
     fn is_anyone_dead(&self) -> bool {
         let mut is_dead = false;
-        for seat in self.0.seats.iter().filter(|seat| seat.take_from_dead()) {
-            is_dead |= seat.is_waiting();
-            seat.leave();
+        for waiter in self.0.waiters.iter().filter(|waiter| waiter.lock_if_dead()) {
+            is_dead |= waiter.is_waiting();
+            waiter.unregister();
         }
         is_dead
     }
 
     fn pass_all(&self) {
-        for seat in self.0.seats.iter().filter(|seat| seat.is_waiting()) {
-            seat.tell(PASSED);
+        for waiter in self.0.waiters.iter().filter(|waiter| waiter.is_waiting()) {
+            waiter.set_state(PASSED);
             point(Step::BarrierPassed);
-            seat.wake();
+            waiter.wake();
         }
     }
 
@@ -430,9 +430,9 @@ impl<'a> Locked<'a> {
     fn break_all(&self) {
         self.0.cell.broken.store(1, Ordering::Release);
         point(Step::BarrierBroken);
-        for seat in self.0.seats.iter().filter(|seat| seat.is_waiting()) {
-            seat.tell(BROKEN);
-            seat.wake();
+        for waiter in self.0.waiters.iter().filter(|waiter| waiter.is_waiting()) {
+            waiter.set_state(BROKEN);
+            waiter.wake();
         }
         // It is known of these that they died. Once it is reset it does without them.
         for member in self.0.members.iter() {
@@ -442,7 +442,7 @@ impl<'a> Locked<'a> {
                 member.handles.store(0, Ordering::Relaxed);
             }
         }
-        self.0.cell.seats.wake(u32::MAX >> 1);
+        self.0.cell.room.wake(u32::MAX >> 1);
     }
 }
 
@@ -462,9 +462,9 @@ impl Handle for Barrier {
     fn at(cell: Held<BarrierCell>) -> io::Result<Self> {
         let parties = cell.head.measure.load(Ordering::Relaxed) as usize;
         let (segment, offset) = (cell.segment().clone(), cell.offset());
-        let seats = segment.array(offset + size_of::<BarrierCell>(), parties);
+        let waiters = segment.array(offset + size_of::<BarrierCell>(), parties);
         let members = segment.array(offset + members_at(parties), parties);
-        Ok(Barrier(Arc::new(Parts { cell, seats, members, joined: AtomicU64::new(0) })))
+        Ok(Barrier(Arc::new(Parts { cell, waiters, members, joined: AtomicU64::new(0) })))
     }
 }
 

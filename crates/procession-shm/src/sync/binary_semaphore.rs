@@ -34,7 +34,7 @@ pub(crate) struct BinaryCell {
     head: Head,
     /// [`Identity`] of the process that has it; 0 if none has.
     owner: AtomicU64,
-    takers: Gate,
+    waiters: Gate,
 }
 
 // SAFETY: repr(C), nothing but atomics; zero is a cell that `find` refuses.
@@ -90,7 +90,7 @@ impl BinarySemaphore {
             }
             took_over.get().is_some()
         };
-        if self.cell.takers.wait_until(deadline, spin(), is_had) {
+        if self.cell.waiters.wait_until(deadline, spin(), is_had) {
             return Ok(took_over.get());
         }
         self.try_acquire().ok_or(Refused::TimedOut)
@@ -117,7 +117,7 @@ impl BinarySemaphore {
             return Err(Refused::Overflow);
         }
         point(Step::BinaryReleased);
-        self.cell.takers.wake(1);
+        self.cell.waiters.wake(1);
         Ok(())
     }
 

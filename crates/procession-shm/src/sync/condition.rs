@@ -1,7 +1,7 @@
 //! A condition: waiters that are notified, the first that came first, exactly as many as are asked for and wait. It goes
 //! with whatever lock its user has: that is unlocked once the waiter sits, and locked again by the user.
 //!
-//! A waiter sits in a [`Seat`]. What is in the seats is changed under the condition's own robust mutex, which is held for
+//! A waiter sits in a [`Waiter`]. What is in the seats is changed under the condition's own robust mutex, which is held for
 //! an instant and never while sleeping; each step is one store, so a death under it leaves nothing to repair.
 //!
 //! | step | a death after it leaves |
@@ -30,13 +30,13 @@ use procession_sys::mutex::{Acquired, Relock, RobustMutex};
 
 use super::Refused;
 use super::arena::{self, Cell, Handle, Head, Held};
-use super::seat::Seat;
+use super::waiter::Waiter;
 use crate::fault::{Step, point};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::segment::{PlacedArray, Words};
 
 /// How many can wait at once.
-const SEATS: usize = 255;
+const MAX_WAITERS: usize = 255;
 
 /// Of a seat, besides those that every seat has: its sitter is notified.
 const NOTIFIED: u32 = 2;
@@ -64,11 +64,11 @@ impl Cell for ConditionCell {
     }
 
     fn len(_: u32) -> Option<usize> {
-        Some(size_of::<Self>() + SEATS * size_of::<Seat>())
+        Some(size_of::<Self>() + MAX_WAITERS * size_of::<Waiter>())
     }
 
     fn written(&self, _: usize) -> usize {
-        size_of::<Self>() + self.used.load(Ordering::Relaxed) as usize * size_of::<Seat>()
+        size_of::<Self>() + self.used.load(Ordering::Relaxed) as usize * size_of::<Waiter>()
     }
 }
 
@@ -76,7 +76,7 @@ impl Cell for ConditionCell {
 #[derive(Debug)]
 pub struct Condition {
     cell: Held<ConditionCell>,
-    seats: PlacedArray<Seat>,
+    waiters: PlacedArray<Waiter>,
 }
 
 impl Condition {
@@ -110,23 +110,23 @@ impl Condition {
     ///
     /// As [`wait`](Self::wait).
     pub fn wait_if(&self, deadline: Option<Instant>, unlock: impl FnOnce() -> bool) -> Result<Option<bool>, Refused> {
-        let sitting = self.sit()?;
-        point(Step::SeatTaken);
+        let registered = self.register()?;
+        point(Step::WaiterRegistered);
         if !unlock() {
             return Ok(None);
         }
-        sitting.seat.sleep(deadline, || self.lock()?.mend())?;
-        point(Step::SeatSlept);
+        registered.waiter.sleep(deadline, || self.lock()?.release_dead())?;
+        point(Step::WaiterSlept);
         // Nobody notifies now who is not seen to be.
         let _locked = self.lock()?;
-        let notified = sitting.seat.state() == NOTIFIED;
-        drop(sitting);
+        let notified = registered.waiter.state() == NOTIFIED;
+        drop(registered);
         Ok(Some(notified))
     }
 
     /// How many wait now, of whom some may be dead.
     pub fn waiting(&self) -> usize {
-        self.used().iter().filter(|seat| seat.is_waiting()).count()
+        self.used().iter().filter(|waiter| waiter.is_waiting()).count()
     }
 
     /// Notifies up to `count` of those who wait, in the order in which they came; says how many.
@@ -136,25 +136,25 @@ impl Condition {
     /// If shared memory is beyond use.
     pub fn notify(&self, count: usize) -> Result<usize, Refused> {
         let locked = self.lock()?;
-        locked.mend()?;
+        locked.release_dead()?;
         Ok(locked.notify(count))
     }
 
-    fn sit(&self) -> Result<Sitting<'_>, Refused> {
+    fn register(&self) -> Result<Registered<'_>, Refused> {
         let locked = self.lock()?;
         let ticket = self.cell.next.fetch_add(1, Ordering::Relaxed);
-        if let Some(sitting) = locked.take_seat(ticket)? {
-            return Ok(sitting);
+        if let Some(registered) = locked.try_register(ticket)? {
+            return Ok(registered);
         }
         // Perhaps some are of the dead.
-        locked.mend()?;
-        locked.take_seat(ticket)?.ok_or(Refused::Full { most: SEATS })
+        locked.release_dead()?;
+        locked.try_register(ticket)?.ok_or(Refused::Full { most: MAX_WAITERS })
     }
 
     /// Without the lock, those that are seen by now.
-    fn used(&self) -> &[Seat] {
+    fn used(&self) -> &[Waiter] {
         let used = self.cell.used.load(Ordering::Relaxed) as usize;
-        &self.seats[..used.min(SEATS)]
+        &self.waiters[..used.min(MAX_WAITERS)]
     }
 
     fn lock(&self) -> Result<Locked<'_>, Refused> {
@@ -169,44 +169,44 @@ impl Condition {
 struct Locked<'a>(&'a Condition);
 
 impl<'a> Locked<'a> {
-    fn take_seat(&self, ticket: u32) -> io::Result<Option<Sitting<'a>>> {
-        for (index, seat) in self.0.seats.iter().enumerate() {
+    fn try_register(&self, ticket: u32) -> io::Result<Option<Registered<'a>>> {
+        for (index, waiter) in self.0.waiters.iter().enumerate() {
             // Before it is taken, so that a seat is never beyond.
             self.0.cell.used.fetch_max(index as u32 + 1, Ordering::Relaxed);
-            if seat.take(ticket)? {
-                return Ok(Some(Sitting { seat }));
+            if waiter.register(ticket)? {
+                return Ok(Some(Registered { waiter }));
             }
         }
         Ok(None)
     }
 
     /// Frees the seats of the dead, and passes on what they had been told.
-    fn mend(&self) -> Result<(), Refused> {
-        for seat in self.0.used().iter().filter(|seat| seat.take_from_dead()) {
-            if seat.state() == NOTIFIED {
+    fn release_dead(&self) -> Result<(), Refused> {
+        for waiter in self.0.used().iter().filter(|waiter| waiter.lock_if_dead()) {
+            if waiter.state() == NOTIFIED {
                 self.notify(1);
-                point(Step::SeatPassed);
+                point(Step::NotificationPassed);
             }
-            seat.leave();
+            waiter.unregister();
         }
         Ok(())
     }
 
     fn notify(&self, count: usize) -> usize {
         let next = self.0.cell.next.load(Ordering::Relaxed);
-        let mut waiting: Vec<&Seat> = self.0.used().iter().filter(|seat| seat.is_waiting()).collect();
-        waiting.sort_by_key(|seat| std::cmp::Reverse(next.wrapping_sub(seat.ticket())));
-        let living = waiting.into_iter().filter(|seat| {
-            let is_dead = seat.take_from_dead();
+        let mut waiting: Vec<&Waiter> = self.0.used().iter().filter(|waiter| waiter.is_waiting()).collect();
+        waiting.sort_by_key(|waiter| std::cmp::Reverse(next.wrapping_sub(waiter.ticket())));
+        let living = waiting.into_iter().filter(|waiter| {
+            let is_dead = waiter.lock_if_dead();
             if is_dead {
-                seat.leave();
+                waiter.unregister();
             }
             !is_dead
         });
-        let notify = |seat: &Seat| {
-            seat.tell(NOTIFIED);
-            point(Step::SeatNotified);
-            seat.wake();
+        let notify = |waiter: &Waiter| {
+            waiter.set_state(NOTIFIED);
+            point(Step::WaiterNotified);
+            waiter.wake();
         };
         living.take(count).map(notify).count()
     }
@@ -219,13 +219,13 @@ impl Drop for Locked<'_> {
 }
 
 /// A seat that the calling thread has; it gets up when this is dropped, however that comes.
-struct Sitting<'a> {
-    seat: &'a Seat,
+struct Registered<'a> {
+    waiter: &'a Waiter,
 }
 
-impl Drop for Sitting<'_> {
+impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.seat.leave();
+        self.waiter.unregister();
     }
 }
 
@@ -237,8 +237,8 @@ impl Handle for Condition {
     }
 
     fn at(cell: Held<ConditionCell>) -> io::Result<Self> {
-        let seats = cell.segment().array(cell.offset() + size_of::<ConditionCell>(), SEATS);
-        Ok(Condition { cell, seats })
+        let waiters = cell.segment().array(cell.offset() + size_of::<ConditionCell>(), MAX_WAITERS);
+        Ok(Condition { cell, waiters })
     }
 }
 
@@ -331,14 +331,14 @@ mod tests {
         let die = |state: u32| {
             thread::scope(|scope| {
                 let sit = || {
-                    let sitting = condition.sit().unwrap();
-                    sitting.seat.tell(state);
-                    std::mem::forget(sitting);
+                    let registered = condition.register().unwrap();
+                    registered.waiter.set_state(state);
+                    std::mem::forget(registered);
                 };
                 scope.spawn(sit).join().unwrap();
             });
         };
-        die(super::super::seat::WAITING);
+        die(super::super::waiter::WAITING);
         die(NOTIFIED);
         thread::scope(|scope| {
             let waiter = scope.spawn(|| condition.wait(None, || ()).unwrap());
@@ -350,10 +350,10 @@ mod tests {
     #[test]
     fn there_is_a_place_for_as_many_as_it_says() {
         let condition = Condition::create().unwrap();
-        let seats: Vec<_> = (0..SEATS).map(|_| condition.sit().unwrap()).collect();
+        let waiters: Vec<_> = (0..MAX_WAITERS).map(|_| condition.register().unwrap()).collect();
         let full = condition.wait(None, || panic!("nothing is unlocked"));
-        assert!(matches!(full, Err(Refused::Full { most: SEATS })));
-        drop(seats);
-        assert!(condition.sit().is_ok());
+        assert!(matches!(full, Err(Refused::Full { most: MAX_WAITERS })));
+        drop(waiters);
+        assert!(condition.register().is_ok());
     }
 }

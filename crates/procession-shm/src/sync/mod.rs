@@ -26,8 +26,8 @@ mod event;
 mod lock;
 mod mutex;
 mod rwlock;
-mod seat;
 mod semaphore;
+mod waiter;
 
 use std::fmt;
 use std::io;

@@ -23,7 +23,7 @@ pub(crate) struct SemaphoreCell {
     /// Its measure is the most permits.
     head: Head,
     permits: AtomicU32,
-    takers: Gate,
+    waiters: Gate,
 }
 
 // SAFETY: repr(C), nothing but atomics; zero is a cell that `find` refuses.
@@ -50,7 +50,7 @@ pub struct Semaphore {
 
 impl Semaphore {
     /// The most permits that one can have.
-    pub const MOST: u32 = u32::MAX >> 1;
+    pub const MAX_PERMITS: u32 = u32::MAX >> 1;
 
     /// One with this many permits, and at no time more than `most`.
     ///
@@ -58,8 +58,8 @@ impl Semaphore {
     ///
     /// If the system refuses; `InvalidInput` for more permits than there may be.
     pub fn create(permits: u32, most: u32) -> io::Result<Semaphore> {
-        if permits > most || most > Self::MOST {
-            let text = format!("a semaphore of {permits} permits of {most}: it may have up to {}", Self::MOST);
+        if permits > most || most > Self::MAX_PERMITS {
+            let text = format!("a semaphore of {permits} permits of {most}: it may have up to {}", Self::MAX_PERMITS);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let cell = arena::make::<SemaphoreCell>(most, |cell| {
@@ -75,7 +75,7 @@ impl Semaphore {
     ///
     /// [`Refused::TimedOut`].
     pub fn acquire(&self, deadline: Option<Instant>) -> Result<(), Refused> {
-        let is_taken = self.try_acquire() || self.cell.takers.wait_until(deadline, spin(), || self.try_acquire());
+        let is_taken = self.try_acquire() || self.cell.waiters.wait_until(deadline, spin(), || self.try_acquire());
         if is_taken { Ok(()) } else { Err(Refused::TimedOut) }
     }
 
@@ -99,7 +99,7 @@ impl Semaphore {
         let more = |permits: u32| permits.checked_add(count).filter(|permits| *permits <= most);
         self.cell.permits.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).map_err(|_| Refused::Overflow)?;
         point(Step::SemaphoreReleased);
-        self.cell.takers.wake(count);
+        self.cell.waiters.wake(count);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::io;
 use procession_sys::mapping::Extent;
 use procession_sys::memfd;
 
-use super::senseless;
+use super::invalid;
 use crate::fault::{Step, point};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::segment::{Placed, Segment, Words};
@@ -63,7 +63,7 @@ impl File {
         let given = &self.words.given;
         let (from, to) = loop {
             let from = self.check()?;
-            let to = from.checked_add(grains).filter(|to| *to < MAX_GRAINS).ok_or_else(senseless)?;
+            let to = from.checked_add(grains).filter(|to| *to < MAX_GRAINS).ok_or_else(invalid)?;
             if given.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 break (from, to);
             }
@@ -88,7 +88,7 @@ impl File {
         let len = memfd::sealed_len(self.segment.as_fd())?;
         let given = self.words.given.load(Ordering::Acquire);
         let ahead = given.checked_mul(GRAIN as u64).and_then(|bytes| bytes.checked_sub(len));
-        if ahead.is_some_and(|ahead| ahead <= 2 * self.most as u64) { Ok(given) } else { Err(senseless()) }
+        if ahead.is_some_and(|ahead| ahead <= 2 * self.most as u64) { Ok(given) } else { Err(invalid()) }
     }
 }
 

@@ -146,7 +146,7 @@ impl Window {
     pub(crate) fn read(&self, at: usize, len: usize) -> io::Result<Vec<u8>> {
         let extents = self.extents()?;
         if at.checked_add(len).is_none_or(|end| end > total(&extents)) {
-            return Err(senseless());
+            return Err(invalid());
         }
         let mut bytes = vec![0; len];
         let mut rest = &mut bytes[..];
@@ -166,7 +166,7 @@ impl Window {
     pub(crate) fn map_alone(&self, at: usize, len: usize) -> io::Result<(View, usize)> {
         let extents = self.extents()?;
         let from = at / GRAIN * GRAIN;
-        let to = at.checked_add(len).filter(|end| *end <= total(&extents)).ok_or_else(senseless)?;
+        let to = at.checked_add(len).filter(|end| *end <= total(&extents)).ok_or_else(invalid)?;
         let view =
             View::of(self.0.file.segment.as_fd(), pieces(&extents, from, to.next_multiple_of(GRAIN) - from).collect())?;
         Ok((view, at - from))
@@ -199,7 +199,7 @@ impl Window {
     #[cold]
     fn map_anew(&self, end: usize) -> io::Result<&View> {
         let extents = self.extents()?;
-        if total(&extents) < end { Err(senseless()) } else { self.map_of(extents, end) }
+        if total(&extents) < end { Err(invalid()) } else { self.map_of(extents, end) }
     }
 
     #[cold]
@@ -243,7 +243,7 @@ impl Window {
             let fixed = self.0.file.segment.len() as u64;
             let is_inside = extent.offset >= fixed && extent.offset + extent.len as u64 <= is_long;
             if !is_inside || extent.len == 0 || extent.len > self.0.max - total(&extents) {
-                return Err(senseless());
+                return Err(invalid());
             }
             extents.push(extent);
         }
@@ -317,7 +317,7 @@ fn pieces(extents: &[Extent], at: usize, len: usize) -> impl Iterator<Item = Ext
     })
 }
 
-pub(super) fn senseless() -> io::Error {
+pub(super) fn invalid() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the parts of shared memory make no sense: it was overwritten")
 }
 

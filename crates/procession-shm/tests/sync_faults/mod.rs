@@ -30,9 +30,9 @@ pub(crate) fn scenario(step: Step, nth: u32) {
         BinaryTaken => owning(nth),
         BinaryReleased => disowning(nth),
         EventSet => setting(nth),
-        SeatTaken | SeatSlept => waiting(step, nth),
-        SeatNotified => notifying(nth),
-        SeatPassed => passing_on(nth),
+        WaiterRegistered | WaiterSlept => waiting(step, nth),
+        WaiterNotified => notifying(nth),
+        NotificationPassed => passing_on(nth),
         BarrierJoined | BarrierArrived | BarrierLeft => meeting(step, nth),
         BarrierPassed => meeting_last(nth),
         BarrierBroken => breaking(nth),
@@ -144,9 +144,9 @@ fn taking(nth: u32) {
 
 fn releasing(nth: u32) {
     let semaphore = Semaphore::create(0, 5).unwrap();
-    let taker = child(|| (0..nth).all(|_| semaphore.acquire(patience()).is_ok()));
+    let acquirer = child(|| (0..nth).all(|_| semaphore.acquire(patience()).is_ok()));
     die_at(Step::SemaphoreReleased, nth, || (0..nth).for_each(|_| semaphore.release(1).unwrap()));
-    joined(&taker);
+    joined(&acquirer);
     assert_eq!(semaphore.value(), 0);
 }
 
@@ -160,8 +160,8 @@ fn owning(nth: u32) {
     });
     let owner = semaphore.owner();
     assert!(owner.unwrap().has_ended());
-    let taker = child(|| semaphore.acquire(patience()).unwrap() == owner && semaphore.release().is_ok());
-    joined(&taker);
+    let acquirer = child(|| semaphore.acquire(patience()).unwrap() == owner && semaphore.release().is_ok());
+    joined(&acquirer);
     assert_eq!(semaphore.try_acquire(), Some(None), "told once");
     assert_eq!(semaphore.try_acquire(), None);
     let releaser = child(|| semaphore.release().is_ok());
@@ -172,7 +172,7 @@ fn owning(nth: u32) {
 fn disowning(nth: u32) {
     let semaphore = BinarySemaphore::create().unwrap();
     semaphore.acquire(None).unwrap();
-    let taker = child(|| semaphore.acquire(patience()).unwrap().is_none());
+    let acquirer = child(|| semaphore.acquire(patience()).unwrap().is_none());
     die_at(Step::BinaryReleased, nth, || {
         for turn in 0..nth {
             // By then the taker may have been first, and have ended with it.
@@ -182,7 +182,7 @@ fn disowning(nth: u32) {
             semaphore.release().unwrap();
         }
     });
-    joined(&taker);
+    joined(&acquirer);
     assert!(semaphore.acquire(patience()).is_ok());
 }
 
@@ -231,7 +231,7 @@ fn waiting(step: Step, nth: u32) {
 fn notifying(nth: u32) {
     let condition = Condition::create().unwrap();
     let waiters: Vec<_> = (0..3).map(|_| child(|| condition.wait(patience(), || ()).unwrap())).collect();
-    die_at(Step::SeatNotified, nth, || {
+    die_at(Step::WaiterNotified, nth, || {
         let mut notified = 0;
         until(|| {
             notified += condition.notify(1).unwrap();
@@ -252,7 +252,7 @@ fn passing_on(nth: u32) {
     let condition = Condition::create().unwrap();
     // One that is notified, and dies before it is up.
     let victim = fork(None, || {
-        arm(Step::SeatSlept, 1);
+        arm(Step::WaiterSlept, 1);
         let _ = condition.wait(None, || ());
         0
     })
@@ -260,7 +260,7 @@ fn passing_on(nth: u32) {
     until(|| condition.notify(1).unwrap() == 1);
     assert_eq!(victim.reap().unwrap().signal(), Some(9));
     for _ in 0..nth {
-        die_at(Step::SeatPassed, 1, || drop(condition.notify(0)));
+        die_at(Step::NotificationPassed, 1, || drop(condition.notify(0)));
     }
     let survivor = child(|| condition.wait(patience(), || ()).unwrap());
     joined(&survivor);

@@ -17,19 +17,19 @@ pub(crate) const MAX_CLAIM_FRAMES: usize = if cfg!(loom) { 2 } else { 64 };
 /// `next` (upper half): frames begun. `end` (lower half): one past the last that is the worker's. Never next > end.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Hands {
+pub struct Begun {
     word: AtomicU64,
 }
 
-impl Hands {
-    /// Hands over nothing.
+impl Begun {
+    /// Begun over nothing.
     #[allow(clippy::new_without_default, reason = "only models and tests make one that is not in a segment")]
-    pub fn new() -> Hands {
-        Hands { word: AtomicU64::new(0) }
+    pub fn new() -> Begun {
+        Begun { word: AtomicU64::new(0) }
     }
 
     /// Worker: lays hands on `frames` frames, none begun; on none when the last claim is finished.
-    pub fn lay(&self, frames: u32) {
+    pub fn set_claimed(&self, frames: u32) {
         self.word.store(u64::from(frames), Ordering::Release);
     }
 
@@ -43,7 +43,7 @@ impl Hands {
             }
             match self.word.compare_exchange_weak(seen, join(next + 1, end), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
-                    point(Step::HandsBegun);
+                    point(Step::FrameBegun);
                     return Some(next);
                 }
                 Err(now) => seen = now,
@@ -56,7 +56,7 @@ impl Hands {
     /// # Errors
     ///
     /// [`Overwritten`].
-    pub fn cut(&self) -> Result<std::ops::Range<u32>, Overwritten> {
+    pub fn cut_off(&self) -> Result<std::ops::Range<u32>, Overwritten> {
         let mut seen = self.word.load(Ordering::Acquire);
         // Each of the worker's steps may come in between, once.
         for _ in 0..MAX_CLAIM_FRAMES + 2 {
@@ -82,7 +82,7 @@ impl Hands {
     }
 
     /// Parent: whether they are on nothing: whatever was claimed is finished, and its results are committed.
-    pub fn are_off(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.word.load(Ordering::Acquire) == 0
     }
 }
@@ -109,22 +109,22 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_is_not_begun() {
-        let hands = Hands::new();
-        assert_eq!((hands.begin(), hands.cut(), hands.last_begun()), (None, Ok(0..0), Ok(None)));
-        hands.lay(3);
-        assert!(!hands.are_off());
-        assert_eq!(hands.begin(), Some(0));
-        assert_eq!(hands.cut(), Ok(1..3));
-        assert_eq!((hands.begin(), hands.last_begun()), (None, Ok(Some(0))));
-        hands.lay(0);
-        assert!(hands.are_off());
+        let begun = Begun::new();
+        assert_eq!((begun.begin(), begun.cut_off(), begun.last_begun()), (None, Ok(0..0), Ok(None)));
+        begun.set_claimed(3);
+        assert!(!begun.is_idle());
+        assert_eq!(begun.begin(), Some(0));
+        assert_eq!(begun.cut_off(), Ok(1..3));
+        assert_eq!((begun.begin(), begun.last_begun()), (None, Ok(Some(0))));
+        begun.set_claimed(0);
+        assert!(begun.is_idle());
     }
 
     #[test]
     fn numbers_that_no_worker_writes_are_refused() {
         for word in [join(2, 1), join(0, MAX_CLAIM_FRAMES as u32 + 1), join(u32::MAX, u32::MAX), u64::from(u32::MAX)] {
-            let hands = Hands { word: AtomicU64::new(word) };
-            assert_eq!((hands.cut(), hands.last_begun()), (Err(OVERWRITTEN), Err(OVERWRITTEN)), "{word:x}");
+            let begun = Begun { word: AtomicU64::new(word) };
+            assert_eq!((begun.cut_off(), begun.last_begun()), (Err(OVERWRITTEN), Err(OVERWRITTEN)), "{word:x}");
         }
     }
 }

@@ -3,18 +3,18 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use procession_shm::Hands;
+use procession_shm::Begun;
 
 #[test]
 fn each_frame_is_had_by_exactly_one() {
     loom::model(|| {
-        let hands = Arc::new(Hands::new());
-        hands.lay(2);
+        let begun = Arc::new(Begun::new());
+        begun.set_claimed(2);
         let worker = {
-            let hands = hands.clone();
-            thread::spawn(move || std::iter::from_fn(|| hands.begin()).collect::<Vec<_>>())
+            let begun = begun.clone();
+            thread::spawn(move || std::iter::from_fn(|| begun.begin()).collect::<Vec<_>>())
         };
-        let mut had: Vec<u32> = hands.cut().unwrap().collect();
+        let mut had: Vec<u32> = begun.cut_off().unwrap().collect();
         had.extend(worker.join().unwrap());
         had.sort_unstable();
         assert_eq!(had, [0, 1]);
@@ -24,17 +24,17 @@ fn each_frame_is_had_by_exactly_one() {
 #[test]
 fn two_cuts_give_no_frame_twice() {
     loom::model(|| {
-        let hands = Arc::new(Hands::new());
-        hands.lay(2);
+        let begun = Arc::new(Begun::new());
+        begun.set_claimed(2);
         let worker = {
-            let hands = hands.clone();
-            thread::spawn(move || hands.begin().into_iter().collect::<Vec<_>>())
+            let begun = begun.clone();
+            thread::spawn(move || begun.begin().into_iter().collect::<Vec<_>>())
         };
         let other = {
-            let hands = hands.clone();
-            thread::spawn(move || hands.cut().unwrap().collect::<Vec<_>>())
+            let begun = begun.clone();
+            thread::spawn(move || begun.cut_off().unwrap().collect::<Vec<_>>())
         };
-        let mut had: Vec<u32> = hands.cut().unwrap().collect();
+        let mut had: Vec<u32> = begun.cut_off().unwrap().collect();
         had.extend(worker.join().unwrap());
         had.extend(other.join().unwrap());
         had.sort_unstable();

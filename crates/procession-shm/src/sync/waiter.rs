@@ -25,9 +25,9 @@ pub(super) const WAITING: u32 = 1;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(super) struct Seat {
-    /// Held by the sitter. Made when the seat is first taken.
-    sitter: RobustMutex,
+pub(super) struct Waiter {
+    /// Held by the mutex. Made when the seat is first taken.
+    mutex: RobustMutex,
     /// [`FREE`], [`WAITING`], or what the sitter was told: its owner's states.
     state: AtomicU32,
     /// Which of those who wait it is.
@@ -36,19 +36,19 @@ pub(super) struct Seat {
 
 // SAFETY: repr(C); atomics and a process-shared mutex, which zero says is not made.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
-unsafe impl Words for Seat {}
+unsafe impl Words for Waiter {}
 
-impl Seat {
+impl Waiter {
     /// Under the lock: sits down if nobody sits there, alive or dead.
-    pub(super) fn take(&self, ticket: u32) -> io::Result<bool> {
+    pub(super) fn register(&self, ticket: u32) -> io::Result<bool> {
         if self.state() != FREE {
             return Ok(false);
         }
-        match self.sitter.init() {
+        match self.mutex.init() {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        if !self.hold() {
+        if !self.try_lock() {
             return Ok(false);
         }
         self.ticket.store(ticket, Ordering::Relaxed);
@@ -57,18 +57,18 @@ impl Seat {
     }
 
     /// Sitter: gets up.
-    pub(super) fn leave(&self) {
+    pub(super) fn unregister(&self) {
         self.state.store(FREE, Ordering::Release);
-        self.sitter.unlock_if_held();
+        self.mutex.unlock_if_held();
     }
 
-    /// Under the lock: whether its sitter is dead. If so the caller holds the seat, and [`leave`](Self::leave)s it.
-    pub(super) fn take_from_dead(&self) -> bool {
-        self.state() != FREE && self.hold()
+    /// Under the lock: whether its sitter is dead. If so the caller holds the seat, and [`unregister`](Self::unregister)s it.
+    pub(super) fn lock_if_dead(&self) -> bool {
+        self.state() != FREE && self.try_lock()
     }
 
     /// Under the lock: tells the sitter; it is awake or not yet asleep after [`wake`](Self::wake).
-    pub(super) fn tell(&self, state: u32) {
+    pub(super) fn set_state(&self, state: u32) {
         self.state.store(state, Ordering::Release);
     }
 
@@ -112,17 +112,17 @@ impl Seat {
         Ok(())
     }
 
-    fn hold(&self) -> bool {
-        match self.sitter.try_lock() {
+    fn try_lock(&self) -> bool {
+        match self.mutex.try_lock() {
             Ok(Some(Acquired::Clean)) => true,
-            Ok(Some(Acquired::OwnerDied)) => self.sitter.mark_consistent().is_ok(),
+            Ok(Some(Acquired::OwnerDied)) => self.mutex.mark_consistent().is_ok(),
             // Held; or its maker died making it, and nobody ever sits there.
             Ok(None) | Err(_) => false,
         }
     }
 
     /// Whether its sitter is a thread of this process: see [`RobustMutex::may_be_held_here`].
-    pub(super) fn is_taken_here(&self) -> bool {
-        self.state() != FREE && self.sitter.may_be_held_here()
+    pub(super) fn is_in_this_process(&self) -> bool {
+        self.state() != FREE && self.mutex.may_be_held_here()
     }
 }

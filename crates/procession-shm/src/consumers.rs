@@ -24,19 +24,19 @@ use crate::primitive::{AtomicU64, Ordering};
 use crate::segment::Words;
 
 /// The most processes that take from one queue.
-const MOST_TAKERS: usize = 1024;
+const MAX_CONSUMERS: usize = 1024;
 
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct TakersWords {
+pub(crate) struct ConsumerTable {
     /// Entries that have ever been used: the first so many.
     in_use: AtomicU64,
-    takers: [Taker; MOST_TAKERS],
+    consumers: [Consumer; MAX_CONSUMERS],
 }
 
 #[derive(Debug)]
 #[repr(C)]
-struct Taker {
+struct Consumer {
     /// [`Identity`]; 0 is nobody.
     process: AtomicU64,
     /// Items taken less items done, in two's complement.
@@ -45,9 +45,9 @@ struct Taker {
 
 // SAFETY: repr(C), nothing but atomics; zero is a table of nobody.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
-unsafe impl Words for TakersWords {}
+unsafe impl Words for ConsumerTable {}
 
-impl TakersWords {
+impl ConsumerTable {
     /// Counts `change` items of this process.
     ///
     /// # Errors
@@ -62,44 +62,46 @@ impl TakersWords {
 
     /// Items that processes have and are not done with.
     pub(crate) fn unfinished(&self) -> u64 {
-        let takers = self.in_use().iter().filter(|taker| taker.process.load(Ordering::Acquire) != 0);
-        takers.map(Taker::count).sum::<i64>().max(0).unsigned_abs()
+        let consumers = self.in_use().iter().filter(|consumer| consumer.process.load(Ordering::Acquire) != 0);
+        consumers.map(Consumer::count).sum::<i64>().max(0).unsigned_abs()
     }
 
     /// Strikes off what processes had that are dead.
-    pub(crate) fn bury(&self) {
-        for taker in self.in_use().iter().filter(|taker| taker.count() > 0 && taker.has_ended()) {
-            taker.process.store(0, Ordering::Release);
+    pub(crate) fn remove_dead(&self) {
+        for consumer in self.in_use().iter().filter(|consumer| consumer.count() > 0 && consumer.has_ended()) {
+            consumer.process.store(0, Ordering::Release);
         }
     }
 
-    fn own(&self) -> io::Result<&Taker> {
+    fn own(&self) -> io::Result<&Consumer> {
         let own = Identity::of_self().to_word();
         let in_use = self.in_use();
-        if let Some(taker) = in_use.iter().find(|taker| taker.process.load(Ordering::Relaxed) == own) {
-            return Ok(taker);
+        if let Some(consumer) = in_use.iter().find(|consumer| consumer.process.load(Ordering::Relaxed) == own) {
+            return Ok(consumer);
         }
-        let vacant = |taker: &&Taker| taker.process.load(Ordering::Relaxed) == 0;
-        let taker = match in_use.iter().find(vacant) {
-            Some(taker) => taker,
-            None if in_use.len() < MOST_TAKERS => {
+        let vacant = |consumer: &&Consumer| consumer.process.load(Ordering::Relaxed) == 0;
+        let consumer = match in_use.iter().find(vacant) {
+            Some(consumer) => consumer,
+            None if in_use.len() < MAX_CONSUMERS => {
                 self.in_use.store(in_use.len() as u64 + 1, Ordering::Release);
-                &self.takers[in_use.len()]
+                &self.consumers[in_use.len()]
             }
-            None => in_use.iter().find(|taker| taker.count() >= 0 && taker.has_ended()).ok_or_else(too_many)?,
+            None => {
+                in_use.iter().find(|consumer| consumer.count() >= 0 && consumer.has_ended()).ok_or_else(too_many)?
+            }
         };
-        taker.process.store(0, Ordering::Release);
-        taker.unfinished.store(0, Ordering::Release);
-        taker.process.store(own, Ordering::Release);
-        Ok(taker)
+        consumer.process.store(0, Ordering::Release);
+        consumer.unfinished.store(0, Ordering::Release);
+        consumer.process.store(own, Ordering::Release);
+        Ok(consumer)
     }
 
-    fn in_use(&self) -> &[Taker] {
-        &self.takers[..MOST_TAKERS.min(self.in_use.load(Ordering::Acquire) as usize)]
+    fn in_use(&self) -> &[Consumer] {
+        &self.consumers[..MAX_CONSUMERS.min(self.in_use.load(Ordering::Acquire) as usize)]
     }
 }
 
-impl Taker {
+impl Consumer {
     fn count(&self) -> i64 {
         self.unfinished.load(Ordering::Acquire).cast_signed()
     }
@@ -110,6 +112,6 @@ impl Taker {
 }
 
 fn too_many() -> io::Error {
-    let text = format!("{MOST_TAKERS} other processes take from this queue, the most that one has room for");
+    let text = format!("{MAX_CONSUMERS} other processes take from this queue, the most that one has room for");
     io::Error::new(io::ErrorKind::QuotaExceeded, text)
 }
