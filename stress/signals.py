@@ -1,8 +1,10 @@
-"""Storms of signals over Python programs: Ctrl-C, SIGSTOP and SIGKILL at random instants, under each start method.
+"""Storms of signals over Python programs: Ctrl-C, SIGSTOP and SIGKILL at random instants, under
+each start method.
 
-`cargo xtask stress` runs it. This process is the weather: it starts a program, its subject, and strikes it and its processes.
-The subject does what such programs do, and checks what it gets. Whoever says nothing for `PATIENCE` seconds hangs: then the
-stacks of the subject are written, and the seed.
+`cargo xtask stress` runs it. This process is the weather: it starts a program, its subject, and
+strikes it and its processes. The subject does what such programs do, and checks what it gets.
+Whoever says nothing for `PATIENCE` seconds hangs: then the stacks of the subject are written, and
+the seed.
 
 | storm | who is struck, with what | what is checked |
 |---|---|---|
@@ -28,7 +30,8 @@ METHODS = ('fork', 'spawn', 'forkserver')
 STORMS = {'interrupts': METHODS, 'stops': METHODS, 'servers': ('forkserver',)}
 
 
-# --- the weather ----------------------------------------------------------------------------------------------------
+# --- the weather
+# ----------------------------------------------------------------------------------------------------
 
 
 class Subject:
@@ -84,8 +87,8 @@ class Subject:
 
 
 def descendants(pid):
-    """The processes below `pid`: for each its role, its state, and its command line. The children of a fork server have its
-    command line, too.
+    """The processes below `pid`: for each its role, its state, and its command line. The children
+    of a fork server have its command line, too.
     """
     found = {}
     for name in os.listdir('/proc'):
@@ -114,7 +117,9 @@ def role(command, is_child):
 
 
 def strike(subject, sig, wanted, chance):
-    """Sends a signal to one of the subject's processes. Returns its pidfd, or nothing if there is none."""
+    """Sends a signal to one of the subject's processes. Returns its pidfd, or nothing if there is
+    none.
+    """
     victims = [pid for pid, (role, _, _) in descendants(subject.process.pid).items() if role == wanted]
     if not victims:
         return None
@@ -137,7 +142,8 @@ def interrupts(subject, end, chance):
         struck += 1
         line = subject.says(HEARD)
         if line is None:
-            # Python ignores what a handler raises in a callback of a weak reference, and says so. Users strike again.
+            # Python ignores what a handler raises in a callback of a weak reference, and says so.
+            # Users strike again.
             os.killpg(subject.process.pid, signal.SIGINT)
             again += 1
             line = subject.must_say()
@@ -187,7 +193,8 @@ def goes_on(stopped, now):
     return [(until, victim) for until, victim in stopped if until > now]
 
 
-# --- the subject ----------------------------------------------------------------------------------------------------
+# --- the subject
+# ----------------------------------------------------------------------------------------------------
 
 
 def say(line):

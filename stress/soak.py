@@ -1,8 +1,8 @@
-"""Calls each thing of the Python package many times, and looks whether anything grows: memory, file descriptors, mappings, threads,
-the interpreter's own blocks, children.
+"""Calls each thing of the Python package many times, and looks whether anything grows: memory, file
+descriptors, mappings, threads, the interpreter's own blocks, children.
 
-`cargo xtask soak` runs it. Each call is made for a third of the number to warm up, and then twice for a third; what the second
-stretch needs more than the first is what leaks.
+`cargo xtask soak` runs it. Each call is made for a third of the number to warm up, and then twice
+for a third; what the second stretch needs more than the first is what leaks.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import warnings
 import procession
 from procession import shared_memory
 
-# What a stretch may grow by for reasons of the machine: an allocator that takes another arena, a page of a stack.
+# What a stretch may grow by for reasons of the machine: an allocator that takes another arena, a
+# page of a stack.
 MAX_BYTES = 1 << 20
 MAX_BYTES_FOR_EACH = 24
 MAX_BLOCKS = 400
@@ -67,7 +68,8 @@ def give(connection, value):
     connection.send(value)
 
 
-# The calls. Each takes a context and its pool; the number says for how many of the calls asked for it is made.
+# The calls. Each takes a context and its pool; the number says for how many of the calls asked for
+# it is made.
 
 
 def apply(ctx, pool):
@@ -265,7 +267,8 @@ def soak(method, terms):
                 for _ in range(number):
                     call(ctx, pool)
                 kept.append(Kept())
-            # What both stretches need more is a leak; what one does is an arena or a table that has grown.
+            # What both stretches need more is a leak; what one does is an arena or a table that has
+            # grown.
             lines = set(kept[1].growth(kept[0], number)) and set(kept[2].growth(kept[1], number))
             grown += [f'{method} {call.__name__}: {line} over {number} calls' for line in sorted(lines)]
             print(f'{method:>10} {call.__name__:<32} {3 * number:>6} calls {time.monotonic() - begun:>6.1f} s', flush=True)

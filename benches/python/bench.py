@@ -1,7 +1,8 @@
 """procession beside its rivals: `cargo xtask bench --python [--row NAME]... [--pairs N]`.
 
-Every figure is the median of runs that take turns, one library after the other, each in a process of its own, so that the
-machine's weather meets all of them. What counts is the ratio: the median of the turns' own ratios to multiprocessing's.
+Every figure is the median of runs that take turns, one library after the other, each in a process
+of its own, so that the machine's weather meets all of them. What counts is the ratio: the median of
+the turns' own ratios to multiprocessing's.
 """
 
 import argparse

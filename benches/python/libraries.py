@@ -1,7 +1,8 @@
-"""What is measured: procession and its rivals, with one face. Imported in the process of one measurement, which then imports
-the one library that it measures.
+"""What is measured: procession and its rivals, with one face. Imported in the process of one
+measurement, which then imports the one library that it measures.
 
-All make their processes by fork, except loky, which has its own way: what is measured is the work, not the start.
+All make their processes by fork, except loky, which has its own way: what is measured is the work,
+not the start.
 """
 
 import importlib

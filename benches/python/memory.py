@@ -1,5 +1,6 @@
-"""Memory and processor time of a process and its descendants. The sampler is a process of its own, so that what it looks at
-cannot hold it up: `python memory.py PID` samples until its standard input closes, and prints the peak in bytes.
+"""Memory and processor time of a process and its descendants. The sampler is a process of its own,
+so that what it looks at cannot hold it up: `python memory.py PID` samples until its standard input
+closes, and prints the peak in bytes.
 """
 
 import os
@@ -22,7 +23,8 @@ def tree(pid):
 
 
 def proportional(pid):
-    """The memory of one process in bytes; what it shares with others is divided among them (PSS)."""
+    """The memory of one process in bytes; what it shares with others is divided among them (PSS).
+    """
     try:
         lines = (PROC / str(pid) / 'smaps_rollup').read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -40,7 +42,9 @@ def processor_time(pid):
 
 
 class Peak:
-    """While the block runs, the peak of this process and all below it; afterwards `bytes`, beyond what was there before."""
+    """While the block runs, the peak of this process and all below it; afterwards `bytes`, beyond
+    what was there before.
+    """
 
     def __enter__(self):
         # Unlike the array that the block sends, the sampler is not what is measured.
@@ -67,8 +71,8 @@ def _sample(pid):
         return {each: proportional(each) for each in tree(pid) if each != os.getpid()}
 
     def now():
-        # They are looked at one after the other: what one gives and another takes meanwhile would count twice. What lasts is there
-        # both times.
+        # They are looked at one after the other: what one gives and another takes meanwhile would
+        # count twice. What lasts is there both times.
         first, second = look(), look()
         return sum(min(first.get(each, 0), size) for each, size in second.items())
 

@@ -1,7 +1,7 @@
 """The rows of the table. Each measures one library in a process of its own, and returns one number.
 
-A forked child has what its parent has imported. So what a row needs for itself, beside the library, it imports where it needs it: what
-is measured is a program that has the library and little else.
+A forked child has what its parent has imported. So what a row needs for itself, beside the library,
+it imports where it needs it: what is measured is a program that has the library and little else.
 """
 
 import gc
@@ -19,7 +19,9 @@ LONG = 0.4
 
 
 class Row:
-    """One row. `must` is the bound of what `of` says: of the ratio to multiprocessing's, or of our own figure."""
+    """One row. `must` is the bound of what `of` says: of the ratio to multiprocessing's, or of our
+    own figure.
+    """
 
     def __init__(self, name, what, unit, measure, must=None, of='ratio', *, libraries=libraries.LIBRARIES, pairs=5):
         self.name, self.what, self.unit, self.measure = name, what, unit, measure
@@ -58,7 +60,8 @@ def median(figures):
     return statistics.median(figures)
 
 
-# --- pools ----------------------------------------------------------------------------------------------------------
+# --- pools
+# ----------------------------------------------------------------------------------------------------------
 
 
 def round_trip(library):
@@ -70,7 +73,9 @@ def round_trip(library):
 
 
 def callback(library):
-    """From the submission to the callback, as a multiple of what it takes a thread that waits in `get` to say the same."""
+    """From the submission to the callback, as a multiple of what it takes a thread that waits in
+    `get` to say the same.
+    """
     import queue
     import threading
 
@@ -180,7 +185,8 @@ def idle_processor(library):
 
 def idle_memory(library):
     pool = libraries.pool(library)
-    # A collection of this process's parts the pages of most objects from its workers'. Sooner or later there is one.
+    # A collection of this process's parts the pages of most objects from its workers'. Sooner or
+    # later there is one.
     gc.collect()
     import memory
 
@@ -201,7 +207,8 @@ def _helpers(library):
             yield pid
 
 
-# --- queues, processes, locks ---------------------------------------------------------------------------------------
+# --- queues, processes, locks
+# ---------------------------------------------------------------------------------------
 
 
 def queue_of(item, number):

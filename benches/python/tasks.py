@@ -18,7 +18,8 @@ _made = None
 
 
 def make(size):
-    """Makes the array that `made` returns, once, so that making it is not part of what is measured."""
+    """Makes the array that `made` returns, once, so that making it is not part of what is measured.
+    """
     import numpy
 
     global _made

@@ -1,4 +1,5 @@
-//! Rows of bulk data: a buffer to a worker, and one back, each beside a copy into warm memory; and beside a pipe.
+//! Rows of bulk data: a buffer to a worker, and one back, each beside a copy into warm memory; and
+//! beside a pipe.
 
 use std::hint::black_box;
 use std::io::{Read, Write};

@@ -1,5 +1,6 @@
-//! Rows of values: put into a queue and taken out in one process, beside postcard alone, which encodes the same value and
-//! decodes it. Its form has neither tags nor names, so it is the limit, and carries less.
+//! Rows of values: put into a queue and taken out in one process, beside postcard alone, which
+//! encodes the same value and decodes it. Its form has neither tags nor names, so it is the limit,
+//! and carries less.
 
 use std::collections::HashMap;
 use std::hint::black_box;

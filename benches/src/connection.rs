@@ -1,4 +1,5 @@
-//! The row of connections: a typed round trip beside the bare socket's of the same bytes, between the same two processes.
+//! The row of connections: a typed round trip beside the bare socket's of the same bytes, between
+//! the same two processes.
 
 use std::hint::black_box;
 use std::io::{Read, Write};

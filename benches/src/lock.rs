@@ -1,4 +1,5 @@
-//! Rows of locks: ours beside the bare mutex of glibc, robust and process-shared, both in shared memory.
+//! Rows of locks: ours beside the bare mutex of glibc, robust and process-shared, both in shared
+//! memory.
 
 #![allow(unsafe_code, reason = "the rival is a C library's")]
 
@@ -56,8 +57,8 @@ impl Bare {
         let (len, access) = (4096, libc::PROT_READ | libc::PROT_WRITE);
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
         let mut attributes = MaybeUninit::uninit();
-        // SAFETY: a fresh mapping aliases nothing; a page is large and aligned enough for a mutex. The attributes are made
-        // before they are read, and the mutex before anybody knows of it.
+        // SAFETY: a fresh mapping aliases nothing; a page is large and aligned enough for a mutex.
+        // The attributes are made before they are read, and the mutex before anybody knows of it.
         unsafe {
             let page = libc::mmap(std::ptr::null_mut(), len, access, flags, -1, 0);
             assert_ne!(page, libc::MAP_FAILED, "a page of shared memory");

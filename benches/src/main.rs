@@ -1,9 +1,10 @@
-//! procession beside its rivals: procspawn (processes) and rayon (threads, the limit). Every figure is the median of runs
-//! in pairs, ours and the rival's one after the other in the same process, so that the machine's weather meets both.
-//! What counts is the ratio.
+//! procession beside its rivals: procspawn (processes) and rayon (threads, the limit). Every figure
+//! is the median of runs in pairs, ours and the rival's one after the other in the same process, so
+//! that the machine's weather meets both. What counts is the ratio.
 //!
-//! `cargo xtask bench [--pairs N] [ROW...]`; each row's `must` is what the project promises. A ratio near its bound wants
-//! more pairs: rayon against itself, by medians of 20 on a machine with other work, came out between 0.95 and 1.06.
+//! `cargo xtask bench [--pairs N] [ROW...]`; each row's `must` is what the project promises. A
+//! ratio near its bound wants more pairs: rayon against itself, by medians of 20 on a machine with
+//! other work, came out between 0.95 and 1.06.
 
 mod bulk;
 mod codec;

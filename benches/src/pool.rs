@@ -21,8 +21,8 @@ pub(crate) fn in_flight(pairs: usize) -> Row {
     Row::new("no-op tasks, 100 in flight", "tasks/s", "procspawn::Pool", Must::AtLeast(50.0), pairs.collect())
 }
 
-/// All of ours are submitted before the first is waited for. The rival opens descriptors for each task that is outstanding,
-/// and cannot hold as many: it has its 100 in flight here too.
+/// All of ours are submitted before the first is waited for. The rival opens descriptors for each
+/// task that is outstanding, and cannot hold as many: it has its 100 in flight here too.
 pub(crate) fn burst(pairs: usize) -> Row {
     const TASKS: usize = 20_000;
     let (ours, theirs) = (our_pool(), their_pool());
@@ -76,8 +76,8 @@ pub(crate) fn tasks_of_10_us(pairs: usize) -> Row {
     compute(pairs, "10 us compute tasks, 60,000 by map", Duration::from_micros(10), 60_000, 1.15)
 }
 
-/// A task's argument and result are as small as can be: what is left is the pool's own work. Beside one thread that encodes
-/// the arguments once and decodes them once, by the codec of the face.
+/// A task's argument and result are as small as can be: what is left is the pool's own work. Beside
+/// one thread that encodes the arguments once and decodes them once, by the codec of the face.
 pub(crate) fn map_of_u64(pairs: usize) -> Row {
     const ITEMS: u64 = 1_000_000;
     let pool = our_pool();
@@ -107,8 +107,8 @@ pub(crate) fn map_of_u64(pairs: usize) -> Row {
     Row::new("map of 1,000,000 u64", "ms", "encode and decode", Must::AtMost(1.5), pairs.collect())
 }
 
-/// One task of a hundred takes a hundred times as long, nobody knows which. Beside threads of which each has been given
-/// its fair share of both kinds beforehand: no schedule is better.
+/// One task of a hundred takes a hundred times as long, nobody knows which. Beside threads of which
+/// each has been given its fair share of both kinds beforehand: no schedule is better.
 pub(crate) fn stragglers(pairs: usize) -> Row {
     const TASKS: usize = 4_000;
     const EVERY: usize = 100;
@@ -220,8 +220,9 @@ fn their_rate(pool: &procspawn::Pool, tasks: usize, window: usize) -> f64 {
     tasks as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Beside rayon at its finest splitting. By default it leaves 600 tasks in a few large pieces, none of which can be stolen
-/// from a thread that lost its core: on a machine with other work that is slower, and no limit.
+/// Beside rayon at its finest splitting. By default it leaves 600 tasks in a few large pieces, none
+/// of which can be stolen from a thread that lost its core: on a machine with other work that is
+/// slower, and no limit.
 fn compute(pairs: usize, what: &str, length: Duration, tasks: usize, most: f64) -> Row {
     let turns = (turns_per_second() * length.as_secs_f64()) as u64;
     let ours = our_pool();

@@ -35,8 +35,9 @@ fn by_ipc_channel(size: usize) -> f64 {
     rate(size, |message| sender.send(message).expect("it is open"), || receiver.recv().expect("it is open"))
 }
 
-/// What crossmist's channels are made of. crossmist itself (1.1.2) panics in its first message when it is compiled by Rust 1.95:
-/// it tells plain data from other by how the standard library clones an array, which has changed.
+/// What crossmist's channels are made of. crossmist itself (1.1.2) panics in its first message when
+/// it is compiled by Rust 1.95: it tells plain data from other by how the standard library clones
+/// an array, which has changed.
 fn by_socket(size: usize) -> f64 {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) =

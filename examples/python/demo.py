@@ -1,7 +1,8 @@
-"""What procession does, beside `multiprocessing`, in a few seconds: a worker is killed and costs one task, a large array
-crosses, a task that runs too long is ended, and words are counted.
+"""What procession does, beside `multiprocessing`, in a few seconds: a worker is killed and costs
+one task, a large array crosses, a task that runs too long is ended, and words are counted.
 
-Run `python demo.py FOLDER [FILES]`: the words of the first FILES files below a folder are counted. `cargo xtask demo` does.
+Run `python demo.py FOLDER [FILES]`: the words of the first FILES files below a folder are counted.
+`cargo xtask demo` does.
 """
 
 import importlib

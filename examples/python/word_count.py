@@ -1,7 +1,9 @@
-"""Counts the words of the files below a folder: sequentially, then by a pool under each start method.
+"""Counts the words of the files below a folder: sequentially, then by a pool under each start
+method.
 
-Run `python word_count.py FOLDER [FILES]`; with FILES, only the first so many files are counted. A word is a run of ASCII
-letters and digits, whatever their case. It fails if two ways count otherwise.
+Run `python word_count.py FOLDER [FILES]`; with FILES, only the first so many files are counted. A
+word is a run of ASCII letters and digits, whatever their case. It fails if two ways count
+otherwise.
 """
 
 import collections
@@ -26,7 +28,8 @@ def count(paths):
 
 
 def files_below(folder, limit):
-    """The first `limit` files below a folder with their sizes, in the order of their paths' bytes."""
+    """The first `limit` files below a folder with their sizes, in the order of their paths' bytes.
+    """
     files = [path for path in folder.rglob('*') if path.is_file() and not path.is_symlink()]
     files.sort(key=os.fsencode)
     return [(path, path.stat().st_size) for path in files[:limit]]

@@ -1,5 +1,5 @@
-//! Who echoes over a pipe is killed and stopped: what comes back is right, or the connection says that it is closed or was cut
-//! off.
+//! Who echoes over a pipe is killed and stopped: what comes back is right, or the connection says
+//! that it is closed or was cut off.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
-//! Tasks write at random into the shared memory of their pool, as stray pointers of native code would. What they overwrite with
-//! numbers that make sense may be any task's result. But every call returns, the parent lives, and its processes end.
+//! Tasks write at random into the shared memory of their pool, as stray pointers of native code
+//! would. What they overwrite with numbers that make sense may be any task's result. But every call
+//! returns, the parent lives, and its processes end.
 
 #[path = "../../crates/procession/tests/overwritten/mod.rs"]
 mod overwritten;
@@ -52,7 +53,8 @@ pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Ta
             goes_on = use_pool(&pool, weather, &mut tally);
         }
         if let Ok(raging) = raging {
-            // It ends with its time or with its worker; if it was overwritten on its way, perhaps not at all.
+            // It ends with its time or with its worker; if it was overwritten on its way, perhaps
+            // not at all.
             judge(&mut tally, raging.get_timeout(PATIENCE / 10).map(|()| true));
         }
         pool.stats().expect("this is its process");
@@ -101,7 +103,8 @@ fn use_pool(pool: &Pool, weather: &mut Weather, tally: &mut Tally) -> bool {
         }
     };
     if given.as_ref().is_err_and(Error::is_timeout) {
-        // Overwritten code or numbers may have a task run for ever: that is no fault of the pool's, which can be ended.
+        // Overwritten code or numbers may have a task run for ever: that is no fault of the pool's,
+        // which can be ended.
         let stats = pool.stats().expect("this is its process");
         let is_endless =
             |worker: &WorkerStats| worker.running.is_some_and(|running| running.since.elapsed() > PATIENCE / 2);
@@ -124,7 +127,8 @@ fn judge(tally: &mut Tally, given: Result<bool, Error>) {
         Ok(false) => "wrong results",
         Err(error) if error.is_broken() => "calls that found the pool overwritten",
         Err(error) if error.is_worker_lost() => "lost workers",
-        // Of a task whose argument or result is not what was sent; of one that was waited for but briefly.
+        // Of a task whose argument or result is not what was sent; of one that was waited for but
+        // briefly.
         Err(_) => "other errors",
     };
     *tally.entry(what).or_default() += 1;

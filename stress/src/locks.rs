@@ -1,5 +1,6 @@
-//! Processes that lock, wait and notify by everything that `procession::sync` has are killed and stopped. What a mutex guards
-//! is kept whole by whoever recovers it, and those who are left get on, whoever died.
+//! Processes that lock, wait and notify by everything that `procession::sync` has are killed and
+//! stopped. What a mutex guards is kept whole by whoever recovers it, and those who are left get
+//! on, whoever died.
 
 use std::time::{Duration, Instant};
 

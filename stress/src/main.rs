@@ -1,11 +1,13 @@
-//! `cargo xtask stress --seconds N [--method METHOD] [--seed S] [--only STORM]`: storms of SIGKILL, SIGSTOP and SIGCONT at
-//! random instants over queues, locks, pools, connections, shared memory and the fork server, each under one start method, or
-//! under one chosen at random. What is checked is the reliability contract: what was committed arrives once and in order,
-//! nothing hangs, nothing is left behind.
+//! `cargo xtask stress --seconds N [--method METHOD] [--seed S] [--only STORM]`: storms of SIGKILL,
+//! SIGSTOP and SIGCONT at random instants over queues, locks, pools, connections, shared memory and
+//! the fork server, each under one start method, or under one chosen at random. What is checked is
+//! the reliability contract: what was committed arrives once and in order, nothing hangs, nothing
+//! is left behind.
 //!
 //! A storm of its own kind is `hostile`: there tasks overwrite what their pool shares with them.
 //!
-//! One seed decides what is done to whom; when exactly, the machine does. A storm that fails says its seed.
+//! One seed decides what is done to whom; when exactly, the machine does. A storm that fails says
+//! its seed.
 
 mod connections;
 mod hostile;

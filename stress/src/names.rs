@@ -1,5 +1,5 @@
-//! Processes that attach to named shared memory, write to it and unlink it are killed and stopped: words are never torn, and
-//! no name is left.
+//! Processes that attach to named shared memory, write to it and unlink it are killed and stopped:
+//! words are never torn, and no name is left.
 
 use std::fs;
 use std::sync::atomic::Ordering;

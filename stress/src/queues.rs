@@ -1,5 +1,5 @@
-//! Producers and consumers of a joinable queue, bounded or not, are killed and stopped. Consumers report each item that they
-//! took through a second queue, whose producers thus are killed as well.
+//! Producers and consumers of a joinable queue, bounded or not, are killed and stopped. Consumers
+//! report each item that they took through a second queue, whose producers thus are killed as well.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

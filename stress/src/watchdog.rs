@@ -1,4 +1,5 @@
-//! Ends the program when a storm hangs, naming the storm, how to replay it, and what its processes were at.
+//! Ends the program when a storm hangs, naming the storm, how to replay it, and what its processes
+//! were at.
 
 use std::fs;
 use std::process::exit;

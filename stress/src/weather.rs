@@ -1,6 +1,6 @@
-//! What befalls processes, by a seeded generator. Only processes that are this one's own children, or were made by a pool of
-//! this one's, are struck. What is stopped is continued after a while, by a thread of its own: a process may be stopped while it
-//! holds a lock that the storm waits for.
+//! What befalls processes, by a seeded generator. Only processes that are this one's own children,
+//! or were made by a pool of this one's, are struck. What is stopped is continued after a while, by
+//! a thread of its own: a process may be stopped while it holds a lock that the storm waits for.
 
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -117,8 +117,9 @@ fn child_name(pid: u32) -> Option<String> {
     (parent == std::process::id()).then(|| head.split_once('(').map_or("", |(_, name)| name).to_owned())
 }
 
-/// The process of this pid, if it runs this program: a child of this process, of its fork server, or of a server that has
-/// been killed. Others reap such a child, whose pid another process may have by now.
+/// The process of this pid, if it runs this program: a child of this process, of its fork server,
+/// or of a server that has been killed. Others reap such a child, whose pid another process may
+/// have by now.
 fn own_child(pid: u32) -> Option<PidFd> {
     let process = PidFd::open(pid).ok()?;
     let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;

@@ -1,4 +1,5 @@
-"""Runs one class's tests in a process of its own, and again from the next test on when one hangs or kills the process.
+"""Runs one class's tests in a process of its own, and again from the next test on when one hangs or
+kills the process.
 
 Called by `run.py`, in one of its threads for each class.
 """
@@ -40,7 +41,9 @@ class Interpreter:
         self._package = package
 
     def command(self, suite, is_aliased, broken=None):
-        """Returns the command, without arguments, that runs `one_class.py` for `suite`, and its environment."""
+        """Returns the command, without arguments, that runs `one_class.py` for `suite`, and its
+        environment.
+        """
         environment = {**os.environ, 'CONFORMANCE_SUITE': suite, 'CONFORMANCE_BREAK': broken or ''}
         if self._package is not None:
             environment['PYTHONPATH'] = str(self._package)
@@ -61,7 +64,8 @@ class Attempts:
         self.left = []
 
     def run(self):
-        """Runs until each test has its outcome: a dictionary with `outcome`, `seconds` and `text`."""
+        """Runs until each test has its outcome: a dictionary with `outcome`, `seconds` and `text`.
+        """
         with open(self._log, 'wb') as log:
             remaining = self._tests
             while remaining:

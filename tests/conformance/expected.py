@@ -1,4 +1,6 @@
-"""Reads `expected.toml`, the list of the tests that are not met, and judges outcomes by it. Called by `run.py`."""
+"""Reads `expected.toml`, the list of the tests that are not met, and judges outcomes by it. Called
+by `run.py`.
+"""
 
 import pathlib
 import tomllib
@@ -12,8 +14,9 @@ KEYS = {'test', 'reason', 'python', 'suite', 'leave_out'}
 class Expected:
     """The list.
 
-    An entry names a `test`, as ``Class.test``. By `python`, as in ``['3.11']``, and `suite`, as in ``['fork', 'main']``, it
-    says where it applies: without them, everywhere. `leave_out` is for tests that cannot be run at all.
+    An entry names a `test`, as
+    ``Class.test``. By `python`, as in ``['3.11']``, and `suite`, as in ``['fork', 'main']``, it says where it applies: without them, everywhere. `leave_out`
+    is for tests that cannot be run at all.
     """
 
     def __init__(self, path=FILE):
@@ -33,7 +36,9 @@ class Expected:
         return entry is not None and entry.get('leave_out', False)
 
     def stale(self, version, suite, outcomes, is_whole):
-        """Yields entries that say too much: of tests that pass, or, if everything was run, that are not there."""
+        """Yields entries that say too much: of tests that pass, or, if everything was run, that are
+        not there.
+        """
         for entry in self._of(version, suite):
             test = entry['test']
             if entry.get('leave_out'):

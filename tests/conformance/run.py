@@ -1,7 +1,6 @@
 """Runs the standard library's own tests of ``multiprocessing`` with procession in its place.
 
-``cargo xtask conformance`` calls it. Each class is run in a process of its own (`attempt.py`), several at a time; what
-fails is compared with `expected.toml`. Results go to a JSON file and a log of each class below the folder of `--results`.
+``cargo xtask conformance`` calls it. Each class is run in a process of its own (`attempt.py`), several at a time; what fails is compared with `expected.toml`. Results go to a JSON file and a log of each class below the folder of `--results`.
 Exit code 0 means: nothing failed that is not listed, and nothing is listed that passes.
 """
 
@@ -35,7 +34,8 @@ SHOWN_LINES = 25
 
 
 class Combination:
-    """One interpreter's suite, under one start method or of one kind, and what came of its tests."""
+    """One interpreter's suite, under one start method or of one kind, and what came of its tests.
+    """
 
     def __init__(self, interpreter, suite, terms):
         self.interpreter = interpreter
@@ -66,7 +66,9 @@ class Combination:
         return found
 
     def run_class(self, name, tests):
-        """Runs the tests of one class and keeps their outcomes; returns the names of those that failed."""
+        """Runs the tests of one class and keeps their outcomes; returns the names of those that
+        failed.
+        """
         begun = time.monotonic()
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / f'{name}.log'

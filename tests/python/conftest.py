@@ -1,4 +1,5 @@
-"""What every test has: a watchdog that names a test that hangs; contexts by start method; the check that nothing is left.
+"""What every test has: a watchdog that names a test that hangs; contexts by start method; the check
+that nothing is left.
 
 `pytest tests/python` runs the tests on the package that is installed.
 """
@@ -23,7 +24,8 @@ pytest.register_assert_rewrite('holders', 'processes', 'waits')
 from waits import SCALE
 
 METHODS = ['fork', 'spawn', 'forkserver']
-# Seconds that a test may take, unless it says otherwise by `@pytest.mark.limit(seconds)`. It tells of hangs, not of speed.
+# Seconds that a test may take, unless it says otherwise by `@pytest.mark.limit(seconds)`. It tells
+# of hangs, not of speed.
 LIMIT = 60.0 * SCALE
 # Seconds in which what a test has let go of must be gone.
 PATIENCE = 10.0 * SCALE
@@ -35,7 +37,8 @@ sys.modules['__main__'].__spec__ = None
 vars(sys.modules['__main__']).pop('__file__', None)
 
 
-# A shell lets programs that it runs in the background ignore SIGINT, and so the children of the tests.
+# A shell lets programs that it runs in the background ignore SIGINT, and so the children of the
+# tests.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -87,8 +90,9 @@ def ctx(method):
 def nothing_left(method):
     """Fails a test that leaves children, file descriptors or names in /dev/shm.
 
-    What a process makes once and keeps (a fork server, a resource tracker) is made before the first look. A start before each
-    look makes looks alike: pidfds of processes that have ended may stay until the next one.
+    What a process makes once and keeps (a fork server, a resource tracker) is made before the first
+    look. A start before each look makes looks alike: pidfds of processes that have ended may stay
+    until the next one.
     """
     _warm_up(procession.get_context(method))
     before = _kept()
@@ -119,7 +123,8 @@ def _answer(queue, lock):
 
 
 def _kept():
-    """What this process holds now. Of descriptors only the kind counts: numbers and inodes change."""
+    """What this process holds now. Of descriptors only the kind counts: numbers and inodes change.
+    """
     kept = collections.Counter(f'child {child}' for child in _children())
     for fd in os.listdir('/proc/self/fd'):
         try:

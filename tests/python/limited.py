@@ -1,4 +1,6 @@
-"""What test_memory_limits.py runs in processes of their own, as a limit is its process's for good: `limited.py ROLE METHOD`."""
+"""What test_memory_limits.py runs in processes of their own, as a limit is its process's for good:
+`limited.py ROLE METHOD`.
+"""
 
 import resource
 import sys

@@ -42,7 +42,9 @@ def ended_within(pid, seconds):
 
 
 def all_ended_within(pids, seconds):
-    """The same of all of them. A step that takes far longer than it should counts as a short one: the machine stood still."""
+    """The same of all of them. A step that takes far longer than it should counts as a short one:
+    the machine stood still.
+    """
     left = seconds * SCALE
     while not all(map(has_ended, pids)):
         if left <= 0:

@@ -1,4 +1,6 @@
-"""A process, its parent and its children: who is who, who may have children, and who ends with whom."""
+"""A process, its parent and its children: who is who, who may have children, and who ends with
+whom.
+"""
 
 import multiprocessing
 import os

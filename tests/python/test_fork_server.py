@@ -30,7 +30,8 @@ def server(ctx):
 
 def test_the_fork_server_listens_nowhere(server):
     ours = {os.readlink(fd) for fd in pathlib.Path(f'/proc/{server}/fd').iterdir()}
-    # The columns: number, references, protocol, flags, type, state, inode, path. Flag 0x10000: it accepts connections.
+    # The columns: number, references, protocol, flags, type, state, inode, path. Flag 0x10000: it
+    # accepts connections.
     for line in pathlib.Path('/proc/net/unix').read_text().splitlines()[1:]:
         _, _, _, flags, _, _, inode, *path = line.split()
         if f'socket:[{inode}]' in ours:

@@ -53,8 +53,8 @@ def _imported(name, tree):
 
 
 def _imports(node):
-    """What one import statement, or call of `__import__`, takes from the package: the name that it gets,
-    the module, and whether it is the module itself that gets the name.
+    """What one import statement, or call of `__import__`, takes from the package: the name that it
+    gets, the module, and whether it is the module itself that gets the name.
     """
     match node:
         case ast.Import():

@@ -1,5 +1,5 @@
-"""The C library as a child sees it. A child whose C library takes it for its parent, or for another child of the same fork server,
-finds locks held that are free, and free that are held.
+"""The C library as a child sees it. A child whose C library takes it for its parent, or for another
+child of the same fork server, finds locks held that are free, and free that are held.
 """
 
 import ctypes

@@ -1,4 +1,6 @@
-"""Shared memory through the public face: whose a block is, and what is left of it when processes end or are killed."""
+"""Shared memory through the public face: whose a block is, and what is left of it when processes
+end or are killed.
+"""
 
 import os
 import pickle

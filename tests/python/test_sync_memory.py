@@ -1,5 +1,5 @@
-"""What locks and their kin leave behind: made and dropped by the ten thousand they take no more memory than a few of them, and
-what another process may still have is never another object's memory.
+"""What locks and their kin leave behind: made and dropped by the ten thousand they take no more
+memory than a few of them, and what another process may still have is never another object's memory.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""Values arrive as they were sent: each task gets its own, and functions and classes that workers cannot find go by value."""
+"""Values arrive as they were sent: each task gets its own, and functions and classes that workers
+cannot find go by value.
+"""
 
 import copyreg
 import functools

@@ -1,4 +1,5 @@
-"""A program that mypy must accept under ``--strict``, and that runs: what type-checkers know of the package.
+"""A program that mypy must accept under ``--strict``, and that runs: what type-checkers know of the
+package.
 
 Each `assert_type` is a check of mypy's, and does nothing when the program runs.
 """

@@ -1,7 +1,9 @@
-"""Ends a test that hangs, and says which it was. A program of its own, started by conftest.py beside the tests.
+"""Ends a test that hangs, and says which it was. A program of its own, started by conftest.py
+beside the tests.
 
-It reads one line for each test, the seconds it may take and its name, from its standard input; a line without a name says
-that the test has ended. It sees what a thread of the tests' process could not: a hang with the interpreter's lock held.
+It reads one line for each test, the seconds it may take and its name, from its standard input; a
+line without a name says that the test has ended. It sees what a thread of the tests' process could
+not: a hang with the interpreter's lock held.
 """
 
 import os
@@ -13,7 +15,8 @@ import time
 
 
 def watch(pid, lines):
-    """Watches the tests of the process `pid`, of which the descriptor `lines` tells, until it ends."""
+    """Watches the tests of the process `pid`, of which the descriptor `lines` tells, until it ends.
+    """
     process = os.pidfd_open(pid)
     name, deadline, unread = '', None, ''
     while True:

@@ -1,4 +1,5 @@
-//! The crates' test binaries: built by cargo, which says where they are, to be run elsewhere. Called by `matrix` and `vm`.
+//! The crates' test binaries: built by cargo, which says where they are, to be run elsewhere.
+//! Called by `matrix` and `vm`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +9,8 @@ use crate::cargo;
 /// A test binary.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Binary {
-    /// That of the file in `tests`; for the tests beside a crate's code, that of the crate without `procession-`.
+    /// That of the file in `tests`; for the tests beside a crate's code, that of the crate without
+    /// `procession-`.
     pub(crate) name: String,
     /// The package's folder, in which cargo runs it.
     pub(crate) folder: PathBuf,

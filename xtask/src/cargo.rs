@@ -1,4 +1,5 @@
-//! Runs cargo and other programs, with a limit of time, so that what hangs is named and not waited for.
+//! Runs cargo and other programs, with a limit of time, so that what hangs is named and not waited
+//! for.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};

@@ -1,6 +1,6 @@
-//! `cargo xtask check-targets`: type-checks `procession` for platforms that it does not support, where it promises to
-//! compile and to refuse at run time. No linker and no machine of these platforms is needed, but the standard library
-//! is: built for the target, or its sources.
+//! `cargo xtask check-targets`: type-checks `procession` for platforms that it does not support,
+//! where it promises to compile and to refuse at run time. No linker and no machine of these
+//! platforms is needed, but the standard library is: built for the target, or its sources.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

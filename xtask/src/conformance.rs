@@ -1,5 +1,5 @@
-//! `cargo xtask conformance`: the standard library's own tests, run on procession. The running itself is Python's, in
-//! `tests/conformance/`; this finds the interpreters and the package for it.
+//! `cargo xtask conformance`: the standard library's own tests, run on procession. The running
+//! itself is Python's, in `tests/conformance/`; this finds the interpreters and the package for it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -35,7 +35,8 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     }
 }
 
-/// As a step of the gate: every start method, on the Python of the other tests, if it comes with its own.
+/// As a step of the gate: every start method, on the Python of the other tests, if it comes with
+/// its own.
 pub(crate) fn test() -> Outcome {
     run(&["--if-there"])
 }
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_or_not_complete_is_an_error() {
+    fn unknown_or_incomplete_argument_is_an_error() {
         assert!(Request::parse(&["--pyhton", "3.12"]).unwrap_err().contains("--pyhton is not known"));
         assert!(Request::parse(&["--method"]).is_err());
     }

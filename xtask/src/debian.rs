@@ -1,5 +1,5 @@
-//! Debian's archive, by the mirror that this machine's apt is configured for: installs a program here, and downloads
-//! packages of other suites and architectures. Called by `userland` and `vm`.
+//! Debian's archive, by the mirror that this machine's apt is configured for: installs a program
+//! here, and downloads packages of other suites and architectures. Called by `userland` and `vm`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -105,7 +105,8 @@ fn mirror_in_lines(text: &str) -> Option<String> {
     })
 }
 
-/// Whether an address is that of the archive itself: not of security updates, nor of another distribution.
+/// Whether an address is that of the archive itself: not of security updates, nor of another
+/// distribution.
 fn is_archive(address: &str) -> bool {
     address.trim_end_matches('/').ends_with("/debian")
 }
@@ -129,8 +130,8 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Downloads a package and unpacks it below `into`. A package that only depends on another, for the newest version of
-    /// something, stands for that one: `its` is how the other's name begins.
+    /// Downloads a package and unpacks it below `into`. A package that only depends on another, for
+    /// the newest version of something, stands for that one: `its` is how the other's name begins.
     pub(crate) fn unpack(&self, package: &str, its: Option<&str>, into: &Path) -> Outcome {
         let package = match its {
             Some(beginning) => self.dependency(package, beginning)?,

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: builds and runs the demo, a program of examples/demo, and then the Python one, examples/python/demo.py,
-//! over the same files. Cargo shows how far its builds are.
+//! `cargo xtask demo`: builds and runs the demo, a program of examples/demo, and then the Python
+//! one, examples/python/demo.py, over the same files. Cargo shows how far its builds are.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,8 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     cargo::run(command, LIMIT)
 }
 
-/// A folder in which Python finds the package as it lies in the sources, with the engine that was built last.
+/// A folder in which Python finds the package as it lies in the sources, with the engine that was
+/// built last.
 fn package() -> Result<PathBuf, String> {
     let folder = cargo::target().join("python").join("demo");
     let package = folder.join("procession");

@@ -1,4 +1,5 @@
-//! Finds a Python that can make virtual environments. Called by `venv`, and by `test` before anything long begins.
+//! Finds a Python that can make virtual environments. Called by `venv`, and by `test` before
+//! anything long begins.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,8 +60,8 @@ pub(crate) fn find(version: Option<&str>) -> Result<Found, String> {
     ))
 }
 
-/// Programs that may be what is wanted, the likeliest first: `python3`, then those that name their version, in PATH and
-/// among pyenv's.
+/// Programs that may be what is wanted, the likeliest first: `python3`, then those that name their
+/// version, in PATH and among pyenv's.
 fn candidates(version: Option<&str>) -> Vec<PathBuf> {
     let minors: Vec<String> = match version {
         Some(version) => vec![version.to_owned()],
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_python_answers_nothing() {
+    fn program_that_is_no_python_has_no_version() {
         for program in ["/nonexistent/python3", "true", "false"] {
             assert!(matches!(ask(Path::new(program)), Answer::Nothing), "{program}");
         }

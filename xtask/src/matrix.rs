@@ -1,5 +1,6 @@
-//! `cargo xtask matrix`: the tests in other userlands, with another libc and other Pythons, on this machine's kernel: those of
-//! the Rust crates, those of the Python package, and the standard library's own. A slice of it is a step of the gate.
+//! `cargo xtask matrix`: the tests in other userlands, with another libc and other Pythons, on this
+//! machine's kernel: those of the Rust crates, those of the Python package, and the standard
+//! library's own. A slice of it is a step of the gate.
 
 use std::fs;
 use std::path::PathBuf;

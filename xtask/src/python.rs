@@ -1,5 +1,6 @@
-//! The package in a virtual environment, for tests and benchmarks, and its tests. What has not changed is not done again: each
-//! step leaves a stamp that says from what it was made, written last, so that one cut short is repeated.
+//! The package in a virtual environment, for tests and benchmarks, and its tests. What has not
+//! changed is not done again: each step leaves a stamp that says from what it was made, written
+//! last, so that one cut short is repeated.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use crate::{Outcome, cargo, interpreter, wheel};
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// The environment of the tests, with the package as it is now. `version` is as in `3.12`; none is that of the
-/// `python3` that is found first.
+/// The environment of the tests, with the package as it is now. `version` is as in `3.12`; none is
+/// that of the `python3` that is found first.
 pub(crate) fn environment(version: Option<&str>) -> Result<Environment, String> {
     let folder = cargo::root().join("tests").join("python");
     let (environment, is_new) = made(version, "", &folder.join("requirements.txt"))?;
@@ -21,7 +22,8 @@ pub(crate) fn environment(version: Option<&str>) -> Result<Environment, String> 
     Ok(environment)
 }
 
-/// Installs what the lines of a file name, one by one: what does not install on this Python is left out.
+/// Installs what the lines of a file name, one by one: what does not install on this Python is left
+/// out.
 fn install_each(environment: &Environment, is_new: bool, file: &Path) -> Outcome {
     let wanted = read(file)?;
     let stamp = environment.folder().join(file.with_extension("stamp").file_name().unwrap_or_default());
@@ -52,7 +54,8 @@ pub(crate) fn check() -> Outcome {
     Ok(())
 }
 
-/// The tests below tests/python, against the installed wheel. The arguments are a version, as in `3.12`, and pytest's.
+/// The tests below tests/python, against the installed wheel. The arguments are a version, as in
+/// `3.12`, and pytest's.
 pub(crate) fn test(arguments: &[&str]) -> Outcome {
     const LIMIT: Duration = Duration::from_secs(15 * 60);
     let (version, arguments) = match arguments {

@@ -1,5 +1,5 @@
-//! What came of programs that ran elsewhere: a line for each as it ends, and a table of all at the end. Called by `matrix` and
-//! `vm`.
+//! What came of programs that ran elsewhere: a line for each as it ends, and a table of all at the
+//! end. Called by `matrix` and `vm`.
 
 use std::time::Duration;
 
@@ -46,7 +46,8 @@ pub(crate) fn conclude(rows: &[Row]) -> Outcome {
     }
 }
 
-/// What a Rust test binary printed, in short: the line at its end, or the tests before it came to one.
+/// What a Rust test binary printed, in short: the line at its end, or the tests before it came to
+/// one.
 pub(crate) fn summary_of_rust(printed: &str) -> String {
     let lines = || printed.lines().map(str::trim);
     if let Some(result) = lines().find_map(|line| line.strip_prefix("test result: ")) {

@@ -1,5 +1,6 @@
-//! `cargo xtask soak`: each public call of both faces many times, and a look whether memory, file descriptors, mappings,
-//! threads or children grow. The Rust half is a program of the crate of storms, the Python half `stress/soak.py`.
+//! `cargo xtask soak`: each public call of both faces many times, and a look whether memory, file
+//! descriptors, mappings, threads or children grow. The Rust half is a program of the crate of
+//! storms, the Python half `stress/soak.py`.
 
 use std::time::Duration;
 

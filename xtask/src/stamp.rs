@@ -1,4 +1,5 @@
-//! Stamps: a file beside what was made says from what, so that nothing is made twice and what was cut short is repeated.
+//! Stamps: a file beside what was made says from what, so that nothing is made twice and what was
+//! cut short is repeated.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! `cargo xtask stress`: builds the storms with optimisation and runs them. They are a crate of their own, since they must be
-//! processes of their own: they kill what they have started. Then those over Python programs, `stress/signals.py`, for as long.
+//! `cargo xtask stress`: builds the storms with optimisation and runs them. They are a crate of
+//! their own, since they must be processes of their own: they kill what they have started. Then
+//! those over Python programs, `stress/signals.py`, for as long.
 
 use std::time::Duration;
 

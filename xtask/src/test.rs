@@ -1,4 +1,5 @@
-//! `cargo xtask test`: everything that must hold before a change lands, in the order in which it fails soonest.
+//! `cargo xtask test`: everything that must hold before a change lands, in the order in which it
+//! fails soonest.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,9 @@
-//! Userlands: whole Debian systems in folders, with another libc and other Pythons than this machine has. `mmdebstrap` makes
-//! them below `target/userlands`, as root, once: `rm -r` one to have it made of what the archive holds today.
+//! Userlands: whole Debian systems in folders, with another libc and other Pythons than this
+//! machine has. `mmdebstrap` makes them below `target/userlands`, as root, once: `rm -r` one to
+//! have it made of what the archive holds today.
 //!
-//! A program runs inside one with private mounts and process numbers, so that nothing stays mounted or running whatever
-//! happens. The checkout has the same path inside as outside.
+//! A program runs inside one with private mounts and process numbers, so that nothing stays mounted
+//! or running whatever happens. The checkout has the same path inside as outside.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use crate::{Outcome, cargo, stamp};
 const MAKE_LIMIT: Duration = Duration::from_secs(15 * 60);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Arguments: the userland's folder, the folder in which the program runs, what is seen inside at the same path, `--`, and the
-/// program. The shell stays, as process 1 of the namespace: to a process 1 signals mean something else than to others.
+/// Arguments: the userland's folder, the folder in which the program runs, what is seen inside at
+/// the same path, `--`, and the program. The shell stays, as process 1 of the namespace: to a
+/// process 1 signals mean something else than to others.
 const ENTER: &str = r#"
 set -e
 root=$1 folder=$2
@@ -43,8 +45,8 @@ chroot "$root" env --default-signal sh -c 'cd "$0" && exec "$@"' "$folder" "$@"
 exit $?
 "#;
 
-/// Makes a userland one that can be linked against from outside. Links to an absolute path would lead to this machine's files, and
-/// this machine's libgcc may need a newer libc.
+/// Makes a userland one that can be linked against from outside. Links to an absolute path would
+/// lead to this machine's files, and this machine's libgcc may need a newer libc.
 const MAKE_LINKABLE: &str = r#"
 for link in "$1"/lib64/* "$1"/usr/lib/*-linux-gnu/*.so; do
     case "$(readlink "$link")" in /*) ln -sfr "$1$(readlink "$link")" "$link" ;; esac
@@ -61,7 +63,8 @@ pub(crate) struct Suite {
     /// As in 3.14. None that the package is for: only Rust's tests run.
     pub(crate) pythons: &'static [&'static str],
     packages: &'static [&'static str],
-    /// What only some tests need: the standard library's own tests of these Pythons, and the program `kill`.
+    /// What only some tests need: the standard library's own tests of these Pythons, and the
+    /// program `kill`.
     test_packages: &'static [&'static str],
 }
 
@@ -82,7 +85,8 @@ pub(crate) const SUITES: [Suite; 3] = [
 ];
 
 impl Suite {
-    /// Whether its libc is older than this machine's may be, so that only what was linked against it starts in it.
+    /// Whether its libc is older than this machine's may be, so that only what was linked against
+    /// it starts in it.
     pub(crate) fn is_linked_against(&self) -> bool {
         self.packages.contains(&"libc6-dev")
     }
@@ -112,11 +116,13 @@ impl Userland {
     /// The flags by which rustc links against the libc inside.
     pub(crate) fn link_flags(&self) -> String {
         let root = self.root.display();
-        // Not every gcc has been built to look for libraries below the sysroot, so they are named as well.
+        // Not every gcc has been built to look for libraries below the sysroot, so they are named
+        // as well.
         format!("-C link-arg=--sysroot={root} -C link-arg=-B{root}/usr/lib/{}-linux-gnu", std::env::consts::ARCH)
     }
 
-    /// A command that runs a program inside, in `folder`, and sees the checkout, what was built, and pip's configuration.
+    /// A command that runs a program inside, in `folder`, and sees the checkout, what was built,
+    /// and pip's configuration.
     pub(crate) fn command(&self, folder: &Path, program: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "userland"]);
@@ -135,7 +141,8 @@ impl Userland {
         text.lines().next().unwrap_or("unknown").to_owned()
     }
 
-    /// A virtual environment inside with the package and what its tests need; returns the folder of its programs.
+    /// A virtual environment inside with the package and what its tests need; returns the folder of
+    /// its programs.
     pub(crate) fn environment(&self, version: &str, wheel: &(PathBuf, String)) -> Result<PathBuf, String> {
         const LIMIT: Duration = Duration::from_secs(10 * 60);
         let venv = Path::new("/venv").join(version);
@@ -225,7 +232,8 @@ fn make(root: &Path, suite: &Suite, packages: &[&str]) -> Outcome {
     fs::rename(&unfinished, root).map_err(|error| format!("cannot rename {}: {error}", unfinished.display()))
 }
 
-/// What has the same path inside: the checkout, what was built, and what pip needs to reach its index.
+/// What has the same path inside: the checkout, what was built, and what pip needs to reach its
+/// index.
 fn seen_inside() -> Vec<PathBuf> {
     let mut paths = vec![cargo::root()];
     if !target().starts_with(cargo::root()) {

@@ -1,4 +1,5 @@
-//! Virtual environments below `target/python`, each made of a file of requirements. Called by whatever runs Python.
+//! Virtual environments below `target/python`, each made of a file of requirements. Called by
+//! whatever runs Python.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,8 @@ impl Environment {
     }
 }
 
-/// The environment `target/python/<prefix><version>` with the requirements of a file, and whether it was made anew.
+/// The environment `target/python/<prefix><version>` with the requirements of a file, and whether
+/// it was made anew.
 pub(crate) fn made(version: Option<&str>, prefix: &str, requirements: &Path) -> Result<(Environment, bool), String> {
     let found = interpreter::find(version)?;
     let folder = target().join("python").join(format!("{prefix}{}", found.minor()));

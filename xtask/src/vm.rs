@@ -1,6 +1,6 @@
-//! `cargo xtask vm`: the Rust tests on another kernel, or another processor, that qemu emulates. Debian's cloud kernels boot an
-//! initramfs that holds the test binaries and little else. All without KVM, so some ten times slower than here: the limits
-//! of the tests are scaled.
+//! `cargo xtask vm`: the Rust tests on another kernel, or another processor, that qemu emulates.
+//! Debian's cloud kernels boot an initramfs that holds the test binaries and little else. All
+//! without KVM, so some ten times slower than here: the limits of the tests are scaled.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,10 +1,11 @@
-//! The wheel: one for every version of Python (abi3), and for every Linux with glibc 2.28 or later. Built for the
-//! environments of `python`, and checked as a step of `test`.
+//! The wheel: one for every version of Python (abi3), and for every Linux with glibc 2.28 or later.
+//! Built for the environments of `python`, and checked as a step of `test`.
 //!
-//! Symbols of the machine's own glibc would bind the wheel to its version. Zig's linker knows the symbols of each older
-//! one, so that no old Linux is needed to build for it. Maturin calls Zig, and refuses a wheel that needs more than its tag
-//! says. `auditwheel` looks a second time, as the package index would. Both look at versions only. A call that glibc 2.28
-//! lacks has none: the linker leaves it open, as it does Python's own. So the symbols themselves are looked at as well.
+//! Symbols of the machine's own glibc would bind the wheel to its version. Zig's linker knows the
+//! symbols of each older one, so that no old Linux is needed to build for it. Maturin calls Zig,
+//! and refuses a wheel that needs more than its tag says. `auditwheel` looks a second time, as the
+//! package index would. Both look at versions only. A call that glibc 2.28 lacks has none: the
+//! linker leaves it open, as it does Python's own. So the symbols themselves are looked at as well.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -52,7 +53,8 @@ const SOURCES: [&str; 10] = [
     "crates/procession-python",
 ];
 
-/// Builds the wheel of the sources as they are, unless it is there. Returns its path, and a text that stands for its sources.
+/// Builds the wheel of the sources as they are, unless it is there. Returns its path, and a text
+/// that stands for its sources.
 pub(crate) fn build() -> Result<(PathBuf, String), String> {
     let folder = target().join("python").join("wheel");
     let stamp = folder.join("wheel.stamp");
@@ -80,8 +82,9 @@ pub(crate) fn build() -> Result<(PathBuf, String), String> {
     Ok((wheel, made_from))
 }
 
-/// The C library's unwinder, to link with. Zig would put one of its own into the module; but the C library ends a daemon thread
-/// of Python's by its own, which cannot find its way through frames of another.
+/// The C library's unwinder, to link with. Zig would put one of its own into the module; but the C
+/// library ends a daemon thread of Python's by its own, which cannot find its way through frames of
+/// another.
 fn unwinder() -> Result<PathBuf, String> {
     let path = answer(Command::new("cc").arg("-print-file-name=libgcc_s.so.1"))?;
     let path = PathBuf::from(path.trim());
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_running_leaves_is_no_source() {
+    fn files_that_running_leaves_are_no_source() {
         assert!(is_left_over(Path::new("procession/_engine.abi3.so")) && is_left_over(Path::new("__pycache__/a.pyc")));
         assert!(!is_left_over(Path::new("procession/pool.py")) && !is_left_over(Path::new("src/lib.rs")));
     }

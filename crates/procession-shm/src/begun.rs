@@ -1,5 +1,6 @@
-//! The hands over a claim: which of a worker's claimed frames are begun. The worker begins the next one; the parent may
-//! cut off those that are not begun and give them to others. One word, so that each frame is had by exactly one.
+//! The hands over a claim: which of a worker's claimed frames are begun. The worker begins the next
+//! one; the parent may cut off those that are not begun and give them to others. One word, so that
+//! each frame is had by exactly one.
 //!
 //! | death | what it leaves |
 //! |---|---|
@@ -14,7 +15,8 @@ use crate::ring::Overwritten;
 /// The most frames of one claim.
 pub(crate) const MAX_CLAIM_FRAMES: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// `next` (upper half): frames begun. `end` (lower half): one past the last that is the worker's. Never next > end.
+/// `next` (upper half): frames begun. `end` (lower half): one past the last that is the worker's.
+/// Never next > end.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Begun {
@@ -81,7 +83,8 @@ impl Begun {
         checked(self.word.load(Ordering::Acquire)).map(|(next, _)| next.checked_sub(1))
     }
 
-    /// Parent: whether they are on nothing: whatever was claimed is finished, and its results are committed.
+    /// Parent: whether they are on nothing: whatever was claimed is finished, and its results are
+    /// committed.
     pub fn is_idle(&self) -> bool {
         self.word.load(Ordering::Acquire) == 0
     }
@@ -108,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_cut_off_is_not_begun() {
+    fn cut_off_frames_are_not_begun() {
         let begun = Begun::new();
         assert_eq!((begun.begin(), begun.cut_off(), begun.last_begun()), (None, Ok(0..0), Ok(None)));
         begun.set_claimed(3);

@@ -1,16 +1,18 @@
-//! Blocks: large buffers beside the frames and records of a pool. The sender copies a buffer into memory that it has used
-//! before, and the receiver reads it in place. Each *area* belongs to one process, which alone makes blocks in it: the
-//! parent's for arguments, each worker's for results.
+//! Blocks: large buffers beside the frames and records of a pool. The sender copies a buffer into
+//! memory that it has used before, and the receiver reads it in place. Each *area* belongs to one
+//! process, which alone makes blocks in it: the parent's for arguments, each worker's for results.
 //!
-//! A block is an entry in its area's table: where it lies, and one word that says who has it. The word also counts the uses of
-//! the entry, and a block is named by entry and use, so that nobody takes one that is meant for others:
+//! A block is an entry in its area's table: where it lies, and one word that says who has it. The
+//! word also counts the uses of the entry, and a block is named by entry and use, so that nobody
+//! takes one that is meant for others:
 //!
 //! ```text
 //!         owner            receiver             receiver        owner
 //! FREE ──────────▶ SENT ──────────────▶ HELD ──────────▶ SENT ──────────▶ FREE, of the next use
 //! ```
 //!
-//! The owner alone frees an argument, since it may have to be sent again. A result the parent frees when it lets go.
+//! The owner alone frees an argument, since it may have to be sent again. A result the parent frees
+//! when it lets go.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
@@ -21,14 +23,15 @@
 //! | taking: word := HELD, **commit** | a block of a dead holder: the parent puts it back to SENT |
 //! | letting go: word := SENT or FREE, **commit** | a block that nobody holds |
 //!
-//! The word orders the bytes, too: who finds a block free or sent again comes after whoever had it has read it, so that it may
-//! be written over. `tests/loom_block.rs` checks that.
+//! The word orders the bytes, too: who finds a block free or sent again comes after whoever had it
+//! has read it, so that it may be written over. `tests/loom_block.rs` checks that.
 //!
-//! An area is a [window](crate::window), which begins with the table. Its owner lengthens it when a block finds no room in
-//! it, and what it cannot lengthen or map it does without: no block is made. A receiver maps it as far as the block.
+//! An area is a [window](crate::window), which begins with the table. Its owner lengthens it when a
+//! block finds no room in it, and what it cannot lengthen or map it does without: no block is made.
+//! A receiver maps it as far as the block.
 //!
-//! A process that has forked since it took a block never lets go of it: the child may read it still. It is *pinned* until the
-//! pool ends.
+//! A process that has forked since it took a block never lets go of it: the child may read it
+//! still. It is *pinned* until the pool ends.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -153,8 +156,8 @@ impl Area {
     ///
     /// # Errors
     ///
-    /// `NotFound` if it is not there any more: what it belonged to is over. `OutOfMemory` if this process may have no more
-    /// addresses; the block is as before.
+    /// `NotFound` if it is not there any more: what it belonged to is over. `OutOfMemory` if this
+    /// process may have no more addresses; the block is as before.
     pub fn take(&self, id: BlockId, holder: Holder) -> io::Result<Held> {
         let gone =
             || io::Error::new(io::ErrorKind::NotFound, "the block is gone: the call that it belongs to has ended");
@@ -202,7 +205,8 @@ impl Area {
         Ok(())
     }
 
-    /// Parent, when the worker whose area this is has died and all its records are read: frees what nobody was told of.
+    /// Parent, when the worker whose area this is has died and all its records are read: frees what
+    /// nobody was told of.
     ///
     /// # Errors
     ///
@@ -233,7 +237,8 @@ impl Entry {
     }
 }
 
-/// The owner's part: which bytes of its area are free. Private memory; a replacement reads it from the table.
+/// The owner's part: which bytes of its area are free. Private memory; a replacement reads it from
+/// the table.
 #[derive(Debug)]
 pub struct Allocator {
     area: Area,
@@ -282,7 +287,8 @@ impl Allocator {
         let index = *self.vacant.last()?;
         let len = span(bytes.len());
         let (from, _) = self.free.iter().map(|(from, to)| (*from, *to)).find(|(from, to)| to - from >= len)?;
-        // Refused, the bytes travel with the rest: the caller then learns if there is no room for these either.
+        // Refused, the bytes travel with the rest: the caller then learns if there is no room for
+        // these either.
         self.area.bytes.reserve(Area::TABLE + from + len).ok()?;
         self.cut(from, from + len);
         self.vacant.pop();
@@ -305,7 +311,8 @@ impl Allocator {
         Some(id)
     }
 
-    /// Frees a block that is not needed any more; if it is held, once it is not: `false`, and to be tried again.
+    /// Frees a block that is not needed any more; if it is held, once it is not: `false`, and to be
+    /// tried again.
     pub fn free(&mut self, id: BlockId) -> bool {
         let entry = &self.table()[id.entry()];
         let word = entry.word.load(Ordering::Acquire);
@@ -394,7 +401,8 @@ enum Place {
     Alone { view: View, skip: usize },
 }
 
-/// A block in the hands of its receiver: bytes that nobody writes while it is there. Dropping it lets go.
+/// A block in the hands of its receiver: bytes that nobody writes while it is there. Dropping it
+/// lets go.
 #[derive(Debug)]
 pub struct Held {
     area: Area,
@@ -413,8 +421,9 @@ impl Held {
         self.len
     }
 
-    /// Where the bytes are, for a receiver that changes them: nobody else reads a block that was taken. They stay mapped as
-    /// long as this is there. Whoever writes there keeps no slice of them.
+    /// Where the bytes are, for a receiver that changes them: nobody else reads a block that was
+    /// taken. They stay mapped as long as this is there. Whoever writes there keeps no slice of
+    /// them.
     #[cfg(not(loom))]
     pub fn as_mut_ptr(&self) -> *mut u8 {
         match &self.place {
@@ -511,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_knows_what_is_in_use_and_the_dead_hold_nothing() {
+    fn replacement_knows_blocks_in_use_and_dead_worker_holds_none() {
         let area = area();
         let mut first = Allocator::new(area.clone()).unwrap();
         let (told, untold) = (first.allocate(&[1; 5000]).unwrap(), first.allocate(&[2; 5000]).unwrap());

@@ -1,8 +1,9 @@
-//! Who has taken items from a joinable queue and not said that they are done. Used under the lock of the queue's head, by
-//! consumers and by who joins.
+//! Who has taken items from a joinable queue and not said that they are done. Used under the lock
+//! of the queue's head, by consumers and by who joins.
 //!
-//! An item is unfinished while it is queued, which the ring's cursors say, or while a live process has it, which is counted
-//! here, by process: what a dead process had is lost with it, and nobody waits for it.
+//! An item is unfinished while it is queued, which the ring's cursors say, or while a live process
+//! has it, which is counted here, by process: what a dead process had is lost with it, and nobody
+//! waits for it.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
@@ -13,8 +14,8 @@
 //! | 2. its process, **commit** | a taker without items |
 //! | **burial** of a dead one: its process := 0, **commit** | an entry of nobody |
 //!
-//! Who says *done* for an item that another process took has a count below zero, which makes up for the other's. It counts
-//! after its death too.
+//! Who says *done* for an item that another process took has a count below zero, which makes up for
+//! the other's. It counts after its death too.
 
 use std::io;
 

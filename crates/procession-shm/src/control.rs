@@ -19,9 +19,9 @@
 //! | inbox of a slot | its worker | its worker |
 //! | area of a slot's results | its worker | its worker and the parent |
 //!
-//! There is room for more slots than are used, so that a pool can grow. Nobody looks at a slot that is not used: the room
-//! is words, of which untouched pages take no memory. A slot has its first bytes from the parent, before its first worker
-//! is there.
+//! There is room for more slots than are used, so that a pool can grow. Nobody looks at a slot that
+//! is not used: the room is words, of which untouched pages take no memory. A slot has its first
+//! bytes from the parent, before its first worker is there.
 
 use std::io;
 use std::mem::offset_of;
@@ -193,7 +193,8 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// If there is no memory for them; it uses as many as before. `InvalidData` if what says where they are was overwritten.
+    /// If there is no memory for them; it uses as many as before. `InvalidData` if what says where
+    /// they are was overwritten.
     ///
     /// # Panics
     ///
@@ -279,7 +280,8 @@ impl Control {
         &self.header.results
     }
 
-    /// Parent: no more tasks will come: workers end once the ring is empty. Wake them at the task gate.
+    /// Parent: no more tasks will come: workers end once the ring is empty. Wake them at the task
+    /// gate.
     pub fn close(&self) {
         self.own.is_closed.store(true, Ordering::Release);
         self.header.closed.store(1, Ordering::Release);
@@ -295,8 +297,8 @@ impl Control {
         self.header.closed.load(Ordering::Acquire) != 0
     }
 
-    /// Parent: looks whether what it alone writes is still as it wrote it. Not while another thread is at
-    /// [`grow`](Control::grow) or [`close`](Control::close).
+    /// Parent: looks whether what it alone writes is still as it wrote it. Not while another thread
+    /// is at [`grow`](Control::grow) or [`close`](Control::close).
     ///
     /// # Errors
     ///
@@ -311,8 +313,8 @@ impl Control {
         if is_whole { self.ring.check() } else { Err(Overwritten("the header")) }
     }
 
-    /// Parent: looks whether as much of the file can be given out as its words say; otherwise nothing could grow any more. Takes
-    /// system calls.
+    /// Parent: looks whether as much of the file can be given out as its words say; otherwise
+    /// nothing could grow any more. Takes system calls.
     ///
     /// # Errors
     ///
@@ -321,8 +323,8 @@ impl Control {
         self.file.check().map(drop).map_err(|_| Overwritten("the record of how much shared memory is given out"))
     }
 
-    /// Whether the segment's fd is still its own: a program that closes all of its fds, or puts others in their place, takes it
-    /// away. What is mapped stays.
+    /// Whether the segment's fd is still its own: a program that closes all of its fds, or puts
+    /// others in their place, takes it away. What is mapped stays.
     pub fn has_file(&self) -> bool {
         identity(self.segment.as_fd()).ok() == self.identity
     }

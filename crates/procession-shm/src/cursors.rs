@@ -1,5 +1,6 @@
-//! The two positions of a stream: how far its producer has committed and how far its consumer has read. Each is written
-//! by one side only, with one store, and never by a dead process again: that store is the commit.
+//! The two positions of a stream: how far its producer has committed and how far its consumer has
+//! read. Each is written by one side only, with one store, and never by a dead process again: that
+//! store is the commit.
 
 use crate::primitive::{AtomicU64, Ordering};
 
@@ -25,12 +26,13 @@ struct Tail {
     word: AtomicU64,
 }
 
-/// What the producer keeps in its own memory: what it has written it does not read from where others may overwrite it.
+/// What the producer keeps in its own memory: what it has written it does not read from where
+/// others may overwrite it.
 #[derive(Debug)]
 pub struct Produced {
     tail: AtomicU64,
-    /// The head as the producer saw it last: it looks again only for want of room, so that the consumer's cache line does
-    /// not cross for each record. Never beyond `head`.
+    /// The head as the producer saw it last: it looks again only for want of room, so that the
+    /// consumer's cache line does not cross for each record. Never beyond `head`.
     head_seen: AtomicU64,
 }
 
@@ -41,7 +43,8 @@ impl Produced {
         Produced { tail: AtomicU64::new(0), head_seen: AtomicU64::new(0) }
     }
 
-    /// Producer: where it writes next, and how much room there is: `wanted` at least, or all that there is.
+    /// Producer: where it writes next, and how much room there is: `wanted` at least, or all that
+    /// there is.
     #[inline]
     pub fn room(&self, cursors: &Cursors, capacity: usize, wanted: usize) -> (u64, usize) {
         let tail = self.tail.load(Ordering::Relaxed);
@@ -71,8 +74,8 @@ impl Cursors {
         Cursors { head: Head { word: AtomicU64::new(0) }, tail: Tail { word: AtomicU64::new(0) } }
     }
 
-    /// Consumer, who has read up to `head`: how far is committed. `None`: further than there is room for, or the shared memory
-    /// says that it has read up to elsewhere.
+    /// Consumer, who has read up to `head`: how far is committed. `None`: further than there is
+    /// room for, or the shared memory says that it has read up to elsewhere.
     #[inline]
     pub fn committed(&self, head: u64, capacity: usize) -> Option<u64> {
         let tail = self.tail.word.load(Ordering::Acquire);

@@ -1,9 +1,10 @@
-//! Values of the users' own, all of one size, that any process reads and writes at any time: an array's, or one alone.
-//! Used in any process that has it mapped, from any thread.
+//! Values of the users' own, all of one size, that any process reads and writes at any time: an
+//! array's, or one alone. Used in any process that has it mapped, from any thread.
 //!
-//! A value goes in units: the largest of 8, 4, 2 and 1 bytes that its size is a multiple of. A value of one unit is
-//! read and written by one atomic instruction, and so never seen torn; a larger one may be, between its units. The unit is
-//! the same for all accesses, since the language has no meaning for atomics of different sizes that race.
+//! A value goes in units: the largest of 8, 4, 2 and 1 bytes that its size is a multiple of. A
+//! value of one unit is read and written by one atomic instruction, and so never seen torn; a
+//! larger one may be, between its units. The unit is the same for all accesses, since the language
+//! has no meaning for atomics of different sizes that race.
 
 #![allow(unsafe_code, reason = "makes references to atomics in a mapping")]
 
@@ -159,10 +160,11 @@ impl Elements {
     #[inline]
     fn units<U: Unit>(&self, at: usize, bytes: usize) -> &[U::Atomic] {
         debug_assert!(at.is_multiple_of(size_of::<U>()) && at + bytes <= self.mapping.len());
-        // SAFETY: `place` has shown that the bytes are inside the mapping, which begins at a page; `at` is a multiple of
-        // the size of an element, and that of the unit's, so the atomics are aligned. Any bytes are one. Every access of
-        // this process to this mapping is by atomics of this unit, since the size never changes; other processes are to the
-        // language what the hardware is.
+        // SAFETY: `place` has shown that the bytes are inside the mapping, which begins at a page;
+        // `at` is a multiple of the size of an element, and that of the unit's, so the atomics are
+        // aligned. Any bytes are one. Every access of this process to this mapping is by atomics of
+        // this unit, since the size never changes; other processes are to the language what the
+        // hardware is.
         unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().add(at).cast(), bytes / size_of::<U>()) }
     }
 }
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn too_much_is_refused() {
         let refused = |act: fn(&Elements)| {
             let elements = Elements::create(4, 12).unwrap();
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| act(&elements))).is_err());

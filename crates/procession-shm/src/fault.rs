@@ -1,7 +1,9 @@
-//! Fault points: every numbered step of every protocol. With the feature `fault-injection` a process can be armed to
-//! kill itself at one of them, as a SIGKILL from outside would; without it they compile to nothing.
+//! Fault points: every numbered step of every protocol. With the feature `fault-injection` a
+//! process can be armed to kill itself at one of them, as a SIGKILL from outside would; without it
+//! they compile to nothing.
 
-/// The steps, in the order of their protocols. The table in each module's head says what a death there leaves.
+/// The steps, in the order of their protocols. The table in each module's head says what a death
+/// there leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
 pub enum Step {
@@ -227,7 +229,8 @@ mod armed {
     static PASSES: AtomicU32 = AtomicU32::new(0);
     static STOPS: AtomicBool = AtomicBool::new(false);
 
-    /// From now on this process kills itself when it reaches `step` for the `nth` time (1 is the first).
+    /// From now on this process kills itself when it reaches `step` for the `nth` time (1 is the
+    /// first).
     pub fn arm(step: Step, nth: u32) {
         PASSES.store(nth, Ordering::SeqCst);
         STEP.store(step as u32, Ordering::SeqCst);

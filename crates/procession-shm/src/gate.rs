@@ -1,8 +1,9 @@
-//! The gate: sleep and wake between processes. A waiter sleeps at the gate until a condition on shared memory holds;
-//! whoever makes it hold wakes. Used by workers (for tasks, for room) and by the parent (for results, for room).
+//! The gate: sleep and wake between processes. A waiter sleeps at the gate until a condition on
+//! shared memory holds; whoever makes it hold wakes. Used by workers (for tasks, for room) and by
+//! the parent (for results, for room).
 //!
-//! The word is a sequence number and one bit, *somebody may sleep*. There is no count of sleepers that a death could
-//! leave wrong.
+//! The word is a sequence number and one bit, *somebody may sleep*. There is no count of sleepers
+//! that a death could leave wrong.
 //!
 //! | sleeper | waker |
 //! |---|---|
@@ -12,9 +13,10 @@
 //! | 4. futex: sleep while the word is as in 1 | 4. word := next number, bit kept |
 //! | | 5. futex: wake n; if fewer slept, and the word is as in 4: clear the bit |
 //!
-//! **No wake is lost.** Of the two fences one is first. If the sleeper's, the waker sees the bit; if the waker's, the
-//! sleeper sees the condition. Between 1 and 4 a wake changes the word, and the sleep does not begin. The bit is cleared
-//! only if nobody has set it since (each setting changes the number). `tests/loom_gate.rs` checks all of it.
+//! **No wake is lost.** Of the two fences one is first. If the sleeper's, the waker sees the bit;
+//! if the waker's, the sleeper sees the condition. Between 1 and 4 a wake changes the word, and the
+//! sleep does not begin. The bit is cleared only if nobody has set it since (each setting changes
+//! the number). `tests/loom_gate.rs` checks all of it.
 //!
 //! | death | what it leaves |
 //! |---|---|
@@ -29,8 +31,8 @@ use crate::interrupt;
 use crate::primitive::{AtomicU32, Ordering, fence, futex_wait, futex_wake};
 use crate::spin::Spin;
 
-/// The first sleep without a look. Each that nobody ended is followed by one twice as long, up to the longest, so that a
-/// pool that idles costs nothing to speak of.
+/// The first sleep without a look. Each that nobody ended is followed by one twice as long, up to
+/// the longest, so that a pool that idles costs nothing to speak of.
 const BACKSTOP: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_millis(1600);
 
@@ -53,8 +55,9 @@ impl Gate {
         Gate { word: AtomicU32::new(0) }
     }
 
-    /// Waits until `condition` holds; `false` when the deadline came first, or a signal has [ended](interrupt) the wait. The condition must read what wakers
-    /// publish, with at least acquire ordering for what is read after it.
+    /// Waits until `condition` holds; `false` when the deadline came first, or a signal has
+    /// [ended](interrupt) the wait. The condition must read what wakers publish, with at least
+    /// acquire ordering for what is read after it.
     pub fn wait_until(&self, deadline: Option<Instant>, spin: &Spin, mut condition: impl FnMut() -> bool) -> bool {
         if spin.until(&mut condition) {
             return true;
@@ -89,7 +92,8 @@ impl Gate {
         }
     }
 
-    /// Wakes up to `count` sleepers, if there may be any. What they wait for must have been published before.
+    /// Wakes up to `count` sleepers, if there may be any. What they wait for must have been
+    /// published before.
     pub fn wake(&self, count: u32) {
         fence(Ordering::SeqCst);
         if self.word.load(Ordering::Relaxed) & SLEEPING == 0 {

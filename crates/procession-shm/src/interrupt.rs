@@ -1,12 +1,14 @@
-//! Waits that a signal may end. A face whose language runs signal handlers between its own instructions (Python) must get a
-//! chance to run them while a thread sleeps here, and may then want the wait to end. It says so for the thread that waits,
-//! in a scope around the wait; elsewhere nothing is asked and waits go on.
+//! Waits that a signal may end. A face whose language runs signal handlers between its own
+//! instructions (Python) must get a chance to run them while a thread sleeps here, and may then
+//! want the wait to end. It says so for the thread that waits, in a scope around the wait;
+//! elsewhere nothing is asked and waits go on.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Asked after a sleep that did not bring what was waited for, which is at once when a signal has come: `true` ends the wait.
+/// Asked after a sleep that did not bring what was waited for, which is at once when a signal has
+/// come: `true` ends the wait.
 type Ask = Rc<dyn Fn() -> bool>;
 
 #[derive(Clone)]
@@ -19,8 +21,8 @@ thread_local! {
     static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
 }
 
-/// Runs `wait`, whose sleeps `ask` whether to go on. Once it has said `true` every wait in the scope ends, as if its deadline
-/// had come.
+/// Runs `wait`, whose sleeps `ask` whether to go on. Once it has said `true` every wait in the
+/// scope ends, as if its deadline had come.
 pub fn interruptible<R>(ask: impl Fn() -> bool + 'static, wait: impl FnOnce() -> R) -> R {
     /// Puts the scope before back, whether `wait` returns or unwinds.
     struct Restore(Option<Scope>);
@@ -59,7 +61,8 @@ pub fn is_over() -> bool {
     SCOPE.with_borrow(|scope| scope.as_ref().is_some_and(|scope| scope.is_over))
 }
 
-/// Whether this thread's wait is to end without what it waits for: it has been ended, or its time is out.
+/// Whether this thread's wait is to end without what it waits for: it has been ended, or its time
+/// is out.
 pub fn is_over_by(deadline: Option<Instant>) -> bool {
     is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now())
 }

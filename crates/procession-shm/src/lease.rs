@@ -1,6 +1,7 @@
-//! A slot: one worker's words in a pool's segment. It records what the worker has claimed *before* that is gone from the
-//! ring, so that at any moment a task is in the ring or in one slot. The worker writes its slot; the parent reads it, cuts
-//! off what the worker has not begun, and resets it for a replacement.
+//! A slot: one worker's words in a pool's segment. It records what the worker has claimed *before*
+//! that is gone from the ring, so that at any moment a task is in the ring or in one slot. The
+//! worker writes its slot; the parent reads it, cuts off what the worker has not begun, and resets
+//! it for a replacement.
 
 use std::io;
 use std::ops::Range;
@@ -39,14 +40,16 @@ pub(crate) struct SlotWords {
     state: AtomicU32,
     /// 1: the worker is to end once the task that it runs is done; the parent's.
     dismissed: AtomicU32,
-    /// Which frames of the claim are begun. Laid on a claim before it is committed, and void if it never is.
+    /// Which frames of the claim are begun. Laid on a claim before it is committed, and void if it
+    /// never is.
     pub(crate) begun: Begun,
     /// Which task runs.
     running: Running,
     /// The ring's head at the claim: while the head is still this, the claim is not committed.
     pub(crate) from: AtomicU64,
-    /// How far the inbox has been filled since its memory was given back last, by this worker or by a dead one before
-    /// it: raised before bytes are written, set back after they are gone, so that no death keeps memory.
+    /// How far the inbox has been filled since its memory was given back last, by this worker or by
+    /// a dead one before it: raised before bytes are written, set back after they are gone, so that
+    /// no death keeps memory.
     filled: AtomicU64,
     /// Where each frame of the claim lies in the inbox.
     pub(crate) offsets: [AtomicU64; MAX_CLAIM_FRAMES],
@@ -104,7 +107,8 @@ impl Slot {
         self.words.state.load(Ordering::Acquire) != STARTING
     }
 
-    /// Parent: the worker is to end, or is not, once the task that it runs is done. Wake it at the task gate.
+    /// Parent: the worker is to end, or is not, once the task that it runs is done. Wake it at the
+    /// task gate.
     pub fn dismiss(&self, is_dismissed: bool) {
         self.words.dismissed.store(is_dismissed.into(), Ordering::Release);
     }
@@ -115,8 +119,8 @@ impl Slot {
         self.words.dismissed.load(Ordering::Relaxed) != 0
     }
 
-    /// Worker: begins the next claimed frame, and says where it lies in the inbox. From here on it is running, and nobody
-    /// else's.
+    /// Worker: begins the next claimed frame, and says where it lies in the inbox. From here on it
+    /// is running, and nobody else's.
     ///
     /// # Errors
     ///
@@ -148,12 +152,14 @@ impl Slot {
         &self.words.running
     }
 
-    /// Worker, when its claim is done: whether the inbox holds so much memory that it is worth giving back.
+    /// Worker, when its claim is done: whether the inbox holds so much memory that it is worth
+    /// giving back.
     pub fn is_bulky(&self) -> bool {
         self.words.filled.load(Ordering::Relaxed) as usize > INBOX_KEPT
     }
 
-    /// Parent, when the worker is dead: the frame it began last, whether or not it finished it. No frame is longer than `longest`.
+    /// Parent, when the worker is dead: the frame it began last, whether or not it finished it. No
+    /// frame is longer than `longest`.
     ///
     /// # Errors
     ///
@@ -163,8 +169,8 @@ impl Slot {
         begun.map(|index| self.frame(index, longest, longest)).transpose()
     }
 
-    /// Parent, with the ring locked, so that no claim is being made: the first bytes of the frame that the worker began
-    /// last, whether or not it has finished it.
+    /// Parent, with the ring locked, so that no claim is being made: the first bytes of the frame
+    /// that the worker began last, whether or not it has finished it.
     ///
     /// # Errors
     ///
@@ -223,7 +229,8 @@ impl Slot {
         Ok(())
     }
 
-    /// Parent: cuts off what is not begun, and gives copies of it. No frame is longer than `longest`.
+    /// Parent: cuts off what is not begun, and gives copies of it. No frame is longer than
+    /// `longest`.
     pub(crate) fn cut(&self, longest: usize) -> Result<Vec<Vec<u8>>, Overwritten> {
         let (mut frames, mut left) = (Vec::new(), longest + MAX_CLAIM_BYTES);
         for index in self.words.begun.cut_off()? {
@@ -235,8 +242,8 @@ impl Slot {
         Ok(frames)
     }
 
-    /// Parent: a copy of a frame of the claim, or of its first `most` bytes, without mapping the inbox. It is `longest` bytes long at
-    /// most, and so is what is allocated for it.
+    /// Parent: a copy of a frame of the claim, or of its first `most` bytes, without mapping the
+    /// inbox. It is `longest` bytes long at most, and so is what is allocated for it.
     fn frame(&self, index: u32, longest: usize, most: usize) -> Result<Vec<u8>, Overwritten> {
         let at = self.offset(index);
         let len = length(&self.inbox.read(at, LEN).map_err(|_| OF_INBOX)?);

@@ -1,8 +1,9 @@
 //! Structures that live between processes: what a pool shares with its workers.
 //!
-//! Every structure here is **kill-safe**: a process may be SIGKILLed at any instruction of any operation, and the others
-//! go on with all that was committed. Each module's head lists its protocol's steps and what a death at each leaves;
-//! `tests/fault_injection.rs` dies at every one of them.
+//! Every structure here is **kill-safe**: a process may be SIGKILLed at any instruction of any
+//! operation, and the others go on with all that was committed. Each module's head lists its
+//! protocol's steps and what a death at each leaves; `tests/fault_injection.rs` dies at every one
+//! of them.
 //!
 //! | room | what it is |
 //! |---|---|

@@ -1,10 +1,11 @@
-//! Memory of the users' own: bytes that any process reads and writes at any time. Used in any process that has it
-//! mapped, from any thread.
+//! Memory of the users' own: bytes that any process reads and writes at any time. Used in any
+//! process that has it mapped, from any thread.
 //!
-//! What others change at any moment is no `&[u8]`, which promises that nobody does. So every safe access is atomic: the
-//! memory is seen as words of 8 bytes, and a part of a word is read out of the whole, and written by exchanging the
-//! whole. All of them are of one size at one place, since the language has no meaning for atomics of different sizes that
-//! race. Copying is as quick that way as any other; a word is never seen torn.
+//! What others change at any moment is no `&[u8]`, which promises that nobody does. So every safe
+//! access is atomic: the memory is seen as words of 8 bytes, and a part of a word is read out of
+//! the whole, and written by exchanging the whole. All of them are of one size at one place, since
+//! the language has no meaning for atomics of different sizes that race. Copying is as quick that
+//! way as any other; a word is never seen torn.
 //!
 //! [`RawMemory`] has the rest: pointers and slices for who can vouch for the others.
 
@@ -46,8 +47,8 @@ impl Memory {
         Memory::of_file(fd, size)
     }
 
-    /// Maps a file of this size, which who may write it may also cut: an access to what is cut off ends this process by
-    /// SIGBUS.
+    /// Maps a file of this size, which who may write it may also cut: an access to what is cut off
+    /// ends this process by SIGBUS.
     ///
     /// # Errors
     ///
@@ -127,10 +128,11 @@ impl Memory {
 
     /// The words that cover the memory, the last of which may go beyond its size.
     fn grid(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping begins at a page and is there to the end of its last page, so these words lie inside and
-        // aligned, for as long as `self`. Any bytes are a word, and zeros were there before any. The memory is reached by
-        // these atomics alone, but for what `RawMemory`'s callers vouch for, and for other processes and mappings, which
-        // the language knows nothing of: to it they are the hardware's.
+        // SAFETY: the mapping begins at a page and is there to the end of its last page, so these
+        // words lie inside and aligned, for as long as `self`. Any bytes are a word, and zeros were
+        // there before any. The memory is reached by these atomics alone, but for what
+        // `RawMemory`'s callers vouch for, and for other processes and mappings, which the language
+        // knows nothing of: to it they are the hardware's.
         unsafe { std::slice::from_raw_parts(self.0.base().as_ptr().cast(), self.size().div_ceil(WORD)) }
     }
 
@@ -159,13 +161,14 @@ fn replace(word: &AtomicU64, skip: usize, bytes: &[u8]) {
     }
 }
 
-/// Shared memory as C has it: for foreign functions, and for those who know what every other process does with it.
+/// Shared memory as C has it: for foreign functions, and for those who know what every other
+/// process does with it.
 #[derive(Clone, Copy, Debug)]
 pub struct RawMemory<'a>(&'a Memory);
 
 impl<'a> RawMemory<'a> {
-    /// Where it begins in this process: at a page, and somewhere else than in other processes. It stays until the
-    /// memory is dropped.
+    /// Where it begins in this process: at a page, and somewhere else than in other processes. It
+    /// stays until the memory is dropped.
     pub fn as_ptr(self) -> *mut u8 {
         self.0.0.base().as_ptr()
     }
@@ -174,10 +177,11 @@ impl<'a> RawMemory<'a> {
     ///
     /// # Safety
     ///
-    /// For as long as the slice lives nobody writes the memory: no thread of this process and no other process. If it has
-    /// a name, nobody cuts its file either.
+    /// For as long as the slice lives nobody writes the memory: no thread of this process and no
+    /// other process. If it has a name, nobody cuts its file either.
     pub unsafe fn as_slice(self) -> &'a [u8] {
-        // SAFETY: the mapping is there for 'a and has the size; that nobody writes it is the caller's contract.
+        // SAFETY: the mapping is there for 'a and has the size; that nobody writes it is the
+        // caller's contract.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.0.size()) }
     }
 
@@ -185,8 +189,8 @@ impl<'a> RawMemory<'a> {
     ///
     /// # Safety
     ///
-    /// For as long as the slice lives nobody else reads or writes the memory, be it by another slice, thread or process. If it
-    /// has a name, nobody cuts its file either.
+    /// For as long as the slice lives nobody else reads or writes the memory, be it by another
+    /// slice, thread or process. If it has a name, nobody cuts its file either.
     pub unsafe fn as_mut_slice(self) -> &'a mut [u8] {
         // SAFETY: as above; that it is the only way to the memory is the caller's contract.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.0.size()) }
@@ -198,15 +202,16 @@ impl<'a> RawMemory<'a> {
     ///
     /// # Safety
     ///
-    /// No thread of this process accesses its bytes at the same time by an access of another size, which is what
-    /// `read`, `write` and `words` are, or by one that is not atomic.
+    /// No thread of this process accesses its bytes at the same time by an access of another size,
+    /// which is what `read`, `write` and `words` are, or by one that is not atomic.
     pub unsafe fn at<A: Atomic>(self, offset: usize) -> Option<&'a A> {
         let inside = offset.checked_add(size_of::<A>()).is_some_and(|end| end <= self.0.size());
         if !inside || !offset.is_multiple_of(align_of::<A>()) {
             return None;
         }
-        // SAFETY: inside the mapping and aligned, since the mapping begins at a page; any bytes are an `Atomic`; what the
-        // language leaves undefined between accesses is excluded by the caller's contract.
+        // SAFETY: inside the mapping and aligned, since the mapping begins at a page; any bytes are
+        // an `Atomic`; what the language leaves undefined between accesses is excluded by the
+        // caller's contract.
         Some(unsafe { &*self.as_ptr().add(offset).cast::<A>() })
     }
 }
@@ -258,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_is_refused() {
+    fn range_outside_of_the_memory_is_refused() {
         let memory = Memory::create(10).unwrap();
         for (offset, len) in [(0, 11), (10, 1), (11, 0), (usize::MAX, 1)] {
             let outside = std::panic::catch_unwind(|| memory.read(offset, &mut vec![0; len]));

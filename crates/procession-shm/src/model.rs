@@ -1,5 +1,5 @@
-//! Makes what lies in a segment for the models, without one: small, so that every interleaving can be gone through. Called by
-//! `tests/loom_*.rs` only.
+//! Makes what lies in a segment for the models, without one: small, so that every interleaving can
+//! be gone through. Called by `tests/loom_*.rs` only.
 
 use std::sync::Arc;
 

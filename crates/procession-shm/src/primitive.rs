@@ -1,5 +1,5 @@
-//! The one place that chooses between the machine's atomics and loom's, and between the kernel's futex and robust mutex and
-//! their models.
+//! The one place that chooses between the machine's atomics and loom's, and between the kernel's
+//! futex and robust mutex and their models.
 
 #[cfg(not(loom))]
 mod imp {
@@ -14,7 +14,8 @@ mod imp {
 
     /// Sleeps while the word is `seen`, for no longer than `timeout`.
     pub(crate) fn futex_wait(word: &AtomicU32, seen: u32, timeout: Duration) {
-        // Whatever ends the sleep, the caller looks again. A futex that cannot wait at all must not become a busy loop.
+        // Whatever ends the sleep, the caller looks again. A futex that cannot wait at all must not
+        // become a busy loop.
         let waited: io::Result<_> = procession_sys::futex::wait(word, seen, Some(timeout));
         if waited.is_err() {
             std::thread::sleep(timeout.min(Duration::from_millis(1)));
@@ -44,7 +45,8 @@ mod imp {
         static ref KERNEL: Kernel = Kernel { sleepers: Mutex::new(Sleepers::default()), woken: Condvar::new() };
     }
 
-    /// The kernel's side of every futex of a model: the compare and the sleep are one step, as they are there.
+    /// The kernel's side of every futex of a model: the compare and the sleep are one step, as they
+    /// are there.
     struct Kernel {
         sleepers: Mutex<Sleepers>,
         woken: Condvar,

@@ -1,11 +1,13 @@
-//! A queue's segment: a ring, and gates to wait for items and for room. Used in any process that has the memfd.
+//! A queue's segment: a ring, and gates to wait for items and for room. Used in any process that
+//! has the memfd.
 //!
-//! A `put` is over when the frame is committed: nobody needs to read before the producer may exit, and no thread feeds.
-//! What a death leaves is the ring's and, where a queue can be joined, its takers'; a wake that dies with its waker is made
-//! up for by the gates.
+//! A `put` is over when the frame is committed: nobody needs to read before the producer may exit,
+//! and no thread feeds. What a death leaves is the ring's and, where a queue can be joined, its
+//! takers'; a wake that dies with its waker is made up for by the gates.
 //!
-//! A process may *watch* the queue, to have a file descriptor readable while it holds frames. Then a `put` is over when that is
-//! lit: who polls sees an item no later than its producer's end. The header's word says how far the watcher is:
+//! A process may *watch* the queue, to have a file descriptor readable while it holds frames. Then
+//! a `put` is over when that is lit: who polls sees an item no later than its producer's end. The
+//! header's word says how far the watcher is:
 //!
 //! | the word | set by | a `put` |
 //! |---|---|---|
@@ -13,7 +15,8 @@
 //! | dark | the watcher, which then looks once more whether the queue is empty | waits while there are frames |
 //! | lit | the watcher, when it has lit | is over |
 //!
-//! A watcher that is dead or stopped holds one `put` up, for [`LIGHT_TIMEOUT`]. Of several watchers the last counts.
+//! A watcher that is dead or stopped holds one `put` up, for [`LIGHT_TIMEOUT`]. Of several watchers
+//! the last counts.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -90,7 +93,8 @@ pub enum Tried<T> {
     Done(T),
     /// The queue is full, or empty.
     NotNow,
-    /// Somebody else is at it, the ring must grow, or who watches is to light: only one who may wait can tell.
+    /// Somebody else is at it, the ring must grow, or who watches is to light: only one who may
+    /// wait can tell.
     Busy,
 }
 
@@ -108,7 +112,8 @@ pub enum NotPut {
 }
 
 impl Queue {
-    /// A new one of at most `bound` frames; 0 is no bound. One that is joinable counts the items that are not done.
+    /// A new one of at most `bound` frames; 0 is no bound. One that is joinable counts the items
+    /// that are not done.
     ///
     /// # Errors
     ///
@@ -202,8 +207,8 @@ impl Queue {
         Ok(Tried::Done(()))
     }
 
-    /// Takes the oldest frame, which `read` sees in place and in two parts, unless `read` declines it with `None`. Without any
-    /// wait, and nor may `read` wait: the head is locked.
+    /// Takes the oldest frame, which `read` sees in place and in two parts, unless `read` declines
+    /// it with `None`. Without any wait, and nor may `read` wait: the head is locked.
     ///
     /// # Errors
     ///
@@ -221,8 +226,8 @@ impl Queue {
         Ok(taken.map_or(Tried::NotNow, Tried::Done))
     }
 
-    /// Takes the oldest frame, appended to `out`; waits for one until the deadline. `false`: there was none until then, or
-    /// there is none and the queue is closed.
+    /// Takes the oldest frame, appended to `out`; waits for one until the deadline. `false`: there
+    /// was none until then, or there is none and the queue is closed.
     ///
     /// # Errors
     ///
@@ -265,8 +270,8 @@ impl Queue {
         Ok(true)
     }
 
-    /// Waits until every item that was put has been taken and is done, or died with its taker; `false` when the deadline came
-    /// first.
+    /// Waits until every item that was put has been taken and is done, or died with its taker;
+    /// `false` when the deadline came first.
     ///
     /// # Errors
     ///
@@ -288,8 +293,8 @@ impl Queue {
         }
     }
 
-    /// Waits until there are frames, without taking any; `false` when the deadline came first. Who then takes none is to
-    /// [`wake`](Queue::wake) another in its place.
+    /// Waits until there are frames, without taking any; `false` when the deadline came first. Who
+    /// then takes none is to [`wake`](Queue::wake) another in its place.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         let news = || !self.ring.is_empty() || self.is_closed();
         self.header.frames.wait_until(deadline, &self.spin, news)
@@ -301,7 +306,8 @@ impl Queue {
         self.header.frames.wait_until(None, &Spin::none(), news);
     }
 
-    /// Watcher: nothing is lit. It is to look once more whether the queue is empty, since a `put` may have found it lit.
+    /// Watcher: nothing is lit. It is to look once more whether the queue is empty, since a `put`
+    /// may have found it lit.
     pub fn darken(&self) {
         self.header.light.store(DARK, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -337,8 +343,8 @@ impl Queue {
     /// Lets nothing more be put, by anybody; what is there can be taken. Wakes all who wait.
     pub fn close(&self) {
         {
-            // Whoever is putting has put: nothing comes behind a consumer that finds the queue closed and empty. A lock that is
-            // beyond use lets nobody put.
+            // Whoever is putting has put: nothing comes behind a consumer that finds the queue
+            // closed and empty. A lock that is beyond use lets nobody put.
             let _tail = self.ring.lock_tail();
             self.header.closed.store(1, Ordering::Release);
         }
@@ -400,7 +406,8 @@ impl Queue {
         Ok(taken)
     }
 
-    /// Nothing is queued, and nobody has what was. The ring first: an item is its taker's before it is gone from there.
+    /// Nothing is queued, and nobody has what was. The ring first: an item is its taker's before it
+    /// is gone from there.
     fn is_finished(&self) -> bool {
         self.ring.is_empty() && self.consumers.unfinished() == 0
     }

@@ -1,12 +1,13 @@
-//! The form of records: how arguments stand in a frame, and results in a stream and in their job. Most are short values of
-//! tag 0, of which a byte tells the length:
+//! The form of records: how arguments stand in a frame, and results in a stream and in their job.
+//! Most are short values of tag 0, of which a byte tells the length:
 //!
 //! ```text
 //! short   length (1 byte, 0 to 254) | payload                       tag 0
 //! long    255 | length (u32) | tag (u32) | payload                  any tag
 //! ```
 //!
-//! So a run of short values is copied from place to place as it is, whoever copies it, and counted by one byte each.
+//! So a run of short values is copied from place to place as it is, whoever copies it, and counted
+//! by one byte each.
 
 /// The longest short payload.
 pub const SHORT: usize = 254;
@@ -19,8 +20,8 @@ pub(crate) const LONG_HEADER: usize = 9;
 /// The longest record of a word.
 pub const MAX_WORD_RECORD: usize = 9;
 
-/// A payload that is a word: those of its bytes that say anything, the lowest first. Passed on as a word, it stays in a register
-/// from the value to the record.
+/// A payload that is a word: those of its bytes that say anything, the lowest first. Passed on as a
+/// word, it stays in a register from the value to the record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Word(pub u64);
 
@@ -136,13 +137,15 @@ pub(crate) fn short_run(bytes: &[u8]) -> (u32, usize) {
 /// Records of one length that are found together.
 const ALIKE: usize = 8;
 
-/// Whether `bytes` begins with so many records of this length: none of them is then waited for to find the next.
+/// Whether `bytes` begins with so many records of this length: none of them is then waited for to
+/// find the next.
 #[inline]
 fn are_alike(bytes: &[u8], len: u8, stride: usize) -> bool {
     bytes.len() >= ALIKE * stride && (1..ALIKE).all(|record| bytes[record * stride] == len)
 }
 
-/// What the record that `bytes` begins with takes up, or what must be there to tell: more than `bytes` has.
+/// What the record that `bytes` begins with takes up, or what must be there to tell: more than
+/// `bytes` has.
 pub(crate) fn whole(bytes: &[u8]) -> usize {
     match bytes.first() {
         None => 1,

@@ -1,9 +1,10 @@
-//! What a worker is running, and the word by which the parent may stop it: a stretch of tasks is either finished by its
-//! worker or condemned by the parent, never both. The worker writes before and after each stretch; the parent looks, and
-//! condemns one before it kills the worker, so that the kill can hit no other.
+//! What a worker is running, and the word by which the parent may stop it: a stretch of tasks is
+//! either finished by its worker or condemned by the parent, never both. The worker writes before
+//! and after each stretch; the parent looks, and condemns one before it kills the worker, so that
+//! the kill can hit no other.
 //!
-//! A stretch is what may be condemned as one: a whole chunk, since a job is cancelled as a whole; where tasks have a time
-//! limit, each task, since one may be out of time and the next not.
+//! A stretch is what may be condemned as one: a whole chunk, since a job is cancelled as a whole;
+//! where tasks have a time limit, each task, since one may be out of time and the next not.
 //!
 //! | worker | parent |
 //! |---|---|
@@ -13,12 +14,12 @@
 //! | 4. (runs; before each task it looks at stop again) | 4. kill |
 //! | 5. word: that number becomes 0, or it is condemned | |
 //!
-//! The job read between the looks at one number is that number's: it changes only while the word is 0. Of the two fences
-//! one is first: the worker sees that the job is to stop, or the parent sees that it runs. The looks in 4 are without a
-//! fence: a task more may begin before they notice.
+//! The job read between the looks at one number is that number's: it changes only while the word is
+//! 0. Of the two fences one is first: the worker sees that the job is to stop, or the parent sees
+//! that it runs. The looks in 4 are without a fence: a task more may begin before they notice.
 //!
-//! Of a task with a limit the result is committed after 5: out of time, it has none. Of others each is committed when its task
-//! ends: who cancels the job wants none of them.
+//! Of a task with a limit the result is committed after 5: out of time, it has none. Of others each
+//! is committed when its task ends: who cancels the job wants none of them.
 //!
 //! | death of the worker | what it leaves |
 //! |---|---|
@@ -81,7 +82,8 @@ impl Running {
         Running { word: zero(), used: zero(), job: zero(), index: zero(), begun: zero(), stop: zero() }
     }
 
-    /// Worker: says which task of its job it comes to: within the stretch, or before one that is this task's own.
+    /// Worker: says which task of its job it comes to: within the stretch, or before one that is
+    /// this task's own.
     #[inline]
     pub fn set_index(&self, index: u32) {
         self.index.store(index.into(), Ordering::Relaxed);
@@ -125,7 +127,8 @@ impl Running {
         finished
     }
 
-    /// Parent: no task of `job` is to begin any more. What runs already is [`look`](Running::look)ed for after this.
+    /// Parent: no task of `job` is to begin any more. What runs already is
+    /// [`look`](Running::look)ed for after this.
     pub fn stop(&self, job: u64) {
         self.stop.store(job, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -140,12 +143,14 @@ impl Running {
         (number != NONE && number != STOPPED).then_some(Snapshot { number, job, index })
     }
 
-    /// Parent: how many tasks have been begun here, by this worker and by those that had the slot before it.
+    /// Parent: how many tasks have been begun here, by this worker and by those that had the slot
+    /// before it.
     pub fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Parent: from now on the stretch that was seen is not to be finished. `false`: it has been, and nothing happens.
+    /// Parent: from now on the stretch that was seen is not to be finished. `false`: it has been,
+    /// and nothing happens.
     pub fn stop_stretch(&self, seen: Snapshot) -> bool {
         self.word.compare_exchange(seen.number, STOPPED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }

@@ -1,9 +1,11 @@
-//! A segment: memory that several processes map. Made by the parent of a pool, attached by its workers, gone from the
-//! system when the last of them is: it is a memfd and has no name on any disk.
+//! A segment: memory that several processes map. Made by the parent of a pool, attached by its
+//! workers, gone from the system when the last of them is: it is a memfd and has no name on any
+//! disk.
 //!
-//! This is the room where offsets become references. A reference to words is given only for types that are valid as zero
-//! bytes and are changed through atomics alone ([`Words`]). A segment of a pool or a queue has such words in its *fixed* part,
-//! which is always mapped; plain bytes lie behind it, in [windows](crate::window), of which a process maps what it needs.
+//! This is the room where offsets become references. A reference to words is given only for types
+//! that are valid as zero bytes and are changed through atomics alone ([`Words`]). A segment of a
+//! pool or a queue has such words in its *fixed* part, which is always mapped; plain bytes lie
+//! behind it, in [windows](crate::window), of which a process maps what it needs.
 
 #![allow(unsafe_code, reason = "makes references into the mapping")]
 
@@ -28,13 +30,14 @@ pub(crate) struct Mapping {
 }
 
 impl Segment {
-    /// A new segment of `len` bytes, all zero. Untouched pages take no memory, so `len` may be generous.
+    /// A new segment of `len` bytes, all zero. Untouched pages take no memory, so `len` may be
+    /// generous.
     pub fn create(name: &str, len: usize) -> io::Result<Segment> {
         Segment::attach(memfd::create(name, len as u64)?)
     }
 
-    /// A new segment whose file has `len` bytes and may grow. The first `fixed` are mapped, the rest is for
-    /// [windows](crate::window).
+    /// A new segment whose file has `len` bytes and may grow. The first `fixed` are mapped, the
+    /// rest is for [windows](crate::window).
     pub(crate) fn create_growing(name: &str, fixed: usize, len: usize) -> io::Result<Segment> {
         Segment::attach_growing(memfd::create_growing(name, len as u64)?, fixed)
     }
@@ -47,7 +50,8 @@ impl Segment {
         Segment::map(fd, fixed)
     }
 
-    /// Maps a segment that another process made. Its length is sealed, so that no access can miss it.
+    /// Maps a segment that another process made. Its length is sealed, so that no access can miss
+    /// it.
     pub fn attach(fd: OwnedFd) -> io::Result<Segment> {
         let len = usize::try_from(memfd::sealed_len(fd.as_fd())?).map_err(io::Error::other)?;
         Segment::map(fd, len)
@@ -122,8 +126,8 @@ impl Segment {
     /// If they do not lie inside.
     pub(crate) fn zero(&self, offset: usize, len: usize) {
         self.check(offset, len);
-        // SAFETY: `check` has shown that they are inside the mapping. The caller alone knows of them: no reference to them is
-        // left.
+        // SAFETY: `check` has shown that they are inside the mapping. The caller alone knows of
+        // them: no reference to them is left.
         unsafe { self.0.base().add(offset).write_bytes(0, len) }
     }
 
@@ -144,7 +148,8 @@ impl Segment {
 }
 
 impl Mapping {
-    /// Maps the file's first `len` bytes. Accesses beyond its end raise SIGBUS: the caller knows that it has as many.
+    /// Maps the file's first `len` bytes. Accesses beyond its end raise SIGBUS: the caller knows
+    /// that it has as many.
     pub(crate) fn of(fd: OwnedFd, len: usize) -> io::Result<Mapping> {
         if len == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the segment is empty"));
@@ -171,8 +176,8 @@ impl Mapping {
 ///
 /// # Safety
 ///
-/// The type is `repr(C)`, valid as zero bytes, and every field is an atomic or changed only through calls made for
-/// memory shared between processes.
+/// The type is `repr(C)`, valid as zero bytes, and every field is an atomic or changed only through
+/// calls made for memory shared between processes.
 pub(crate) unsafe trait Words {}
 
 /// A segment that is mapped as long as others need it.
@@ -204,7 +209,8 @@ impl<T: Words> Clone for Placed<T> {
     }
 }
 
-// SAFETY: `Words` are for sharing between processes, and so between threads; the segment inside is Send.
+// SAFETY: `Words` are for sharing between processes, and so between threads; the segment inside is
+// Send.
 unsafe impl<T: Words> Send for Placed<T> {}
 // SAFETY: as above; only `&T` is given out.
 unsafe impl<T: Words> Sync for Placed<T> {}
@@ -225,8 +231,9 @@ impl<T: Words> Deref for Placed<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: `Segment::words` checked bounds and alignment; the mapping lives as long as the segment held beside;
-        // it began as zeros, for which `Words` promises validity, and changes through atomics only.
+        // SAFETY: `Segment::words` checked bounds and alignment; the mapping lives as long as the
+        // segment held beside; it began as zeros, for which `Words` promises validity, and changes
+        // through atomics only.
         unsafe { self.at.as_ref() }
     }
 }
@@ -248,7 +255,8 @@ impl<T: Words> Deref for PlacedArray<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: as for `Placed`, of which `Segment::array` checked the same for all `count` of them.
+        // SAFETY: as for `Placed`, of which `Segment::array` checked the same for all `count` of
+        // them.
         unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.count) }
     }
 }
@@ -260,8 +268,8 @@ pub(crate) struct Guarded<T: Pod> {
     at: NonNull<T>,
 }
 
-// SAFETY: a `T` is reached by who holds the lock only, in whatever thread; `Pod` values are plain bytes, which any thread may
-// read and write.
+// SAFETY: a `T` is reached by who holds the lock only, in whatever thread; `Pod` values are plain
+// bytes, which any thread may read and write.
 unsafe impl<T: Pod> Send for Guarded<T> {}
 // SAFETY: as above.
 unsafe impl<T: Pod> Sync for Guarded<T> {}
@@ -271,10 +279,12 @@ impl<T: Pod> Guarded<T> {
     ///
     /// # Safety
     ///
-    /// The calling thread holds the lock for reading or writing, for as long as the reference lives.
+    /// The calling thread holds the lock for reading or writing, for as long as the reference
+    /// lives.
     pub(crate) unsafe fn get(&self) -> &T {
-        // SAFETY: `Segment::guarded` checked bounds and alignment, and the segment beside keeps the mapping. `Pod` is valid
-        // for whatever bytes are there, a half-written value included. By the caller's lock nobody writes it.
+        // SAFETY: `Segment::guarded` checked bounds and alignment, and the segment beside keeps the
+        // mapping. `Pod` is valid for whatever bytes are there, a half-written value included. By
+        // the caller's lock nobody writes it.
         unsafe { self.at.as_ref() }
     }
 
@@ -282,7 +292,8 @@ impl<T: Pod> Guarded<T> {
     ///
     /// # Safety
     ///
-    /// The calling thread alone holds the lock, for as long as the reference lives, and makes no other reference.
+    /// The calling thread alone holds the lock, for as long as the reference lives, and makes no
+    /// other reference.
     #[allow(clippy::mut_from_ref, reason = "the lock is what makes it unique")]
     pub(crate) unsafe fn get_mut(&self) -> &mut T {
         let mut at = self.at;

@@ -1,6 +1,6 @@
-//! What a waiter does before it sleeps. A sleep and a wake across cores cost 50 us, a look at a word nothing: so it
-//! looks for about as long as a wake would cost. Whoever it waits for may need this very core, so it looks between
-//! yields, and pauses only where there are cores for all.
+//! What a waiter does before it sleeps. A sleep and a wake across cores cost 50 us, a look at a
+//! word nothing: so it looks for about as long as a wake would cost. Whoever it waits for may need
+//! this very core, so it looks between yields, and pauses only where there are cores for all.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! The stream: records from one worker to the parent, in order, without a lock. A record is committed by the one store
-//! that advances the tail; it is there whole or not at all.
+//! The stream: records from one worker to the parent, in order, without a lock. A record is
+//! committed by the one store that advances the tail; it is there whole or not at all.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
@@ -9,8 +9,9 @@
 //! | 2. wait for room, and again | the same |
 //! | 3. the last piece, **commit** | the record |
 //!
-//! The worker waits for room only, and the parent has a thread that makes some; when the parent dies, so does the worker.
-//! How a record looks is [`record`](crate::record)'s: the parent takes runs of short values as they stand.
+//! The worker waits for room only, and the parent has a thread that makes some; when the parent
+//! dies, so does the worker. How a record looks is [`record`](crate::record)'s: the parent takes
+//! runs of short values as they stand.
 
 use std::io;
 use std::sync::Arc;
@@ -65,7 +66,8 @@ impl Stream {
         self.bytes.map(STREAM_CAPACITY).map(drop)
     }
 
-    /// Producer: for appending short values one after the other. What is appended otherwise ends its use.
+    /// Producer: for appending short values one after the other. What is appended otherwise ends
+    /// its use.
     #[inline]
     pub fn writer(&self) -> StreamWriter<'_> {
         let (tail, room) = self.room(1 + SHORT);
@@ -73,8 +75,8 @@ impl Stream {
         StreamWriter { stream: self, bytes: self.bytes.mapped(), tail, limit: tail + room.min(to_the_end) as u64 }
     }
 
-    /// Producer: appends a record of all `parts`, one behind the other. Waits for room if there is too little, waking
-    /// the consumer at its gate so that it makes some.
+    /// Producer: appends a record of all `parts`, one behind the other. Waits for room if there is
+    /// too little, waking the consumer at its gate so that it makes some.
     ///
     /// # Panics
     ///
@@ -161,7 +163,8 @@ impl Stream {
     }
 }
 
-/// The producer's side of a stream, as long as it appends nothing but short values: all that it looks at is its own.
+/// The producer's side of a stream, as long as it appends nothing but short values: all that it
+/// looks at is its own.
 #[derive(Debug)]
 pub struct StreamWriter<'a> {
     stream: &'a Stream,
@@ -186,8 +189,8 @@ impl StreamWriter<'_> {
         true
     }
 
-    /// Appends a value, a record of tag 0. `false`: it is not short, or finds no room in one piece, and is for
-    /// [`Stream::write`]; then this is to be made anew.
+    /// Appends a value, a record of tag 0. `false`: it is not short, or finds no room in one piece,
+    /// and is for [`Stream::write`]; then this is to be made anew.
     #[inline]
     pub fn write_value(&mut self, value: &[u8]) -> bool {
         let behind = self.tail + 1 + value.len() as u64;
@@ -210,11 +213,12 @@ pub enum Arrival<'a> {
     Record(u32, &'a [u8]),
 }
 
-/// So much of a stream is copied at once before it is read: what is read does not change then, whatever its producer does.
+/// So much of a stream is copied at once before it is read: what is read does not change then,
+/// whatever its producer does.
 const PIECE: usize = 16 * 1024;
 
-/// The consumer's side: it knows by itself how far it has read, and keeps the part of a record that has arrived while the rest
-/// has not.
+/// The consumer's side: it knows by itself how far it has read, and keeps the part of a record that
+/// has arrived while the rest has not.
 #[derive(Debug, Default)]
 pub struct StreamReader {
     head: u64,
@@ -223,7 +227,8 @@ pub struct StreamReader {
 }
 
 impl StreamReader {
-    /// Takes every record off the stream that is committed by now, giving them to `visitor`. `false`: there is none.
+    /// Takes every record off the stream that is committed by now, giving them to `visitor`.
+    /// `false`: there is none.
     ///
     /// # Errors
     ///

@@ -1,7 +1,9 @@
-//! A process dies at every numbered step of every protocol; the others find all that was committed, once, and go on.
+//! A process dies at every numbered step of every protocol; the others find all that was committed,
+//! once, and go on.
 //!
-//! Each step has a scenario: what is there before, what the child does until it dies at the step, and what must be true
-//! then. A step that the child does not reach fails its scenario, and so does a step without one.
+//! Each step has a scenario: what is there before, what the child does until it dies at the step,
+//! and what must be true then. A step that the child does not reach fails its scenario, and so does
+//! a step without one.
 
 mod sync_faults;
 #[path = "../../procession-sys/tests/time_scale/mod.rs"]
@@ -122,7 +124,8 @@ fn begin(slot: &Slot) -> Option<u32> {
     slot.begin_next().unwrap().map(|place| number(slot.claimed(place)))
 }
 
-/// What the parent does when it is told of the death of the worker in slot 0. Gives what it had claimed and not begun.
+/// What the parent does when it is told of the death of the worker in slot 0. Gives what it had
+/// claimed and not begun.
 fn clean_up(control: &Control) -> Vec<u32> {
     let slot = control.slot(0);
     control.tasks().release(0, slot);
@@ -182,7 +185,8 @@ fn lengthening_the_ring(step: Step, nth: u32) {
     assert_queue_sound(&queue);
 }
 
-/// A worker dies while its inbox grows for a frame: that is still in the ring, and the next worker in the slot claims it.
+/// A worker dies while its inbox grows for a frame: that is still in the ring, and the next worker
+/// in the slot claims it.
 fn lengthening_an_inbox(step: Step, nth: u32) {
     const ONE: ClaimLimit = ClaimLimit { max_frames: 1, max_bytes: 1 };
     const LENGTHS: [usize; 3] = [100_000, 1_000_000, 5_000_000];
@@ -211,7 +215,8 @@ fn lengthening_an_inbox(step: Step, nth: u32) {
     assert_sound(&control);
 }
 
-/// A worker dies while its area grows, for the table or for a block: the next worker in the slot has all of the area.
+/// A worker dies while its area grows, for the table or for a block: the next worker in the slot
+/// has all of the area.
 fn lengthening_an_area(step: Step, nth: u32) {
     const LENGTHS: [usize; 2] = [200_000, 3_000_000];
     let control = Control::create(1).unwrap();
@@ -306,7 +311,8 @@ fn taking_to_be_done(nth: u32) {
 /// What a growth had copied when its process died is given back with the rest.
 fn memory_of_a_growth() {
     let queue = Queue::create(0, false).unwrap();
-    // The oldest frame lies in the middle of 8 MiB, so that the growth to 16 moves about half of them.
+    // The oldest frame lies in the middle of 8 MiB, so that the growth to 16 moves about half of
+    // them.
     put(&queue, 0..4000);
     drop(take_rest(&queue));
     die_at(Step::GrowCopied, 2, || put(&queue, 0..20_000));
@@ -347,7 +353,8 @@ fn claiming(step: Step, nth: u32) {
             slot.finish_claim();
         }
     });
-    // What it had begun in the claims before is done. The rest is in the ring or in its slot, each frame once.
+    // What it had begun in the claims before is done. The rest is in the ring or in its slot, each
+    // frame once.
     let done = if step == Step::ClaimFinished { nth * 4 } else { (nth - 1) * 4 };
     let mut numbers = clean_up(&control);
     if step == Step::ClaimCommitted {

@@ -1,7 +1,8 @@
-//! Random SIGKILLs over the workers of a task ring, and over producers and consumers of a queue: every frame that was committed
-//! arrives once, or is the one that a dead consumer was at.
+//! Random SIGKILLs over the workers of a task ring, and over producers and consumers of a queue:
+//! every frame that was committed arrives once, or is the one that a dead consumer was at.
 //!
-//! `KILL_STORM_SEED` replays a run's choices (the instants are the machine's), `KILL_STORM_SECONDS` lengthens it.
+//! `KILL_STORM_SEED` replays a run's choices (the instants are the machine's), `KILL_STORM_SECONDS`
+//! lengthens it.
 
 #[path = "../../procession-sys/tests/time_scale/mod.rs"]
 mod time_scale;
@@ -83,7 +84,8 @@ impl Storm {
             self.consumers.push((consumer, StreamReader::default()));
         }
         let end = Instant::now() + length;
-        // A machine that is busy with something else has the storm last longer; the watchdog is what bounds it.
+        // A machine that is busy with something else has the storm last longer; the watchdog is
+        // what bounds it.
         while Instant::now() < end || self.kills <= 20 || self.frames() <= 1000 {
             std::thread::sleep(Duration::from_micros(self.choose(800)));
             (0..CONSUMERS).for_each(|slot| self.drain(slot));
@@ -253,7 +255,8 @@ impl Storm {
         }
         for (producer, sequences) in &self.arrived {
             for (sequence, times) in sequences.iter().enumerate() {
-                // What a consumer of the queue had taken is lost with it, and nobody else knows which frame that was.
+                // What a consumer of the queue had taken is lost with it, and nobody else knows
+                // which frame that was.
                 if matches!(self.source, Source::Queue(_)) && *times == 0 {
                     lost += 1;
                     continue;

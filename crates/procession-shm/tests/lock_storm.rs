@@ -1,7 +1,8 @@
-//! Random SIGKILLs over processes that hold and wait for locks: nobody is ever in with another, what the dead leave half
-//! done is told, and nobody hangs.
+//! Random SIGKILLs over processes that hold and wait for locks: nobody is ever in with another,
+//! what the dead leave half done is told, and nobody hangs.
 //!
-//! `KILL_STORM_SEED` replays a run's choices (the instants are the machine's), `KILL_STORM_SECONDS` lengthens it.
+//! `KILL_STORM_SEED` replays a run's choices (the instants are the machine's), `KILL_STORM_SECONDS`
+//! lengthens it.
 
 #[path = "../../procession-sys/tests/time_scale/mod.rs"]
 mod time_scale;
@@ -14,8 +15,8 @@ use procession_sys::fork::fork;
 use procession_sys::pidfd::PidFd;
 use procession_sys::thread::spawn_engine_thread;
 
-/// The first of them take turns at the locks, the others at the binary semaphore, whose dead owner is found after a while: they
-/// are killed less often, or nobody would live to find it.
+/// The first of them take turns at the locks, the others at the binary semaphore, whose dead owner
+/// is found after a while: they are killed less often, or nobody would live to find it.
 const LOCKERS: usize = 4;
 const PROCESSES: usize = LOCKERS + 2;
 const DONE: i32 = 7;
@@ -115,7 +116,8 @@ impl Shared {
         .unwrap()
     }
 
-    /// A machine that is busy with something else has the storm last longer; the watchdog is what bounds it.
+    /// A machine that is busy with something else has the storm last longer; the watchdog is what
+    /// bounds it.
     fn has_seen_too_little(&self, kills: u32) -> bool {
         kills <= 50 || self.deaths() <= 5 || self.lock_mutex()[0] <= 500
     }

@@ -1,4 +1,5 @@
-//! Model of the hands over a claim: each frame is begun by the worker or cut off by the parent, never both, never neither.
+//! Model of the hands over a claim: each frame is begun by the worker or cut off by the parent,
+//! never both, never neither.
 #![cfg(loom)]
 
 use loom::sync::Arc;

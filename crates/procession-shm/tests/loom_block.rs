@@ -1,5 +1,5 @@
-//! Model of blocks, of their own code over watched memory: one receiver has a block, what it reads nobody writes until it has let go,
-//! and a name that is over finds nothing.
+//! Model of blocks, of their own code over watched memory: one receiver has a block, what it reads
+//! nobody writes until it has let go, and a name that is over finds nothing.
 #![cfg(loom)]
 
 use loom::sync::Arc;

@@ -1,5 +1,6 @@
-//! Model of what a worker has claimed and the parent may take back, of the code of ring and lease over watched memory: each frame is
-//! begun by the worker, or taken back whole and given to another, or still queued; never two of them, never none.
+//! Model of what a worker has claimed and the parent may take back, of the code of ring and lease
+//! over watched memory: each frame is begun by the worker, or taken back whole and given to
+//! another, or still queued; never two of them, never none.
 #![cfg(loom)]
 
 use loom::sync::Arc;

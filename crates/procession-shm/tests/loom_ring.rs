@@ -1,5 +1,6 @@
-//! Model of the rings, of their own code over watched memory: frames come out once, whole and in their order; nobody writes where
-//! another may still read, through growth and shrinking; and who looks without a lock sees what was so.
+//! Model of the rings, of their own code over watched memory: frames come out once, whole and in
+//! their order; nobody writes where another may still read, through growth and shrinking; and who
+//! looks without a lock sees what was so.
 #![cfg(loom)]
 
 use loom::sync::Arc;
@@ -188,7 +189,7 @@ fn the_parent_finds_nothing_wrong_with_a_head_that_moves() {
 }
 
 #[test]
-fn who_counts_without_a_lock_sees_what_was_so() {
+fn length_without_a_lock_was_true_once() {
     check(|| {
         let shared = ring();
         push(&shared, 1);

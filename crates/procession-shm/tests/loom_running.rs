@@ -1,4 +1,5 @@
-//! Model of a running task: what the worker finishes the parent has not condemned, and the job seen is the task's.
+//! Model of a running task: what the worker finishes the parent has not condemned, and the job seen
+//! is the task's.
 #![cfg(loom)]
 
 use loom::sync::Arc;

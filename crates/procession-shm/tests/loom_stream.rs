@@ -1,5 +1,5 @@
-//! Model of a stream's two positions: what the consumer sees committed, the producer has written; what the producer
-//! writes over, the consumer has read.
+//! Model of a stream's two positions: what the consumer sees committed, the producer has written;
+//! what the producer writes over, the consumer has read.
 #![cfg(loom)]
 
 use loom::cell::UnsafeCell;

@@ -1,4 +1,5 @@
-//! The ring against a plain queue: the same frames in the same order, through growth, shrinking and wrapping.
+//! The ring against a plain queue: the same frames in the same order, through growth, shrinking and
+//! wrapping.
 #![cfg(not(loom))]
 
 use std::collections::VecDeque;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// How a process ended: an exit code of 0 or more, or the signal that killed it as a negative number, as Python's
-/// `multiprocessing` has it.
+/// How a process ended: an exit code of 0 or more, or the signal that killed it as a negative
+/// number, as Python's `multiprocessing` has it.
 ///
 /// ```
 /// use procession_sys::ExitStatus;

@@ -1,4 +1,5 @@
-//! Files told apart, whatever their names: shared by the platforms, and seen as part of [`crate::named`].
+//! Files told apart, whatever their names: shared by the platforms, and seen as part of
+//! [`crate::named`].
 
 /// Which file it is. No other has the same while this one exists.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

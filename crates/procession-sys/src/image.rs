@@ -1,17 +1,19 @@
-//! Which image is running, and how a function of it is named so that another process with the same image finds it.
-//! Used in the parent when a function is sent, in the child when it is called; any thread.
+//! Which image is running, and how a function of it is named so that another process with the same
+//! image finds it. Used in the parent when a function is sent, in the child when it is called; any
+//! thread.
 //!
 //! # Why an offset names a function
 //!
-//! The *image* is the ELF object that this code is linked into: the program itself, or an extension module that a
-//! program loaded. The kernel or the loader puts an object at a random base, but moves it as a whole: what the linker
-//! placed `n` bytes from the base is `n` bytes from the base in every process that runs the same file. So an [`Entry`] is
-//! a function's distance from the base, and it is the same function wherever the [`BuildId`] is the same. A child
-//! proves that with [`BuildId::same_image`] before it may [`resolve`](Entry::resolve) anything.
+//! The *image* is the ELF object that this code is linked into: the program itself, or an extension
+//! module that a program loaded. The kernel or the loader puts an object at a random base, but
+//! moves it as a whole: what the linker placed `n` bytes from the base is `n` bytes from the base
+//! in every process that runs the same file. So an [`Entry`] is a function's distance from the
+//! base, and it is the same function wherever the [`BuildId`] is the same. A child proves that with
+//! [`BuildId::same_image`] before it may [`resolve`](Entry::resolve) anything.
 //!
-//! A raw entry carries a checksum keyed by the build id next to the offset, so that a number which no [`Entry::of`] of the
-//! same build produced (a damaged message, a message of another build) resolves to nothing instead of to
-//! the middle of some function.
+//! A raw entry carries a checksum keyed by the build id next to the offset, so that a number which
+//! no [`Entry::of`] of the same build produced (a damaged message, a message of another build)
+//! resolves to nothing instead of to the middle of some function.
 
 #![allow(unsafe_code)] // A checked offset becomes a function; a zero-sized function value is made from its type.
 
@@ -24,13 +26,14 @@ use std::ops::Range;
 use crate::imp::object;
 use crate::per_process::PerProcess;
 
-/// Identifies the bytes of an image: its GNU build id, or, if it was linked without one, its file's device, inode,
-/// size and time of change.
+/// Identifies the bytes of an image: its GNU build id, or, if it was linked without one, its file's
+/// device, inode, size and time of change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BuildId(Vec<u8>);
 
 impl BuildId {
-    /// The running image's. Empty, and then never [the same image](Self::same_image), if nothing tells.
+    /// The running image's. Empty, and then never [the same image](Self::same_image), if nothing
+    /// tells.
     pub fn current() -> &'static BuildId {
         &Image::running().build_id
     }
@@ -66,8 +69,8 @@ impl fmt::Display for BuildId {
 #[allow(dead_code)]
 pub struct SameImage(u8);
 
-/// A function that can be called in another process: argument bytes in, result bytes out, and a tag that says what
-/// the result is.
+/// A function that can be called in another process: argument bytes in, result bytes out, and a tag
+/// that says what the result is.
 pub type EntryFn = fn(&[u8], &mut Vec<u8>) -> u32;
 
 /// A pointer to a function that an [`Entry`] can name.
@@ -134,8 +137,8 @@ impl<F: EntryPointer> Entry<F> {
         }
     }
 
-    /// Whether the function lies in the image, so that another process can find it. A function of some other shared
-    /// object does not.
+    /// Whether the function lies in the image, so that another process can find it. A function of
+    /// some other shared object does not.
     pub fn is_portable(self) -> bool {
         self != Entry::ELSEWHERE
     }
@@ -255,19 +258,20 @@ impl<F: Copy + 'static> Stateless<F> {
          arguments, or use Process::fork"
     );
 
-    /// Takes a function value as the witness that its type has one. Refused at compile time if it has bytes.
+    /// Takes a function value as the witness that its type has one. Refused at compile time if it
+    /// has bytes.
     pub fn of(_proof: F) -> Self {
         const { Self::HAS_NO_BYTES };
         Stateless(PhantomData)
     }
 
-    /// The function value, made from its type. Meant for a type that [`of`](Self::of) has seen a value of, here or in
-    /// the process that asks.
+    /// The function value, made from its type. Meant for a type that [`of`](Self::of) has seen a
+    /// value of, here or in the process that asks.
     pub fn conjure() -> F {
         const { Self::HAS_NO_BYTES };
-        // SAFETY: `F` has no bytes, so a read of it from any aligned non-null address touches no memory and yields its
-        // only value. `F: Copy` says that having one value entitles to as many as one likes and that none of
-        // them is dropped; the witness in `of` had one.
+        // SAFETY: `F` has no bytes, so a read of it from any aligned non-null address touches no
+        // memory and yields its only value. `F: Copy` says that having one value entitles to as
+        // many as one likes and that none of them is dropped; the witness in `of` had one.
         unsafe { std::ptr::NonNull::<F>::dangling().read() }
     }
 }
@@ -287,7 +291,8 @@ struct Image {
 }
 
 impl Image {
-    /// Looked up once per process. It does not change; `PerProcess` only because no lock may stand between a fork and it.
+    /// Looked up once per process. It does not change; `PerProcess` only because no lock may stand
+    /// between a fork and it.
     fn running() -> &'static Image {
         static RUNNING: PerProcess<Image> = PerProcess::new(Image::find);
         RUNNING.get()

@@ -1,4 +1,5 @@
-//! What crosses a [`Link`](crate::link::Link): shared by the platforms, and seen as part of [`crate::link`].
+//! What crosses a [`Link`](crate::link::Link): shared by the platforms, and seen as part of
+//! [`crate::link`].
 
 use std::os::fd::OwnedFd;
 

@@ -1,20 +1,24 @@
-//! A value that each process has of its own, for everything that a forked child must not inherit: threads it does
-//! not have, pools it does not own, locks that a thread of its parent held. Used in any process and thread.
+//! A value that each process has of its own, for everything that a forked child must not inherit:
+//! threads it does not have, pools it does not own, locks that a thread of its parent held. Used in
+//! any process and thread.
 //!
 //! # How a child knows that it is one
 //!
-//! The **fork generation** is 0 in a fresh image and one more in each forked child. A `pthread_atfork` handler counts,
-//! so that forks which are not procession's own (Python's `os.fork`, a C library) count too.
+//! The **fork generation** is 0 in a fresh image and one more in each forked child. A
+//! `pthread_atfork` handler counts, so that forks which are not procession's own (Python's
+//! `os.fork`, a C library) count too.
 //!
-//! The handlers are registered before the first generation is given out, by every thread that finds them missing.
-//! Two threads may thus register them twice, and a child forked in between inherits whatever had been registered.
-//! That does no harm, since they are idempotent: the handler before a fork writes `NEXT = GENERATION + 1`, the one in the
-//! child writes `GENERATION = NEXT`, and doing either twice is doing it once; the count of [`forks`] need not be exact. There is no lock and no `Once` here, which
-//! a fork in another thread could catch half taken.
+//! The handlers are registered before the first generation is given out, by every thread that finds
+//! them missing. Two threads may thus register them twice, and a child forked in between inherits
+//! whatever had been registered. That does no harm, since they are idempotent: the handler before a
+//! fork writes `NEXT = GENERATION + 1`, the one in the child writes `GENERATION = NEXT`, and doing
+//! either twice is doing it once; the count of [`forks`] need not be exact. There is no lock and no
+//! `Once` here, which a fork in another thread could catch half taken.
 //!
-//! A [`PerProcess`] keeps its value with the generation that made it. In a child the generations differ, a fresh
-//! value is made, and the parent's is neither read nor dropped: it may be half-changed by a thread that does not exist
-//! here. It is leaked, once per fork, in the child alone.
+//! A [`PerProcess`] keeps its value with the generation that made it. In a child the generations
+//! differ, a fresh value is made, and the parent's is neither read nor dropped: it may be
+//! half-changed by a thread that does not exist here. It is leaked, once per fork, in the child
+//! alone.
 
 #![allow(unsafe_code)] // A shared value behind an atomic pointer: `OnceLock` cannot be reset without a lock.
 
@@ -28,18 +32,20 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 static FORKS: AtomicU64 = AtomicU64::new(0);
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// How many forks lie between this process and the image's start: 0 in a fresh image, one more in each forked child.
+/// How many forks lie between this process and the image's start: 0 in a fresh image, one more in
+/// each forked child.
 pub fn fork_generation() -> u64 {
     if !REGISTERED.load(Ordering::Acquire) {
-        // Without the handlers (no memory for them) forks go unseen, which no caller could survive safely.
+        // Without the handlers (no memory for them) forks go unseen, which no caller could survive
+        // safely.
         at_fork::register(before_fork, after_fork, in_forked_child).expect("pthread_atfork: out of memory");
         REGISTERED.store(true, Ordering::Release);
     }
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// A number that changes with each fork of this process, while it is made and after, and in the child: what was noted with
-/// another number may be in a child's memory too.
+/// A number that changes with each fork of this process, while it is made and after, and in the
+/// child: what was noted with another number may be in a child's memory too.
 pub fn forks() -> u64 {
     fork_generation();
     FORKS.load(Ordering::SeqCst)
@@ -85,8 +91,8 @@ struct Made<T> {
 }
 
 impl<T: 'static> PerProcess<T> {
-    /// A value to be made by `make`, which must have no other effect: when threads race for the first [`get`](Self::get), each
-    /// may call it, and all but one result are dropped.
+    /// A value to be made by `make`, which must have no other effect: when threads race for the
+    /// first [`get`](Self::get), each may call it, and all but one result are dropped.
     pub const fn new(make: fn() -> T) -> Self {
         PerProcess { make, current: AtomicPtr::new(std::ptr::null_mut()) }
     }
@@ -97,9 +103,10 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
     #[inline]
     pub fn get(&'static self) -> &'static T {
         let current = self.current.load(Ordering::Acquire);
-        // SAFETY: a non-null pointer comes from `Box::into_raw` in `make_own` and is never freed: its box is leaked, and
-        // a fork copies the memory with the pointer. The Acquire load pairs with the publishing exchange. Reading
-        // `generation` of a parent's box is sound too: it is written before publication and never after.
+        // SAFETY: a non-null pointer comes from `Box::into_raw` in `make_own` and is never freed:
+        // its box is leaked, and a fork copies the memory with the pointer. The Acquire load pairs
+        // with the publishing exchange. Reading `generation` of a parent's box is sound too: it is
+        // written before publication and never after.
         if let Some(made) = unsafe { current.as_ref() }
             && made.generation == GENERATION.load(Ordering::Relaxed)
         {
@@ -116,9 +123,10 @@ impl<T: Send + Sync + 'static> PerProcess<T> {
             // SAFETY: `own` was just made by `Box::into_raw` and, once published, is never freed.
             Ok(_) => unsafe { &(*own).value },
             Err(winner) => {
-                // SAFETY: `own` was not published, so this thread alone knows it. `winner` was published by a thread of
-                // this process after `found` was loaded, hence in this generation (only the forking thread lives on in
-                // a child, and it was here, not in a fork), and is never freed.
+                // SAFETY: `own` was not published, so this thread alone knows it. `winner` was
+                // published by a thread of this process after `found` was loaded, hence in this
+                // generation (only the forking thread lives on in a child, and it was here, not in
+                // a fork), and is never freed.
                 unsafe {
                     drop(Box::from_raw(own));
                     &(*winner).value

@@ -1,5 +1,6 @@
-//! A process whose standard streams are closed: each fd that this crate makes or receives has another number. (A Rust
-//! program finds `/dev/null` there at its start, so these close the streams themselves.)
+//! A process whose standard streams are closed: each fd that this crate makes or receives has
+//! another number. (A Rust program finds `/dev/null` there at its start, so these close the streams
+//! themselves.)
 
 #![allow(unsafe_code)] // Closes the streams by their numbers, and puts them back.
 
@@ -25,8 +26,9 @@ fn main() {
 /// Runs `body` with the standard streams closed.
 fn with_closed_streams<R>(body: impl FnOnce() -> R) -> R {
     let kept: Vec<OwnedFd> = (0..3).map(|number| descriptor::duplicate(number).unwrap()).collect();
-    // SAFETY: closes three numbers that no owner in this process closes, and puts the same files back under them. The body
-    // runs in the only thread that uses files, but for the watchdog's, which is silent unless the test hangs.
+    // SAFETY: closes three numbers that no owner in this process closes, and puts the same files
+    // back under them. The body runs in the only thread that uses files, but for the watchdog's,
+    // which is silent unless the test hangs.
     let result = unsafe {
         (0..3).for_each(|number| assert_eq!(libc::close(number), 0));
         let result = body();

@@ -101,7 +101,8 @@ fn engine_thread_is_not_counted() {
 fn child_of_an_engine_thread_counts_afresh() {
     let (tell, told) = mpsc::channel();
     let engine = thread::spawn_engine_thread("engine", move || {
-        // Its maker counts it after making it, and the engine thread of the check before may not be gone for the kernel.
+        // Its maker counts it after making it, and the engine thread of the check before may not be
+        // gone for the kernel.
         eventually("the first thread is the only other", || thread::other_threads().unwrap() == 1);
         // SAFETY: the first thread waits on a channel that the child does not touch.
         let allowed = unsafe { ThreadsAtFork::assume_safe() };

@@ -1,5 +1,5 @@
-//! The C library as a child sees it, under each start method: a child whose C library takes it for its parent finds locks
-//! held that are free, and free that are held.
+//! The C library as a child sees it, under each start method: a child whose C library takes it for
+//! its parent finds locks held that are free, and free that are held.
 
 #![allow(unsafe_code)] // Raw pthread mutexes and raise, to see what the C library thinks of the child.
 
@@ -24,8 +24,8 @@ fn main() {
     ]);
 }
 
-/// Runs the function in two children of each start method, which is to answer with an empty text: the children of one fork
-/// server must not take themselves for one another.
+/// Runs the function in two children of each start method, which is to answer with an empty text:
+/// the children of one fork server must not take themselves for one another.
 fn is_well(what: impl Fn(u32) -> String + Copy + 'static) {
     for context in CONTEXTS {
         let mut children = [0, 1].map(|number| context.process(what, number).start().unwrap());
@@ -71,7 +71,8 @@ fn tid() -> i32 {
 fn mutex_owner_is_the_childs_thread() {
     is_well(|_| {
         let mutex = shared_mutex(libc::PTHREAD_MUTEX_ERRORCHECK, false);
-        // SAFETY: the mutex is initialised and never unmapped; its owner is `__data.__owner`, the third int.
+        // SAFETY: the mutex is initialised and never unmapped; its owner is `__data.__owner`, the
+        // third int.
         let (locked, owner, again, unlocked) = unsafe {
             let locked = libc::pthread_mutex_lock(mutex);
             let owner = mutex.cast::<libc::c_int>().add(2).read();

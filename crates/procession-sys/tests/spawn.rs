@@ -1,4 +1,5 @@
-//! `Spawn`: this binary executes itself, and the child, told by its first argument, reports what it was given.
+//! `Spawn`: this binary executes itself, and the child, told by its first argument, reports what it
+//! was given.
 
 #![allow(unsafe_code)] // Raw fds, and a change of the environment.
 
@@ -172,7 +173,8 @@ fn signals_are_not_blocked() {
 
 fn arguments_and_environment_arrive() {
     let (answer, theirs) = std::io::pipe().unwrap();
-    // SAFETY: nothing else in this process reads the environment meanwhile: the watchdog only waits.
+    // SAFETY: nothing else in this process reads the environment meanwhile: the watchdog only
+    // waits.
     unsafe { std::env::set_var("PROCESSION_SYS_TEST", "as it is = now") };
     let child = start("report", &["", "two words", "\u{e9}"], &[theirs.as_fd()]);
     drop(theirs);

@@ -1,7 +1,9 @@
-//! Shows what procession does, in a few seconds: a worker is killed and costs one task, a large array crosses, a task that
-//! runs too long is ended, and the words of many files are counted by a pool under each start method.
+//! Shows what procession does, in a few seconds: a worker is killed and costs one task, a large
+//! array crosses, a task that runs too long is ended, and the words of many files are counted by a
+//! pool under each start method.
 //!
-//! `cargo xtask demo [PATH]` builds and runs it, and then `examples/python/demo.py`, which does the same.
+//! `cargo xtask demo [PATH]` builds and runs it, and then `examples/python/demo.py`, which does the
+//! same.
 
 mod words;
 

@@ -1,6 +1,7 @@
 //! What is counted in files, and how counts add up. Runs in the workers.
 //!
-//! A word is a run of ASCII letters and digits, whatever their case: `examples/python/word_count.py` has the same definition.
+//! A word is a run of ASCII letters and digits, whatever their case:
+//! `examples/python/word_count.py` has the same definition.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -44,7 +45,8 @@ impl Words {
     }
 }
 
-/// The task: the words of some files. A path is any bytes: serde takes an `OsString` as it is, a `PathBuf` only if it is UTF-8.
+/// The task: the words of some files. A path is any bytes: serde takes an `OsString` as it is, a
+/// `PathBuf` only if it is UTF-8.
 pub(crate) fn count(files: Vec<OsString>) -> Result<Words, String> {
     let mut words = Words::default();
     for path in &files {

@@ -1,8 +1,9 @@
-//! `cargo xtask soak`: calls each thing of the Rust face many times, and looks whether anything grows: memory, file
-//! descriptors, mappings, threads, children. `stress/soak.py` does the same by the Python face.
+//! `cargo xtask soak`: calls each thing of the Rust face many times, and looks whether anything
+//! grows: memory, file descriptors, mappings, threads, children. `stress/soak.py` does the same by
+//! the Python face.
 //!
-//! Each call is made for a third of the number to warm up, and then twice for a third. What both stretches need more is a
-//! leak; what one does is an arena or a table that has grown.
+//! Each call is made for a third of the number to warm up, and then twice for a third. What both
+//! stretches need more is a leak; what one does is an arena or a table that has grown.
 
 use std::fs;
 use std::process::ExitCode;

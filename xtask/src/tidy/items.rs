@@ -1,4 +1,5 @@
-//! The items of one Rust file that tell which files it imports. Used by `modules`, which follows them.
+//! The items of one Rust file that tell which files it imports. Used by `modules`, which follows
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Finds the words, comments and docstrings of Python source. Used by the rules that look into `.py`
-//! files.
+//! Finds the words, comments and docstrings of Python source. Used by the rules that look into
+//! `.py` files.
 
 /// What a part of the source is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Prose is at most 100 columns wide, so that it can be read beside a diff. Tables and blocks of code
-//! are as wide as they must be, and a URL is not counted.
+//! Prose is at most 100 columns wide, so that it can be read beside a diff. Tables and blocks of
+//! code are as wide as they must be, and a URL is not counted.
 
 use super::pending::is_pending;
 use super::prose;

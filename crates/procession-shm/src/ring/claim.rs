@@ -49,7 +49,8 @@ impl TaskRing {
         self.frames.map(self.words.ends.capacity()).map(drop)
     }
 
-    /// Worker: whether there is no frame to claim. A look from outside the lock: for a gate's condition.
+    /// Worker: whether there is no frame to claim. A look from outside the lock: for a gate's
+    /// condition.
     #[inline]
     pub fn looks_empty(&self) -> bool {
         self.words.ends.is_empty()
@@ -97,10 +98,12 @@ impl WorkerHead<'_> {
         Ok(self.commit(slot, from, to, claimed))
     }
 
-    /// Claims the oldest frame where [`claim`](WorkerHead::claim) found no memory for it. Returns the number of frames claimed.
+    /// Claims the oldest frame where [`claim`](WorkerHead::claim) found no memory for it. Returns
+    /// the number of frames claimed.
     ///
-    /// A short frame is claimed without mapping the ring. A long one is taken off, and the worker claims in its place what
-    /// `instead` makes of its first bytes, 64 at most; of that, 1 KiB at most.
+    /// A short frame is claimed without mapping the ring. A long one is taken off, and the worker
+    /// claims in its place what `instead` makes of its first bytes, 64 at most; of that, 1 KiB at
+    /// most.
     ///
     /// # Errors
     ///
@@ -154,8 +157,8 @@ impl WorkerHead<'_> {
         claimed
     }
 
-    /// When its claim is finished: gives the memory of a large inbox back. Under the lock, so that the parent is not copying out of
-    /// it.
+    /// When its claim is finished: gives the memory of a large inbox back. Under the lock, so that
+    /// the parent is not copying out of it.
     ///
     /// # Errors
     ///

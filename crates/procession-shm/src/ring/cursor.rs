@@ -1,4 +1,5 @@
-//! A position in the ring's endless stream of bytes, and the number of frames before it: both in one word.
+//! A position in the ring's endless stream of bytes, and the number of frames before it: both in
+//! one word.
 
 /// Positions are multiples of this, and a frame's header never meets the end.
 pub(super) const UNIT: u64 = 16;
@@ -34,7 +35,8 @@ impl Cursor {
         bytes <= most_bytes && frames <= most_frames && (bytes == most_bytes) == (frames == most_frames)
     }
 
-    /// Bytes and frames from `from` to here. Positions wrap at 2^40 bytes, a multiple of every capacity.
+    /// Bytes and frames from `from` to here. Positions wrap at 2^40 bytes, a multiple of every
+    /// capacity.
     pub(super) fn since(self, from: Cursor) -> (u64, u64) {
         let units = (self.0 >> Self::COUNT_BITS).wrapping_sub(from.0 >> Self::COUNT_BITS) & Self::POSITION;
         (units * UNIT, self.0.wrapping_sub(from.0) & Self::COUNT)

@@ -1,5 +1,5 @@
-//! The frames of a ring: how one lies in memory, and what is done with them by whoever holds an end. It reads neither cursors
-//! nor capacity from shared memory: the caller says them.
+//! The frames of a ring: how one lies in memory, and what is done with them by whoever holds an
+//! end. It reads neither cursors nor capacity from shared memory: the caller says them.
 
 use std::io;
 
@@ -67,7 +67,8 @@ impl Frames {
         Ok(Laid { bytes: self.window.map(capacity as usize)?, capacity, longest: self.longest })
     }
 
-    /// Has the ring hold `room` bytes more than those between the cursors, with both ends held. Returns the capacity then.
+    /// Has the ring hold `room` bytes more than those between the cursors, with both ends held.
+    /// Returns the capacity then.
     #[cold]
     pub(super) fn grow(
         &self,
@@ -123,8 +124,8 @@ impl Frames {
         Ok(INITIAL)
     }
 
-    /// The frame at `at`, and a copy of its first bytes, `most` at most, of which nothing need be mapped; `None` if that is the
-    /// tail.
+    /// The frame at `at`, and a copy of its first bytes, `most` at most, of which nothing need be
+    /// mapped; `None` if that is the tail.
     pub(super) fn read(
         &self,
         capacity: u64,
@@ -149,7 +150,8 @@ impl Frames {
 }
 
 impl<'a> Laid<'a> {
-    /// Writes a frame behind `tail`, where there is room. Returns the tail behind it, which is to be committed.
+    /// Writes a frame behind `tail`, where there is room. Returns the tail behind it, which is to
+    /// be committed.
     pub(super) fn append(self, tail: Cursor, len: usize, parts: &[&[u8]]) -> Cursor {
         let mut at = tail.position();
         self.write(at, &(len as u64).to_le_bytes());

@@ -1,5 +1,5 @@
-//! The head of a queue's ring: taking frames, and giving memory back when it is empty. In any process that consumes, under the
-//! head's lock.
+//! The head of a queue's ring: taking frames, and giving memory back when it is empty. In any
+//! process that consumes, under the head's lock.
 
 use std::io;
 use std::marker::PhantomData;
@@ -63,8 +63,8 @@ impl<'a> HeadGuard<'a> {
         Ok(self.take_with(append)?.is_some())
     }
 
-    /// Shows the oldest frame to `read`, in place and in two parts, and takes it off unless `read` gives `None`; `None` too if
-    /// there is none.
+    /// Shows the oldest frame to `read`, in place and in two parts, and takes it off unless `read`
+    /// gives `None`; `None` too if there is none.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
-//! The lock of the task ring's head: one word that names its holder, a worker's slot or the parent. Whatever is written into
-//! it, a wait of the parent's ends at its deadline.
+//! The lock of the task ring's head: one word that names its holder, a worker's slot or the parent.
+//! Whatever is written into it, a wait of the parent's ends at its deadline.
 //!
-//! The kernel knows nothing of it. A worker's death is told to the parent, which looks whether the word names that worker, and
-//! frees the lock in its place. If the parent dies, so do the workers.
+//! The kernel knows nothing of it. A worker's death is told to the parent, which looks whether the
+//! word names that worker, and frees the lock in its place. If the parent dies, so do the workers.
 //!
 //! | the word | |
 //! |---|---|
@@ -81,7 +81,8 @@ impl SlotLock {
         was & !WAITERS == number(holder)
     }
 
-    /// Parent: has the lock instead of the worker that died with it. `false`: that one did not hold it.
+    /// Parent: has the lock instead of the worker that died with it. `false`: that one did not hold
+    /// it.
     pub(super) fn pass_on(&self, slot: u32) -> bool {
         let dead = number(Holder::Worker(slot));
         // Nobody but waiters changes the word of a holder that is dead, and they add the bit.
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_names_nobody_is_told_from_others() {
+    fn word_that_names_nobody_is_an_error() {
         for word in [5, 1000, PARENT - 1, PARENT + 1, WAITERS, u32::MAX] {
             let lock = SlotLock { word: AtomicU32::new(word) };
             assert_eq!(lock.holder(4), Err(()), "{word:x}");

@@ -1,5 +1,6 @@
-//! The ring: a queue of frames from many producers to many consumers, in shared memory, under two locks: one for those who
-//! append at the tail, one for those who take at the head. A producer and a consumer do not wait for each other.
+//! The ring: a queue of frames from many producers to many consumers, in shared memory, under two
+//! locks: one for those who append at the tail, one for those who take at the head. A producer and
+//! a consumer do not wait for each other.
 //!
 //! There are two of them, over the same [`Frames`] and the same words:
 //!
@@ -12,13 +13,14 @@
 //! | who gives memory back | whoever finds it empty | the parent |
 //! | tail, capacity | in shared memory | the parent's own, of which workers see copies |
 //!
-//! Processes with a queue are equals. The parent of a pool is to outlive what its workers do to their shared memory, so it
-//! takes no number from there without a look whether it can be.
+//! Processes with a queue are equals. The parent of a pool is to outlive what its workers do to
+//! their shared memory, so it takes no number from there without a look whether it can be.
 //!
-//! Positions only grow; a frame at position *p* lies at *p* modulo the capacity, in two parts where it meets the end. One
-//! word holds a position and the number of frames before it, so that one store commits both. A frame exists from the
-//! store that advances `tail` and is gone from the store that advances `head`; nothing else says so, and so there is
-//! nothing to repair: the next to lock after a death finds one of two valid states.
+//! Positions only grow; a frame at position *p* lies at *p* modulo the capacity, in two parts where
+//! it meets the end. One word holds a position and the number of frames before it, so that one
+//! store commits both. A frame exists from the store that advances `tail` and is gone from the
+//! store that advances `head`; nothing else says so, and so there is nothing to repair: the next to
+//! lock after a death finds one of two valid states.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
@@ -43,22 +45,26 @@
 //! | **trimming** a large inbox, when its claim is finished 1. give the pages back | an inbox that still counts as large: the next worker in the slot trims it again |
 //! | 2. filled := 0 | an empty inbox |
 //!
-//! Recovery of a queue's lock: mark it consistent. Of a pool's, by the parent when it is told of the holder's death: have the
-//! lock in the dead one's place; if that had `from` = `head`, take its hands off; unlock.
+//! Recovery of a queue's lock: mark it consistent. Of a pool's, by the parent when it is told of
+//! the holder's death: have the lock in the dead one's place; if that had `from` = `head`, take its
+//! hands off; unlock.
 //!
-//! **No deadlock.** In a queue, who holds the tail may wait for the head; who holds the head only tries the tail. In a pool's
-//! parent it is the other way round, so that no thread waits for a worker with the tail locked. A process may be stopped
-//! while it holds either, so a parent gives each wait a deadline.
+//! **No deadlock.** In a queue, who holds the tail may wait for the head; who holds the head only
+//! tries the tail. In a pool's parent it is the other way round, so that no thread waits for a
+//! worker with the tail locked. A process may be stopped while it holds either, so a parent gives
+//! each wait a deadline.
 //!
-//! **The capacity** is a power of two, changed with both locks held, and so fixed for who holds either. It is never more
-//! than the window has; memory is used only where frames have been. A process maps as much as the capacity before it
-//! reads or writes frames ([`Frames::map`]), and if it cannot, nothing is taken or pushed.
+//! **The capacity** is a power of two, changed with both locks held, and so fixed for who holds
+//! either. It is never more than the window has; memory is used only where frames have been. A
+//! process maps as much as the capacity before it reads or writes frames ([`Frames::map`]), and if
+//! it cannot, nothing is taken or pushed.
 //!
-//! `tests/loom_ring.rs` checks the orderings, growth and shrinking included; `tests/loom_handover.rs` what is claimed and taken back.
+//! `tests/loom_ring.rs` checks the orderings, growth and shrinking included;
+//! `tests/loom_handover.rs` what is claimed and taken back.
 //!
-//! **The other end is looked at rarely**: each side keeps what it saw of the other's cursor last (`head_seen`, `tail_seen`)
-//! and looks again only when that does not suffice, so that a cache line does not cross for each frame. What was seen is
-//! never too much: cursors only grow.
+//! **The other end is looked at rarely**: each side keeps what it saw of the other's cursor last
+//! (`head_seen`, `tail_seen`) and looks again only when that does not suffice, so that a cache line
+//! does not cross for each frame. What was seen is never too much: cursors only grow.
 
 mod claim;
 mod cursor;
@@ -159,7 +165,8 @@ pub(crate) struct RingWords {
     head_lock: RobustMutex,
 }
 
-// SAFETY: repr(C); atomics and process-shared mutexes. Zero is an empty ring once `create` has made the mutexes.
+// SAFETY: repr(C); atomics and process-shared mutexes. Zero is an empty ring once `create` has made
+// the mutexes.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
 unsafe impl Words for RingWords {}
 
@@ -178,7 +185,8 @@ pub struct Ring {
     frames: Frames,
 }
 
-/// What a process finds in shared memory that nobody writes by the protocols: one that uses it has overwritten it.
+/// What a process finds in shared memory that nobody writes by the protocols: one that uses it has
+/// overwritten it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Overwritten(pub &'static str);
 

@@ -1,4 +1,5 @@
-//! The tail of a queue's ring: appending frames, and growth. In any process that produces, under the tail's lock.
+//! The tail of a queue's ring: appending frames, and growth. In any process that produces, under
+//! the tail's lock.
 
 use std::io;
 use std::marker::PhantomData;

@@ -1,8 +1,10 @@
-//! The task ring as a pool's parent has it: appending frames, growth and shrinking, taking claims back. In threads of the parent.
+//! The task ring as a pool's parent has it: appending frames, growth and shrinking, taking claims
+//! back. In threads of the parent.
 //!
-//! The parent alone appends, and alone changes the capacity: both numbers are its own, and what is in shared memory are copies for
-//! workers to read. Of what workers write it reads the head, which it checks, and frames' headers, which it checks where it reads
-//! them. [`TaskRing::check`] finds the copies overwritten.
+//! The parent alone appends, and alone changes the capacity: both numbers are its own, and what is
+//! in shared memory are copies for workers to read. Of what workers write it reads the head, which
+//! it checks, and frames' headers, which it checks where it reads them. [`TaskRing::check`] finds
+//! the copies overwritten.
 
 use std::io;
 use std::sync::PoisonError;
@@ -21,7 +23,8 @@ use crate::segment::{Placed, Words};
 #[cfg(not(loom))]
 use crate::window::Window;
 
-/// The largest frame, in bytes, that a worker claims in the place of one for which it has no memory.
+/// The largest frame, in bytes, that a worker claims in the place of one for which it has no
+/// memory.
 pub(super) const MAX_REPLACEMENT: usize = 1024;
 
 #[derive(Debug)]
@@ -68,7 +71,8 @@ struct Own {
 }
 
 impl TaskRing {
-    /// The ring with these words and its frames in `window`, each at most so long that it fits an inbox of so many bytes.
+    /// The ring with these words and its frames in `window`, each at most so long that it fits an
+    /// inbox of so many bytes.
     pub(crate) fn over(words: Placed<TaskWords>, window: Window, inbox: usize) -> TaskRing {
         let frames = Frames::new(window, inbox);
         let word = || AtomicU64::new(0);
@@ -91,8 +95,8 @@ impl TaskRing {
         ParentTail { ring: self, head: None, _pushing: pushing }
     }
 
-    /// Parent: as [`lock_tail`](TaskRing::lock_tail), with the other end locked too, so that the ring can grow whoever wants that.
-    /// `None`: a worker has it until the deadline.
+    /// Parent: as [`lock_tail`](TaskRing::lock_tail), with the other end locked too, so that the
+    /// ring can grow whoever wants that. `None`: a worker has it until the deadline.
     pub fn lock_both_until(&self, deadline: Instant) -> Option<ParentTail<'_>> {
         let head = self.lock_head_until(deadline)?;
         Some(ParentTail { head: Some(head), ..self.lock_tail() })
@@ -156,8 +160,8 @@ impl TaskRing {
         Ok(())
     }
 
-    /// Parent, when the worker of this slot is dead: if it died with the head locked, voids a claim that was half made, and unlocks.
-    /// Before the slot has another worker.
+    /// Parent, when the worker of this slot is dead: if it died with the head locked, voids a claim
+    /// that was half made, and unlocks. Before the slot has another worker.
     pub fn release(&self, index: u32, slot: &Slot) {
         if !self.words.lock.pass_on(index) {
             return;
@@ -182,7 +186,8 @@ impl TaskRing {
         self.own.is_holding.load(Ordering::Acquire)
     }
 
-    /// Parent: looks whether what only the parent writes is as the parent wrote it, and whether the head can be.
+    /// Parent: looks whether what only the parent writes is as the parent wrote it, and whether the
+    /// head can be.
     ///
     /// # Errors
     ///
@@ -233,7 +238,8 @@ impl TaskRing {
 #[derive(Debug)]
 pub struct ParentTail<'a> {
     ring: &'a TaskRing,
-    /// The other end, if it is locked from the beginning. A thread that has the tail does not wait for it.
+    /// The other end, if it is locked from the beginning. A thread that has the tail does not wait
+    /// for it.
     head: Option<ParentHead<'a>>,
     _pushing: MutexGuard<'a, ()>,
 }
@@ -279,8 +285,8 @@ impl<'a> ParentHead<'a> {
         ParentHead { ring }
     }
 
-    /// Cuts off what the worker of `slot` has claimed and not begun, and gives copies of it. Under the lock, so that no claim of
-    /// the slot's is half made.
+    /// Cuts off what the worker of `slot` has claimed and not begun, and gives copies of it. Under
+    /// the lock, so that no claim of the slot's is half made.
     ///
     /// # Errors
     ///
@@ -300,7 +306,8 @@ impl<'a> ParentHead<'a> {
         if at == tail {
             return Ok(());
         }
-        // This process mapped these bytes when it pushed the frames, so the system cannot refuse it now.
+        // This process mapped these bytes when it pushed the frames, so the system cannot refuse it
+        // now.
         let laid = self.ring.frames.map(self.ring.capacity()).map_err(overwritten)?;
         while let Some(frame) = laid.frame_at(at, tail).map_err(overwritten)? {
             laid.void(at, frame, beginning);

@@ -1,18 +1,21 @@
-//! The arena: a segment of many cells, so that 100,000 locks are a few fds and no names. A process places its new cells in
-//! an arena of its own, one behind the other; others map it when a handle to one of its cells arrives, once.
+//! The arena: a segment of many cells, so that 100,000 locks are a few fds and no names. A process
+//! places its new cells in an arena of its own, one behind the other; others map it when a handle
+//! to one of its cells arrives, once.
 //!
 //! # When a cell's bytes are used again
 //!
-//! A cell that never left its process is free when its handle is dropped: its bytes are zeroed, and serve the next cell
-//! of the same length. Two things let a cell leave, and each is noted before it can:
+//! A cell that never left its process is free when its handle is dropped: its bytes are zeroed, and
+//! serve the next cell of the same length. Two things let a cell leave, and each is noted before it
+//! can:
 //!
 //! - A handle is encoded, for whatever process. Then the cell's kind says `TRAVELS`.
 //! - The process is forked. Then the count of forks is not that of the cell's making any more.
 //!
-//! A cell that may have left is never used a second time. Nobody can know when its last handle is gone: it may lie in a
-//! queue, in a message on a socket, or in a forked child that has not looked at it yet, and a count in shared memory
-//! would be wrong after the first kill. Its bytes go with the arena, which is gone when the last handle into it is, in
-//! whatever process. A cell with a mutex that a thread still holds is not used again either: see [`Held::keep`].
+//! A cell that may have left is never used a second time. Nobody can know when its last handle is
+//! gone: it may lie in a queue, in a message on a socket, or in a forked child that has not looked
+//! at it yet, and a count in shared memory would be wrong after the first kill. Its bytes go with
+//! the arena, which is gone when the last handle into it is, in whatever process. A cell with a
+//! mutex that a thread still holds is not used again either: see [`Held::keep`].
 //!
 //! Pages that no cell has touched take no memory.
 //!
@@ -25,7 +28,8 @@
 //! | **freeing**, of a cell that no other process knows 1. zero it | bytes that nobody uses |
 //! | 2. put it on this process's list of free cells | the same |
 //!
-//! What arrives is not trusted: an offset that is not a cell's, or a cell of another kind, is an error.
+//! What arrives is not trusted: an offset that is not a cell's, or a cell of another kind, is an
+//! error.
 
 use std::collections::HashMap;
 use std::io;
@@ -99,11 +103,13 @@ pub(crate) trait Cell: Words {
     }
 }
 
-/// A handle's hold of its cell. The last one is dropped with the handle, and then the cell is free if it never left.
+/// A handle's hold of its cell. The last one is dropped with the handle, and then the cell is free
+/// if it never left.
 #[derive(Debug)]
 pub(crate) struct Held<C: Cell> {
     cell: Placed<C>,
-    /// The length and the [count of forks](forks) with which this process made it; `None` if it was sent here.
+    /// The length and the [count of forks](forks) with which this process made it; `None` if it was
+    /// sent here.
     made: Option<(usize, u64)>,
 }
 
@@ -118,8 +124,8 @@ impl<C: Cell> Held<C> {
         self.cell.offset()
     }
 
-    /// Never frees the cell, and leaves its arena mapped: a thread of this process holds a mutex in it, and glibc's and
-    /// the kernel's list of that thread's mutexes goes through it.
+    /// Never frees the cell, and leaves its arena mapped: a thread of this process holds a mutex in
+    /// it, and glibc's and the kernel's list of that thread's mutexes goes through it.
     pub(crate) fn keep(&mut self) {
         self.made = None;
         std::mem::forget(self.cell.segment().clone());
@@ -341,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_here_is_mapped_once_and_the_same() {
+    fn cell_that_comes_back_is_the_same_and_mapped_once() {
         let event = Event::create().unwrap();
         let same = Event::attach(fd(&event), event.offset()).unwrap();
         event.set();

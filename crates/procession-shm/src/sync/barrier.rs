@@ -1,10 +1,12 @@
-//! A barrier: a number of parties that wait for each other, again and again. A party that is killed breaks it, so that the
-//! others do not wait for ever; so does one whose time is out, and whoever aborts it.
+//! A barrier: a number of parties that wait for each other, again and again. A party that is killed
+//! breaks it, so that the others do not wait for ever; so does one whose time is out, and whoever
+//! aborts it.
 //!
-//! A party that waits sits in a [`Waiter`]; that it lives the kernel tells. A process that has waited once is a party also
-//! while it does not wait: it is registered, with its start time, until it drops its last handle or leaves in an orderly way.
-//! Everything is changed under a robust mutex. Who has arrived is counted anew each time from the seats, so that no death
-//! leaves a count wrong; and who waits looks now and then whether a party has died.
+//! A party that waits sits in a [`Waiter`]; that it lives the kernel tells. A process that has
+//! waited once is a party also while it does not wait: it is registered, with its start time, until
+//! it drops its last handle or leaves in an orderly way. Everything is changed under a robust
+//! mutex. Who has arrived is counted anew each time from the seats, so that no death leaves a count
+//! wrong; and who waits looks now and then whether a party has died.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
@@ -98,12 +100,13 @@ struct Parts {
     cell: Held<BarrierCell>,
     waiters: PlacedArray<Waiter>,
     members: PlacedArray<Member>,
-    /// The fork generation plus one in which this handle's process became a member by it; 0 if it has not.
+    /// The fork generation plus one in which this handle's process became a member by it; 0 if it
+    /// has not.
     joined: AtomicU64,
 }
 
-/// Takes this process out of all barriers that it is a member of. Called when it leaves in an orderly way, and no more
-/// waits are to come: without, they would break.
+/// Takes this process out of all barriers that it is a member of. Called when it leaves in an
+/// orderly way, and no more waits are to come: without, they would break.
 pub fn leave_barriers() {
     joined().drain(..).filter_map(|parts| parts.upgrade()).for_each(|parts| parts.resign());
 }
@@ -121,7 +124,8 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// If the system refuses; `InvalidInput` for no party, or more than [`MAX_PARTIES`](Self::MAX_PARTIES).
+    /// If the system refuses; `InvalidInput` for no party, or more than
+    /// [`MAX_PARTIES`](Self::MAX_PARTIES).
     pub fn create(parties: u32) -> io::Result<Barrier> {
         if !(1..=Self::MAX_PARTIES).contains(&parties) {
             let text = format!("a barrier of {parties} parties: it has 1 to {}", Self::MAX_PARTIES);
@@ -140,8 +144,9 @@ impl Barrier {
         self.wait_with(deadline, None::<fn() -> bool>)
     }
 
-    /// As [`wait`](Self::wait); the last to arrive calls `action` before anybody goes on. Meanwhile all of them wait, and no
-    /// deadline comes. If it says `false`, or never returns, the barrier breaks.
+    /// As [`wait`](Self::wait); the last to arrive calls `action` before anybody goes on. Meanwhile
+    /// all of them wait, and no deadline comes. If it says `false`, or never returns, the barrier
+    /// breaks.
     ///
     /// # Errors
     ///
@@ -221,7 +226,8 @@ impl Barrier {
 
     /// How many wait now. Those who go on do not.
     pub fn waiting(&self) -> u32 {
-        // All are told to go on under the mutex: who goes on must not see those who are not yet told.
+        // All are told to go on under the mutex: who goes on must not see those who are not yet
+        // told.
         let _told = self.0.lock();
         self.0.waiting()
     }
@@ -236,7 +242,8 @@ impl Barrier {
         let members = &self.0.members;
         let place = members.iter().find(|member| member.process.load(Ordering::Relaxed) == own);
         let place = place.or_else(|| members.iter().find(|member| member.process.load(Ordering::Relaxed) == 0));
-        // More processes than parties take turns: those without a place are known while they wait only.
+        // More processes than parties take turns: those without a place are known while they wait
+        // only.
         let Some(member) = place else { return };
         let is_new = member.process.load(Ordering::Relaxed) == 0;
         let handles = if is_new { 0 } else { member.handles.load(Ordering::Relaxed) };
@@ -369,7 +376,8 @@ impl Registered<'_> {
         }
     }
 
-    /// The last to arrive: lets all pass if `action` says so, and nobody has broken the barrier meanwhile.
+    /// The last to arrive: lets all pass if `action` says so, and nobody has broken the barrier
+    /// meanwhile.
     fn act(&self, action: impl FnOnce() -> bool) -> Result<Option<u32>, Refused> {
         let is_done = action();
         let locked = self.parts.lock()?;
@@ -384,7 +392,8 @@ impl Registered<'_> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        // An action that unwinds comes here, with all the others waiting. Memory beyond use has nobody to be told.
+        // An action that unwinds comes here, with all the others waiting. Memory beyond use has
+        // nobody to be told.
         if self.waiter.is_waiting()
             && let Ok(locked) = self.parts.lock()
         {
@@ -499,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_on_sees_nobody_wait() {
+    fn released_party_sees_nobody_wait() {
         const PARTIES: u32 = 8;
         for _ in 0..100 {
             let barrier = Barrier::create(PARTIES).unwrap();

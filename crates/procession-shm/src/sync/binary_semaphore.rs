@@ -1,6 +1,6 @@
-//! One permit, bound to the process that has it, and given back by anybody: the lock of Python's `multiprocessing`, which
-//! another process or thread may release. That rules out a robust mutex, so the word names the owner, and who waits looks
-//! now and then whether it lives.
+//! One permit, bound to the process that has it, and given back by anybody: the lock of Python's
+//! `multiprocessing`, which another process or thread may release. That rules out a robust mutex,
+//! so the word names the owner, and who waits looks now and then whether it lives.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
@@ -9,8 +9,9 @@
 //! | 2. wake one | nothing |
 //! | **taking over** 1. the word: the dead one := this process, **commit** | as after acquire |
 //!
-//! Taking over is one compare-and-swap from the very process that was found dead, start time and all; it acquires nothing
-//! any more, so its name is there only if nobody else has released or taken it meanwhile.
+//! Taking over is one compare-and-swap from the very process that was found dead, start time and
+//! all; it acquires nothing any more, so its name is there only if nobody else has released or
+//! taken it meanwhile.
 
 use std::cell::Cell as Local;
 use std::io;
@@ -25,7 +26,8 @@ use crate::gate::Gate;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::segment::Words;
 
-/// How long a wait lasts before the owner is looked at, and until it is again. The gate wakes a sleeper for it.
+/// How long a wait lasts before the owner is looked at, and until it is again. The gate wakes a
+/// sleeper for it.
 const LOOK: Duration = Duration::from_millis(150);
 
 #[derive(Debug)]
@@ -69,8 +71,8 @@ impl BinarySemaphore {
         Ok(BinarySemaphore { cell: arena::make::<BinaryCell>(0, |_| Ok(()))? })
     }
 
-    /// Takes it; waits for who has it until the deadline, or until that process is found dead, which is told once: it is the
-    /// one that is returned.
+    /// Takes it; waits for who has it until the deadline, or until that process is found dead,
+    /// which is told once: it is the one that is returned.
     ///
     /// # Errors
     ///
@@ -96,7 +98,8 @@ impl BinarySemaphore {
         self.try_acquire().ok_or(Refused::TimedOut)
     }
 
-    /// Takes it if nobody living has it, and says who died with it. A failure costs a look at the owner, some microseconds.
+    /// Takes it if nobody living has it, and says who died with it. A failure costs a look at the
+    /// owner, some microseconds.
     pub fn try_acquire(&self) -> Option<Option<Identity>> {
         if self.replace(0) { Some(None) } else { self.take_over().map(Some) }
     }

@@ -1,8 +1,10 @@
-//! A condition: waiters that are notified, the first that came first, exactly as many as are asked for and wait. It goes
-//! with whatever lock its user has: that is unlocked once the waiter sits, and locked again by the user.
+//! A condition: waiters that are notified, the first that came first, exactly as many as are asked
+//! for and wait. It goes with whatever lock its user has: that is unlocked once the waiter sits,
+//! and locked again by the user.
 //!
-//! A waiter sits in a [`Waiter`]. What is in the seats is changed under the condition's own robust mutex, which is held for
-//! an instant and never while sleeping; each step is one store, so a death under it leaves nothing to repair.
+//! A waiter sits in a [`Waiter`]. What is in the seats is changed under the condition's own robust
+//! mutex, which is held for an instant and never while sleeping; each step is one store, so a death
+//! under it leaves nothing to repair.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
@@ -15,13 +17,15 @@
 //! | **mending** a seat that is notified and abandoned 1. notify another in its place | both: the next to mend notifies one more |
 //! | 2. free the seat | nothing |
 //!
-//! **No notification is lost.** A waiter sits before it unlocks the user's lock, so whoever changes what is waited for
-//! under that lock finds it seated. Between 1 and 3 a notification changes the word it is about to sleep on, and the sleep
-//! does not begin. One that was given to a waiter that was killed before it took it goes to the next: who notifies
-//! mends, and so does every sleeper that wakes by itself, after 200 ms and then ever more rarely, at the latest after 1.6 s.
+//! **No notification is lost.** A waiter sits before it unlocks the user's lock, so whoever changes
+//! what is waited for under that lock finds it seated. Between 1 and 3 a notification changes the
+//! word it is about to sleep on, and the sleep does not begin. One that was given to a waiter that
+//! was killed before it took it goes to the next: who notifies mends, and so does every sleeper
+//! that wakes by itself, after 200 ms and then ever more rarely, at the latest after 1.6 s.
 //!
-//! **None is made up.** A waiter gets up notified or when its time is out, which it finds out under the mutex. A signal, or a
-//! sleep that ends for any other reason, is not a notification. (Once, where a process is killed between mending 1 and 2.)
+//! **None is made up.** A waiter gets up notified or when its time is out, which it finds out under
+//! the mutex. A signal, or a sleep that ends for any other reason, is not a notification. (Once,
+//! where a process is killed between mending 1 and 2.)
 
 use std::io;
 use std::time::Instant;
@@ -89,8 +93,8 @@ impl Condition {
         Condition::at(arena::make::<ConditionCell>(0, |cell| cell.mutex.init_as(Relock::Refused))?)
     }
 
-    /// Sits down, has the caller's lock unlocked, and waits to be notified; `false` when the deadline came first. The caller
-    /// locks again, whatever is returned.
+    /// Sits down, has the caller's lock unlocked, and waits to be notified; `false` when the
+    /// deadline came first. The caller locks again, whatever is returned.
     ///
     /// # Errors
     ///
@@ -103,8 +107,8 @@ impl Condition {
         Ok(self.wait_if(deadline, unlocked)? == Some(true))
     }
 
-    /// As [`wait`](Self::wait), with a lock that may refuse to be unlocked. Then `unlock` says `false`, and nothing is waited
-    /// for: `None`.
+    /// As [`wait`](Self::wait), with a lock that may refuse to be unlocked. Then `unlock` says
+    /// `false`, and nothing is waited for: `None`.
     ///
     /// # Errors
     ///
@@ -325,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_waiter_was_told_goes_to_the_next() {
+    fn notification_of_a_dead_waiter_goes_to_the_next() {
         let condition = Condition::create().unwrap();
         // A thread that ends in its seat, as one that is killed.
         let die = |state: u32| {

@@ -1,5 +1,5 @@
-//! An event: a flag that anybody sets, clears and waits for. A set wakes all who wait then, even if it is cleared at once:
-//! the word counts the sets.
+//! An event: a flag that anybody sets, clears and waits for. A set wakes all who wait then, even if
+//! it is cleared at once: the word counts the sets.
 //!
 //! | step | a death after it leaves |
 //! |---|---|

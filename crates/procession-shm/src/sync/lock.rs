@@ -1,5 +1,5 @@
-//! Locks that have an owner: the thread that locked them. A robust mutex, and a word that remembers an owner's death until
-//! somebody has made good what the lock guards.
+//! Locks that have an owner: the thread that locked them. A robust mutex, and a word that remembers
+//! an owner's death until somebody has made good what the lock guards.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
@@ -9,7 +9,8 @@
 //! | **recover** 1. the word := 0 | a dead owner |
 //! | **unlock** 1. the mutex | nothing |
 //!
-//! The fast path is the robust mutex's own, one compare-and-swap each way; the word is on the same line.
+//! The fast path is the robust mutex's own, one compare-and-swap each way; the word is on the same
+//! line.
 
 use std::io;
 use std::time::Instant;
@@ -89,7 +90,8 @@ impl<const KIND: u32> OwnerLock<KIND> {
         Ok(OwnerLock { cell })
     }
 
-    /// Locks it; waits for who holds it until the deadline. An owner's death is told until one [recovers](Self::recover).
+    /// Locks it; waits for who holds it until the deadline. An owner's death is told until one
+    /// [recovers](Self::recover).
     ///
     /// # Errors
     ///
@@ -172,7 +174,7 @@ mod tests {
     use crate::sync::Primitive;
 
     #[test]
-    fn a_dead_owner_is_told_of_until_somebody_recovers() {
+    fn death_of_an_owner_is_reported_until_somebody_recovers() {
         let lock = Lock::create().unwrap();
         std::thread::scope(|scope| scope.spawn(|| lock.lock(None).unwrap()).join().unwrap());
         for _ in 0..3 {
@@ -187,7 +189,8 @@ mod tests {
 
     #[test]
     fn lock_has_the_size_that_the_docs_say() {
-        // The C library's mutex has 40 bytes on x86-64 and 48 on aarch64; a cell is a multiple of 64 bytes long.
+        // The C library's mutex has 40 bytes on x86-64 and 48 on aarch64; a cell is a multiple of
+        // 64 bytes long.
         let size = if cfg!(target_arch = "x86_64") { 64 } else { 128 };
         let [one, two] = [Lock::create().unwrap(), Lock::create().unwrap()];
         assert_eq!(size_of::<LockCell<LOCK>>(), size);

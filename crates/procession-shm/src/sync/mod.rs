@@ -1,5 +1,6 @@
-//! Synchronisation between processes: what every process that has a handle may lock, take, set or wait for. Used through
-//! the faces, in any process and any thread of it; each is a cell of an [`arena`], which many share.
+//! Synchronisation between processes: what every process that has a handle may lock, take, set or
+//! wait for. Used through the faces, in any process and any thread of it; each is a cell of an
+//! [`arena`], which many share.
 //!
 //! | room | what it is | when its owner, or who waits, is killed |
 //! |---|---|---|
@@ -14,9 +15,10 @@
 //!
 //! # Guards that are forgotten, and forks
 //!
-//! A lock that is held is in its thread's list of robust mutexes, by address. A handle that is dropped while a thread of this
-//! process holds its lock (whose guard was forgotten) therefore leaves its arena mapped, for good. A forked child has
-//! copies of its parent's guards and holds none of the locks: a copy that is dropped does nothing.
+//! A lock that is held is in its thread's list of robust mutexes, by address. A handle that is
+//! dropped while a thread of this process holds its lock (whose guard was forgotten) therefore
+//! leaves its arena mapped, for good. A forked child has copies of its parent's guards and holds
+//! none of the locks: a copy that is dropped does nothing.
 
 pub(crate) mod arena;
 mod barrier;
@@ -53,7 +55,8 @@ pub trait Primitive: Sized {
     /// The arena's memfd.
     fn fd(&self) -> BorrowedFd<'_>;
 
-    /// Where in the arena it is. Who asks may tell another process, so the place is never another primitive's from now on.
+    /// Where in the arena it is. Who asks may tell another process, so the place is never another
+    /// primitive's from now on.
     fn offset(&self) -> u64;
 
     /// The one at that place.

@@ -1,4 +1,5 @@
-//! A lock with a plain value behind it, in memory that all processes share. Where a guard becomes a reference.
+//! A lock with a plain value behind it, in memory that all processes share. Where a guard becomes a
+//! reference.
 
 #![allow(unsafe_code, reason = "gives references to shared memory, to who holds its lock")]
 
@@ -30,7 +31,8 @@ impl<T: Pod> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// If the system refuses; `InvalidInput` for a type of 4 GiB or more, or aligned to more than 64 bytes.
+    /// If the system refuses; `InvalidInput` for a type of 4 GiB or more, or aligned to more than
+    /// 64 bytes.
     pub fn create(value: T) -> io::Result<Mutex<T>> {
         let lock = OwnerLock::create_before(measure::<T>()?, |cell| {
             // SAFETY: the cell is in the making, and known to nobody else.
@@ -96,8 +98,9 @@ impl<T: Pod> Deref for MutexGuard<'_, T> {
     /// In a child that was forked while this was held.
     fn deref(&self) -> &T {
         check_generation(self.generation);
-        // SAFETY: a guard is made by who has locked the mutex, cannot leave its thread, and unlocks when dropped; in this
-        // process it is the one that locked, as was just checked. The reference borrows the guard.
+        // SAFETY: a guard is made by who has locked the mutex, cannot leave its thread, and unlocks
+        // when dropped; in this process it is the one that locked, as was just checked. The
+        // reference borrows the guard.
         unsafe { self.mutex.value.get() }
     }
 }
@@ -105,8 +108,8 @@ impl<T: Pod> Deref for MutexGuard<'_, T> {
 impl<T: Pod> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         check_generation(self.generation);
-        // SAFETY: as in `deref`; the lock has one owner, who cannot lock it twice, so this guard is the only one, and it is
-        // borrowed exclusively.
+        // SAFETY: as in `deref`; the lock has one owner, who cannot lock it twice, so this guard is
+        // the only one, and it is borrowed exclusively.
         unsafe { self.mutex.value.get_mut() }
     }
 }

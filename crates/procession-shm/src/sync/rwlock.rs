@@ -1,10 +1,11 @@
-//! A plain value behind a lock for many readers or one writer. Sixteen robust mutexes, the lanes: a reader holds one of
-//! them, a writer all. So the kernel knows of every holder, and tells of the dead; there is no count of readers that a
-//! death could leave wrong.
+//! A plain value behind a lock for many readers or one writer. Sixteen robust mutexes, the lanes: a
+//! reader holds one of them, a writer all. So the kernel knows of every holder, and tells of the
+//! dead; there is no count of readers that a death could leave wrong.
 //!
-//! A writer that waits for readers holds the **turnstile**; new readers wait there, so that it is not starved. A reader that
-//! has a lane already goes on: it counts once more on its lane, and so cannot meet itself behind a writer. A reader that
-//! wants to write, or a writer that wants anything, would wait for itself, and is told so.
+//! A writer that waits for readers holds the **turnstile**; new readers wait there, so that it is
+//! not starved. A reader that has a lane already goes on: it counts once more on its lane, and so
+//! cannot meet itself behind a writer. A reader that wants to write, or a writer that wants
+//! anything, would wait for itself, and is told so.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
@@ -15,8 +16,9 @@
 //! | **unlock** 1. the word := clean | dead owners of lanes, as in 2 |
 //! | 2. lanes and turnstile | nothing |
 //!
-//! The word: clean, writing, or died, which stays until somebody recovers. Who finds *writing* makes it *died*. Of deadlock:
-//! a reader waits only while it has no lane, and a writer takes the lanes in order behind one turnstile.
+//! The word: clean, writing, or died, which stays until somebody recovers. Who finds *writing*
+//! makes it *died*. Of deadlock: a reader waits only while it has no lane, and a writer takes the
+//! lanes in order behind one turnstile.
 
 #![allow(unsafe_code, reason = "gives references to shared memory, to who holds its lock")]
 
@@ -148,7 +150,8 @@ impl<T: Pod> RwLock<T> {
 }
 
 impl RwCell {
-    /// Takes the turnstile. A reader that slept for it would keep its lane from the writer that has it.
+    /// Takes the turnstile. A reader that slept for it would keep its lane from the writer that has
+    /// it.
     fn turn(&self, deadline: Option<Instant>) -> Result<(), Refused> {
         if let Some(acquired) = self.turnstile.try_lock()? {
             return Ok(make_good(&self.turnstile, acquired)?);
@@ -198,7 +201,8 @@ impl RwCell {
         }
     }
 
-    /// The calling thread has that lane: it reads, or it writes, when it has all and of none a depth.
+    /// The calling thread has that lane: it reads, or it writes, when it has all and of none a
+    /// depth.
     fn enter_again(&self, index: usize) -> Result<usize, Refused> {
         let depth = &self.lanes[index].depth;
         let depth_now = depth.load(Ordering::Relaxed);
@@ -264,8 +268,8 @@ impl<T: Pod> Deref for RwLockReadGuard<'_, T> {
     /// In a child that was forked while this was held.
     fn deref(&self) -> &T {
         check_generation(self.generation);
-        // SAFETY: a guard is made by who holds a lane, cannot leave its thread, and gives the lane back when dropped; a writer
-        // has all lanes. The reference borrows the guard.
+        // SAFETY: a guard is made by who holds a lane, cannot leave its thread, and gives the lane
+        // back when dropped; a writer has all lanes. The reference borrows the guard.
         unsafe { self.lock.value.get() }
     }
 }
@@ -312,7 +316,8 @@ impl<T: Pod> Deref for RwLockWriteGuard<'_, T> {
     /// In a child that was forked while this was held.
     fn deref(&self) -> &T {
         check_generation(self.generation);
-        // SAFETY: a guard is made by who holds all lanes, cannot leave its thread, and gives them back when dropped.
+        // SAFETY: a guard is made by who holds all lanes, cannot leave its thread, and gives them
+        // back when dropped.
         unsafe { self.lock.value.get() }
     }
 }
@@ -320,7 +325,8 @@ impl<T: Pod> Deref for RwLockWriteGuard<'_, T> {
 impl<T: Pod> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         check_generation(self.generation);
-        // SAFETY: as in `deref`; who holds all lanes is one thread, and lock refuses it a second guard.
+        // SAFETY: as in `deref`; who holds all lanes is one thread, and lock refuses it a second
+        // guard.
         unsafe { self.lock.value.get_mut() }
     }
 }
@@ -441,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_writer_is_told_of_and_a_dead_reader_is_not() {
+    fn death_of_a_writer_is_reported_and_of_a_reader_is_not() {
         let lock = RwLock::create(0u32).unwrap();
         std::thread::scope(|scope| scope.spawn(|| std::mem::forget(lock.read(None).unwrap())).join().unwrap());
         assert_eq!(lock.write(None).unwrap().1, Acquired::Clean);

@@ -1,5 +1,5 @@
-//! A semaphore: a number of permits, taken and given back by anybody. A permit is bound to nobody, so a process that is
-//! killed with one takes it along; where that must not be, use a lock.
+//! A semaphore: a number of permits, taken and given back by anybody. A permit is bound to nobody,
+//! so a process that is killed with one takes it along; where that must not be, use a lock.
 //!
 //! | step | a death after it leaves |
 //! |---|---|

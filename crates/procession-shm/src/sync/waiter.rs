@@ -1,9 +1,9 @@
-//! A seat: where one waiter of a condition or a barrier sits while it sleeps. It holds the seat's robust mutex, so that
-//! others learn from the kernel, without a call to it, whether it lives; and it sleeps on the seat's word, so that who
-//! wakes it wakes it and nobody else.
+//! A seat: where one waiter of a condition or a barrier sits while it sleeps. It holds the seat's
+//! robust mutex, so that others learn from the kernel, without a call to it, whether it lives; and
+//! it sleeps on the seat's word, so that who wakes it wakes it and nobody else.
 //!
-//! Seats are taken and given out under the lock of the condition or the barrier they belong to. A sitter alone frees its
-//! seat, or, once it is dead, who finds it so.
+//! Seats are taken and given out under the lock of the condition or the barrier they belong to. A
+//! sitter alone frees its seat, or, once it is dead, who finds it so.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -62,7 +62,8 @@ impl Waiter {
         self.mutex.unlock_if_held();
     }
 
-    /// Under the lock: whether its sitter is dead. If so the caller holds the seat, and [`unregister`](Self::unregister)s it.
+    /// Under the lock: whether its sitter is dead. If so the caller holds the seat, and
+    /// [`unregister`](Self::unregister)s it.
     pub(super) fn lock_if_dead(&self) -> bool {
         self.state() != FREE && self.try_lock()
     }
@@ -89,8 +90,8 @@ impl Waiter {
         self.ticket.load(Ordering::Relaxed)
     }
 
-    /// Sitter: sleeps until it is told something, or the deadline. Now and then it wakes by itself, and looks whether
-    /// others are dead.
+    /// Sitter: sleeps until it is told something, or the deadline. Now and then it wakes by itself,
+    /// and looks whether others are dead.
     pub(super) fn sleep<E>(&self, deadline: Option<Instant>, mut look: impl FnMut() -> Result<(), E>) -> Result<(), E> {
         let mut backstop = BACKSTOP;
         let mut next_look = Instant::now() + backstop;

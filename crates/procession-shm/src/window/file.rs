@@ -1,7 +1,9 @@
-//! The file of a segment that has windows: who is given which of its bytes, and how that is written down.
+//! The file of a segment that has windows: who is given which of its bytes, and how that is written
+//! down.
 //!
-//! The number of what is given out is no less than the file's length, as it is raised before the file is lengthened; nor is it
-//! more by more than what all windows can ask for at once. By that a process sees whether it was overwritten.
+//! The number of what is given out is no less than the file's length, as it is raised before the
+//! file is lengthened; nor is it more by more than what all windows can ask for at once. By that a
+//! process sees whether it was overwritten.
 
 #![allow(unsafe_code, reason = "says that a type is made for sharing")]
 
@@ -30,7 +32,8 @@ pub(crate) struct FileWords {
     given: AtomicU64,
 }
 
-// SAFETY: repr(C), an atomic; zero is a file of which nothing is given out, as before the maker has said otherwise.
+// SAFETY: repr(C), an atomic; zero is a file of which nothing is given out, as before the maker has
+// said otherwise.
 unsafe impl Words for FileWords {}
 
 /// The file of a segment that has windows.

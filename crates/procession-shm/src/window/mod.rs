@@ -1,11 +1,12 @@
-//! A window: bytes of a segment of which nobody knows beforehand how many there will be. It begins small and grows, and a
-//! process maps it when it needs it and as far as it needs it: so a segment takes few addresses and a short file, whatever
-//! it may become. Used in any process that has the segment, from any thread.
+//! A window: bytes of a segment of which nobody knows beforehand how many there will be. It begins
+//! small and grows, and a process maps it when it needs it and as far as it needs it: so a segment
+//! takes few addresses and a short file, whatever it may become. Used in any process that has the
+//! segment, from any thread.
 //!
-//! A window consists of *extents* of the segment's file, which lie one behind the other in memory. Each is a word in the
-//! part of the segment that is always mapped. Only one process at a time lengthens a window: its *owner*. The owner of the
-//! ring's is who holds both of its locks; of an inbox, a stream and an area of results it is their worker; of the area of
-//! arguments the parent.
+//! A window consists of *extents* of the segment's file, which lie one behind the other in memory.
+//! Each is a word in the part of the segment that is always mapped. Only one process at a time
+//! lengthens a window: its *owner*. The owner of the ring's is who holds both of its locks; of an
+//! inbox, a stream and an area of results it is their worker; of the area of arguments the parent.
 //!
 //! | step of growth | a death after it leaves |
 //! |---|---|
@@ -14,15 +15,18 @@
 //! | 3. the extent's word := where they are, **commit** | the longer window |
 //! | 4. map it | the same: what is mapped is the process's own |
 //!
-//! **Extents never change**, and the file is never shortened, by its seal. So what is mapped stays good. A process that
-//! needs more than it has mapped maps all anew in another place, and keeps the older mapping: other threads may be reading
-//! there, and so may holders of blocks. Each extent is as long as all before it where the limits allow that, so that all
-//! mappings of a window together are no longer than twice the last.
+//! **Extents never change**, and the file is never shortened, by its seal. So what is mapped stays
+//! good. A process that needs more than it has mapped maps all anew in another place, and keeps the
+//! older mapping: other threads may be reading there, and so may holders of blocks. Each extent is
+//! as long as all before it where the limits allow that, so that all mappings of a window together
+//! are no longer than twice the last.
 //!
-//! **The words are not trusted.** Any process of the pool may have overwritten them. An extent is checked against the
-//! length of the file before it is mapped, so that no access to it raises SIGBUS, and is kept then: it is read once.
+//! **The words are not trusted.** Any process of the pool may have overwritten them. An extent is
+//! checked against the length of the file before it is mapped, so that no access to it raises
+//! SIGBUS, and is kept then: it is read once.
 //!
-//! There is no lock: a process may fork while another of its threads maps, and the child's copy must be of use to it.
+//! There is no lock: a process may fork while another of its threads maps, and the child's copy
+//! must be of use to it.
 
 #![allow(unsafe_code, reason = "keeps what it has mapped in a chain of pointers")]
 
@@ -45,7 +49,8 @@ use crate::fault::{Step, point};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::segment::{Placed, Words};
 
-/// By doubling, 20 extents make 32 GiB of the shortest window. The others are for who grows in smaller steps.
+/// By doubling, 20 extents make 32 GiB of the shortest window. The others are for who grows in
+/// smaller steps.
 const MAX_EXTENTS: usize = 32;
 
 /// The extents of a window.
@@ -95,8 +100,8 @@ impl Window {
     ///
     /// # Errors
     ///
-    /// `OutOfMemory` if this process can have no more addresses; `InvalidData` if it is not as long, or its words make no
-    /// sense.
+    /// `OutOfMemory` if this process can have no more addresses; `InvalidData` if it is not as
+    /// long, or its words make no sense.
     #[inline]
     pub(crate) fn map(&self, end: usize) -> io::Result<&View> {
         match self.view() {
@@ -121,8 +126,9 @@ impl Window {
     /// What is mapped; empty if nothing is.
     #[inline]
     pub(crate) fn view(&self) -> Option<&View> {
-        // SAFETY: null, or a view that `map_anew` has made and leaked into the chain, which the drop of the window alone takes
-        // apart. So it is there as long as `self`, and nobody has a mutable reference to it.
+        // SAFETY: null, or a view that `map_anew` has made and leaked into the chain, which the
+        // drop of the window alone takes apart. So it is there as long as `self`, and nobody has a
+        // mutable reference to it.
         unsafe { self.0.view.load(Ordering::Acquire).as_ref() }
     }
 
@@ -132,13 +138,15 @@ impl Window {
         self.mapped().write(at, source);
     }
 
-    /// The `len` bytes at `at` in place, which are mapped, for as long as the protocol keeps writers away from them.
+    /// The `len` bytes at `at` in place, which are mapped, for as long as the protocol keeps
+    /// writers away from them.
     #[inline]
     pub(crate) fn slice(&self, at: usize, len: usize) -> &[u8] {
         self.mapped().slice(at, len)
     }
 
-    /// A copy of the `len` bytes at `at`, which need not be mapped: for who reads what is another process's once.
+    /// A copy of the `len` bytes at `at`, which need not be mapped: for who reads what is another
+    /// process's once.
     ///
     /// # Errors
     ///
@@ -172,7 +180,8 @@ impl Window {
         Ok((view, at - from))
     }
 
-    /// Gives the pages of the `len` bytes at `at` back, of those that there are; they read as zeros again.
+    /// Gives the pages of the `len` bytes at `at` back, of those that there are; they read as zeros
+    /// again.
     ///
     /// # Errors
     ///
@@ -238,7 +247,8 @@ impl Window {
                 break;
             }
             let extent = decode(word);
-            // Read after each word: the file was lengthened before it was written, and may be lengthened meanwhile.
+            // Read after each word: the file was lengthened before it was written, and may be
+            // lengthened meanwhile.
             let is_long = memfd::sealed_len(self.0.file.segment.as_fd())?;
             let fixed = self.0.file.segment.len() as u64;
             let is_inside = extent.offset >= fixed && extent.offset + extent.len as u64 <= is_long;
@@ -250,7 +260,8 @@ impl Window {
         Ok(extents)
     }
 
-    /// Maps so many of the extents as have the first `end` bytes, whole if there are addresses for that.
+    /// Maps so many of the extents as have the first `end` bytes, whole if there are addresses for
+    /// that.
     fn map_of(&self, extents: Vec<Extent>, end: usize) -> io::Result<&View> {
         let mut whole = 0;
         let needed = extents.iter().take_while(|extent| {
@@ -294,7 +305,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let mut next = *self.view.get_mut();
         while !next.is_null() {
-            // SAFETY: a view of the chain, made by `Box`, which nobody refers to any more: references to it borrow the window.
+            // SAFETY: a view of the chain, made by `Box`, which nobody refers to any more:
+            // references to it borrow the window.
             let view = unsafe { Box::from_raw(next) };
             next = view.older;
         }
@@ -305,7 +317,8 @@ fn total(extents: &[Extent]) -> usize {
     extents.iter().map(|extent| extent.len).sum()
 }
 
-/// The parts of the file that are the `len` bytes at `at` of a window with these extents, as far as it has them.
+/// The parts of the file that are the `len` bytes at `at` of a window with these extents, as far as
+/// it has them.
 fn pieces(extents: &[Extent], at: usize, len: usize) -> impl Iterator<Item = Extent> {
     let end = at.saturating_add(len);
     let mut begin = 0;

@@ -26,7 +26,7 @@ fn attached(file: &File) -> File {
 }
 
 #[test]
-fn what_was_mapped_before_a_growth_stays_valid() {
+fn slices_from_before_a_growth_stay_valid() {
     let window = window(&file(), 0);
     window.reserve(10).unwrap().write(0, b"before");
     let before = window.slice(0, 6);
@@ -109,7 +109,7 @@ fn words_that_make_no_sense_are_an_error() {
 }
 
 #[test]
-fn what_is_given_out_is_about_as_much_as_the_file_has() {
+fn extents_cover_about_as_much_as_the_file_has() {
     let file = file();
     let window = window(&file, 0);
     window.reserve(4 * GRAIN).unwrap();
@@ -124,7 +124,7 @@ fn what_is_given_out_is_about_as_much_as_the_file_has() {
 }
 
 #[test]
-fn what_is_mapped_is_not_looked_up_again() {
+fn mapped_extents_are_not_looked_up_again() {
     let file = file();
     let window = window(&file, 0);
     window.reserve(3 * GRAIN).unwrap().write(0, b"bytes");

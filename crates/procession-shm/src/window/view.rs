@@ -13,7 +13,8 @@ use procession_sys::mapping::{Extent, Mapping};
 use super::Window;
 use crate::segment::Words;
 
-/// Bytes of a window in this process's memory. Whose turn it is to write or read which of them, the protocols say.
+/// Bytes of a window in this process's memory. Whose turn it is to write or read which of them, the
+/// protocols say.
 #[derive(Debug)]
 pub(crate) struct View {
     base: NonNull<u8>,
@@ -25,8 +26,8 @@ pub(crate) struct View {
     _mapping: Mapping,
 }
 
-// SAFETY: the memory is the mapping's, which is kept beside, and is bound to no thread; `older` is followed by the drop of the
-// window alone.
+// SAFETY: the memory is the mapping's, which is kept beside, and is bound to no thread; `older` is
+// followed by the drop of the window alone.
 unsafe impl Send for View {}
 // SAFETY: as above; the protocols say whose turn it is, between threads as between processes.
 unsafe impl Sync for View {}
@@ -50,8 +51,9 @@ impl View {
     pub(crate) fn write(&self, at: usize, source: &[u8]) {
         let len = source.len();
         let (to, from) = (self.range(at, len).as_ptr(), source.as_ptr());
-        // SAFETY: `range` has shown that the target is inside the mapping, which is not memory of this program's own
-        // and so does not overlap `source`. By protocol no other process reads these bytes before the commit.
+        // SAFETY: `range` has shown that the target is inside the mapping, which is not memory of
+        // this program's own and so does not overlap `source`. By protocol no other process reads
+        // these bytes before the commit.
         unsafe { copy_short(from, to, len) }
     }
 
@@ -78,7 +80,8 @@ impl View {
     /// Copies within.
     pub(crate) fn copy(&self, from: usize, to: usize, len: usize) {
         let (from, to) = (self.range(from, len), self.range(to, len));
-        // SAFETY: both ranges are inside the mapping; `copy_to` allows them to overlap. The caller holds the lock.
+        // SAFETY: both ranges are inside the mapping; `copy_to` allows them to overlap. The caller
+        // holds the lock.
         unsafe { from.copy_to(to, len) }
     }
 
@@ -86,9 +89,9 @@ impl View {
     #[inline]
     pub(crate) fn slice(&self, at: usize, len: usize) -> &[u8] {
         let from = self.range(at, len);
-        // SAFETY: inside the mapping, which `self` keeps. Initialised: a memfd begins as zeros. Not written while it is
-        // borrowed: bytes between a ring's head and tail, in a claimed inbox or behind a stream's commit are written by
-        // nobody until the borrower itself gives them back.
+        // SAFETY: inside the mapping, which `self` keeps. Initialised: a memfd begins as zeros. Not
+        // written while it is borrowed: bytes between a ring's head and tail, in a claimed inbox or
+        // behind a stream's commit are written by nobody until the borrower itself gives them back.
         unsafe { std::slice::from_raw_parts(from.as_ptr(), len) }
     }
 
@@ -110,7 +113,8 @@ pub(crate) struct WindowArray<T: Words> {
     pub(super) words: PhantomData<T>,
 }
 
-// SAFETY: the window is for sharing between threads; no `T` is inside, and `Words` are for sharing between processes.
+// SAFETY: the window is for sharing between threads; no `T` is inside, and `Words` are for sharing
+// between processes.
 unsafe impl<T: Words> Send for WindowArray<T> {}
 // SAFETY: as above; only `&T` is given out.
 unsafe impl<T: Words> Sync for WindowArray<T> {}
@@ -125,9 +129,9 @@ impl<T: Words> WindowArray<T> {
     pub(crate) fn get(&self) -> io::Result<&[T]> {
         let len = self.count * size_of::<T>();
         let at = self.window.map(self.at + len)?.range(self.at, len).cast();
-        // SAFETY: `range` has checked the bounds, `array` the alignment, as a view begins at a page; the view lives as long as
-        // the window held beside. The words began as zeros, for which `Words` promises validity, and change through atomics
-        // only.
+        // SAFETY: `range` has checked the bounds, `array` the alignment, as a view begins at a
+        // page; the view lives as long as the window held beside. The words began as zeros, for
+        // which `Words` promises validity, and change through atomics only.
         Ok(unsafe { std::slice::from_raw_parts(at.as_ptr(), self.count) })
     }
 }

@@ -1,5 +1,5 @@
-//! The scenarios of `sync`: a process dies at each step of each primitive's protocol; the others are told what they must
-//! be told, wait for nobody dead, and go on.
+//! The scenarios of `sync`: a process dies at each step of each primitive's protocol; the others
+//! are told what they must be told, wait for nobody dead, and go on.
 
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,8 @@ fn locking(nth: u32) {
 fn noting(nth: u32) {
     let lock = Lock::create().unwrap();
     die_at(Step::LockHeld, 1, || drop(lock.lock(None)));
-    // Each of these finds the one before dead with the lock, and dies before the mutex knows that all is well.
+    // Each of these finds the one before dead with the lock, and dies before the mutex knows that
+    // all is well.
     for _ in 0..nth {
         die_at(Step::LockNoted, 1, || drop(lock.lock(None)));
     }
@@ -106,7 +107,8 @@ fn writing(step: Step, nth: u32) {
             write();
         })
     });
-    // Dead with the word set, or before it, or after it: only the first may have left something half done.
+    // Dead with the word set, or before it, or after it: only the first may have left something
+    // half done.
     let expected = if step == Step::RwWriting { Acquired::OwnerDied } else { Acquired::Clean };
     let written = if step == Step::RwWritten { nth } else { nth - 1 };
     let reader = child(|| {
@@ -267,7 +269,8 @@ fn passing_on(nth: u32) {
     assert_eq!(condition.notify(9).unwrap(), 0);
 }
 
-/// One of three parties dies, in its nth round; the others are told, and go on without it after a reset.
+/// One of three parties dies, in its nth round; the others are told, and go on without it after a
+/// reset.
 fn meeting(step: Step, nth: u32) {
     let barrier = Barrier::create(3).unwrap();
     let party = || {

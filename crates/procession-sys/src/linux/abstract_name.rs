@@ -1,5 +1,5 @@
-//! Names of unix sockets that have no file: the kernel forgets a name with its listener. Called in any process and thread
-//! that listens or connects.
+//! Names of unix sockets that have no file: the kernel forgets a name with its listener. Called in
+//! any process and thread that listens or connects.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;

@@ -1,5 +1,5 @@
-//! How a process ended that is not this process's to reap. Used by [`PidFd::ended_status`](super::pidfd::PidFd), in any
-//! process and thread.
+//! How a process ended that is not this process's to reap. Used by
+//! [`PidFd::ended_status`](super::pidfd::PidFd), in any process and thread.
 //!
 //! | the process | who tells |
 //! |---|---|
@@ -32,23 +32,26 @@ const PIDFD_GET_INFO: libc::c_ulong = 0xC000_FF0B | (size_of::<PidFdInfo>() as l
 /// The exit status of the process of a pidfd, if it has been reaped and the kernel remembers.
 pub(super) fn status_of_reaped(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
     let mut info = PidFdInfo { mask: PIDFD_INFO_EXIT, ..PidFdInfo::default() };
-    // SAFETY: the fd is open, as it is borrowed; the kernel reads and writes one structure of the size that is part of the
-    // request's number, to a live local.
+    // SAFETY: the fd is open, as it is borrowed; the kernel reads and writes one structure of the
+    // size that is part of the request's number, to a live local.
     let told = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
     if told == -1 {
         let error = io::Error::last_os_error();
-        // Before 6.13 there is no such request; before 6.15 it knows nothing of a process that was reaped.
+        // Before 6.13 there is no such request; before 6.15 it knows nothing of a process that was
+        // reaped.
         let is_unknown = matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL | libc::ESRCH));
         return if is_unknown { Ok(None) } else { Err(error) };
     }
     Ok(if info.mask & PIDFD_INFO_EXIT == 0 { None } else { decoded(info.exit_code) })
 }
 
-/// The exit status of the process of a pidfd, if it has ended and nobody has reaped it. Without `/proc`: `None`.
+/// The exit status of the process of a pidfd, if it has ended and nobody has reaped it. Without
+/// `/proc`: `None`.
 pub(super) fn status_of_zombie(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     let pid = shown_pid(pidfd)?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Who may not look at the process is shown a 0. The link is subject to the same permission, and cannot be read then.
+    // Who may not look at the process is shown a 0. The link is subject to the same permission, and
+    // cannot be read then.
     std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
     // Until it is reaped its pid is nobody else's; so what was read is its own.
     if shown_pid(pidfd)? != pid {

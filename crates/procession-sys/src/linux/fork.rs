@@ -1,10 +1,10 @@
-//! Children that are copies of this process. Called in the parent, in whatever thread starts a process; the child
-//! goes on in here, as its only thread, and never comes out.
+//! Children that are copies of this process. Called in the parent, in whatever thread starts a
+//! process; the child goes on in here, as its only thread, and never comes out.
 //!
 //! # What the child finds
 //!
-//! Its memory is a copy; of the threads there is only the one that forked. What the others held at that instant
-//! stays held, and this is what is done about it:
+//! Its memory is a copy; of the threads there is only the one that forked. What the others held at
+//! that instant stays held, and this is what is done about it:
 //!
 //! | held by another thread | in the child |
 //! |---|---|
@@ -25,9 +25,9 @@ use super::thread;
 pub use crate::fork_terms::{ForkError, ThreadsAtFork};
 use crate::per_process::fork_generation;
 
-/// Forks. The child runs the closure, flushes its standard streams and leaves with the code, by `_exit`: no
-/// destructors, no exit handlers. A panic that escapes the closure aborts the child. Signal masks and
-/// handlers are inherited as they are.
+/// Forks. The child runs the closure, flushes its standard streams and leaves with the code, by
+/// `_exit`: no destructors, no exit handlers. A panic that escapes the closure aborts the child.
+/// Signal masks and handlers are inherited as they are.
 ///
 /// ```no_run
 /// use procession_sys::fork::fork;
@@ -53,9 +53,10 @@ pub fn fork(allow: Option<ThreadsAtFork>, child: impl FnOnce() -> i32) -> Result
     fork_generation();
     let stdout = io::stdout().lock();
     flush_stdio();
-    // SAFETY: libc's fork, whose handlers make the child's allocator and stdio usable. The child has one thread; that no
-    // other thread's lock matters to it is checked above (there are only the engine's threads, whose bodies share nothing
-    // lock-guarded with a child), or vouched for by who made `allow`.
+    // SAFETY: libc's fork, whose handlers make the child's allocator and stdio usable. The child
+    // has one thread; that no other thread's lock matters to it is checked above (there are only
+    // the engine's threads, whose bodies share nothing lock-guarded with a child), or vouched for
+    // by who made `allow`.
     let pid = unsafe { libc::fork() };
     drop(stdout);
     match pid {
@@ -67,9 +68,9 @@ pub fn fork(allow: Option<ThreadsAtFork>, child: impl FnOnce() -> i32) -> Result
 
 /// What SIGCHLD did in this process before [`DefaultChildSignal::set`].
 ///
-/// A process that ignores SIGCHLD, which an exec inherits, has the kernel reap its children, and nobody learns how they
-/// ended. A process that must report how its children end sets the default, and each child puts back what it would have
-/// inherited.
+/// A process that ignores SIGCHLD, which an exec inherits, has the kernel reap its children, and
+/// nobody learns how they ended. A process that must report how its children end sets the default,
+/// and each child puts back what it would have inherited.
 pub struct DefaultChildSignal {
     before: libc::sigaction,
 }
@@ -81,8 +82,8 @@ impl DefaultChildSignal {
     ///
     /// None that a caller could cause.
     pub fn set() -> io::Result<DefaultChildSignal> {
-        // SAFETY: zero is a valid value of the C structure and means the default action; the call reads one live local and
-        // writes the other.
+        // SAFETY: zero is a valid value of the C structure and means the default action; the call
+        // reads one live local and writes the other.
         unsafe {
             let default: libc::sigaction = std::mem::zeroed();
             let mut before: libc::sigaction = std::mem::zeroed();
@@ -99,8 +100,9 @@ impl DefaultChildSignal {
     ///
     /// None that a caller could cause.
     pub fn restore(&self) -> io::Result<()> {
-        // SAFETY: the action is what the kernel gave in `set`, in this process or the one it was forked from, whose code and
-        // handlers are mapped here at the same addresses; a null pointer means that nobody asks for the action before.
+        // SAFETY: the action is what the kernel gave in `set`, in this process or the one it was
+        // forked from, whose code and handlers are mapped here at the same addresses; a null
+        // pointer means that nobody asks for the action before.
         match unsafe { libc::sigaction(libc::SIGCHLD, &raw const self.before, std::ptr::null_mut()) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -132,8 +134,8 @@ impl Drop for AbortOnUnwind {
     }
 }
 
-/// Counts until the count is 0, for up to 50 ms: a joined thread has set its word, on which the joiner slept, shortly before
-/// the kernel ceases to count it.
+/// Counts until the count is 0, for up to 50 ms: a joined thread has set its word, on which the
+/// joiner slept, shortly before the kernel ceases to count it.
 fn settled(count: impl Fn() -> io::Result<usize>) -> io::Result<usize> {
     for _ in 0..50 {
         if count()? == 0 {

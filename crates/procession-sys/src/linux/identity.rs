@@ -1,5 +1,6 @@
-//! Who a process is, in one word that fits shared memory: its pid, and the time it was started, so that a pid that another
-//! process got is not taken for it. Asked by who waits for a process it has no pidfd of; in any process and thread.
+//! Who a process is, in one word that fits shared memory: its pid, and the time it was started, so
+//! that a pid that another process got is not taken for it. Asked by who waits for a process it has
+//! no pidfd of; in any process and thread.
 
 use std::fs;
 
@@ -15,7 +16,8 @@ use crate::per_process::PerProcess;
 pub struct Identity(u64);
 
 impl Identity {
-    /// The kernel's largest pid is below 2^22; the rest of the word holds a start time in ticks for ages.
+    /// The kernel's largest pid is below 2^22; the rest of the word holds a start time in ticks for
+    /// ages.
     const PID_BITS: u32 = 22;
 
     /// This process.
@@ -42,8 +44,8 @@ impl Identity {
         (self.0 & ((1 << Self::PID_BITS) - 1)) as u32
     }
 
-    /// Whether it has ended, be it reaped or not. What cannot be found out is answered with `false`: nobody is declared dead
-    /// on a suspicion.
+    /// Whether it has ended, be it reaped or not. What cannot be found out is answered with
+    /// `false`: nobody is declared dead on a suspicion.
     pub fn has_ended(self) -> bool {
         match PidFd::open(self.pid()) {
             Ok(process) => process.has_ended().unwrap_or(false) || self.is_another(),
@@ -61,7 +63,8 @@ impl Identity {
 /// In the kernel's ticks since it booted. `None` without `/proc`.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may contain anything; the start time is the 22nd field, and the state behind the name the 3rd.
+    // The name, in parentheses, may contain anything; the start time is the 22nd field, and the
+    // state behind the name the 3rd.
     stat.rsplit_once(") ")?.1.split(' ').nth(22 - 3)?.parse().ok()
 }
 

@@ -1,5 +1,6 @@
-//! Memory as a file without a name: what processes share, and what is too large for a message. It is gone when the last
-//! fd and mapping of it are, whoever is killed. Called in any process, any thread.
+//! Memory as a file without a name: what processes share, and what is too large for a message. It
+//! is gone when the last fd and mapping of it are, whoever is killed. Called in any process, any
+//! thread.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,8 +16,8 @@ use rustix::process::{Resource, getrlimit};
 
 use super::descriptor::above_streams;
 
-/// A new one of `len` zero bytes, none of which takes memory until it is touched. Its length is sealed, so that who maps
-/// it can touch all of it.
+/// A new one of `len` zero bytes, none of which takes memory until it is touched. Its length is
+/// sealed, so that who maps it can touch all of it.
 ///
 /// # Errors
 ///
@@ -42,7 +43,8 @@ fn create_sealed(name: &str, len: u64, seals: SealFlags) -> io::Result<OwnedFd> 
     Ok(fd)
 }
 
-/// Makes it `len` bytes long, if it is not as long already: any process that has it may have lengthened it further.
+/// Makes it `len` bytes long, if it is not as long already: any process that has it may have
+/// lengthened it further.
 ///
 /// # Errors
 ///
@@ -81,7 +83,8 @@ pub(super) fn check_len(len: u64) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
 }
 
-/// The kernel makes them with mode 0777: whoever finds one under `/proc` could open it, and execute it.
+/// The kernel makes them with mode 0777: whoever finds one under `/proc` could open it, and execute
+/// it.
 fn private(name: &str, flags: MemfdFlags) -> io::Result<OwnedFd> {
     let fd = above_streams(memfd_create(name, MemfdFlags::CLOEXEC | flags)?)?;
     fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
@@ -105,7 +108,8 @@ pub fn sealed_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
 ///
 /// # Errors
 ///
-/// `FileTooLarge` if they are more than [`max_len`]; if the system refuses: no fd left, or no memory.
+/// `FileTooLarge` if they are more than [`max_len`]; if the system refuses: no fd left, or no
+/// memory.
 pub fn from_bytes(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     check_len(bytes.len() as u64)?;
     // Written, not mapped and copied into: that is twice as fast for fresh pages.

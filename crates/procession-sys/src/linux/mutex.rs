@@ -1,6 +1,6 @@
-//! A lock in shared memory that survives its owner's death: glibc's robust process-shared mutex. When its owner dies the
-//! kernel says so to the next who locks it. Used under the ring and under every lock that has an owner, in any process and
-//! thread that maps it.
+//! A lock in shared memory that survives its owner's death: glibc's robust process-shared mutex.
+//! When its owner dies the kernel says so to the next who locks it. Used under the ring and under
+//! every lock that has an owner, in any process and thread that maps it.
 
 #![allow(unsafe_code)] // pthread_mutex_*: there is no other way to the kernel's robust list, which glibc owns.
 
@@ -16,7 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub enum Acquired {
     /// As usual.
     Clean,
-    /// The owner before died holding it. What it guards must be made whole, then [`RobustMutex::mark_consistent`] called.
+    /// The owner before died holding it. What it guards must be made whole, then
+    /// [`RobustMutex::mark_consistent`] called.
     OwnerDied,
 }
 
@@ -31,7 +32,8 @@ pub enum Relock {
     Counts,
 }
 
-/// See the module. It is made in place, in shared memory that begins as zeros, by [`init`](RobustMutex::init).
+/// See the module. It is made in place, in shared memory that begins as zeros, by
+/// [`init`](RobustMutex::init).
 #[repr(C)]
 pub struct RobustMutex {
     /// One of the states below.
@@ -39,7 +41,8 @@ pub struct RobustMutex {
     mutex: UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>,
 }
 
-// SAFETY: a process-shared pthread mutex is made to be used from any thread of any process, by address.
+// SAFETY: a process-shared pthread mutex is made to be used from any thread of any process, by
+// address.
 unsafe impl Sync for RobustMutex {}
 
 impl RobustMutex {
@@ -77,8 +80,9 @@ impl RobustMutex {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the lock has been made before"));
         }
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
-        // SAFETY: the attributes are made by the first call before the others read them. The mutex is touched by
-        // nobody else: `made` was UNMADE, so this is its only maker, and who locks waits for MADE.
+        // SAFETY: the attributes are made by the first call before the others read them. The mutex
+        // is touched by nobody else: `made` was UNMADE, so this is its only maker, and who locks
+        // waits for MADE.
         unsafe {
             check(libc::pthread_mutexattr_init(attributes.as_mut_ptr()))?;
             check(libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED))?;
@@ -94,8 +98,8 @@ impl RobustMutex {
     ///
     /// # Errors
     ///
-    /// `NotFound` if it was never made; `Deadlock` as [`Relock::Refused`] says; `ENOTRECOVERABLE` if an owner found it
-    /// inconsistent and unlocked it so.
+    /// `NotFound` if it was never made; `Deadlock` as [`Relock::Refused`] says; `ENOTRECOVERABLE`
+    /// if an owner found it inconsistent and unlocked it so.
     #[inline]
     pub fn lock(&self) -> io::Result<Acquired> {
         match self.try_lock()? {
@@ -126,7 +130,8 @@ impl RobustMutex {
     ///
     /// As [`lock`](RobustMutex::lock).
     pub fn lock_until(&self, deadline: Option<Instant>) -> io::Result<Option<Acquired>> {
-        // glibc measures by the wall clock, which may be set: so in pieces, and the whole by one that is not.
+        // glibc measures by the wall clock, which may be set: so in pieces, and the whole by one
+        // that is not.
         const PIECE: Duration = Duration::from_secs(1);
         let Some(deadline) = deadline else { return self.lock().map(Some) };
         if let Some(acquired) = self.try_lock()? {
@@ -166,8 +171,8 @@ impl RobustMutex {
         acquired(unsafe { libc::pthread_mutex_lock(self.raw()) })
     }
 
-    /// Looks again for as long as a hold may last. It looks at the word, as each attempt would take its cache line away from
-    /// the holder.
+    /// Looks again for as long as a hold may last. It looks at the word, as each attempt would take
+    /// its cache line away from the holder.
     fn spin(&self) -> io::Result<Option<Acquired>> {
         for attempt in 0..Self::LOOKS + Self::YIELDS {
             if self.word() & libc::FUTEX_TID_MASK == 0
@@ -176,7 +181,8 @@ impl RobustMutex {
                 return Ok(Some(acquired));
             }
             if attempt < Self::LOOKS {
-                // Ever longer, so that who is in possession gets on: a lock that changes hands each time is slow.
+                // Ever longer, so that who is in possession gets on: a lock that changes hands each
+                // time is slow.
                 (0..1 << attempt).for_each(|_| std::hint::spin_loop());
             } else {
                 std::thread::yield_now();
@@ -214,22 +220,23 @@ impl RobustMutex {
         assert_eq!(unlocked, 0, "only who holds a lock unlocks it");
     }
 
-    /// Unlocks it, if the calling thread holds it: a forked child has copies of its parent's guards and none of its locks.
-    /// `false`: it does not.
+    /// Unlocks it, if the calling thread holds it: a forked child has copies of its parent's guards
+    /// and none of its locks. `false`: it does not.
     #[inline]
     pub fn unlock_if_held(&self) -> bool {
         // SAFETY: as in `unlock`; who has a guard has found it made.
         unsafe { libc::pthread_mutex_unlock(self.raw()) == 0 }
     }
 
-    /// Whether some thread of some process holds it, or died holding it. By now it may be otherwise.
+    /// Whether some thread of some process holds it, or died holding it. By now it may be
+    /// otherwise.
     #[inline]
     pub fn is_held(&self) -> bool {
         self.word() != 0
     }
 
-    /// Whether it is held by a thread of this process, as far as can be told: then its memory must stay mapped, which the
-    /// kernel and glibc reach through that thread's list of locks.
+    /// Whether it is held by a thread of this process, as far as can be told: then its memory must
+    /// stay mapped, which the kernel and glibc reach through that thread's list of locks.
     pub fn may_be_held_here(&self) -> bool {
         let tid = self.word() & libc::FUTEX_TID_MASK;
         let is_thread = || std::fs::exists(format!("/proc/self/task/{tid}")).unwrap_or(true);
@@ -238,9 +245,10 @@ impl RobustMutex {
     }
 
     fn word(&self) -> u32 {
-        // SAFETY: glibc's mutex begins with the futex word that the kernel's robust list finds by a fixed offset, which makes
-        // it part of the ABI: the owner's tid, or 0. It lies in this struct, is aligned, valid as zeros before `init`, and
-        // changed by atomic operations alone once others know of it.
+        // SAFETY: glibc's mutex begins with the futex word that the kernel's robust list finds by a
+        // fixed offset, which makes it part of the ABI: the owner's tid, or 0. It lies in this
+        // struct, is aligned, valid as zeros before `init`, and changed by atomic operations alone
+        // once others know of it.
         let word = unsafe { AtomicU32::from_ptr(self.mutex.get().cast()) };
         word.load(Ordering::Acquire)
     }
@@ -320,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_dies_with_it_is_told_of_once() {
+    fn death_of_an_owning_thread_is_reported_once() {
         let mutex = made();
         std::thread::spawn(|| mutex.lock().unwrap()).join().unwrap();
         assert_eq!(mutex.lock().unwrap(), Acquired::OwnerDied);

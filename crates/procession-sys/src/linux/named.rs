@@ -1,9 +1,10 @@
-//! Memory as a file with a name, in `/dev/shm`, where POSIX's `shm_open` has it too: other programs can find it, and it
-//! stays until somebody unlinks it. Called in any process, any thread.
+//! Memory as a file with a name, in `/dev/shm`, where POSIX's `shm_open` has it too: other programs
+//! can find it, and it stays until somebody unlinks it. Called in any process, any thread.
 //!
-//! A file is made without a name and gets it whole, by a link: nobody can attach to one that is half made. Whoever has one
-//! open holds a shared `flock` on it, which the kernel takes back however the process ends; so whether it is in use is
-//! the kernel's to say, and no count can be left wrong.
+//! A file is made without a name and gets it whole, by a link: nobody can attach to one that is
+//! half made. Whoever has one open holds a shared `flock` on it, which the kernel takes back
+//! however the process ends; so whether it is in use is the kernel's to say, and no count can be
+//! left wrong.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -22,15 +23,16 @@ pub use crate::file_identity::{Identity, Removal};
 /// Where the names are.
 pub const DIRECTORY: &str = "/dev/shm";
 
-/// A new file of `len` zero bytes, without a name, in use by its fd. Its memory is reserved: what does not fit is an error
-/// here, and not a SIGBUS at some later access.
+/// A new file of `len` zero bytes, without a name, in use by its fd. Its memory is reserved: what
+/// does not fit is an error here, and not a SIGBUS at some later access.
 ///
 /// # Errors
 ///
-/// `NotFound` if there is no [`DIRECTORY`], `StorageFull` if it has no room for it, `FileTooLarge` if this process may not
-/// have such a file; what else the system refuses.
+/// `NotFound` if there is no [`DIRECTORY`], `StorageFull` if it has no room for it, `FileTooLarge`
+/// if this process may not have such a file; what else the system refuses.
 pub fn make(len: u64) -> io::Result<OwnedFd> {
-    // A signal has the kernel give back what it had reserved: a piece is short enough to be done between two of them.
+    // A signal has the kernel give back what it had reserved: a piece is short enough to be done
+    // between two of them.
     const PIECE: u64 = 4 << 20;
     memfd::check_len(len)?;
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -46,8 +48,8 @@ pub fn make(len: u64) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 ///
-/// `AlreadyExists` if the name is taken; `Unsupported` if neither the kernel nor `/proc` lets a file without a name have
-/// one.
+/// `AlreadyExists` if the name is taken; `Unsupported` if neither the kernel nor `/proc` lets a
+/// file without a name have one.
 pub fn link(file: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let path = path(name);
     match linkat(file, "", CWD, &path, AtFlags::EMPTY_PATH) {
@@ -65,13 +67,13 @@ pub fn link(file: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     }
 }
 
-/// Opens the file of a name, and uses it from now on. Gives its length too, which nobody warrants: others that may write it
-/// may also cut it.
+/// Opens the file of a name, and uses it from now on. Gives its length too, which nobody warrants:
+/// others that may write it may also cut it.
 ///
 /// # Errors
 ///
-/// `NotFound` if there is none; `InvalidData` if it is no file or an empty one; `WouldBlock` if somebody keeps it to
-/// himself; `PermissionDenied` if it is another user's.
+/// `NotFound` if there is none; `InvalidData` if it is no file or an empty one; `WouldBlock` if
+/// somebody keeps it to himself; `PermissionDenied` if it is another user's.
 pub fn attach(name: &str) -> io::Result<(OwnedFd, u64)> {
     const PATIENCE: Duration = Duration::from_secs(1);
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -110,10 +112,11 @@ pub fn identity(file: BorrowedFd<'_>) -> io::Result<Identity> {
     Ok(identity_in(&fstat(file)?))
 }
 
-/// Takes the name from the file, if it is the file's; who has it mapped keeps it. `false` if it is not.
+/// Takes the name from the file, if it is the file's; who has it mapped keeps it. `false` if it is
+/// not.
 ///
-/// POSIX has no call that compares and unlinks: a name that is taken from this file and given to another one within this
-/// call loses that one.
+/// POSIX has no call that compares and unlinks: a name that is taken from this file and given to
+/// another one within this call loses that one.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
-//! A process as a file descriptor: readable once it has ended, and never some other process that got its pid. Used
-//! by parents (wait, signal, reap), by children (is the parent alive?), in any thread.
+//! A process as a file descriptor: readable once it has ended, and never some other process that
+//! got its pid. Used by parents (wait, signal, reap), by children (is the parent alive?), in any
+//! thread.
 
 #![allow(unsafe_code)] // pidfd_send_signal of any number: rustix's `Signal` cannot hold real-time signals and 0.
 
@@ -33,8 +34,8 @@ impl PidFd {
         PidFd::open(current_pid())
     }
 
-    /// The process that has this pid now. Right only while something keeps the pid from being reused: it is the
-    /// caller's own, or its unreaped child's.
+    /// The process that has this pid now. Right only while something keeps the pid from being
+    /// reused: it is the caller's own, or its unreaped child's.
     ///
     /// # Errors
     ///
@@ -74,8 +75,8 @@ impl PidFd {
             return Ok(false);
         }
         let no_info = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: the fd is open, as it is owned; the kernel checks the number; a null siginfo is allowed and means that the
-        // kernel fills it as for kill(2); no memory of ours is written.
+        // SAFETY: the fd is open, as it is owned; the kernel checks the number; a null siginfo is
+        // allowed and means that the kernel fills it as for kill(2); no memory of ours is written.
         let sent =
             unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal.as_raw(), no_info, 0) };
         if sent == 0 {
@@ -85,7 +86,8 @@ impl PidFd {
         if error.raw_os_error() == Some(libc::ESRCH) { Ok(false) } else { Err(error) }
     }
 
-    /// Waits until the process has ended, without reaping it: it need not be a child. `false`: the deadline passed first.
+    /// Waits until the process has ended, without reaping it: it need not be a child. `false`: the
+    /// deadline passed first.
     ///
     /// # Errors
     ///
@@ -111,12 +113,14 @@ impl PidFd {
         }
     }
 
-    /// Whether the fd is a pidfd of this process still. As [`is_open`](PidFd::is_open), and no child's.
+    /// Whether the fd is a pidfd of this process still. As [`is_open`](PidFd::is_open), and no
+    /// child's.
     pub fn is_own(&self) -> bool {
         self.peek().is_err_and(|error| error.raw_os_error() == Some(libc::ECHILD))
     }
 
-    /// Whether the process is stopped, by a signal or a debugger. `false` where `/proc` does not say.
+    /// Whether the process is stopped, by a signal or a debugger. `false` where `/proc` does not
+    /// say.
     pub fn is_stopped(&self) -> bool {
         ended::is_stopped(self.fd.as_fd())
     }
@@ -152,8 +156,9 @@ impl PidFd {
         }
     }
 
-    /// How the process ended, whoever reaps it: it need not be a child. `None`: it has not ended, or nobody can know.
-    /// The latter is so if it has been reaped and Linux is older than 6.15, or if there is no `/proc`.
+    /// How the process ended, whoever reaps it: it need not be a child. `None`: it has not ended,
+    /// or nobody can know. The latter is so if it has been reaped and Linux is older than 6.15, or
+    /// if there is no `/proc`.
     ///
     /// # Errors
     ///
@@ -168,9 +173,10 @@ impl PidFd {
 
     /// The pidfd of a child just made by a call that tells only its pid.
     ///
-    /// A child keeps its pid until it is reaped, so the pid is still its own, unless somebody here reaps children that
-    /// are not theirs (`wait(-1)` in another thread, or SIGCHLD ignored, whereupon the kernel does). So the fd is
-    /// asked whether it is a child of ours. If it is not, the child is lost and its pid may be anyone's: nothing is killed.
+    /// A child keeps its pid until it is reaped, so the pid is still its own, unless somebody here
+    /// reaps children that are not theirs (`wait(-1)` in another thread, or SIGCHLD ignored,
+    /// whereupon the kernel does). So the fd is asked whether it is a child of ours. If it is not,
+    /// the child is lost and its pid may be anyone's: nothing is killed.
     ///
     /// # Errors
     ///
@@ -192,8 +198,8 @@ impl PidFd {
                 ))
             }
             Err(error) => {
-                // SAFETY: plain calls on a pid that is still the unreaped child's, or the error above would have told;
-                // waitpid may write no status through a null pointer.
+                // SAFETY: plain calls on a pid that is still the unreaped child's, or the error
+                // above would have told; waitpid may write no status through a null pointer.
                 unsafe {
                     libc::kill(pid, libc::SIGKILL);
                     while libc::waitpid(pid, std::ptr::null_mut(), 0) == -1

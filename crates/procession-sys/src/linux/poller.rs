@@ -1,5 +1,6 @@
-//! Waiting for fds to become readable: an epoll instance for a standing set, `poll` for a few, an eventfd to interrupt
-//! either. Used by the engine's threads and by callers that wait for several processes.
+//! Waiting for fds to become readable: an epoll instance for a standing set, `poll` for a few, an
+//! eventfd to interrupt either. Used by the engine's threads and by callers that wait for several
+//! processes.
 
 use std::fmt;
 use std::io;
@@ -46,8 +47,9 @@ impl Poller {
         Ok(epoll::delete(&self.epoll, fd)?)
     }
 
-    /// Replaces `keys` by those of the fds that are readable or closed at their other end, waiting until there is one or the
-    /// timeout is over. Returns early, with none, when a signal interrupts it.
+    /// Replaces `keys` by those of the fds that are readable or closed at their other end, waiting
+    /// until there is one or the timeout is over. Returns early, with none, when a signal
+    /// interrupts it.
     ///
     /// # Errors
     ///
@@ -127,8 +129,8 @@ impl AsFd for Waker {
     }
 }
 
-/// Waits until one of the fds is readable, or closed at its other end, and says which are. All `false`: the deadline
-/// passed. No deadline: for ever.
+/// Waits until one of the fds is readable, or closed at its other end, and says which are. All
+/// `false`: the deadline passed. No deadline: for ever.
 ///
 /// # Errors
 ///
@@ -137,8 +139,8 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::R
     wait_readable_unless(fds, deadline, || false)
 }
 
-/// As [`wait_readable`]. Asks `is_over` after each signal that this thread got meanwhile; `true` ends the wait as if the
-/// deadline had passed.
+/// As [`wait_readable`]. Asks `is_over` after each signal that this thread got meanwhile; `true`
+/// ends the wait as if the deadline had passed.
 ///
 /// # Errors
 ///
@@ -153,7 +155,8 @@ pub fn wait_readable_unless(
     Ok(polled.iter().map(|fd| count > 0 && !fd.revents().is_empty()).collect())
 }
 
-/// Waits until the fd takes bytes, or fails to; `false`: the deadline passed. No deadline: for ever.
+/// Waits until the fd takes bytes, or fails to; `false`: the deadline passed. No deadline: for
+/// ever.
 ///
 /// # Errors
 ///
@@ -162,7 +165,8 @@ pub fn wait_writable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Resul
     Ok(poll_until(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], deadline, || false)? > 0)
 }
 
-/// Polls until something happens, the deadline passes (then 0), or a signal comes and `is_over` says `true` (then 0).
+/// Polls until something happens, the deadline passes (then 0), or a signal comes and `is_over`
+/// says `true` (then 0).
 pub(super) fn poll_until(
     fds: &mut [PollFd<'_>],
     deadline: Option<Instant>,
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn readable_fds_are_told_apart() {
+    fn readable_fds_are_distinguished() {
         let wakers: Vec<Waker> = (0..3).map(|_| Waker::new().unwrap()).collect();
         let fds: Vec<BorrowedFd<'_>> = wakers.iter().map(AsFd::as_fd).collect();
         assert_eq!(wait_readable(&fds, soon()).unwrap(), [false, false, false]);

@@ -1,5 +1,5 @@
-//! Leaving the session of the program that started this process: for a process that must outlive all the others, such
-//! as the tracker. Called in that process, in its only thread.
+//! Leaving the session of the program that started this process: for a process that must outlive
+//! all the others, such as the tracker. Called in that process, in its only thread.
 
 use std::io;
 
@@ -10,9 +10,10 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use super::descriptor::above_streams;
 use super::thread::block_all_signals;
 
-/// Makes this process one that no terminal, shell or signal of the program's reaches: it has a session and a process
-/// group of its own, all signals are blocked (SIGKILL cannot be), it keeps no folder busy, and nobody waits for the end of
-/// a pipe that was its standard input or output. Its standard error stays.
+/// Makes this process one that no terminal, shell or signal of the program's reaches: it has a
+/// session and a process group of its own, all signals are blocked (SIGKILL cannot be), it keeps no
+/// folder busy, and nobody waits for the end of a pipe that was its standard input or output. Its
+/// standard error stays.
 ///
 /// # Errors
 ///

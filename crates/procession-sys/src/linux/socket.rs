@@ -1,7 +1,9 @@
-//! Stream sockets: bytes with fds beside them, until a deadline. Called in the thread that connects, sends or receives.
+//! Stream sockets: bytes with fds beside them, until a deadline. Called in the thread that
+//! connects, sends or receives.
 //!
-//! No call sets `O_NONBLOCK`, which other processes with a copy of the socket would feel; where there is a deadline each call
-//! says `MSG_DONTWAIT`. A socket that somebody else made non-blocking is waited for by `poll`.
+//! No call sets `O_NONBLOCK`, which other processes with a copy of the socket would feel; where
+//! there is a deadline each call says `MSG_DONTWAIT`. A socket that somebody else made non-blocking
+//! is waited for by `poll`.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -21,7 +23,8 @@ use super::poller::{wait_readable, wait_writable};
 use crate::message::MAX_FDS;
 pub use crate::stream::{Incoming, Kind, Peer};
 
-/// A frame up to so many bytes is copied together and sent as one piece: cheaper than telling the kernel of two.
+/// A frame up to so many bytes is copied together and sent as one piece: cheaper than telling the
+/// kernel of two.
 const JOINED: usize = 256;
 
 /// Two ends of a new connection.
@@ -70,7 +73,8 @@ pub fn set_backlog(listener: BorrowedFd<'_>, connections: i32) -> io::Result<()>
     Ok(listen(listener, connections)?)
 }
 
-/// The process at the other end of a unix socket, as the kernel noted it when the two were connected.
+/// The process at the other end of a unix socket, as the kernel noted it when the two were
+/// connected.
 ///
 /// # Errors
 ///
@@ -117,8 +121,8 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], deadline: Option<Instant
 ///
 /// # Errors
 ///
-/// How many bytes went, and why no more: `BrokenPipe` if the other end is closed (there is no SIGPIPE), `TimedOut` at the
-/// deadline, `InvalidInput` for more fds than one message takes.
+/// How many bytes went, and why no more: `BrokenPipe` if the other end is closed (there is no
+/// SIGPIPE), `TimedOut` at the deadline, `InvalidInput` for more fds than one message takes.
 pub fn send_all(
     socket: BorrowedFd<'_>,
     header: &[u8],
@@ -171,8 +175,9 @@ fn send_joined(
     }
 }
 
-/// Repeats what a signal interrupted, and what a reset did: it is said once, ahead of what the other end sent before it was
-/// closed. Asked again the socket gives that, then the end of file or `EPIPE`.
+/// Repeats what a signal interrupted, and what a reset did: it is said once, ahead of what the
+/// other end sent before it was closed. Asked again the socket gives that, then the end of file or
+/// `EPIPE`.
 fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
         match call() {
@@ -182,7 +187,8 @@ fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Re
     }
 }
 
-/// Takes the fds that came beside a message. All of them are taken, and so owned, even if one cannot be moved.
+/// Takes the fds that came beside a message. All of them are taken, and so owned, even if one
+/// cannot be moved.
 pub(super) fn received_fds(beside: &mut RecvAncillaryBuffer<'_>) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     for message in beside.drain() {

@@ -1,5 +1,5 @@
-//! Threads as forks and signals see them. The engine starts its threads here; a fork counts the others here; a new
-//! child names itself here.
+//! Threads as forks and signals see them. The engine starts its threads here; a fork counts the
+//! others here; a new child names itself here.
 
 #![allow(unsafe_code)] // Signal masks: rustix leaves them to libc.
 
@@ -15,21 +15,25 @@ use rustix::io::Errno;
 
 use crate::per_process::{PerProcess, fork_generation};
 
-/// The engine's live threads. Counted up after a thread is made and down before it ends, so that it is never more than the
-/// kernel's count: a mistake for an instant looks like another thread, which a fork waits out, not like none.
+/// The engine's live threads. Counted up after a thread is made and down before it ends, so that it
+/// is never more than the kernel's count: a mistake for an instant looks like another thread, which
+/// a fork waits out, not like none.
 static ENGINE_THREADS: PerProcess<AtomicIsize> = PerProcess::new(|| AtomicIsize::new(0));
 
 const NOT_ENGINE: u64 = u64::MAX;
 
 thread_local! {
-    /// The fork generation in which this thread is one of the engine's: a child forked by such a thread has none.
+    /// The fork generation in which this thread is one of the engine's: a child forked by such a
+    /// thread has none.
     static ENGINE_IN: Cell<u64> = const { Cell::new(NOT_ENGINE) };
 }
 
-/// Starts a thread of the engine's own. All signals but those of its own faults are blocked in it, so that one sent
-/// to the process always reaches a thread of the program; and it does not stand in the way of a fork.
+/// Starts a thread of the engine's own. All signals but those of its own faults are blocked in it,
+/// so that one sent to the process always reaches a thread of the program; and it does not stand in
+/// the way of a fork.
 ///
-/// The body must not take locks that a forked child could want: to a child it is as if it had never been.
+/// The body must not take locks that a forked child could want: to a child it is as if it had never
+/// been.
 ///
 /// # Errors
 ///
@@ -49,8 +53,8 @@ pub fn spawn_engine_thread(name: &str, body: impl FnOnce() + Send + 'static) -> 
     thread
 }
 
-/// Runs code of the program's in a thread of the engine's. Meanwhile the thread counts as one of the program's, beside
-/// which a fork is refused: it may hold any lock.
+/// Runs code of the program's in a thread of the engine's. Meanwhile the thread counts as one of
+/// the program's, beside which a fork is refused: it may hold any lock.
 pub fn as_program_thread<R>(body: impl FnOnce() -> R) -> R {
     struct Engine(u64, &'static AtomicIsize);
     impl Drop for Engine {
@@ -70,8 +74,8 @@ pub fn as_program_thread<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// How many threads this process has besides the caller and the engine's own. A thread that was just joined may still
-/// be counted for an instant, and so may an engine thread that was just made.
+/// How many threads this process has besides the caller and the engine's own. A thread that was
+/// just joined may still be counted for an instant, and so may an engine thread that was just made.
 ///
 /// # Errors
 ///
@@ -88,7 +92,8 @@ pub fn is_main() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
-/// Names the calling thread, and in a process's first thread the process, as `ps` and `top` show it: the first 15 bytes.
+/// Names the calling thread, and in a process's first thread the process, as `ps` and `top` show
+/// it: the first 15 bytes.
 pub fn set_process_name(name: &str) {
     let visible = name.split('\0').next().unwrap_or_default();
     let end = (0..=visible.len().min(15)).rfind(|end| visible.is_char_boundary(*end)).unwrap_or(0);
@@ -133,13 +138,14 @@ impl std::fmt::Debug for SignalsBlocked {
     }
 }
 
-/// Unblocks all signals in the calling thread. For a child that an engine thread forked or that a program with blocked
-/// signals executed.
+/// Unblocks all signals in the calling thread. For a child that an engine thread forked or that a
+/// program with blocked signals executed.
 pub fn unblock_all_signals() {
     set_signal_mask(&empty_set());
 }
 
-/// Blocks all signals but those of its own faults in the calling thread. For a process of the engine's own.
+/// Blocks all signals but those of its own faults in the calling thread. For a process of the
+/// engine's own.
 pub(super) fn block_all_signals() {
     set_signal_mask(&all_but_faults());
 }
@@ -147,7 +153,8 @@ pub(super) fn block_all_signals() {
 /// All threads of this process, the caller included.
 pub(super) fn count() -> io::Result<usize> {
     let tasks = "/proc/self/task";
-    // A directory's links are its own two and one per directory in it; the kernel derives it from its count of threads.
+    // A directory's links are its own two and one per directory in it; the kernel derives it from
+    // its count of threads.
     let links = rustix::fs::stat(tasks).map_err(uncounted)?.st_nlink as usize;
     if links >= 3 {
         return Ok(links - 2);
@@ -173,10 +180,12 @@ pub(super) fn empty_set() -> libc::sigset_t {
     }
 }
 
-/// A fault in a thread that blocks its signal kills the process without the handler that explains it.
+/// A fault in a thread that blocks its signal kills the process without the handler that explains
+/// it.
 fn all_but_faults() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigfillset initialises the whole set it is given, and sigdelset takes known signals off it.
+    // SAFETY: sigfillset initialises the whole set it is given, and sigdelset takes known signals
+    // off it.
     unsafe {
         libc::sigfillset(set.as_mut_ptr());
         for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS] {
@@ -227,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_programs_code_in_an_engine_thread_is_not_the_engines() {
-        // Other tests start and end threads of either kind: what this one sees of itself is its own.
+        // Other tests start and end threads of either kind: what this one sees of itself is its
+        // own.
         let thread = spawn_engine_thread("engine", || {
             assert_eq!(ENGINE_IN.get(), fork_generation());
             as_program_thread(|| {

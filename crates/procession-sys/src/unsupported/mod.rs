@@ -1,4 +1,5 @@
-//! A platform that procession does not know: everything compiles, nothing works, and every call says so.
+//! A platform that procession does not know: everything compiles, nothing works, and every call
+//! says so.
 
 pub mod abstract_name;
 pub(crate) mod at_fork;

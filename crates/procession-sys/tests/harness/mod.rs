@@ -1,5 +1,5 @@
-//! A test binary's own `main`: named checks one after the other in its first thread, since each of them forks, and a
-//! watchdog outside that ends a check which hangs.
+//! A test binary's own `main`: named checks one after the other in its first thread, since each of
+//! them forks, and a watchdog outside that ends a check which hangs.
 
 #![allow(dead_code)] // Each binary uses a part of it.
 
@@ -19,7 +19,8 @@ fn limit() -> Duration {
     scaled(Duration::from_secs(60))
 }
 
-/// Runs the checks whose names contain the command line's filter, if there is one, and says how it went.
+/// Runs the checks whose names contain the command line's filter, if there is one, and says how it
+/// went.
 pub(crate) fn run(checks: &[(&'static str, fn())]) {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let filter = args.iter().find(|arg| !arg.starts_with('-'));
