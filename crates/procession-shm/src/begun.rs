@@ -1,12 +1,12 @@
-//! The hands over a claim: which of a worker's claimed frames are begun. The worker begins the next
-//! one; the parent may cut off those that are not begun and give them to others. One word, so that
-//! each frame is had by exactly one.
+//! Which frames of a worker's claim are begun. The worker begins the next frame; the parent may cut
+//! off those that are not begun and give them to other workers. Both change one word, so each frame
+//! has exactly one owner.
 //!
 //! | death | what it leaves |
 //! |---|---|
 //! | worker, before it begins a frame | the frame is not begun: it goes to another worker |
-//! | worker, after | the frame was begun: its running task is lost |
-//! | worker, after its hands are off a claim that is finished | nothing |
+//! | worker, after it has begun a frame | the frame's running task is lost |
+//! | worker, after it has set the word to 0 for a finished claim | nothing |
 
 use crate::fault::{Step, point};
 use crate::primitive::{AtomicU64, Ordering};
@@ -15,8 +15,8 @@ use crate::ring::Overwritten;
 /// The most frames of one claim.
 pub(crate) const MAX_CLAIM_FRAMES: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// `next` (upper half): frames begun. `end` (lower half): one past the last that is the worker's.
-/// Never next > end.
+/// `next` (upper half): how many frames are begun. `end` (lower half): how many are the worker's.
+/// `next` is never above `end`.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Begun {
@@ -24,18 +24,19 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// Begun over nothing.
+    /// Makes a word without a claim.
     #[allow(clippy::new_without_default, reason = "only models and tests make one that is not in a segment")]
     pub fn new() -> Begun {
         Begun { word: AtomicU64::new(0) }
     }
 
-    /// Worker: lays hands on `frames` frames, none begun; on none when the last claim is finished.
+    /// Worker: sets the word to a claim of `frames` frames, none begun; to 0 when the last claim is
+    /// finished.
     pub fn set_claimed(&self, frames: u32) {
         self.word.store(u64::from(frames), Ordering::Release);
     }
 
-    /// Worker: begins the next frame, and says which it is.
+    /// Worker: begins the next frame and returns its index.
     pub fn begin(&self) -> Option<u32> {
         let mut seen = self.word.load(Ordering::Acquire);
         loop {
@@ -53,7 +54,7 @@ impl Begun {
         }
     }
 
-    /// Parent: cuts off the frames that are not begun, and says which they were.
+    /// Parent: cuts off the frames that are not begun and returns their indices.
     ///
     /// # Errors
     ///
@@ -74,7 +75,7 @@ impl Begun {
         Err(OVERWRITTEN)
     }
 
-    /// Parent: the frame begun last, finished or not.
+    /// Parent: returns the index of the frame that was begun last, finished or not.
     ///
     /// # Errors
     ///
@@ -83,8 +84,8 @@ impl Begun {
         checked(self.word.load(Ordering::Acquire)).map(|(next, _)| next.checked_sub(1))
     }
 
-    /// Parent: whether they are on nothing: whatever was claimed is finished, and its results are
-    /// committed.
+    /// Parent: returns whether there is no claim: each claimed frame is finished, and its results
+    /// are committed.
     pub fn is_idle(&self) -> bool {
         self.word.load(Ordering::Acquire) == 0
     }
@@ -92,7 +93,7 @@ impl Begun {
 
 const OVERWRITTEN: Overwritten = Overwritten("the claim");
 
-/// What a word says that a worker wrote.
+/// Splits the word that a worker wrote, if a worker can have written it.
 fn checked(word: u64) -> Result<(u32, u32), Overwritten> {
     let (next, end) = split(word);
     if next <= end && end as usize <= MAX_CLAIM_FRAMES { Ok((next, end)) } else { Err(OVERWRITTEN) }

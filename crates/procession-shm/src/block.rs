@@ -1,37 +1,38 @@
 //! Blocks: large buffers beside the frames and records of a pool. The sender copies a buffer into
 //! memory that it has used before, and the receiver reads it in place. Each *area* belongs to one
-//! process, which alone makes blocks in it: the parent's for arguments, each worker's for results.
+//! process, which alone makes blocks in it: the parent's area is for arguments, each worker's for
+//! results.
 //!
-//! A block is an entry in its area's table: where it lies, and one word that says who has it. The
-//! word also counts the uses of the entry, and a block is named by entry and use, so that nobody
-//! takes one that is meant for others:
+//! A block is an entry in its area's table. The entry says where the block lies, and one word says
+//! who has it. The word also counts the uses of the entry, and a block's name is its entry and its
+//! use, so that no receiver takes a block that is meant for another:
 //!
 //! ```text
 //!         owner            receiver             receiver        owner
 //! FREE ──────────▶ SENT ──────────────▶ HELD ──────────▶ SENT ──────────▶ FREE, of the next use
 //! ```
 //!
-//! The owner alone frees an argument, since it may have to be sent again. A result the parent frees
-//! when it lets go.
+//! The owner alone frees an argument, since it may have to be sent again. The parent frees a result
+//! when it lets go of it.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
 //! | 1. place and length in the entry | a free entry |
-//! | 2. word := SENT, **commit** | a block of nobody: a worker's is freed at its burial, the parent's pool dies with it |
+//! | 2. word := SENT, **commit** | a block without a receiver: a worker's is freed when the parent deals with the worker's death; the parent's pool dies with it |
 //! | 3. copy the bytes | the same |
-//! | 4. the frame or record that names it, **commit** | the receiver's |
+//! | 4. the frame or record that names it, **commit** | the receiver's block |
 //! | taking: word := HELD, **commit** | a block of a dead holder: the parent puts it back to SENT |
 //! | letting go: word := SENT or FREE, **commit** | a block that nobody holds |
 //!
-//! The word orders the bytes, too: who finds a block free or sent again comes after whoever had it
-//! has read it, so that it may be written over. `tests/loom_block.rs` checks that.
+//! The word orders the bytes, too. A process that finds a block free or sent again comes after its
+//! last reader, so it may write over the bytes. `tests/loom_block.rs` checks that.
 //!
 //! An area is a [window](crate::window), which begins with the table. Its owner lengthens it when a
-//! block finds no room in it, and what it cannot lengthen or map it does without: no block is made.
-//! A receiver maps it as far as the block.
+//! block finds no room. If the system refuses memory or addresses, no block is made. A receiver
+//! maps the area as far as the block.
 //!
-//! A process that has forked since it took a block never lets go of it: the child may read it
-//! still. It is *pinned* until the pool ends.
+//! A process that has forked since it took a block never lets go of it, because the child may still
+//! read it. The block is *pinned* until the pool ends.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -48,12 +49,12 @@ use crate::segment::{Window, WindowArray};
 #[cfg(not(loom))]
 use crate::window::{View, Window, WindowArray};
 
-/// Blocks that an area can have at once.
+/// The most blocks of an area at once.
 pub(crate) const ENTRIES: usize = if cfg!(loom) { 2 } else { 1024 };
 /// Blocks begin and end at multiples of this.
 const PAGE: usize = if cfg!(loom) { 16 } else { 4096 };
 
-/// Who has a block: the lower half of its word. The upper half counts uses.
+/// The lower half of a block's word: who has the block. The upper half counts uses.
 const HOLDER: u64 = u32::MAX as u64;
 const FREE: u64 = 0;
 const SENT: u64 = 1;
@@ -65,9 +66,9 @@ const HELD: u64 = 3;
 #[repr(C)]
 pub(crate) struct Entry {
     word: AtomicU64,
-    /// Where its bytes begin in the area; the owner's.
+    /// Where its bytes begin in the area. The owner writes it.
     offset: AtomicU64,
-    /// How many there are; the owner's.
+    /// How many bytes it has. The owner writes it.
     len: AtomicU64,
 }
 
@@ -75,7 +76,7 @@ pub(crate) struct Entry {
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
 unsafe impl Words for Entry {}
 
-/// How far an area's table has been used.
+/// How many entries of an area's table have been used.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Used {
@@ -118,7 +119,7 @@ impl BlockId {
     }
 }
 
-/// Who holds blocks of others.
+/// Who holds a block of another process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Holder {
     /// The pool's parent.
@@ -145,7 +146,7 @@ pub struct Area {
 }
 
 impl Area {
-    /// The table's bytes, before those of the blocks.
+    /// How many bytes the table takes, before those of the blocks.
     pub(crate) const TABLE: usize = (ENTRIES * size_of::<Entry>()).next_multiple_of(PAGE);
 
     pub(crate) fn at(used: Placed<Used>, bytes: Window) -> Area {
@@ -156,8 +157,8 @@ impl Area {
     ///
     /// # Errors
     ///
-    /// `NotFound` if it is not there any more: what it belonged to is over. `OutOfMemory` if this
-    /// process may have no more addresses; the block is as before.
+    /// `NotFound` if the block is gone because its call has ended. `OutOfMemory` if this process
+    /// may have no more addresses; the block is unchanged.
     pub fn take(&self, id: BlockId, holder: Holder) -> io::Result<Held> {
         let gone =
             || io::Error::new(io::ErrorKind::NotFound, "the block is gone: the call that it belongs to has ended");
@@ -166,7 +167,7 @@ impl Area {
         if entry.word.load(Ordering::Acquire) != sent {
             return Err(gone());
         }
-        // As long as the word says that it is sent, the owner leaves these alone.
+        // As long as the word says SENT, the owner does not change these.
         let (offset, len) = (entry.offset.load(Ordering::Relaxed) as usize, entry.len.load(Ordering::Relaxed) as usize);
         let at = offset.checked_add(Self::TABLE).filter(|at| at.checked_add(len).is_some());
         let at = at.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a block lies outside of its area"))?;
@@ -176,7 +177,8 @@ impl Area {
         Ok(Held { area: self.clone(), id, holder, place, len, forks: forks() })
     }
 
-    /// Maps the `len` bytes at `at`, alone where there are too few addresses for all before them.
+    /// Maps the `len` bytes at `at`. Maps them alone if there are too few addresses for all bytes
+    /// before them.
     fn map(&self, at: usize, len: usize) -> io::Result<Place> {
         match self.bytes.map(at + len) {
             Ok(_) => Ok(Place::Area { at }),
@@ -189,11 +191,11 @@ impl Area {
         }
     }
 
-    /// Parent: what the dead worker of this slot held of the parent's own area is nobody's.
+    /// Parent: puts the blocks of its own area that the dead worker of this slot held back to SENT.
     ///
     /// # Errors
     ///
-    /// If the area makes no sense, or cannot be mapped.
+    /// If the area is invalid, or cannot be mapped.
     pub fn release_held_by(&self, slot: u32) -> io::Result<()> {
         let held = Holder::Worker(slot).as_word();
         for entry in self.entries()? {
@@ -205,8 +207,8 @@ impl Area {
         Ok(())
     }
 
-    /// Parent, when the worker whose area this is has died and all its records are read: frees what
-    /// nobody was told of.
+    /// Parent, when the worker that owns this area is dead and all its records are read: frees the
+    /// blocks that no record named.
     ///
     /// # Errors
     ///
@@ -221,7 +223,7 @@ impl Area {
         Ok(())
     }
 
-    /// Those that have ever been used: the others' memory is not to be touched.
+    /// The entries that have ever been used. Nobody touches the memory of the others.
     fn entries(&self) -> io::Result<&[Entry]> {
         match ENTRIES.min(self.used.entries.load(Ordering::Acquire) as usize) {
             0 => Ok(&[]),
@@ -231,29 +233,29 @@ impl Area {
 }
 
 impl Entry {
-    /// Makes it free, of the next use.
+    /// Makes the entry free, for its next use.
     fn free(&self, word: u64) -> bool {
         self.word.compare_exchange(word, free_after(word), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 
-/// The owner's part: which bytes of its area are free. Private memory; a replacement reads it from
-/// the table.
+/// The owner's part: which bytes of its area are free. It is private memory; a replacement reads it
+/// from the table.
 #[derive(Debug)]
 pub struct Allocator {
     area: Area,
     /// Free ranges: from, to.
     free: BTreeMap<usize, usize>,
-    /// Of the entries, those that are in use, with their ranges.
+    /// The entries in use, with their ranges.
     used: BTreeMap<usize, (usize, usize)>,
-    /// The others; the lowest are last, and used first.
+    /// The free entries. The lowest are last, and used first.
     vacant: Vec<usize>,
-    /// How far blocks have been.
+    /// The end of the bytes that blocks have used.
     touched: usize,
 }
 
 impl Allocator {
-    /// For the owner of this area, which may have had another before.
+    /// Makes the allocator of this area's owner. The area may have had another owner before.
     ///
     /// # Errors
     ///
@@ -281,14 +283,15 @@ impl Allocator {
         self.area.entries.get().expect("the table is mapped")
     }
 
-    /// Copies the bytes into a new block; `None` if there is no room, and the system gives no more.
+    /// Copies the bytes into a new block. Returns `None` if there is no room and the system gives
+    /// no more.
     pub fn allocate(&mut self, bytes: &[u8]) -> Option<BlockId> {
         self.collect();
         let index = *self.vacant.last()?;
         let len = span(bytes.len());
         let (from, _) = self.free.iter().map(|(from, to)| (*from, *to)).find(|(from, to)| to - from >= len)?;
-        // Refused, the bytes travel with the rest: the caller then learns if there is no room for
-        // these either.
+        // If this is refused, the bytes travel with the frame. The caller then learns whether there
+        // is room for them.
         self.area.bytes.reserve(Area::TABLE + from + len).ok()?;
         self.cut(from, from + len);
         self.vacant.pop();
@@ -311,22 +314,22 @@ impl Allocator {
         Some(id)
     }
 
-    /// Frees a block that is not needed any more; if it is held, once it is not: `false`, and to be
-    /// tried again.
+    /// Frees a block that is no longer needed. Returns `false` if the block is still held: the
+    /// caller must try again.
     pub fn free(&mut self, id: BlockId) -> bool {
         let entry = &self.table()[id.entry()];
         let word = entry.word.load(Ordering::Acquire);
-        // Another use, or pinned: nothing more is to come of it.
+        // The block has another use or is pinned: nothing is left to do.
         word & !HOLDER != id.word(0) || word & HOLDER == PINNED || (word & HOLDER == SENT && entry.free(word))
     }
 
-    /// Bytes of blocks that are in use.
+    /// Returns how many bytes blocks take.
     pub fn in_use(&mut self) -> usize {
         self.collect();
         self.used.values().map(|(from, to)| to - from).sum()
     }
 
-    /// Gives the memory of what is free back to the system, if it keeps any.
+    /// Gives the memory of free ranges back to the system, if it keeps any.
     ///
     /// # Errors
     ///
@@ -349,7 +352,7 @@ impl Allocator {
         self.touched > self.used.values().map(|(from, to)| to - from).sum()
     }
 
-    /// Takes back what has become free.
+    /// Collects the ranges that have become free.
     fn collect(&mut self) {
         let entries = self.table();
         let freed: Vec<_> = self
@@ -374,7 +377,7 @@ impl Allocator {
         }
     }
 
-    /// Takes a range out of the free ones; `false` if it is not in one.
+    /// Takes a range out of the free ones. Returns `false` if it is not in one.
     fn cut(&mut self, from: usize, to: usize) -> bool {
         let Some((start, end)) = self.free.range(..=from).next_back().map(|(a, b)| (*a, *b)) else { return false };
         if to > end {
@@ -394,15 +397,15 @@ impl Allocator {
 /// Where a block is mapped.
 #[derive(Debug)]
 enum Place {
-    /// With all of its area before it.
+    /// With all bytes of its area before it.
     Area { at: usize },
     /// Alone: it begins behind `skip` bytes.
     #[cfg(not(loom))]
     Alone { view: View, skip: usize },
 }
 
-/// A block in the hands of its receiver: bytes that nobody writes while it is there. Dropping it
-/// lets go.
+/// A block that its receiver has taken: bytes that nobody writes as long as this exists. Dropping
+/// it lets go of the block.
 #[derive(Debug)]
 pub struct Held {
     area: Area,
@@ -415,15 +418,15 @@ pub struct Held {
 }
 
 impl Held {
-    /// How many bytes.
+    /// Returns how many bytes there are.
     #[allow(clippy::len_without_is_empty, reason = "of bytes that are read in place; the slice has the rest")]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Where the bytes are, for a receiver that changes them: nobody else reads a block that was
-    /// taken. They stay mapped as long as this is there. Whoever writes there keeps no slice of
-    /// them.
+    /// Returns the address of the bytes, for a receiver that changes them: nobody else reads a
+    /// block that was taken. They stay mapped as long as this exists. A caller that writes there
+    /// must keep no slice of them.
     #[cfg(not(loom))]
     pub fn as_mut_ptr(&self) -> *mut u8 {
         match &self.place {
@@ -455,17 +458,17 @@ impl Drop for Held {
         };
         let held = self.id.word(self.holder.as_word());
         let entries = self.area.entries.get().expect("who took a block has mapped the table");
-        // It is pinned already, if this process was forked or has forked.
+        // If this process was forked or has forked, the block is pinned already.
         let _ = entries[self.id.entry()].word.compare_exchange(held, next, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
-/// The word of the next use, which is free.
+/// Returns the word of the next use, which is free.
 fn free_after(word: u64) -> u64 {
     (word >> 32).wrapping_add(1) << 32
 }
 
-/// The bytes that a block takes.
+/// Returns how many bytes a block of `len` bytes takes.
 fn span(len: usize) -> usize {
     len.max(1).next_multiple_of(PAGE)
 }

@@ -1,21 +1,21 @@
-//! Who has taken items from a joinable queue and not said that they are done. Used under the lock
-//! of the queue's head, by consumers and by who joins.
+//! The processes that have taken items from a joinable queue and are not done with them. Used under
+//! the lock of the queue's head, by consumers and by `join`.
 //!
 //! An item is unfinished while it is queued, which the ring's cursors say, or while a live process
-//! has it, which is counted here, by process: what a dead process had is lost with it, and nobody
-//! waits for it.
+//! has it. This table counts the latter for each process. The items of a dead process are lost with
+//! it, and nobody waits for them.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | **take** 1. one more for this process | a count of a dead process, which is worth nothing; the item is still queued |
+//! | **take** 1. count one more for this process | a count of a dead process, which does not matter; the item is still queued |
 //! | 2. the ring's commit | the same; the item is lost with the process |
-//! | **done**: one less, **commit** | an item that is done |
-//! | **a new taker** 1. an entry of nobody, or of a dead process without items, its count := 0 | an entry of nobody |
-//! | 2. its process, **commit** | a taker without items |
-//! | **burial** of a dead one: its process := 0, **commit** | an entry of nobody |
+//! | **done**: count one less, **commit** | an item that is done |
+//! | **a new consumer** 1. an entry that is free, or of a dead process without items: its count := 0 | a free entry |
+//! | 2. its process, **commit** | a consumer without items |
+//! | **removal** of a dead one: its process := 0, **commit** | a free entry |
 //!
-//! Who says *done* for an item that another process took has a count below zero, which makes up for
-//! the other's. It counts after its death too.
+//! A process that calls `done` for an item of another process has a count below zero, which
+//! balances the other's. It counts after the process's death, too.
 
 use std::io;
 
@@ -30,7 +30,7 @@ const MAX_CONSUMERS: usize = 1024;
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct ConsumerTable {
-    /// Entries that have ever been used: the first so many.
+    /// How many entries have ever been used. The used ones are the first.
     in_use: AtomicU64,
     consumers: [Consumer; MAX_CONSUMERS],
 }
@@ -38,22 +38,22 @@ pub(crate) struct ConsumerTable {
 #[derive(Debug)]
 #[repr(C)]
 struct Consumer {
-    /// [`Identity`]; 0 is nobody.
+    /// [`Identity`]; 0 is a free entry.
     process: AtomicU64,
     /// Items taken less items done, in two's complement.
     unfinished: AtomicU64,
 }
 
-// SAFETY: repr(C), nothing but atomics; zero is a table of nobody.
+// SAFETY: repr(C), nothing but atomics; zero is a table of free entries.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
 unsafe impl Words for ConsumerTable {}
 
 impl ConsumerTable {
-    /// Counts `change` items of this process.
+    /// Counts `change` items for this process.
     ///
     /// # Errors
     ///
-    /// If too many others take.
+    /// If too many other processes take from the queue.
     pub(crate) fn count(&self, change: i64) -> io::Result<()> {
         let own = self.own()?;
         let now = own.unfinished.load(Ordering::Relaxed).wrapping_add_signed(change);
@@ -61,13 +61,13 @@ impl ConsumerTable {
         Ok(())
     }
 
-    /// Items that processes have and are not done with.
+    /// Returns how many items live processes have and are not done with.
     pub(crate) fn unfinished(&self) -> u64 {
         let consumers = self.in_use().iter().filter(|consumer| consumer.process.load(Ordering::Acquire) != 0);
         consumers.map(Consumer::count).sum::<i64>().max(0).unsigned_abs()
     }
 
-    /// Strikes off what processes had that are dead.
+    /// Removes the dead processes that had items.
     pub(crate) fn remove_dead(&self) {
         for consumer in self.in_use().iter().filter(|consumer| consumer.count() > 0 && consumer.has_ended()) {
             consumer.process.store(0, Ordering::Release);

@@ -1,11 +1,11 @@
-//! Structures that live between processes: what a pool shares with its workers.
+//! Structures in memory that processes share: what a pool shares with its workers, queues, locks.
 //!
-//! Every structure here is **kill-safe**: a process may be SIGKILLed at any instruction of any
-//! operation, and the others go on with all that was committed. Each module's head lists its
-//! protocol's steps and what a death at each leaves; `tests/fault_injection.rs` dies at every one
-//! of them.
+//! Every structure here is **kill-safe**: SIGKILL may end a process at any instruction of any
+//! operation, and the others go on with everything that was committed. The head of each module
+//! lists the steps of its protocol and what a death after each step leaves.
+//! `tests/fault_injection.rs` dies at every one of them.
 //!
-//! | room | what it is |
+//! | module | what it is |
 //! |---|---|
 //! | [`Control`] | the layout of a pool's segment |
 //! | [`Queue`] | a queue's segment |
@@ -16,9 +16,9 @@
 //! | [`Area`] | blocks of bytes beside frames and records, read in place |
 //! | [`Ring`] | frames from many producers to many consumers, under a robust lock at each end |
 //! | [`TaskRing`] | frames from a parent to its workers, which cannot harm the parent |
-//! | `takers` | who has items of a joinable queue and is not done with them |
-//! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
-//! | [`Running`] | what it runs, and the word by which the parent may stop it |
+//! | `consumers` | the processes that have items of a joinable queue and are not done with them |
+//! | [`Slot`] | the claim of one worker, and how far the worker is |
+//! | [`Running`] | the tasks that a worker runs, and the word by which the parent may stop them |
 //! | [`record`] | how arguments and results stand one behind the other |
 //! | [`Stream`] | records from one worker to the parent, without a lock |
 //! | [`sync`] | locks, semaphores, conditions, events, barriers: 64 bytes and more (128 on aarch64) in an arena of many |

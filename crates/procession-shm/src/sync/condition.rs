@@ -1,31 +1,33 @@
-//! A condition: waiters that are notified, the first that came first, exactly as many as are asked
-//! for and wait. It goes with whatever lock its user has: that is unlocked once the waiter sits,
-//! and locked again by the user.
+//! A condition notifies its waiters in the order in which they came, exactly as many as the caller
+//! asks for. It goes with whatever lock its user has: the condition has the lock unlocked once the
+//! waiter is registered, and the user locks it again.
 //!
-//! A waiter sits in a [`Waiter`]. What is in the seats is changed under the condition's own robust
-//! mutex, which is held for an instant and never while sleeping; each step is one store, so a death
-//! under it leaves nothing to repair.
+//! Each waiter has a [`Waiter`] record. The records change only under the condition's own robust
+//! mutex, which is held for an instant and never during a sleep. Each step is one store, so a death
+//! under the mutex leaves nothing to repair.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | **wait** 1. sit down: waiting, with the next ticket | an abandoned seat, which who notifies or sits down next frees |
+//! | **wait** 1. register: waiting, with the next ticket | an abandoned record, which the next to notify or to register frees |
 //! | 2. unlock the user's lock | the same |
-//! | 3. sleep while the seat says waiting | the same |
-//! | 4. get up | nothing |
-//! | **notify** 1. the oldest living waiter's seat := notified, **commit** | the notification; the waiter looks by itself |
+//! | 3. sleep while the record says waiting | the same |
+//! | 4. unregister | nothing |
+//! | **notify** 1. the oldest living waiter's record := notified, **commit** | the notification; the waiter looks by itself |
 //! | 2. wake it | nothing |
-//! | **mending** a seat that is notified and abandoned 1. notify another in its place | both: the next to mend notifies one more |
-//! | 2. free the seat | nothing |
+//! | **release a dead waiter** that was notified 1. notify another in its place | both: the next release notifies one more |
+//! | 2. free its record | nothing |
 //!
-//! **No notification is lost.** A waiter sits before it unlocks the user's lock, so whoever changes
-//! what is waited for under that lock finds it seated. Between 1 and 3 a notification changes the
-//! word it is about to sleep on, and the sleep does not begin. One that was given to a waiter that
-//! was killed before it took it goes to the next: who notifies mends, and so does every sleeper
-//! that wakes by itself, after 200 ms and then ever more rarely, at the latest after 1.6 s.
+//! **No notification is lost.** A waiter registers before it unlocks the user's lock, so a process
+//! that changes the awaited state under that lock finds it registered. A notification between steps
+//! 1 and 3 changes the word that the waiter is about to sleep on, and the sleep does not begin. If
+//! a waiter was notified and killed before it returned, its notification goes to the next waiter.
+//! Every `notify` looks for such waiters, and so does every sleeper that wakes by itself: after 200
+//! ms, then ever more rarely, at the latest after 1.6 s.
 //!
-//! **None is made up.** A waiter gets up notified or when its time is out, which it finds out under
-//! the mutex. A signal, or a sleep that ends for any other reason, is not a notification. (Once,
-//! where a process is killed between mending 1 and 2.)
+//! **No notification is made up**, with one exception. A waiter unregisters when it was notified or
+//! when its time is out, which it decides under the mutex. A signal, or a sleep that ends for
+//! another reason, is not a notification. The exception: a process that is killed between release 1
+//! and 2 leaves one notification too many.
 
 use std::io;
 use std::time::Instant;
@@ -39,19 +41,19 @@ use crate::fault::{Step, point};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::segment::{PlacedArray, Words};
 
-/// How many can wait at once.
+/// The most waiters at once.
 const MAX_WAITERS: usize = 255;
 
-/// Of a seat, besides those that every seat has: its sitter is notified.
+/// A waiter's state, besides those that every waiter has: it is notified.
 const NOTIFIED: u32 = 2;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct ConditionCell {
     head: Head,
-    /// The ticket of the next to sit down.
+    /// The ticket of the next waiter.
     next: AtomicU32,
-    /// No seat from here on was ever taken.
+    /// No record from here on was ever used.
     used: AtomicU32,
     mutex: RobustMutex,
 }
@@ -84,7 +86,7 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// A new one, at which nobody waits.
+    /// Makes a condition that has no waiters.
     ///
     /// # Errors
     ///
@@ -93,12 +95,12 @@ impl Condition {
         Condition::at(arena::make::<ConditionCell>(0, |cell| cell.mutex.init_as(Relock::Refused))?)
     }
 
-    /// Sits down, has the caller's lock unlocked, and waits to be notified; `false` when the
-    /// deadline came first. The caller locks again, whatever is returned.
+    /// Registers the caller, has its lock unlocked, and waits for a notification. Returns `false`
+    /// if the deadline came first. Whatever it returns, the caller must lock again.
     ///
     /// # Errors
     ///
-    /// [`Refused::Full`], with nothing unlocked; if shared memory is beyond use.
+    /// [`Refused::Full`], with nothing unlocked; an `Os` error if shared memory is damaged.
     pub fn wait(&self, deadline: Option<Instant>, unlock: impl FnOnce()) -> Result<bool, Refused> {
         let unlocked = || {
             unlock();
@@ -107,8 +109,8 @@ impl Condition {
         Ok(self.wait_if(deadline, unlocked)? == Some(true))
     }
 
-    /// As [`wait`](Self::wait), with a lock that may refuse to be unlocked. Then `unlock` says
-    /// `false`, and nothing is waited for: `None`.
+    /// As [`wait`](Self::wait), with a lock that may refuse to be unlocked. If `unlock` returns
+    /// `false`, the call does not wait and returns `None`.
     ///
     /// # Errors
     ///
@@ -121,23 +123,23 @@ impl Condition {
         }
         registered.waiter.sleep(deadline, || self.lock()?.release_dead())?;
         point(Step::WaiterSlept);
-        // Nobody notifies now who is not seen to be.
+        // Under the mutex nobody notifies, so the state is final.
         let _locked = self.lock()?;
         let notified = registered.waiter.state() == NOTIFIED;
         drop(registered);
         Ok(Some(notified))
     }
 
-    /// How many wait now, of whom some may be dead.
+    /// Returns the number of waiters. Some of them may be dead.
     pub fn waiting(&self) -> usize {
         self.used().iter().filter(|waiter| waiter.is_waiting()).count()
     }
 
-    /// Notifies up to `count` of those who wait, in the order in which they came; says how many.
+    /// Notifies up to `count` waiters, oldest first. Returns how many it notified.
     ///
     /// # Errors
     ///
-    /// If shared memory is beyond use.
+    /// If shared memory is damaged.
     pub fn notify(&self, count: usize) -> Result<usize, Refused> {
         let locked = self.lock()?;
         locked.release_dead()?;
@@ -150,12 +152,12 @@ impl Condition {
         if let Some(registered) = locked.try_register(ticket)? {
             return Ok(registered);
         }
-        // Perhaps some are of the dead.
+        // Some of the records may be those of dead waiters.
         locked.release_dead()?;
         locked.try_register(ticket)?.ok_or(Refused::Full { most: MAX_WAITERS })
     }
 
-    /// Without the lock, those that are seen by now.
+    /// The records that have been used. Without the lock others may be added meanwhile.
     fn used(&self) -> &[Waiter] {
         let used = self.cell.used.load(Ordering::Relaxed) as usize;
         &self.waiters[..used.min(MAX_WAITERS)]
@@ -169,13 +171,13 @@ impl Condition {
     }
 }
 
-/// The condition's mutex is held.
+/// Shows that the condition's mutex is held.
 struct Locked<'a>(&'a Condition);
 
 impl<'a> Locked<'a> {
     fn try_register(&self, ticket: u32) -> io::Result<Option<Registered<'a>>> {
         for (index, waiter) in self.0.waiters.iter().enumerate() {
-            // Before it is taken, so that a seat is never beyond.
+            // Before the record is used, so that `used` always covers it.
             self.0.cell.used.fetch_max(index as u32 + 1, Ordering::Relaxed);
             if waiter.register(ticket)? {
                 return Ok(Some(Registered { waiter }));
@@ -184,7 +186,7 @@ impl<'a> Locked<'a> {
         Ok(None)
     }
 
-    /// Frees the seats of the dead, and passes on what they had been told.
+    /// Frees the records of dead waiters and passes their notifications on.
     fn release_dead(&self) -> Result<(), Refused> {
         for waiter in self.0.used().iter().filter(|waiter| waiter.lock_if_dead()) {
             if waiter.state() == NOTIFIED {
@@ -222,7 +224,7 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// A seat that the calling thread has; it gets up when this is dropped, however that comes.
+/// The calling thread's registration. Dropping it unregisters, also if the thread unwinds.
 struct Registered<'a> {
     waiter: &'a Waiter,
 }
