@@ -208,7 +208,7 @@ impl Step {
     ];
 }
 
-/// A step is done.
+/// Says that a step is done. Without the feature `fault-injection` it does nothing.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
 pub fn point(_: Step) {}
@@ -229,20 +229,19 @@ mod armed {
     static PASSES: AtomicU32 = AtomicU32::new(0);
     static STOPS: AtomicBool = AtomicBool::new(false);
 
-    /// From now on this process kills itself when it reaches `step` for the `nth` time (1 is the
-    /// first).
+    /// Has this process kill itself when it reaches `step` for the `nth` time (1 is the first).
     pub fn arm(step: Step, nth: u32) {
         PASSES.store(nth, Ordering::SeqCst);
         STEP.store(step as u32, Ordering::SeqCst);
     }
 
-    /// As [`arm`], but there it stops, as by a SIGSTOP from outside.
+    /// As [`arm`], but the process stops there, as by a SIGSTOP from outside.
     pub fn arm_to_stop(step: Step, nth: u32) {
         STOPS.store(true, Ordering::SeqCst);
         arm(step, nth);
     }
 
-    /// A step is done.
+    /// Says that a step is done. If the process is armed for it, it kills or stops itself here.
     pub fn point(step: Step) {
         if STEP.load(Ordering::SeqCst) != step as u32 || PASSES.fetch_sub(1, Ordering::SeqCst) != 1 {
             return;

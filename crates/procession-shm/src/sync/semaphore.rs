@@ -1,10 +1,11 @@
-//! A semaphore: a number of permits, taken and given back by anybody. A permit is bound to nobody,
-//! so a process that is killed with one takes it along; where that must not be, use a lock.
+//! A semaphore is a number of permits, which any process acquires and releases. A permit is bound
+//! to nobody, so a process that is killed with one takes it along. Where that must not happen, use
+//! a lock.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
 //! | **acquire** 1. one permit less | a permit that is gone |
-//! | **release** 1. one permit more | the permit; who sleeps for it looks by itself |
+//! | **release** 1. one permit more | the permit; a waiter looks by itself |
 //! | 2. wake one | nothing |
 
 use std::io;
@@ -49,10 +50,10 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
-    /// The most permits that one can have.
+    /// The most permits of a semaphore.
     pub const MAX_PERMITS: u32 = u32::MAX >> 1;
 
-    /// One with this many permits, and at no time more than `most`.
+    /// Makes a semaphore with this many permits, and never more than `most`.
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ impl Semaphore {
         Ok(Semaphore { cell })
     }
 
-    /// Takes a permit; waits for one until the deadline.
+    /// Takes a permit. Waits for one until the deadline.
     ///
     /// # Errors
     ///
@@ -89,11 +90,11 @@ impl Semaphore {
         taken.is_ok()
     }
 
-    /// Gives `count` permits back, or more than there were.
+    /// Adds `count` permits, whether or not they were acquired before.
     ///
     /// # Errors
     ///
-    /// [`Refused::Overflow`] beyond the most that it may have; then none is given.
+    /// [`Refused::Overflow`] if that is more than the semaphore may have; then it adds none.
     pub fn release(&self, count: u32) -> Result<(), Refused> {
         let most = self.cell.head.measure.load(Ordering::Relaxed);
         let more = |permits: u32| permits.checked_add(count).filter(|permits| *permits <= most);
@@ -103,7 +104,7 @@ impl Semaphore {
         Ok(())
     }
 
-    /// How many permits there are now.
+    /// Returns how many permits there are now.
     pub fn value(&self) -> u32 {
         self.cell.permits.load(Ordering::Acquire)
     }
