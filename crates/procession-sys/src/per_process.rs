@@ -5,20 +5,20 @@
 //! # How a child knows that it is one
 //!
 //! The **fork generation** is 0 in a fresh image and one more in each forked child. A
-//! `pthread_atfork` handler counts, so that forks which are not procession's own (Python's
-//! `os.fork`, a C library) count too.
+//! `pthread_atfork` handler counts, so that forks by other code (Python's `os.fork`, a C library)
+//! count too.
 //!
-//! The handlers are registered before the first generation is given out, by every thread that finds
-//! them missing. Two threads may thus register them twice, and a child forked in between inherits
-//! whatever had been registered. That does no harm, since they are idempotent: the handler before a
-//! fork writes `NEXT = GENERATION + 1`, the one in the child writes `GENERATION = NEXT`, and doing
-//! either twice is doing it once; the count of [`forks`] need not be exact. There is no lock and no
-//! `Once` here, which a fork in another thread could catch half taken.
+//! Every thread that finds the handlers missing registers them before it reads the first
+//! generation. So two threads may register them twice, and a child forked in between inherits those
+//! that were registered. That does no harm, because the handlers are idempotent: the handler before
+//! a fork writes `NEXT = GENERATION + 1`, the one in the child writes `GENERATION = NEXT`, and
+//! doing either twice is doing it once. The count of [`forks`] need not be exact. There is no lock
+//! and no `Once` here, which a fork in another thread could copy half taken.
 //!
 //! A [`PerProcess`] keeps its value with the generation that made it. In a child the generations
-//! differ, a fresh value is made, and the parent's is neither read nor dropped: it may be
-//! half-changed by a thread that does not exist here. It is leaked, once per fork, in the child
-//! alone.
+//! differ, so it makes a fresh value. It neither reads nor drops the parent's value, which a thread
+//! that does not exist in the child may have half changed. That value is leaked, once per fork, in
+//! the child alone.
 
 #![allow(unsafe_code)] // A shared value behind an atomic pointer: `OnceLock` cannot be reset without a lock.
 
@@ -32,8 +32,8 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 static FORKS: AtomicU64 = AtomicU64::new(0);
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// How many forks lie between this process and the image's start: 0 in a fresh image, one more in
-/// each forked child.
+/// Returns how many forks lie between this process and the image's start: 0 in a fresh image, one
+/// more in each forked child.
 pub fn fork_generation() -> u64 {
     if !REGISTERED.load(Ordering::Acquire) {
         // Without the handlers (no memory for them) forks go unseen, which no caller could survive
@@ -44,8 +44,8 @@ pub fn fork_generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// A number that changes with each fork of this process, while it is made and after, and in the
-/// child: what was noted with another number may be in a child's memory too.
+/// Returns a number that changes with each fork of this process: during the fork, after it, and in
+/// the child. A note with another number may be in a child's memory too.
 pub fn forks() -> u64 {
     fork_generation();
     FORKS.load(Ordering::SeqCst)
@@ -91,15 +91,16 @@ struct Made<T> {
 }
 
 impl<T: 'static> PerProcess<T> {
-    /// A value to be made by `make`, which must have no other effect: when threads race for the
-    /// first [`get`](Self::get), each may call it, and all but one result are dropped.
+    /// Makes a value by `make` when it is first needed. `make` must have no other effect: if
+    /// threads race for the first [`get`](Self::get), each may call it, and all but one result are
+    /// dropped.
     pub const fn new(make: fn() -> T) -> Self {
         PerProcess { make, current: AtomicPtr::new(std::ptr::null_mut()) }
     }
 }
 
 impl<T: Send + Sync + 'static> PerProcess<T> {
-    /// This process's value.
+    /// Returns this process's value.
     #[inline]
     pub fn get(&'static self) -> &'static T {
         let current = self.current.load(Ordering::Acquire);

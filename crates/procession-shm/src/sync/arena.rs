@@ -357,11 +357,11 @@ mod tests {
         assert_eq!(event.fd().as_raw_fd(), same.fd().as_raw_fd());
     }
 
-    /// Drops the event, and says whether its cell is another event's then.
+    /// Drops the event, and returns whether a new event gets its cell.
     fn is_used_again(event: Event) -> bool {
         let place = (event.fd().as_raw_fd(), event.cell().offset());
         drop(event);
-        // Tests run in several threads, which take free cells too.
+        // Other tests run in other threads, and take free cells, too.
         let others: Vec<Event> = (0..1000).map(|_| Event::create().unwrap()).collect();
         let is_used = others.iter().any(|event| (event.fd().as_raw_fd(), event.cell().offset()) == place);
         assert!(others.iter().all(|event| !event.is_set()), "a cell is zeroed before it is used again");

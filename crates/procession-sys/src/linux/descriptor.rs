@@ -72,7 +72,8 @@ impl HeldStreams {
         while (0..FIRST_ABOVE_STREAMS).any(|number| unsafe { libc::fcntl(number, libc::F_GETFD) } == -1) {
             let placeholder = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
             if placeholder.as_raw_fd() >= FIRST_ABOVE_STREAMS {
-                // Another thread has just closed or opened a stream: that is its own affair.
+                // Another thread has just closed or opened a stream, which is not for this code to
+                // mend.
                 break;
             }
             held.push(placeholder);

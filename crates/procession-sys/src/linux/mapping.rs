@@ -1,8 +1,8 @@
 //! A file's bytes in this process's memory, shared with every process that maps the same file.
 //! Called by the shared-memory structures, in any process and thread.
 //!
-//! A page that cannot be accessed lies before every mapping and another one behind it: code that
-//! runs over the end of a buffer of its own ends with SIGSEGV, and does not write into memory that
+//! A page that cannot be accessed lies before every mapping and another one behind it. Code that
+//! runs over the end of its own buffer ends with SIGSEGV there, and does not write into memory that
 //! others share.
 
 #![allow(unsafe_code)] // mmap, madvise and munmap; sysconf.
@@ -29,7 +29,7 @@ pub struct Mapping {
 // SAFETY: the mapping is process-wide memory at a fixed address, unmapped only by the drop of its
 // owner. No state in it is bound to a thread.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; every method takes `&self` and gives no reference into the memory.
+// SAFETY: as above; every method takes `&self` and returns no reference into the memory.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -49,8 +49,8 @@ impl Mapping {
     /// # Errors
     ///
     /// `OutOfMemory`, with a text of its own, if the process may have no more addresses
-    /// (`ulimit -v`); `InvalidInput` for no bytes and for parts that do not fit pages; what else
-    /// the system refuses.
+    /// (`ulimit -v`); `InvalidInput` for no bytes and for parts that do not fit pages; other errors
+    /// of the system.
     pub fn of_extents(file: BorrowedFd<'_>, extents: &[Extent]) -> io::Result<Mapping> {
         let page = page_size();
         let (last, others) = extents.split_last().ok_or(io::ErrorKind::InvalidInput)?;
@@ -78,9 +78,9 @@ impl Mapping {
         for extent in extents {
             let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED;
             let access = ProtFlags::READ | ProtFlags::WRITE;
-            // SAFETY: the parts lie one behind the other within the range that was mapped above, of
-            // which nobody knows yet and which is longer than all of them together. So what is
-            // replaced is a part of that range alone.
+            // SAFETY: the parts lie one behind the other within the range that was mapped above.
+            // Nobody knows of that range yet, and it is longer than all parts together. So only a
+            // part of it is replaced.
             let mapped = unsafe { mmap(base.as_ptr().add(at).cast(), extent.len, access, flags, file, extent.offset) };
             mapped.map_err(refused)?;
             at += extent.len;
@@ -95,13 +95,14 @@ impl Mapping {
         let _ = unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxDontDump) };
     }
 
-    /// Its first byte, at the start of a page. The last page is mapped whole, whatever the length.
+    /// Returns the first byte, at the start of a page. The last page is mapped whole, whatever the
+    /// length.
     #[inline]
     pub fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// How many bytes were asked for.
+    /// Returns how many bytes were asked for.
     #[allow(clippy::len_without_is_empty)] // It is never empty.
     #[inline]
     pub fn len(&self) -> usize {
@@ -111,15 +112,15 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: exactly what `of_extents` mapped; whoever makes references into the memory keeps
-        // the mapping for as long.
+        // SAFETY: exactly the range that `of_extents` mapped; a reference into the memory keeps the
+        // mapping.
         let unmapped = unsafe { munmap(self.guard.as_ptr().cast(), self.guarded) };
         debug_assert!(unmapped.is_ok(), "a mapping can be unmapped");
     }
 }
 
-/// Asked of libc: rustix reads the auxiliary vector itself for it, which ends the process under
-/// valgrind.
+/// Returns libc's page size. Rustix reads the auxiliary vector itself for it, which ends the
+/// process under valgrind.
 fn page_size() -> usize {
     // SAFETY: sysconf reads what libc knows, and has no precondition.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };

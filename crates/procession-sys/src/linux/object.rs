@@ -1,5 +1,5 @@
 //! Which loaded ELF object holds an address, where its code lies, and its GNU build id. Called once
-//! per process by [`crate::image`], in whichever thread asks first.
+//! per process by [`crate::image`], in the thread that needs it first.
 
 #![allow(unsafe_code)] // dl_iterate_phdr hands out raw program headers.
 
@@ -12,19 +12,19 @@ use std::path::PathBuf;
 /// A program or shared object in memory.
 #[derive(Debug)]
 pub(crate) struct Object {
-    /// What the loader added to every address in the file.
+    /// The number that the loader added to every address in the file.
     pub(crate) base: usize,
-    /// The executable segment that holds the address asked for.
+    /// The executable segment that holds the address.
     pub(crate) code: Range<usize>,
-    /// The note's bytes; without a note, what tells the file apart.
+    /// The note's bytes; without a note, numbers that identify the file.
     pub(crate) build_id: Vec<u8>,
 }
 
-/// The object whose executable segment holds the address.
+/// Returns the object whose executable segment holds the address.
 pub(crate) fn containing(address: usize) -> Option<Object> {
     let mut search = Search { address, found: None };
-    // SAFETY: `visit` gets `search` back as its data, and only during this call. An object cannot
-    // be unloaded meanwhile: the loader's lock is held.
+    // SAFETY: `visit` gets `search` back as its data, and only during this call. No object can be
+    // unloaded meanwhile, because the loader's lock is held.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
     let Found { base, code, note, path } = search.found?;
     Some(Object { base, code, build_id: note.unwrap_or_else(|| file_identity(path)) })
@@ -92,8 +92,8 @@ fn build_id(mut notes: &[u8], align: usize) -> Option<Vec<u8>> {
     }
 }
 
-/// Device, inode, size and time of change: another build, or the same one written anew, differs in
-/// one of them. Empty if the file cannot be looked at.
+/// Returns device, inode, size and time of change: another build, or the same one written anew,
+/// differs in one of them. Returns nothing if the file cannot be read.
 fn file_identity(path: PathBuf) -> Vec<u8> {
     let path = if path.as_os_str().is_empty() { PathBuf::from("/proc/self/exe") } else { path };
     let Ok(file) = std::fs::metadata(path) else { return Vec::new() };
