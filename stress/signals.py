@@ -30,8 +30,7 @@ METHODS = ('fork', 'spawn', 'forkserver')
 STORMS = {'interrupts': METHODS, 'stops': METHODS, 'servers': ('forkserver',)}
 
 
-# --- the weather
-# ----------------------------------------------------------------------------------------------------
+# --- the weather ----------------------------------------------------------------------------------
 
 
 class Subject:
@@ -193,8 +192,7 @@ def goes_on(stopped, now):
     return [(until, victim) for until, victim in stopped if until > now]
 
 
-# --- the subject
-# ----------------------------------------------------------------------------------------------------
+# --- the subject ----------------------------------------------------------------------------------
 
 
 def say(line):

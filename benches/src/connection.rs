@@ -10,7 +10,8 @@ use procession::{Connection, Context, Handle, pipe};
 use crate::pool::median_micros;
 use crate::report::{Must, Row};
 
-/// Trips of one run; the other process serves so many over the one, then as many over the other.
+/// Trips of one run. The other process answers this many over one connection, then as many over the
+/// other.
 const TRIPS: usize = 5_000;
 
 type Bytes = [u8; 32];

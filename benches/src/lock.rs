@@ -15,7 +15,7 @@ pub(crate) fn uncontended(pairs: usize) -> Row {
     let (ours, theirs) = (Lock::new().expect("a lock is made"), Bare::new());
     let our_time = || nanos(1_000_000, || drop(ours.lock().expect("nobody died")));
     let their_time = || nanos(1_000_000, || theirs.locked(|| ()));
-    // Neither pays for the first touch of its page.
+    // Neither side pays for the first touch of its page.
     our_time();
     their_time();
     let pairs = (0..pairs).map(|_| (our_time(), their_time()));
@@ -36,7 +36,7 @@ fn nanos(times: u32, mut once: impl FnMut()) -> f64 {
     begun.elapsed().as_secs_f64() * 1e9 / f64::from(times)
 }
 
-/// Both do it at the same time; the mean of the two.
+/// Runs it in two processes at the same time, and returns the mean of the two.
 fn two_processes(once: impl Fn()) -> f64 {
     const TIMES: u32 = 300_000;
     let start = Barrier::new(2).expect("a barrier is made");

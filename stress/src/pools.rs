@@ -1,5 +1,5 @@
-//! Workers of a pool are killed and stopped while jobs of every kind run: each result is right, or
-//! says that its worker was lost, that its time was up, or that it was cancelled.
+//! Kills and stops workers of a pool while jobs of every kind run. Each result is right, or says
+//! that its worker was lost, that its time was up, or that it was cancelled.
 
 use std::time::{Duration, Instant};
 

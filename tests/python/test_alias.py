@@ -28,8 +28,8 @@ ASKED = textwrap.dedent("""
     })
 """)
 
-# : Its children need its function, and tell whose `multiprocessing` they see, and from which module
-# the function came.
+#: Its children need its function, and tell whose `multiprocessing` they see, and from which module
+#: the function came.
 PARALLEL = textwrap.dedent("""
     import sys
     import multiprocessing
@@ -45,8 +45,8 @@ PARALLEL = textwrap.dedent("""
 """)
 
 
-# : Offers what the fork context makes to children of another start method, and prints what is
-# refused.
+#: Offers what the fork context makes to children of another start method, and prints what is
+#: refused.
 MIXED = textwrap.dedent("""
     import sys
     import multiprocessing

@@ -34,8 +34,7 @@ from waits import SCALE
 SECONDS = 30 * SCALE
 
 
-# --- contexts
-# -------------------------------------------------------------------------------------------------------
+# --- contexts -------------------------------------------------------------------------------------
 
 
 def test_a_context_passes_the_checks_that_libraries_make(ctx, method):
@@ -67,8 +66,7 @@ def test_both_packages_see_the_same_processes(ctx):
     assert process not in multiprocessing.active_children()
 
 
-# --- concurrent.futures
-# ---------------------------------------------------------------------------------------------
+# --- concurrent.futures ---------------------------------------------------------------------------
 
 
 def test_an_executor_runs_on_our_processes(ctx, method, nothing_left):
@@ -104,8 +102,7 @@ def test_an_executor_behind_asyncio(ctx):
         assert asyncio.run(main(executor)) == [2 * i for i in range(10)]
 
 
-# --- joblib, loky, pebble
-# -------------------------------------------------------------------------------------------
+# --- joblib, loky, pebble -------------------------------------------------------------------------
 
 
 def test_joblib_takes_a_context_as_backend(ctx):
@@ -207,8 +204,7 @@ def test_pebble_runs_on_our_processes(ctx, method, nothing_left):
     del pool, slow
 
 
-# --- things to wait for
-# ---------------------------------------------------------------------------------------------
+# --- things to wait for ---------------------------------------------------------------------------
 
 
 def test_sentinels_queues_and_connections_are_waited_for_together(ctx):
@@ -249,8 +245,7 @@ def test_a_queue_is_waited_for_by_its_reader(ctx):
     queue.join_thread()
 
 
-# --- between the packages
-# -------------------------------------------------------------------------------------------
+# --- between the packages -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('theirs_run', [False, True], ids=['in our child', 'in the child of the standard library'])
@@ -301,8 +296,7 @@ def test_log_records_come_by_our_queue(ctx):
     queue.join_thread()
 
 
-# --- at exit
-# --------------------------------------------------------------------------------------------------------
+# --- at exit --------------------------------------------------------------------------------------
 
 LEFT_OPEN = r"""
 import sys, time

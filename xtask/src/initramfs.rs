@@ -1,5 +1,5 @@
-//! An initramfs: the files that a kernel begins with, as one archive in cpio's `newc` form, which
-//! kernels unpack. Written by `vm`.
+//! Writes an initramfs: the files that a kernel begins with, as one archive in cpio's `newc` form,
+//! which kernels unpack. Used by `vm`.
 
 use std::fs;
 use std::io::{self, Write};

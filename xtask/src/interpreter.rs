@@ -17,13 +17,13 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// As in 3.12.
+    /// Returns the minor version, as in 3.12.
     pub(crate) fn minor(&self) -> &str {
         self.version.rsplit_once('.').map_or(&self.version, |(minor, _)| minor)
     }
 }
 
-/// What an interpreter says of itself when asked.
+/// An interpreter's answer about itself.
 enum Answer {
     Python {
         found: Found,
@@ -35,7 +35,8 @@ enum Answer {
     Nothing,
 }
 
-/// The Python of this version, as in `3.12`; of none, the first that is new enough.
+/// Returns the Python of this version, as in `3.12`; without a version, the first that is new
+/// enough.
 pub(crate) fn find(version: Option<&str>) -> Result<Found, String> {
     let mut others = Vec::new();
     for candidate in candidates(version) {
@@ -60,7 +61,7 @@ pub(crate) fn find(version: Option<&str>) -> Result<Found, String> {
     ))
 }
 
-/// Programs that may be what is wanted, the likeliest first: `python3`, then those that name their
+/// Returns programs that may be the one, the likeliest first: `python3`, then those that name their
 /// version, in PATH and among pyenv's.
 fn candidates(version: Option<&str>) -> Vec<PathBuf> {
     let minors: Vec<String> = match version {

@@ -1,4 +1,4 @@
-//! The project's own commands, `cargo xtask COMMAND`. Each is a file.
+//! The project's own commands, `cargo xtask COMMAND`. Each command is a file.
 
 mod bench;
 mod binaries;
@@ -64,7 +64,7 @@ What needs Python (the demo's second half, test, bench --python) takes the first
 its own virtual environment below target/python.
 ";
 
-/// What a command ends with; the text says what to do.
+/// A command's outcome; the text says what to do.
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Outcome, cargo, conformance, matrix, python, soak, tidy, wheel};
 
-/// Of one step, from cold; a hang inside a test binary is found sooner, by its own watchdog.
+/// The limit of one step, from cold. The watchdog of a test binary ends a hang inside it sooner.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 struct Step {
@@ -20,7 +20,7 @@ enum Act {
         flags: Option<(&'static str, &'static str)>,
         docs: &'static str,
     },
-    /// What another room of xtask does.
+    /// A function of another file of xtask.
     Own(fn() -> Outcome),
 }
 

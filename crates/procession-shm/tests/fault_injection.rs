@@ -1,9 +1,5 @@
-//! A process dies at every numbered step of every protocol; the others find all that was committed,
-//! once, and go on.
-//!
-//! Each step has a scenario: what is there before, what the child does until it dies at the step,
-//! and what must be true then. A step that the child does not reach fails its scenario, and so does
-//! a step without one.
+//! A process dies at every numbered step of every protocol. The others find everything that was
+//! committed, once, and go on.
 
 mod sync_faults;
 #[path = "../../procession-sys/tests/time_scale/mod.rs"]
@@ -77,7 +73,7 @@ fn scenario(step: Step, nth: u32) {
     }
 }
 
-/// Runs `body` in a child that dies at the step; fails if it does not.
+/// Runs `body` in a child that dies at the step. Fails if it does not.
 fn die_at(step: Step, nth: u32, body: impl FnOnce()) {
     let child = fork(None, || {
         arm(step, nth);
@@ -110,7 +106,7 @@ fn push(control: &Control, numbers: std::ops::Range<u32>) {
 
 const FOUR: ClaimLimit = ClaimLimit { max_frames: 4, max_bytes: 1 << 20 };
 
-/// Claims what is left, as the worker of slot 1.
+/// Claims the frames that are left, as the worker of slot 1.
 fn rest(control: &Control) -> Vec<u32> {
     let (slot, mut numbers) = (control.slot(1), Vec::new());
     while control.tasks().lock_for(1).claim(slot, FOUR).unwrap() > 0 {
@@ -124,8 +120,8 @@ fn begin(slot: &Slot) -> Option<u32> {
     slot.begin_next().unwrap().map(|place| number(slot.claimed(place)))
 }
 
-/// What the parent does when it is told of the death of the worker in slot 0. Gives what it had
-/// claimed and not begun.
+/// Does what the parent does when it learns of the death of the worker in slot 0. Returns the
+/// frames that the worker had claimed and not begun.
 fn clean_up(control: &Control) -> Vec<u32> {
     let slot = control.slot(0);
     control.tasks().release(0, slot);
@@ -138,7 +134,7 @@ fn last_begun(control: &Control) -> Option<u32> {
     frame.map(|frame| number(&frame))
 }
 
-/// The ring serves as ever, through growth.
+/// Checks that the ring works as before, through growth.
 fn assert_sound(control: &Control) {
     push(control, 0..200);
     assert_eq!(rest(control), (0..200).collect::<Vec<_>>());
@@ -158,7 +154,7 @@ fn take_rest(queue: &Queue) -> Vec<u32> {
     std::iter::from_fn(|| take_one(queue)).collect()
 }
 
-/// The queue serves as ever, through growth.
+/// Checks that the queue works as before, through growth.
 fn assert_queue_sound(queue: &Queue) {
     put(queue, 0..200);
     assert_eq!(take_rest(queue), (0..200).collect::<Vec<_>>());
@@ -172,13 +168,13 @@ fn pushing(step: Step, nth: u32) {
     assert_queue_sound(&queue);
 }
 
-/// A producer dies: what it had pushed is there, and the ring grows as ever.
+/// A producer dies: the frames it had pushed are there, and the ring grows as before.
 fn lengthening_the_ring(step: Step, nth: u32) {
     let queue = Queue::create(0, false).unwrap();
     die_at(step, nth, || put(&queue, 0..1000));
     let numbers = take_rest(&queue);
     assert_eq!(numbers, (0..numbers.len() as u32).collect::<Vec<_>>());
-    // What a ring of 64 KiB takes, and one that has doubled once or twice.
+    // Lengths that fit a ring of 64 KiB, and one that has doubled once or twice.
     assert_eq!(numbers.len(), [64, 128, 256][nth as usize - 1] * 1024 / (LEN + 8).next_multiple_of(16));
     put(&queue, 0..1000);
     assert_eq!(take_rest(&queue), (0..1000).collect::<Vec<_>>());
@@ -267,7 +263,7 @@ fn giving_blocks(step: Step, nth: u32) {
     assert_eq!(replacement.in_use(), 4096, "pinned: this process has forked while it held it");
 }
 
-/// A worker dies with blocks of the parent's in its hands.
+/// A worker dies while it holds blocks of the parent.
 fn holding_blocks(nth: u32) {
     let control = Control::create(1).unwrap();
     let arguments = control.arguments();
@@ -298,7 +294,7 @@ fn taking_to_be_done(nth: u32) {
             take();
         })
     });
-    // The last is still queued; those before died with who had taken them.
+    // The last is still queued. The dead workers had taken those before it.
     for left in nth - 1..5 {
         assert!(!queue.join(Some(Instant::now())).unwrap(), "some are unfinished");
         assert_eq!(take(), left);
@@ -308,7 +304,7 @@ fn taking_to_be_done(nth: u32) {
     assert!(!queue.done().unwrap(), "nothing is unfinished");
 }
 
-/// What a growth had copied when its process died is given back with the rest.
+/// The bytes that a growth had copied when its process died are given back with the rest.
 fn memory_of_a_growth() {
     let queue = Queue::create(0, false).unwrap();
     // The oldest frame lies in the middle of 8 MiB, so that the growth to 16 moves about half of
@@ -353,8 +349,8 @@ fn claiming(step: Step, nth: u32) {
             slot.finish_claim();
         }
     });
-    // What it had begun in the claims before is done. The rest is in the ring or in its slot, each
-    // frame once.
+    // The frames that it had begun in earlier claims are done. The rest is in the ring or in its
+    // slot, each frame once.
     let done = if step == Step::ClaimFinished { nth * 4 } else { (nth - 1) * 4 };
     let mut numbers = clean_up(&control);
     if step == Step::ClaimCommitted {
@@ -456,7 +452,7 @@ fn streaming(step: Step, nth: u32) {
     control.stream(0).reset();
     control.stream(0).write(77, &[&frame(77)], control.result_gate());
     assert_eq!(records(&control, &mut StreamReader::default()), [77]);
-    // The same of short values, which are there one by one all the same.
+    // The same with short values, which arrive one by one all the same.
     let control = Control::create(1).unwrap();
     die_at(step, nth, || {
         let mut writer = control.stream(0).writer();

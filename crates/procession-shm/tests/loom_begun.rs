@@ -1,4 +1,4 @@
-//! Model of the hands over a claim: each frame is begun by the worker or cut off by the parent,
+//! Model of a claim's begun frames: each frame is begun by the worker or cut off by the parent,
 //! never both, never neither.
 #![cfg(loom)]
 

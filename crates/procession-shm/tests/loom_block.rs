@@ -1,5 +1,5 @@
-//! Model of blocks, of their own code over watched memory: one receiver has a block, what it reads
-//! nobody writes until it has let go, and a name that is over finds nothing.
+//! Model of blocks, of their own code over watched memory. A block has one receiver, nobody writes
+//! its bytes until the receiver has let go, and a name of an earlier use finds nothing.
 #![cfg(loom)]
 
 use loom::sync::Arc;
@@ -9,7 +9,7 @@ use procession_shm::{Allocator, Area, BlockId, Holder, model};
 
 const NOTHING: u64 = u64::MAX;
 
-/// An area, and where the owner tells of a block, as a frame or a record does.
+/// An area, and the word in which the owner names a block, as a frame or a record does.
 fn area() -> Arc<(Area, AtomicU64)> {
     Arc::new((model::area(), AtomicU64::new(NOTHING)))
 }
@@ -34,7 +34,7 @@ fn an_argument_is_written_over_only_when_its_worker_has_let_go() {
         let worker = {
             let shared = shared.clone();
             thread::spawn(move || {
-                // It is gone if the job was over first.
+                // It is gone if the job ended first.
                 let Ok(held) = shared.0.take(told(&shared), Holder::Worker(0)) else { return };
                 assert_eq!(*held, [1; 32]);
             })
@@ -115,7 +115,7 @@ fn cleaning_up_after_one_worker_takes_nothing_of_another() {
         let shared = area();
         let mut owner = Allocator::new(shared.0.clone()).unwrap();
         let (dead, alive) = (owner.allocate(&[1; 16]).unwrap(), owner.allocate(&[2; 16]).unwrap());
-        // A dead worker lets nothing go.
+        // A dead worker lets go of nothing.
         std::mem::forget(shared.0.take(dead, Holder::Worker(0)).unwrap());
         let worker = {
             let shared = shared.clone();

@@ -1,5 +1,5 @@
-//! Model of a running task: what the worker finishes the parent has not condemned, and the job seen
-//! is the task's.
+//! Model of a running task: a stretch that the worker finishes is never stopped by the parent, and
+//! the job that the parent saw is the task's.
 #![cfg(loom)]
 
 use loom::sync::Arc;
@@ -41,7 +41,7 @@ fn a_job_that_is_to_stop_is_skipped_or_seen() {
             let shared = shared.clone();
             thread::spawn(move || {
                 if shared.0.begin(1) == Verdict::Run {
-                    // Runs for ever: it never finishes.
+                    // It runs for ever and never finishes.
                     shared.1.fetch_add(1, Ordering::Relaxed);
                 }
             })

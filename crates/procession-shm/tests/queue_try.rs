@@ -1,4 +1,4 @@
-//! What is tried on a queue without any wait.
+//! Calls of a queue that do not wait.
 #![cfg(not(loom))]
 
 use std::thread;

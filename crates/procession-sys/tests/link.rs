@@ -243,7 +243,7 @@ fn lifeline_spares_grandchildren() {
     let child = fork(None, || {
         inherited = None;
         theirs.kill_me_when_peer_closes().unwrap();
-        // It has a copy of the armed end, but is not its owner.
+        // It has a copy of the armed end, but does not own it.
         let grandchild = fork(None, || {
             say(&their_probe, b"alive");
             let last = bytes(&their_probe);

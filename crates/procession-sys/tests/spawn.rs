@@ -64,7 +64,7 @@ fn open_fds() -> Vec<i32> {
     fds
 }
 
-/// Child: answers over the last fd it was given with its open fds, its arguments and a variable.
+/// Child: answers over the last of its fds with its open fds, its arguments and a variable.
 fn report(args: &[String]) {
     let fds = open_fds();
     let last = *fds.last().unwrap();
@@ -85,7 +85,7 @@ fn text(mut reader: impl Read) -> String {
 fn fds_arrive_in_order_and_no_others() {
     let ((one, first), (two, second), (answer, third)) =
         (std::io::pipe().unwrap(), std::io::pipe().unwrap(), std::io::pipe().unwrap());
-    // Left without CLOEXEC, as careless libraries do.
+    // Left without CLOEXEC, as careless libraries leave theirs.
     let careless = std::fs::File::open("/dev/null").unwrap();
     rustix::io::fcntl_setfd(&careless, rustix::io::FdFlags::empty()).unwrap();
     let child = start("report", &[], &[first.as_fd(), second.as_fd(), third.as_fd()]);
@@ -124,7 +124,7 @@ fn sources_may_lie_among_the_targets() {
     }
 }
 
-/// Child: takes its fd, and tells what a second try and a try of its own fds say.
+/// Child: takes its fd, and reports the errors of a second attempt and of its own fds.
 fn take() {
     let own = std::fs::File::open("/dev/null").unwrap();
     let link = Link::from(inherited_fd(FIRST_FD).unwrap());
@@ -152,7 +152,7 @@ fn inherited_fd_is_taken_once() {
     assert!(said[2].contains("fd 18 was not passed: it is not open"), "{answer}");
 }
 
-/// Child: its mask of blocked signals.
+/// Child: reports its mask of blocked signals.
 fn mask() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let blocked = status.lines().find(|line| line.starts_with("SigBlk:")).unwrap();

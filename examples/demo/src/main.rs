@@ -15,7 +15,7 @@ use procession::{Context, Pool, Slice, StartMethod, available_parallelism};
 
 use words::{Words, batches, files_below};
 
-/// Tasks for each worker: enough that no worker is left with the last one for long.
+/// Tasks for each worker: enough that no worker runs the last one alone for long.
 const SHARES: usize = 24;
 
 fn main() -> ExitCode {
@@ -88,7 +88,7 @@ fn end_a_slow_task() -> procession::Result<()> {
     Ok(())
 }
 
-/// One way to count, as it went.
+/// One way to count, with its time and its result.
 struct Run {
     how: String,
     time: Duration,

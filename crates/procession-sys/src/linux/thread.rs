@@ -195,7 +195,7 @@ fn all_but_faults() -> libc::sigset_t {
     }
 }
 
-/// Gives what the mask was before.
+/// Sets the calling thread's mask and returns the mask before.
 fn set_signal_mask(mask: &libc::sigset_t) -> libc::sigset_t {
     let mut before = empty_set();
     // SAFETY: reads one initialised set and writes another; changes only the calling thread's mask.
@@ -236,8 +236,7 @@ mod tests {
 
     #[test]
     fn a_programs_code_in_an_engine_thread_is_not_the_engines() {
-        // Other tests start and end threads of either kind: what this one sees of itself is its
-        // own.
+        // Other tests start and end threads of either kind, so this one can only count its own.
         let thread = spawn_engine_thread("engine", || {
             assert_eq!(ENGINE_IN.get(), fork_generation());
             as_program_thread(|| {

@@ -15,7 +15,7 @@ pub fn fork(_allow: Option<ThreadsAtFork>, _child: impl FnOnce() -> i32) -> Resu
     unsupported().map_err(ForkError::Os)
 }
 
-/// What SIGCHLD did before: nothing that is known.
+/// The action of SIGCHLD: unknown.
 #[derive(Debug)]
 pub struct DefaultChildSignal;
 
