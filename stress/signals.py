@@ -1,12 +1,11 @@
 """Storms of signals over Python programs: Ctrl-C, SIGSTOP and SIGKILL at random instants, under
 each start method.
 
-`cargo xtask stress` runs it. This process is the weather: it starts a program, its subject, and
-strikes it and its processes. The subject does what such programs do, and checks what it gets.
-Whoever says nothing for `PATIENCE` seconds hangs: then the stacks of the subject are written, and
-the seed.
+`cargo xtask stress` runs it. This process starts a program, its *subject*, and strikes it and its
+processes. The subject does what such programs do, and checks its results. A subject that prints
+nothing for `PATIENCE` seconds hangs: then the storm prints the subject's stacks and the seed.
 
-| storm | who is struck, with what | what is checked |
+| storm | target and signal | what is checked |
 |---|---|---|
 | interrupts | the subject and all its processes, SIGINT, as a terminal does | `KeyboardInterrupt` reaches it; no process or zombie is left; the next pool works |
 | stops | workers, SIGSTOP, and later SIGCONT | results are right or their worker was lost; `get(timeout)`, `stats` and `terminate` return |
@@ -24,7 +23,8 @@ import sys
 import time
 
 PATIENCE = 60.0
-# Seconds in which an interrupt must be heard, and before that the processes that it ended be gone.
+# Seconds in which the subject must answer an interrupt, and in which the processes that the
+# interrupt ended must be gone before that.
 HEARD, GONE = 30.0, 20.0
 METHODS = ('fork', 'spawn', 'forkserver')
 STORMS = {'interrupts': METHODS, 'stops': METHODS, 'servers': ('forkserver',)}
@@ -43,7 +43,7 @@ class Subject:
         self.what = f'{storm} under {method}, seed {seed}'
 
     def says(self, within=PATIENCE):
-        """The next line that it says; nothing if it says none in so many seconds."""
+        """Returns the next line that it prints; nothing if it prints none in this many seconds."""
         end = time.monotonic() + within
         while b'\n' not in self.unread:
             ready, _, _ = select.select([self.process.stdout], [], [], max(end - time.monotonic(), 0))
@@ -57,7 +57,7 @@ class Subject:
         return line.decode()
 
     def must_say(self):
-        """The next line that it says. Ends the storm if it hangs."""
+        """Returns the next line that it prints. Ends the storm if it hangs."""
         line = self.says()
         if line is None:
             self.hangs()
@@ -75,7 +75,7 @@ class Subject:
         self.process.stdin.flush()
 
     def end(self):
-        """Lets it end, and returns what it has seen."""
+        """Lets it end, and returns what it has counted."""
         self.ask('end')
         while (line := self.must_say()).startswith('.'):
             pass
@@ -86,8 +86,8 @@ class Subject:
 
 
 def descendants(pid):
-    """The processes below `pid`: for each its role, its state, and its command line. The children
-    of a fork server have its command line, too.
+    """Returns the processes below `pid`: for each its role, its state, and its command line. The
+    children of a fork server have its command line, too.
     """
     found = {}
     for name in os.listdir('/proc'):
@@ -141,8 +141,8 @@ def interrupts(subject, end, chance):
         struck += 1
         line = subject.says(HEARD)
         if line is None:
-            # Python ignores what a handler raises in a callback of a weak reference, and says so.
-            # Users strike again.
+            # Python ignores an exception that a handler raises in a callback of a weak reference,
+            # and prints it. Users strike again.
             os.killpg(subject.process.pid, signal.SIGINT)
             again += 1
             line = subject.must_say()
@@ -210,7 +210,7 @@ def leave(number):
 
 
 def work_until_interrupted(context, chance):
-    """Whatever programs do with processes, again and again."""
+    """Does what programs do with processes, again and again."""
     with context.Pool(2) as pool:
         while True:
             count = chance.randrange(1, 200)
@@ -260,7 +260,7 @@ def be_interrupted(context, chance):
 
 
 def expect_nobody():
-    """Nobody is left but those whom the program keeps."""
+    """Checks that no process is left but those that the program keeps."""
     import procession
 
     end = time.monotonic() + GONE
@@ -273,7 +273,7 @@ def expect_nobody():
             return
         if time.monotonic() > end:
             for pid in left:
-                # Where it is.
+                # Prints the stack.
                 os.kill(pid, signal.SIGUSR1)
             time.sleep(1)
             say(f'left: {left}, servers {servers}')
@@ -341,7 +341,7 @@ def bear_servers(context, chance):
                 raise
             refused += 1
         say('.')
-    # A server that was killed last is reaped by the next start.
+    # The next start reaps a server that was killed last.
     context.Process(target=abs, args=(1,)).start()
     expect_nobody()
     say(f'{right} rounds right, {refused} starts refused, {lost} exit codes lost')

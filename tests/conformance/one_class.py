@@ -3,17 +3,18 @@ starts it.
 
 It stands for the standard library's thin files, one for each start method, which not every build
 ships: it is the main module of the tests, so spawned children import it again, and must find the
-same classes here. To have
-``multiprocessing`` answered by procession it is run by ``python -m procession``; it does nothing about that itself, but for the interpreters that tests start by their command line: these are started through ``procession.__main__``
-too.
+same classes here. To have ``multiprocessing`` answered by procession it is run by
+``python -m procession``; it does nothing about that itself, but for the interpreters that tests
+start by their command line: these are started through ``procession.__main__`` too.
 
 What to run is in the environment, which children inherit however they are started:
 
-* ``CONFORMANCE_SUITE``: a start method, `main` (main modules and virtual environments), `futures` or `futures-context`;
+* ``CONFORMANCE_SUITE``: a start method, `main` (main modules and virtual environments), `futures`
+  or `futures-context`;
 * ``CONFORMANCE_BREAK``: a method to break on purpose, as in ``Pool.map``.
 
-Arguments:
-``--list``, or a file for events (see `Recorder`), seconds for each test, and the tests as ``Class.test``.
+Arguments: ``--list``, or a file for events (see `Recorder`), seconds for each test, and the tests
+as ``Class.test``.
 """
 
 import faulthandler
@@ -73,8 +74,8 @@ class Recorder(unittest.TestResult):
     """Writes a line of JSON to a file as each test begins (`test`) and ends (`test`, `outcome`,
     `seconds`, `text`).
 
-    An outcome is `passed`, `failed` or `skipped`. What fails for a whole class or module is the
-    test in parentheses.
+    An outcome is `passed`, `failed` or `skipped`. A failure of a whole class or module is recorded
+    as the test in parentheses.
     """
 
     def __init__(self, path, limit):
@@ -129,7 +130,7 @@ class Recorder(unittest.TestResult):
             self._outcome = ('failed', self._outcome[1] + text)
 
     def _write(self, **event):
-        # A forked child that runs into the tests' frames is not the one to speak for them.
+        # A forked child that runs into the tests' frames must not report for them.
         if os.getpid() == self._pid:
             self._file.write(json.dumps(event) + '\n')
 

@@ -1,4 +1,4 @@
-"""``python -m procession``: unmodified programs, and that the standard library's tests are really
+"""``python -m procession``: it runs unmodified programs, and the standard library's tests really
 run on procession.
 """
 
@@ -28,7 +28,7 @@ ASKED = textwrap.dedent("""
     })
 """)
 
-#: Its children need its function, and tell whose `multiprocessing` they see, and from which module
+#: Its children need its function, and print whose `multiprocessing` they see, and from which module
 #: the function came.
 PARALLEL = textwrap.dedent("""
     import sys
@@ -78,7 +78,8 @@ def run(*arguments, cwd, check=True, flags=()):
 
 @pytest.fixture
 def programs(tmp_path):
-    """A folder with a script, a link to it, a module in a package, and a folder with a main module.
+    """Returns a folder with a script, a link to it, a module in a package, and a folder with a main
+    module.
     """
     for name in ('script.py', 'package/module.py', 'package/__init__.py', 'folder/__main__.py', 'elsewhere/script.py'):
         path = tmp_path / name
@@ -207,8 +208,8 @@ def test_modules_that_were_loaded_before_know_procession_by_the_same_names(tmp_p
 
 @pytest.mark.limit(180)
 def test_the_standard_librarys_tests_notice_a_broken_map(tmp_path):
-    """What the conformance run runs is this package: a broken `Pool.map` fails the test of `map`,
-    and no other.
+    """The conformance run tests this package: a broken `Pool.map` fails the test of `map`, and no
+    other.
     """
     pytest.importorskip('test._test_multiprocessing', reason='this Python comes without its tests')
     pattern = 'WithProcessesTestPool.test_[aims]*'

@@ -155,10 +155,10 @@ def test_a_class_derived_from_it_may_have_arguments_of_its_own():
 def test_permits_are_counted(ctx):
     semaphore = ctx.Semaphore(2)
     assert semaphore.get_value() == 2 and semaphore._semlock.maxvalue == 2**31 - 1
-    taker = started(ctx, take, semaphore, 3)
+    other = started(ctx, take, semaphore, 3)
     until(lambda: semaphore.get_value() == 0)
     semaphore.release()
-    joined(taker)
+    joined(other)
     assert semaphore.locked() and not semaphore.acquire(timeout=SHORT)
     bounded = ctx.BoundedSemaphore(1)
     assert bounded.acquire() and not bounded.acquire(False)

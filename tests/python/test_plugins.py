@@ -1,5 +1,5 @@
-"""Where other libraries take a context, a pool, a process or a queue of `multiprocessing`, they
-take ours.
+"""Other libraries accept our contexts, pools, processes and queues where they accept those of
+`multiprocessing`.
 """
 
 import asyncio
@@ -119,8 +119,8 @@ def test_a_pool_of_workers_of_the_standard_librarys_context(method):
         assert [type(worker) for worker in workers] == [context.Process] * 2
         with pytest.raises(procession.WorkerLost) as caught:
             pool.apply(end_by, (signal.SIGKILL,))
-        # A child of the standard library's fork server is none of this process: its server may have
-        # reaped it.
+        # The standard library's fork server may have reaped its child, which is not a child of this
+        # process.
         may_be_unknown = method == 'forkserver' and not KERNEL_REMEMBERS_ENDS
         assert caught.value.exitcode in ([-signal.SIGKILL, None] if may_be_unknown else [-signal.SIGKILL])
         assert pool.map(abs, range(-100, 0)) == list(range(100, 0, -1))

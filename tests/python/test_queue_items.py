@@ -1,4 +1,4 @@
-"""What goes through queues: items that come back as they were, and how they are pickled."""
+"""Items of queues: they come back as they were, and how they are pickled."""
 
 import gc
 import pickle
@@ -27,7 +27,7 @@ class Text(str):
 
 
 class Breaks:
-    """Pickles, and does not unpickle."""
+    """An item that pickles, and does not unpickle."""
 
     def __reduce__(self):
         return _fail, ('on purpose',)
@@ -113,7 +113,7 @@ def test_what_does_not_unpickle_raises_and_is_gone():
 
 
 class Puts:
-    """Puts something else as it is pickled."""
+    """An item that puts another as it is pickled."""
 
     def __init__(self, queue):
         self.queue = queue

@@ -1,4 +1,4 @@
-"""Shared memory through the public face: whose a block is, and what is left of it when processes
+"""Shared memory through the public API: the owner of a block, and what is left of it when processes
 end or are killed.
 """
 

@@ -36,7 +36,7 @@ def test_reprs():
 
 
 def raised_after(seconds, call):
-    """The seconds until an exception of a signal's handler ends `call`."""
+    """Returns the seconds until an exception of a signal's handler ends `call`."""
 
     class Alarm(Exception):
         pass

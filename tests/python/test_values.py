@@ -1,5 +1,5 @@
 """Values arrive as they were sent: each task gets its own, and functions and classes that workers
-cannot find go by value.
+cannot import go by value.
 """
 
 import copyreg
@@ -69,7 +69,7 @@ def degrees(temperature):
 def test_each_task_gets_its_own_bound_method(ctx, chunksize):
     with ctx.Pool(1) as pool:
         expected = [1, 1, 1, 1] if chunksize == 1 else [1, 2, 1, 2]
-        # Within a chunk, as in the standard library, the function is one.
+        # Within a chunk, as in the standard library, the function is one object.
         assert pool.map(Counter().work, range(4), chunksize=chunksize) == expected
         assert [pool.apply(Counter().work, (0,)) for _ in range(3)] == [1, 1, 1]
         assert list(pool.imap(Counter().work, range(3))) == [1, 1, 1]
@@ -115,7 +115,7 @@ def test_a_function_that_has_lost_its_name_is_not_sent_by_it(ctx, monkeypatch):
         assert pool.apply(tasks.double, (4,)) == 8
         old = tasks.double
         monkeypatch.setattr(tasks, 'double', lambda number: number)
-        # By value where cloudpickle is: it never becomes the other function.
+        # By value where cloudpickle is installed: it never becomes the other function.
         try:
             assert pool.apply(old, (4,)) == 8
         except Exception as error:

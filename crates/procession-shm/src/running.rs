@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stretch_is_finished_or_condemned() {
+    fn stretch_is_finished_or_stopped() {
         let running = Running::new();
         assert_eq!(running.look(), None);
         running.set_index(3);

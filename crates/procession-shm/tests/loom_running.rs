@@ -8,7 +8,7 @@ use loom::thread;
 use procession_shm::{Running, Verdict};
 
 #[test]
-fn a_task_is_finished_or_condemned_and_never_another() {
+fn task_is_finished_or_stopped_and_never_another() {
     loom::model(|| {
         let shared = Arc::new((Running::new(), [AtomicU32::new(0), AtomicU32::new(0)]));
         let worker = {
@@ -22,10 +22,10 @@ fn a_task_is_finished_or_condemned_and_never_another() {
                 }
             })
         };
-        let condemned = shared.0.look().filter(|seen| shared.0.stop_stretch(*seen));
+        let stopped = shared.0.look().filter(|seen| shared.0.stop_stretch(*seen));
         worker.join().unwrap();
         let finished = [0, 1].map(|job: usize| shared.1[job].load(Ordering::Relaxed));
-        match condemned.map(|seen| seen.job) {
+        match stopped.map(|seen| seen.job) {
             None => assert_eq!(finished, [1, 1]),
             Some(1) => assert_eq!(finished, [0, 0]),
             Some(_) => assert_eq!(finished, [1, 0]),
@@ -47,9 +47,9 @@ fn a_job_that_is_to_stop_is_skipped_or_seen() {
             })
         };
         shared.0.stop(1);
-        let condemned = shared.0.look().is_some_and(|seen| shared.0.stop_stretch(seen));
+        let stopped = shared.0.look().is_some_and(|seen| shared.0.stop_stretch(seen));
         worker.join().unwrap();
         let runs = shared.1.load(Ordering::Relaxed) == 1;
-        assert!(!runs || condemned, "what runs on is condemned");
+        assert!(!runs || stopped, "a task that runs on is stopped");
     });
 }

@@ -1,7 +1,8 @@
 //! When a process may be forked: the caller's promise about its threads, and why a fork is refused.
 //! Used in the parent only. The platforms share it; users see it as part of [`crate::fork`].
 
-#![allow(unsafe_code)] // An unsafe constructor, through which the caller vouches for the program's threads.
+// An unsafe constructor, by which the caller promises that other threads do no harm.
+#![allow(unsafe_code)]
 
 use std::{fmt, io};
 

@@ -15,7 +15,8 @@
 //! [`Entry::of`] of the same build produced (a damaged message, a message of another build)
 //! therefore resolves to nothing instead of to the middle of some function.
 
-#![allow(unsafe_code)] // A checked offset becomes a function; a zero-sized function value is made from its type.
+// A checked offset becomes a function; a zero-sized function value is made from its type.
+#![allow(unsafe_code)]
 
 use std::any::TypeId;
 use std::fmt;

@@ -20,7 +20,8 @@
 //! that does not exist in the child may have half changed. That value is leaked, once per fork, in
 //! the child alone.
 
-#![allow(unsafe_code)] // A shared value behind an atomic pointer: `OnceLock` cannot be reset without a lock.
+// A shared value behind an atomic pointer: `OnceLock` cannot be reset without a lock.
+#![allow(unsafe_code)]
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};

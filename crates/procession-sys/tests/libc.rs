@@ -1,7 +1,8 @@
 //! The C library as a child sees it, under each start method. If a child's C library takes the
 //! child for its parent, free locks seem held to it, and held ones free.
 
-#![allow(unsafe_code)] // Raw pthread mutexes and raise, to see what the C library thinks of the child.
+// Raw pthread mutexes and raise, to see what the C library thinks of the child.
+#![allow(unsafe_code)]
 
 mod harness;
 

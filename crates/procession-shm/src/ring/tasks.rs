@@ -254,7 +254,8 @@ impl ParentTail<'_> {
     ///
     /// # Errors
     ///
-    /// [`RingFull`]; the ring is unchanged. It is `Busy` if the ring must grow and a worker holds its other end.
+    /// [`RingFull`]; the ring is unchanged. It is `Busy` if the ring must grow and a worker holds
+    /// its other end.
     pub fn push(&mut self, parts: &[&[u8]]) -> Result<(), RingFull> {
         let TaskRing { words, frames, own } = self.ring;
         let (len, tail) = (frames.len_of(parts)?, self.ring.tail());

@@ -138,7 +138,9 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`Refused::Broken`]: a party was killed, or its time was out, or somebody aborted or reset the barrier. [`Refused::TimedOut`]: this party's time was out, and it has broken the barrier.
+    /// [`Refused::Broken`]: a party was killed, or its time was out, or somebody aborted or reset
+    /// the barrier. [`Refused::TimedOut`]: this party's time was out, and it has broken the
+    /// barrier.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<u32, Refused> {
         self.wait_with(deadline, None::<fn() -> bool>)
     }

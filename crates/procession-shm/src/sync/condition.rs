@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_between_the_seat_and_the_sleep_is_not_lost() {
+    fn notification_between_registration_and_sleep_is_not_lost() {
         let condition = Condition::create().unwrap();
         assert!(condition.wait(None, || assert_eq!(condition.notify(1).unwrap(), 1)).unwrap());
     }
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn notification_of_a_dead_waiter_goes_to_the_next() {
         let condition = Condition::create().unwrap();
-        // A thread that ends in its seat, as one that is killed.
+        // A thread that ends while it is registered, as one that is killed.
         let die = |state: u32| {
             thread::scope(|scope| {
                 let sit = || {

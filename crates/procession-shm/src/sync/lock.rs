@@ -95,7 +95,8 @@ impl<const KIND: u32> OwnerLock<KIND> {
     ///
     /// # Errors
     ///
-    /// [`Refused::TimedOut`]; [`Refused::Deadlock`] for a thread that holds it, unless it may lock again.
+    /// [`Refused::TimedOut`]; [`Refused::Deadlock`] for a thread that holds it, unless it may lock
+    /// again.
     #[inline]
     pub fn lock(&self, deadline: Option<Instant>) -> Result<Acquired, Refused> {
         let acquired = match deadline {

@@ -41,7 +41,9 @@ use crate::per_process::fork_generation;
 ///
 /// # Errors
 ///
-/// [`ForkError::Threads`] if the process has threads besides the caller and the engine's own, and `allow` does not promise that they do no harm; [`ForkError::Os`] if the system refuses, or has reaped the child already.
+/// [`ForkError::Threads`] if the process has threads besides the caller and the engine's own, and
+/// `allow` does not promise that they do no harm; [`ForkError::Os`] if the system refuses, or has
+/// reaped the child already.
 pub fn fork(allow: Option<ThreadsAtFork>, child: impl FnOnce() -> i32) -> Result<PidFd, ForkError> {
     if allow.is_none() {
         let others = settled(thread::other_threads).map_err(ForkError::Os)?;

@@ -2,7 +2,8 @@
 //! When its owner dies, the kernel reports that to the next thread that locks it. Used under the
 //! ring and under every lock that has an owner, in any process and thread that maps it.
 
-#![allow(unsafe_code)] // pthread_mutex_*: there is no other way to the kernel's robust list, which glibc owns.
+// pthread_mutex_*: there is no other way to the kernel's robust list, which glibc owns.
+#![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
 use std::fmt;

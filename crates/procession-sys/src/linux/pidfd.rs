@@ -2,7 +2,8 @@
 //! another process that got its pid. Used by parents (wait, signal, reap) and by children (is the
 //! parent alive?), in any thread.
 
-#![allow(unsafe_code)] // pidfd_send_signal of any number: rustix's `Signal` cannot hold real-time signals and 0.
+// pidfd_send_signal of any number: rustix's `Signal` cannot hold real-time signals and 0.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
