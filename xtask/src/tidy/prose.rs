@@ -18,6 +18,7 @@ pub(super) struct Line<'a> {
 pub(super) fn lines(source: &Source) -> Vec<Line<'_>> {
     let numbers: Vec<(usize, Option<&str>)> = match source.extension() {
         "md" => (1..=source.text.lines().count()).map(|number| (number, None)).collect(),
+        "toml" => comments(&source.text).collect(),
         "rs" => source.rust().comments.iter().map(|one| (one.line, Some(one.text.as_str()))).collect(),
         "py" => source.python().iter().flat_map(|(line, part)| python_lines(*line, part)).collect(),
         _ => Vec::new(),
@@ -40,6 +41,11 @@ pub(super) fn lines(source: &Source) -> Vec<Line<'_>> {
         }
     }
     found
+}
+
+/// The lines of a TOML file that are comments.
+fn comments(text: &str) -> impl Iterator<Item = (usize, Option<&str>)> {
+    text.lines().enumerate().filter(|(_, line)| line.starts_with('#')).map(|(index, line)| (index + 1, Some(line)))
 }
 
 /// What stands behind the signs of a comment.
@@ -73,6 +79,11 @@ mod tests {
     #[test]
     fn each_line_of_a_docstring_is_prose() {
         assert_eq!(numbers("a.py", "'''One.\n\nThree.'''\nx = 1  # four\n"), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn comments_of_manifests_are_prose() {
+        assert_eq!(numbers("a.toml", "# One.\n[a]\nb = \"# no\"\n"), [1]);
     }
 
     #[test]
