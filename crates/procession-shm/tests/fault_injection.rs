@@ -1,5 +1,9 @@
 //! A process dies at every numbered step of every protocol. The others find everything that was
 //! committed, once, and go on.
+//!
+//! Each step has a scenario: the state before, what the child does until it dies at the step, and
+//! what must be true then. A step that the child does not reach fails its scenario, and so does a
+//! step without one.
 
 mod sync_faults;
 #[path = "../../procession-sys/tests/time_scale/mod.rs"]

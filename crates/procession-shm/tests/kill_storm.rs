@@ -1,5 +1,8 @@
 //! Random SIGKILLs over the workers of a task ring, and over producers and consumers of a queue.
 //! Every frame that was committed arrives once, or a dead consumer was reading it.
+//!
+//! `KILL_STORM_SEED` replays a run's choices (the machine decides the instants),
+//! `KILL_STORM_SECONDS` lengthens it.
 
 #[path = "../../procession-sys/tests/time_scale/mod.rs"]
 mod time_scale;

@@ -1,5 +1,8 @@
 //! Random SIGKILLs over processes that hold and wait for locks. No two processes are ever inside
 //! together, every death is reported, and nobody hangs.
+//!
+//! `KILL_STORM_SEED` replays a run's choices (the machine decides the instants),
+//! `KILL_STORM_SECONDS` lengthens it.
 
 #[path = "../../procession-sys/tests/time_scale/mod.rs"]
 mod time_scale;

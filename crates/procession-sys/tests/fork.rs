@@ -167,6 +167,7 @@ fn generation_counts_every_fork() {
     assert_eq!(fork_generation(), 0);
     let child = fork(None, || {
         // A fork by other code.
+        // SAFETY: this process has one thread, and the child leaves at once.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             exit::exit_now(fork_generation() as i32 * 10);

@@ -52,7 +52,7 @@ impl RobustMutex {
         unsupported()
     }
 
-    /// Does nothing: nobody holds it.
+    /// Returns `false`: nobody holds it.
     pub fn unlock_if_held(&self) -> bool {
         false
     }
@@ -77,6 +77,6 @@ impl RobustMutex {
         unsupported()
     }
 
-    /// Returns `false`: nobody holds it.
+    /// Does nothing: nobody holds it.
     pub fn unlock(&self) {}
 }

@@ -45,6 +45,10 @@ pub fn inherited_fd(_n: i32) -> io::Result<OwnedFd> {
 }
 
 /// Returns the program's file.
+///
+/// # Errors
+///
+/// If it cannot be found.
 pub fn current_executable() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
