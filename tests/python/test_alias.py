@@ -106,7 +106,7 @@ def test_a_program_is_started_as_by_python(program, flags, programs):
 
 
 @pytest.mark.parametrize('other', ['spawn', 'forkserver'])
-def test_what_fork_makes_is_kept_from_others_as_by_the_original_and_from_none_by_procession(other, tmp_path):
+def test_fork_objects_are_refused_to_other_methods_as_by_the_original_and_accepted_by_procession(other, tmp_path):
     (tmp_path / 'script.py').write_text(MIXED)
     plain = run('script.py', other, cwd=tmp_path)
     aliased = run('-m', 'procession', 'script.py', other, cwd=tmp_path)
@@ -147,7 +147,7 @@ def test_an_exit_code_is_the_program_s(code, tmp_path):
 
 
 @pytest.mark.parametrize('program', [['missing.py'], ['-m', 'missing']])
-def test_what_is_not_there_is_told_as_by_python(program, tmp_path):
+def test_missing_program_is_reported_as_by_python(program, tmp_path):
     plain = run(*program, cwd=tmp_path, check=False)
     aliased = run('-m', 'procession', *program, cwd=tmp_path, check=False)
     assert (aliased.returncode, aliased.stderr) == (plain.returncode, plain.stderr)

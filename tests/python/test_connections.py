@@ -82,7 +82,7 @@ def test_a_peer_that_is_none_is_turned_away(listener, said):
     peer.close()
 
 
-def test_what_follows_the_authentication_at_once_is_received(listener):
+def test_message_right_behind_the_authentication_is_received(listener):
     def send_all():
         with Client(listener.address, authkey=KEY) as client:
             for number in range(100):

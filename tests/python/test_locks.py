@@ -106,7 +106,7 @@ def test_only_its_owner_releases_an_rlock(ctx):
         lock.release()
 
 
-def test_what_is_released_too_often_says_so_as_the_standard_library_does(ctx):
+def test_one_release_too_many_raises_as_in_the_standard_library(ctx):
     for lock in ctx.Lock(), ctx.BoundedSemaphore(2):
         with pytest.raises(ValueError, match='semaphore or lock released too many times'):
             lock.release()

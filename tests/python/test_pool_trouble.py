@@ -122,7 +122,7 @@ def test_exceptions_arrive_as_they_were(pool):
     assert 'in raise_with_cause' in str(cause.__cause__)
 
 
-def test_what_does_not_pickle_is_that_calls_error(pool):
+def test_argument_that_does_not_pickle_fails_its_call_alone(pool):
     with pytest.raises(LookupError, match='cannot be loaded'):
         pool.apply(square, (Unloadable(),))
     with pytest.raises(procession.pool.MaybeEncodingError, match='lock'):

@@ -88,7 +88,7 @@ def test_a_task_with_a_time_limit_gets_its_own_too(ctx):
         assert pool.map(Counter(), range(3), retries=1) == [1, 1, 1]
 
 
-def test_what_a_function_holds_does_not_stay_in_a_worker(ctx):
+def test_worker_lets_go_of_objects_that_a_function_holds(ctx):
     with ctx.Pool(1) as pool:
         sizes = [pool.map(functools.partial(resident_after, bytes([number]) * 10**7), [1])[0] for number in range(20)]
         pool.apply(double, (1,))
