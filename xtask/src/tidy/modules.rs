@@ -36,6 +36,11 @@ impl Modules {
     /// Each import of one file by another: from, line, to.
     pub(super) fn imports(&self) -> BTreeSet<(String, usize, String)> {
         let mut found = BTreeSet::new();
+        // A module comes before those between its braces, which are in the same file.
+        let mut own: BTreeMap<&str, &ModulePath> = BTreeMap::new();
+        for (path, module) in &self.0 {
+            own.entry(&module.file).or_insert(path);
+        }
         for (at, module) in &self.0 {
             let uses = module.uses.iter().filter(|one| !one.is_public || module.words.contains(&one.name));
             let uses = uses.map(|one| (one.line, &one.path));
@@ -50,18 +55,13 @@ impl Modules {
                 };
                 if let Some(Meaning::Item(file)) = meaning
                     && file != module.file
-                    && !self.is_inside(at, &file)
+                    && !own[file.as_str()].starts_with(at)
                 {
                     found.insert((module.file.clone(), line, file));
                 }
             }
         }
         found
-    }
-
-    /// Whether a file is that of a module inside `at`.
-    fn is_inside(&self, at: &ModulePath, file: &str) -> bool {
-        self.0.iter().any(|(path, module)| module.file == file && path.starts_with(at) && path != at)
     }
 
     fn read_file(&mut self, sources: &[Source], file: &str, folder: &str, at: ModulePath) {

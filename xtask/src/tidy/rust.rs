@@ -60,35 +60,50 @@ struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     fn step(&mut self) {
         let rest = self.rest;
-        let first = rest.chars().next().expect("it is called while something is left");
-        if rest.starts_with("//") {
-            let text = self.take(rest.find('\n').unwrap_or(rest.len()));
-            self.lexed.comments.push(Comment { line: self.line, text: text.to_owned() });
-        } else if rest.starts_with("/*") {
-            self.block_comment();
-        } else if let Some(opening) = opening_of_raw_string(rest) {
+        let first = rest.as_bytes()[0];
+        match first {
+            b' ' | b'\n' | b'\t' | b'\r' => {
+                self.take(rest.bytes().take_while(u8::is_ascii_whitespace).count());
+            }
+            b'/' if rest.starts_with("//") => {
+                let text = self.take(rest.find('\n').unwrap_or(rest.len()));
+                self.lexed.comments.push(Comment { line: self.line, text: text.to_owned() });
+            }
+            b'/' if rest.starts_with("/*") => self.block_comment(),
+            b'"' => self.string(1, end_of_string(&rest[1..], '"'), 1),
+            b'\'' => self.character_or_lifetime(),
+            b'b' | b'c' | b'r' if self.prefixed_string() => {}
+            b':' if rest.starts_with("::") => {
+                self.push(Token::Separator);
+                self.take(2);
+            }
+            _ if is_of_word(first) => {
+                let word = self.take(rest.bytes().take_while(|byte| is_of_word(*byte)).count());
+                self.push(Token::Word(word.to_owned()));
+            }
+            _ => {
+                self.push(Token::Sign(first.into()));
+                self.take(1);
+            }
+        }
+    }
+
+    /// Takes `r"..."`, `br#"..."#`, `b"..."`, `c"..."` or `b'...'`, if the source begins with one.
+    fn prefixed_string(&mut self) -> bool {
+        let rest = self.rest;
+        if let Some(opening) = opening_of_raw_string(rest) {
             let closing = format!("\"{}", "#".repeat(opening.matches('#').count()));
             let content = &rest[opening.len()..];
             let length = content.find(&closing).unwrap_or(content.len());
             self.string(opening.len(), length, closing.len());
-        } else if rest.starts_with('"') || rest.starts_with("b\"") || rest.starts_with("c\"") {
-            let opening = rest.find('"').expect("it was seen") + 1;
-            self.string(opening, end_of_string(&rest[opening..], '"'), 1);
-        } else if first == '\'' || rest.starts_with("b'") {
+        } else if rest.starts_with("b\"") || rest.starts_with("c\"") {
+            self.string(2, end_of_string(&rest[2..], '"'), 1);
+        } else if rest.starts_with("b'") {
             self.character_or_lifetime();
-        } else if first == '_' || first.is_alphanumeric() {
-            let length = rest.find(|one: char| one != '_' && !one.is_alphanumeric()).unwrap_or(rest.len());
-            let word = self.take(length).to_owned();
-            self.push(Token::Word(word));
-        } else if rest.starts_with("::") {
-            self.push(Token::Separator);
-            self.take(2);
         } else {
-            if !first.is_whitespace() {
-                self.push(Token::Sign(first));
-            }
-            self.take(first.len_utf8());
+            return false;
         }
+        true
     }
 
     fn block_comment(&mut self) {
@@ -144,6 +159,11 @@ impl<'a> Lexer<'a> {
         self.rest = rest;
         taken
     }
+}
+
+/// Letters of other scripts count as parts of a word.
+fn is_of_word(byte: u8) -> bool {
+    byte == b'_' || byte.is_ascii_alphanumeric() || !byte.is_ascii()
 }
 
 /// `r"`, `br##"` and the like, if the source begins with one.

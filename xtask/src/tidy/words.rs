@@ -1,6 +1,8 @@
 //! Words that were coined for this project, where the field has a term. Each is banned where it
 //! cannot have its ordinary sense: some in names and prose, the others in names alone.
 
+use std::collections::HashMap;
+
 use super::pending::is_pending;
 use super::prose;
 use super::source::{Finding, Source};
@@ -24,14 +26,18 @@ const IN_NAMES: [(&[&str], &str); 4] = [
 ];
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
-    sources.iter().filter(|source| !is_pending(source)).flat_map(check_source).collect()
+    let mut known = HashMap::new();
+    let sources = sources.iter().filter(|source| !is_pending(source));
+    sources.flat_map(|source| check_source(source, &mut known)).collect()
 }
 
-fn check_source(source: &Source) -> Vec<Finding> {
+/// `known`: the coined word in each name that was looked at before.
+fn check_source<'a>(source: &'a Source, known: &mut HashMap<&'a str, Option<String>>) -> Vec<Finding> {
+    let coined = |name| parts(name).into_iter().find(|part| term(part, true).is_some());
     let names = names(source);
     let in_names = names.iter().filter_map(|(line, name)| {
-        let word = parts(name).into_iter().find(|part| term(part, true).is_some())?;
-        Some(finding(source, *line, &word, true))
+        let word = known.entry(name).or_insert_with(|| coined(name)).as_deref()?;
+        Some(finding(source, *line, word, true))
     });
     let lines = prose::lines(source);
     let in_prose = lines.iter().flat_map(|line| {
