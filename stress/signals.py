@@ -1,5 +1,4 @@
-"""Storms of signals over Python programs: Ctrl-C, SIGSTOP and SIGKILL at random instants, under
-each start method.
+"""Storms of Ctrl-C, SIGSTOP and SIGKILL over Python programs, under each start method.
 
 `cargo xtask stress` runs it. This process starts a program, its *subject*, and strikes it and its
 processes. The subject does what such programs do, and checks its results. A subject that prints

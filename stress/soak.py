@@ -1,6 +1,6 @@
-"""Makes each call of the Python package many times, and checks whether anything grows: memory, file
-descriptors, mappings, threads, the interpreter's own blocks, children.
+"""Makes each call of the Python package many times, and checks whether anything grows.
 
+It looks at memory, file descriptors, mappings, threads, the interpreter's own blocks and children.
 `cargo xtask soak` runs it. A third of the calls warms up, and the other two thirds are two
 stretches. A figure that grows in both stretches is a leak.
 """

@@ -78,12 +78,13 @@ pub type EntryFn = fn(&[u8], &mut Vec<u8>) -> u32;
 ///
 /// # Safety
 ///
-/// The type is a pointer to a function, and `from_address` gives the pointer whose `address` it was.
+/// The type is a pointer to a function, and `from_address` returns the pointer whose `address` it
+/// was.
 pub unsafe trait EntryPointer: Copy + 'static {
-    /// Where the function's code begins.
+    /// Returns where the function's code begins.
     fn address(self) -> usize;
 
-    /// The pointer to the function of this type whose code begins there.
+    /// Returns the pointer to the function of this type whose code begins there.
     ///
     /// # Safety
     ///
@@ -149,13 +150,13 @@ impl<F: EntryPointer> Entry<F> {
         self.0
     }
 
-    /// What [`to_raw`](Self::to_raw) gave.
+    /// Makes an entry of the number that [`to_raw`](Self::to_raw) returned.
     pub fn from_raw(raw: u64) -> Entry<F> {
         Entry(raw, PhantomData)
     }
 
-    /// The function, or `None` if this is not the name of one of this type: the number was damaged, or not
-    /// [portable](Self::is_portable).
+    /// Returns the function. Returns `None` if this is not the name of a function of this type: the
+    /// number was damaged, or is not [portable](Self::is_portable).
     pub fn resolve(self, _proof: SameImage) -> Option<F> {
         let image = Image::running();
         let (check, offset) = ((self.0 >> 32) as u32, self.0 as u32);
@@ -163,16 +164,17 @@ impl<F: EntryPointer> Entry<F> {
         if check != checksum(offset, kind::<F>(image.seed)) || !image.code.contains(&address) {
             return None;
         }
-        // SAFETY: the proof says that whoever made the entry ran this image. The checksum says that `Entry::of` made
-        // it there, from an `F` at this offset of the image's code, since nothing else computes one: it is keyed by the
-        // image and by the type `F`. The image is moved as a whole, so here too the code of that function, of that type,
-        // begins at this address; and it stays, because this very function is part of the image. Who forges a
-        // checksum on purpose already has to run code in this process or hold its private link.
+        // SAFETY: the proof says that the process which made the entry ran this image. The checksum
+        // says that `Entry::of` made it there, from an `F` at this offset of the image's code,
+        // since nothing else computes one: it is keyed by the image and by the type `F`. The image
+        // is moved as a whole, so here too the code of that function, of that type, begins at this
+        // address. It stays, because this very function is part of the image. A process that forges
+        // a checksum on purpose already runs code in this process or holds its private link.
         Some(unsafe { F::from_address(address) })
     }
 }
 
-// By hand, as a derive would ask the same of `F`.
+// Written by hand, because a derive would demand the same of `F`.
 impl<F> Clone for Entry<F> {
     fn clone(&self) -> Self {
         *self
@@ -195,7 +197,8 @@ impl<F> fmt::Debug for Entry<F> {
     }
 }
 
-/// The key of the names of functions of one type. A type's id is the same in every process of the image.
+/// Returns the key of the names of functions of one type. A type's id is the same in every process
+/// of the image.
 fn kind<F: 'static>(seed: u64) -> u64 {
     struct Fnv(u64);
     impl Hasher for Fnv {
@@ -212,7 +215,7 @@ fn kind<F: 'static>(seed: u64) -> u64 {
     hasher.finish()
 }
 
-/// FNV-1a over what `seed` was made of and the offset, folded to 32 bits with the lowest set.
+/// FNV-1a over the seed's bytes and the offset, folded to 32 bits with the lowest set.
 fn checksum(offset: u32, seed: u64) -> u32 {
     let hash = fnv_1a(seed, &offset.to_le_bytes());
     (hash >> 32) as u32 ^ hash as u32 | 1
