@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use harness::{end_of, in_time};
-use procession_sys::image::{BuildId, Entry};
+use procession_sys::image::{BuildId, Entry, EntryFn};
 use procession_sys::link::Link;
 use procession_sys::pidfd::PidFd;
 use procession_sys::spawn::{FIRST_FD, Spawn, current_executable, inherited_fd};
@@ -193,7 +193,7 @@ fn call() {
     let build = link.recv(Some(in_time())).unwrap().unwrap();
     let proof = BuildId::from_bytes(&build.bytes).same_image().expect("the same program");
     let entry = link.recv(Some(in_time())).unwrap().unwrap();
-    let entry = Entry::from_raw(u64::from_ne_bytes(entry.bytes.try_into().unwrap()));
+    let entry = Entry::<EntryFn>::from_raw(u64::from_ne_bytes(entry.bytes.try_into().unwrap()));
     let mut result = Vec::new();
     let tag = entry.resolve(proof).expect("a function of this program")(&[1, 2, 3], &mut result);
     result.push(tag as u8);
@@ -203,7 +203,7 @@ fn call() {
 fn function_crosses_by_entry() {
     let (ours, theirs) = Link::pair().unwrap();
     ours.send(&[IoSlice::new(BuildId::current().as_bytes())], &[]).unwrap();
-    ours.send(&[IoSlice::new(&Entry::of(doubled).to_raw().to_ne_bytes())], &[]).unwrap();
+    ours.send(&[IoSlice::new(&Entry::of(doubled as EntryFn).to_raw().to_ne_bytes())], &[]).unwrap();
     let child = start("call", &[], &[theirs.as_fd()]);
     drop(theirs);
     assert_eq!(ours.recv(Some(in_time())).unwrap().expect("a result").bytes, [2, 4, 6, 99]);
