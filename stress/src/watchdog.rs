@@ -1,4 +1,5 @@
-//! Ends the program when a storm hangs, naming the storm, how to replay it, and what its processes were at.
+//! Ends the program when a storm hangs. It names the storm, how to replay it, and what its
+//! processes were doing.
 
 use std::fs;
 use std::process::exit;
@@ -9,17 +10,17 @@ use procession_sys::thread::spawn_engine_thread;
 
 use crate::weather::children;
 
-/// What no storm may exceed: each lasts two seconds and comes to its end at once.
+/// The limit of a storm: each lasts two seconds and comes to its end at once.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 static STORM: Mutex<Option<(String, Instant)>> = Mutex::new(None);
 
-/// A storm begins.
+/// Notes that a storm begins.
 pub(crate) fn enter(storm: String) {
     *STORM.lock().unwrap_or_else(PoisonError::into_inner) = Some((storm, Instant::now()));
 }
 
-/// Watches from now on.
+/// Starts watching.
 pub(crate) fn begin(replay: &str) {
     let replay = replay.to_owned();
     let own = std::process::id();

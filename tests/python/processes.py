@@ -14,7 +14,7 @@ METHODS = ('fork', 'spawn', 'forkserver')
 PATIENCE = 30 * SCALE
 
 
-# Whether the kernel remembers how a process ended that others have reaped.
+# Whether the kernel remembers the exit status of a process that others have reaped.
 KERNEL_REMEMBERS_ENDS = tuple(int(number) for number in re.findall(r'\d+', platform.release())[:2]) >= (6, 15)
 
 
@@ -37,12 +37,15 @@ def joined(*processes):
 
 
 def ended_within(pid, seconds):
-    """Whether the process has ended, or is a zombie nobody waits for, in so many seconds."""
+    """Returns whether the process has ended, or is a zombie nobody waits for, in this many seconds.
+    """
     return all_ended_within([pid], seconds)
 
 
 def all_ended_within(pids, seconds):
-    """The same of all of them. A step that takes far longer than it should counts as a short one: the machine stood still."""
+    """Returns the same of all of them. A step that takes far longer than it should counts as a
+    short one: the machine stood still.
+    """
     left = seconds * SCALE
     while not all(map(has_ended, pids)):
         if left <= 0:

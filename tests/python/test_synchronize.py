@@ -1,4 +1,6 @@
-"""What locks, semaphores, conditions, events and barriers have in common: reprs, signals in waits, travel."""
+"""What locks, semaphores, conditions, events and barriers have in common: reprs, signals in waits,
+travel.
+"""
 
 import copy
 import multiprocessing
@@ -34,7 +36,7 @@ def test_reprs():
 
 
 def raised_after(seconds, call):
-    """The seconds until an exception of a signal's handler ends `call`."""
+    """Returns the seconds until an exception of a signal's handler ends `call`."""
 
     class Alarm(Exception):
         pass

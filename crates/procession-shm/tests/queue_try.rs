@@ -1,4 +1,4 @@
-//! What is tried on a queue without any wait.
+//! Calls of a queue that do not wait.
 #![cfg(not(loom))]
 
 use std::thread;
@@ -38,7 +38,7 @@ fn a_bound_is_kept_and_a_growth_is_left_to_who_may_wait() {
 }
 
 #[test]
-fn what_is_declined_stays_and_is_nobodys() {
+fn declined_frame_stays_and_has_no_consumer() {
     let queue = Queue::create(0, true).unwrap();
     queue.put(b"frame", None).unwrap();
     assert_eq!(queue.try_get(|_| None::<()>).unwrap(), Tried::NotNow);
@@ -48,7 +48,7 @@ fn what_is_declined_stays_and_is_nobodys() {
 }
 
 #[test]
-fn who_tries_wakes_who_waits() {
+fn try_put_and_try_get_wake_waiters() {
     let queue = Queue::create(1, false).unwrap();
     assert!(!queue.wait(Some(Instant::now() + Duration::from_millis(5))));
     thread::scope(|scope| {

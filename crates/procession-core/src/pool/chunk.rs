@@ -258,7 +258,7 @@ impl State {
                 true
             }
             Verdict::Skip => false,
-            Verdict::Condemned => exit::exit_now(CANNOT_SERVE),
+            Verdict::Stopped => exit::exit_now(CANNOT_SERVE),
         }
     }
 

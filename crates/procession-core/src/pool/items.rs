@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use procession_shm::record::{MOST_OF_WORD, SHORT, Word, long_header};
+use procession_shm::record::{MAX_WORD_RECORD, SHORT, Word, long_header};
 
 use super::frame::span;
 use super::lending::Lent;
@@ -120,7 +120,7 @@ impl Items {
         self.expects_long = false;
         loop {
             // As many at once as one mark is for, beside the vector: its length in memory would be waited for with each.
-            let (mut records, mut len, mut count) = ([0; MARKED as usize * MOST_OF_WORD], 0, 0);
+            let (mut records, mut len, mut count) = ([0; MARKED as usize * MAX_WORD_RECORD], 0, 0);
             for word in words.by_ref().take((MARKED - self.count % MARKED) as usize) {
                 let (record, of_it) = word.record();
                 records[len..len + record.len()].copy_from_slice(&record);

@@ -74,7 +74,7 @@ impl Buffers for ResultBlocks {
             // Refused memory it is without blocks, for this result.
             empty => empty.insert(Allocator::new(self.results.clone()).ok()?),
         };
-        let block = allocator.give(bytes)?;
+        let block = allocator.allocate(bytes)?;
         self.given.borrow_mut().push(block.0);
         self.has_given.set(true);
         Some(Place { area: self.slot + 1, block: block.0 })

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use procession_shm::Sight;
+use procession_shm::Snapshot;
 
 use super::intake::Tally;
 use super::memory::Memory;
@@ -75,7 +75,7 @@ impl Shared {
         };
         let workers: Vec<_> = roll.into_iter().map(of).collect();
         let begun =
-            |(sight, _): &(Sight, Instant)| self.table.get(sight.job).map_or(0, |job| job.calls(sight.index, 1));
+            |(sight, _): &(Snapshot, Instant)| self.table.get(sight.job).map_or(0, |job| job.calls(sight.index, 1));
         let begun: u64 = running.iter().flatten().map(begun).sum();
         let queued = self.table.remaining_calls().saturating_sub(begun) as usize;
         Stats { workers, queued, done, failed, lost, respawns }

@@ -263,7 +263,7 @@ impl Shared {
 
     /// A worker is dead, and its results are read: what it had of others is nobody's, and what it told nobody of is free.
     fn free_blocks(&self, slot: usize) -> std::io::Result<()> {
-        self.control.arguments().bereave(slot as u32)?;
+        self.control.arguments().release_held_by(slot as u32)?;
         self.control.results(slot).reclaim()?;
         self.lending.sweep();
         Ok(())

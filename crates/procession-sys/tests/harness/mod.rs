@@ -1,5 +1,5 @@
-//! A test binary's own `main`: named checks one after the other in its first thread, since each of them forks, and a
-//! watchdog outside that ends a check which hangs.
+//! A test binary's own `main`: it runs named checks one after the other in its first thread,
+//! because each of them forks. A watchdog in another thread ends a check that hangs.
 
 #![allow(dead_code)] // Each binary uses a part of it.
 
@@ -14,12 +14,13 @@ use procession_sys::pidfd::PidFd;
 use procession_sys::{ExitStatus, thread};
 use time_scale::scaled;
 
-/// What one check may take. Checks end in milliseconds; the rest is for a loaded machine.
+/// The limit of one check. Checks end in milliseconds; the rest is for a loaded machine.
 fn limit() -> Duration {
     scaled(Duration::from_secs(60))
 }
 
-/// Runs the checks whose names contain the command line's filter, if there is one, and says how it went.
+/// Runs the checks whose names contain the command line's filter, if there is one, and prints the
+/// outcome.
 pub(crate) fn run(checks: &[(&'static str, fn())]) {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let filter = args.iter().find(|arg| !arg.starts_with('-'));
@@ -38,7 +39,7 @@ pub(crate) fn run(checks: &[(&'static str, fn())]) {
     }
 }
 
-/// A deadline that no healthy check meets.
+/// Returns a deadline that no healthy check meets.
 pub(crate) fn in_time() -> Instant {
     Instant::now() + scaled(Duration::from_secs(40))
 }
@@ -49,7 +50,7 @@ pub(crate) fn end_of(child: &PidFd) -> ExitStatus {
     child.try_reap().unwrap().expect("it has ended and was not reaped")
 }
 
-/// Asks until the answer is yes, or fails.
+/// Polls until the answer is yes, or fails.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = in_time();
     while !condition() {
@@ -58,7 +59,8 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// An engine thread, so that forks do not mind it. It aborts unless the watch ends in time.
+/// Starts an engine thread, so that forks are not refused for it. It aborts unless the watch ends
+/// in time.
 fn watch(name: &'static str) -> Watch {
     let (done, is_done) = std::sync::mpsc::channel();
     let watchdog = thread::spawn_engine_thread("watchdog", move || {

@@ -1,9 +1,10 @@
-//! Stretches the time limits of tests, for machines that are slower than those the limits were made for: an emulated
-//! processor, for instance. The tests of each crate include this file.
+//! Stretches the time limits of tests, for machines that are slower than those the limits were made
+//! for: an emulated processor, for instance. The tests of each crate include this file.
 
 use std::time::Duration;
 
-/// Returns `limit`, multiplied by the number in the environment variable `PROCESSION_TEST_TIME_SCALE` if it is set.
+/// Returns `limit`, multiplied by the number in the environment variable
+/// `PROCESSION_TEST_TIME_SCALE` if it is set.
 #[allow(dead_code, unreachable_pub)] // Each test binary uses what it needs of its harness.
 pub fn scaled(limit: Duration) -> Duration {
     const VARIABLE: &str = "PROCESSION_TEST_TIME_SCALE";
