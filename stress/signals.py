@@ -1,10 +1,10 @@
-"""Storms of signals over Python programs: Ctrl-C, SIGSTOP and SIGKILL at random instants, under each start method.
+"""Storms of Ctrl-C, SIGSTOP and SIGKILL over Python programs, under each start method.
 
-`cargo xtask stress` runs it. This process is the weather: it starts a program, its subject, and strikes it and its processes.
-The subject does what such programs do, and checks what it gets. Whoever says nothing for `PATIENCE` seconds hangs: then the
-stacks of the subject are written, and the seed.
+`cargo xtask stress` runs it. This process starts a program, its *subject*, and strikes it and its
+processes. The subject does what such programs do, and checks its results. A subject that prints
+nothing for `PATIENCE` seconds hangs: then the storm prints the subject's stacks and the seed.
 
-| storm | who is struck, with what | what is checked |
+| storm | target and signal | what is checked |
 |---|---|---|
 | interrupts | the subject and all its processes, SIGINT, as a terminal does | `KeyboardInterrupt` reaches it; no process or zombie is left; the next pool works |
 | stops | workers, SIGSTOP, and later SIGCONT | results are right or their worker was lost; `get(timeout)`, `stats` and `terminate` return |
@@ -22,13 +22,14 @@ import sys
 import time
 
 PATIENCE = 60.0
-# Seconds in which an interrupt must be heard, and before that the processes that it ended be gone.
+# Seconds in which the subject must answer an interrupt, and in which the processes that the
+# interrupt ended must be gone before that.
 HEARD, GONE = 30.0, 20.0
 METHODS = ('fork', 'spawn', 'forkserver')
 STORMS = {'interrupts': METHODS, 'stops': METHODS, 'servers': ('forkserver',)}
 
 
-# --- the weather ----------------------------------------------------------------------------------------------------
+# --- the weather ----------------------------------------------------------------------------------
 
 
 class Subject:
@@ -41,7 +42,7 @@ class Subject:
         self.what = f'{storm} under {method}, seed {seed}'
 
     def says(self, within=PATIENCE):
-        """The next line that it says; nothing if it says none in so many seconds."""
+        """Returns the next line that it prints; nothing if it prints none in this many seconds."""
         end = time.monotonic() + within
         while b'\n' not in self.unread:
             ready, _, _ = select.select([self.process.stdout], [], [], max(end - time.monotonic(), 0))
@@ -55,7 +56,7 @@ class Subject:
         return line.decode()
 
     def must_say(self):
-        """The next line that it says. Ends the storm if it hangs."""
+        """Returns the next line that it prints. Ends the storm if it hangs."""
         line = self.says()
         if line is None:
             self.hangs()
@@ -73,7 +74,7 @@ class Subject:
         self.process.stdin.flush()
 
     def end(self):
-        """Lets it end, and returns what it has seen."""
+        """Lets it end, and returns what it has counted."""
         self.ask('end')
         while (line := self.must_say()).startswith('.'):
             pass
@@ -84,8 +85,8 @@ class Subject:
 
 
 def descendants(pid):
-    """The processes below `pid`: for each its role, its state, and its command line. The children of a fork server have its
-    command line, too.
+    """Returns the processes below `pid`: for each its role, its state, and its command line. The
+    children of a fork server have its command line, too.
     """
     found = {}
     for name in os.listdir('/proc'):
@@ -114,7 +115,9 @@ def role(command, is_child):
 
 
 def strike(subject, sig, wanted, chance):
-    """Sends a signal to one of the subject's processes. Returns its pidfd, or nothing if there is none."""
+    """Sends a signal to one of the subject's processes. Returns its pidfd, or nothing if there is
+    none.
+    """
     victims = [pid for pid, (role, _, _) in descendants(subject.process.pid).items() if role == wanted]
     if not victims:
         return None
@@ -137,7 +140,8 @@ def interrupts(subject, end, chance):
         struck += 1
         line = subject.says(HEARD)
         if line is None:
-            # Python ignores what a handler raises in a callback of a weak reference, and says so. Users strike again.
+            # Python ignores an exception that a handler raises in a callback of a weak reference,
+            # and prints it. Users strike again.
             os.killpg(subject.process.pid, signal.SIGINT)
             again += 1
             line = subject.must_say()
@@ -187,7 +191,7 @@ def goes_on(stopped, now):
     return [(until, victim) for until, victim in stopped if until > now]
 
 
-# --- the subject ----------------------------------------------------------------------------------------------------
+# --- the subject ----------------------------------------------------------------------------------
 
 
 def say(line):
@@ -205,7 +209,7 @@ def leave(number):
 
 
 def work_until_interrupted(context, chance):
-    """Whatever programs do with processes, again and again."""
+    """Does what programs do with processes, again and again."""
     with context.Pool(2) as pool:
         while True:
             count = chance.randrange(1, 200)
@@ -255,7 +259,7 @@ def be_interrupted(context, chance):
 
 
 def expect_nobody():
-    """Nobody is left but those whom the program keeps."""
+    """Checks that no process is left but those that the program keeps."""
     import procession
 
     end = time.monotonic() + GONE
@@ -268,7 +272,7 @@ def expect_nobody():
             return
         if time.monotonic() > end:
             for pid in left:
-                # Where it is.
+                # Prints the stack.
                 os.kill(pid, signal.SIGUSR1)
             time.sleep(1)
             say(f'left: {left}, servers {servers}')
@@ -336,7 +340,7 @@ def bear_servers(context, chance):
                 raise
             refused += 1
         say('.')
-    # A server that was killed last is reaped by the next start.
+    # The next start reaps a server that was killed last.
     context.Process(target=abs, args=(1,)).start()
     expect_nobody()
     say(f'{right} rounds right, {refused} starts refused, {lost} exit codes lost')

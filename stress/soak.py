@@ -1,8 +1,8 @@
-"""Calls each thing of the Python package many times, and looks whether anything grows: memory, file descriptors, mappings, threads,
-the interpreter's own blocks, children.
+"""Makes each call of the Python package many times, and checks whether anything grows.
 
-`cargo xtask soak` runs it. Each call is made for a third of the number to warm up, and then twice for a third; what the second
-stretch needs more than the first is what leaks.
+It looks at memory, file descriptors, mappings, threads, the interpreter's own blocks and children.
+`cargo xtask soak` runs it. A third of the calls warms up, and the other two thirds are two
+stretches. A figure that grows in both stretches is a leak.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import warnings
 import procession
 from procession import shared_memory
 
-# What a stretch may grow by for reasons of the machine: an allocator that takes another arena, a page of a stack.
+# How much a stretch may grow for reasons of the machine: an allocator that takes another arena, a
+# page of a stack.
 MAX_BYTES = 1 << 20
 MAX_BYTES_FOR_EACH = 24
 MAX_BLOCKS = 400
@@ -23,7 +24,7 @@ MAX_BLOCKS_FOR_EACH = 0.05
 
 
 class Kept:
-    """What this process holds now."""
+    """The figures of this process now."""
 
     def __init__(self):
         procession.active_children()
@@ -41,7 +42,7 @@ class Kept:
         self.children = sum(len(open(f'/proc/self/task/{task}/children').read().split()) for task in os.listdir('/proc/self/task'))
 
     def growth(self, before, calls):
-        """Says what has grown by more than it may over so many calls."""
+        """Returns the figures that have grown by more than they may over this many calls."""
         bounds = {
             'bytes': max(MAX_BYTES, MAX_BYTES_FOR_EACH * calls), 'blocks': max(MAX_BLOCKS, MAX_BLOCKS_FOR_EACH * calls),
             'fds': 2, 'mappings': 6, 'threads': 1, 'children': 0,
@@ -52,7 +53,7 @@ class Kept:
                 yield f'{more} more {name}'
 
 
-# What runs in children.
+# Functions that run in children.
 
 
 def same(value):
@@ -67,7 +68,8 @@ def give(connection, value):
     connection.send(value)
 
 
-# The calls. Each takes a context and its pool; the number says for how many of the calls asked for it is made.
+# The calls. Each takes a context and its pool; the number says for how many of the calls asked for
+# it is made.
 
 
 def apply(ctx, pool):
@@ -224,7 +226,7 @@ def named_memory(ctx, pool):
     block.unlink()
 
 
-#: Of these so many are made for each that is asked for: they take longer.
+#: How many of these are made for each that is asked for: they take longer.
 SHARES = {
     process: 0.05, pool_of_one: 0.02, unclosed_pool_in_a_cycle: 0.01, queue_in_a_process: 0.05, cancel: 0.02, named_memory: 0.2,
     apply_of_a_large_buffer: 0.2,
@@ -250,7 +252,7 @@ def main(arguments):
 
 
 def soak(method, terms):
-    """Makes all calls by one start method; returns what grew."""
+    """Makes all calls by one start method; returns the figures that grew."""
     ctx, grown = procession.get_context(method), []
     for call in CALLS:
         if terms.k not in call.__name__:
@@ -265,7 +267,8 @@ def soak(method, terms):
                 for _ in range(number):
                     call(ctx, pool)
                 kept.append(Kept())
-            # What both stretches need more is a leak; what one does is an arena or a table that has grown.
+            # A figure that grows in both stretches is a leak; one that grows in one of them is an
+            # arena or a table that has grown.
             lines = set(kept[1].growth(kept[0], number)) and set(kept[2].growth(kept[1], number))
             grown += [f'{method} {call.__name__}: {line} over {number} calls' for line in sorted(lines)]
             print(f'{method:>10} {call.__name__:<32} {3 * number:>6} calls {time.monotonic() - begun:>6.1f} s', flush=True)

@@ -1,7 +1,8 @@
 """procession beside its rivals: `cargo xtask bench --python [--row NAME]... [--pairs N]`.
 
-Every figure is the median of runs that take turns, one library after the other, each in a process of its own, so that the
-machine's weather meets all of them. What counts is the ratio: the median of the turns' own ratios to multiprocessing's.
+Every figure is the median of runs that take turns, one library after the other, each in a process
+of its own, so that other work on the machine slows all of them. The ratio counts: the median of the
+turns' own ratios to multiprocessing's.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def main():
 
 
 def installed():
-    """The libraries that are there, and those that are not."""
+    """Returns the libraries that are installed, and those that are not."""
     standard = ('procession', 'multiprocessing', 'ProcessPoolExecutor')
     distributions = {distribution.name.lower() for distribution in importlib.metadata.distributions()}
     present = [name for name in libraries.LIBRARIES if name in standard or name in distributions]
@@ -52,7 +53,7 @@ def installed():
 
 
 def take_turns(row, present, turns):
-    """Runs a row's libraries by turns. One that fails is left out from then on."""
+    """Runs a row's libraries by turns. A library that fails is left out from then on."""
     runs = {library: [] for library in row.libraries if library in present}
     for turn in range(turns):
         order = list(runs)
@@ -67,9 +68,9 @@ def take_turns(row, present, turns):
 
 
 def run(row, library):
-    """One measurement: its figure, or why there is none."""
+    """Measures once: returns the figure, or why there is none."""
     script = pathlib.Path(__file__).with_name('measure.py')
-    # A session of its own, so that what a library leaves behind when it hangs can be ended.
+    # A session of its own, so that processes which a hanging library leaves behind can be ended.
     process = subprocess.Popen(
         [sys.executable, script, row.name, library],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

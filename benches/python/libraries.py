@@ -1,7 +1,8 @@
-"""What is measured: procession and its rivals, with one face. Imported in the process of one measurement, which then imports
-the one library that it measures.
+"""procession and its rivals, with one interface. Imported in the process of one measurement, which
+then imports the one library that it measures.
 
-All make their processes by fork, except loky, which has its own way: what is measured is the work, not the start.
+All libraries make their processes by fork, except loky, which has its own way: the work is
+measured, not the start.
 """
 
 import importlib
@@ -16,17 +17,17 @@ POOLS_OF_CHUNKS = ('procession', 'multiprocessing', 'billiard', 'mpire')
 
 
 def package(library):
-    """The module of a library."""
+    """Returns the module of a library."""
     return importlib.import_module('concurrent.futures' if library == 'ProcessPoolExecutor' else library)
 
 
 def context(library, method='fork'):
-    """The context of a library that has contexts."""
+    """Returns the context of a library that has contexts."""
     return package(library).get_context(method)
 
 
 def pool(library, workers=WORKERS):
-    """A pool of a library, whose workers have begun."""
+    """Returns a pool of a library, whose workers have begun."""
     made = _POOLS[library](library, workers)
     made.burst(_nothing, 8 * workers)
     return made
@@ -37,7 +38,7 @@ def _nothing(_):
 
 
 class _Pool:
-    """multiprocessing's, and those with its words."""
+    """A pool of multiprocessing, or of a library with its names."""
 
     def __init__(self, library, workers):
         self._pool = context(library).Pool(workers)
@@ -67,7 +68,7 @@ class _Pool:
 
 
 class _Executor:
-    """concurrent.futures' and loky's."""
+    """An executor of concurrent.futures or of loky."""
 
     def __init__(self, library, workers):
         import multiprocessing

@@ -1,7 +1,9 @@
-"""One measurement, in a process of its own: `python measure.py ROW LIBRARY` prints one number. Started by bench.py."""
+"""One measurement, in a process of its own: `python measure.py ROW LIBRARY` prints one number.
+Started by bench.py.
+"""
 
 if __name__ == '__main__':
-    # Not above: children import this file, and what they import is not what is measured.
+    # Not at the top: children import this file, and their imports must not be measured.
     import sys
 
     import rows

@@ -1,5 +1,6 @@
-"""Memory and processor time of a process and its descendants. The sampler is a process of its own, so that what it looks at
-cannot hold it up: `python memory.py PID` samples until its standard input closes, and prints the peak in bytes.
+"""Memory and processor time of a process and its descendants. The sampler is a process of its own,
+so that the measured process cannot delay it: `python memory.py PID` samples until its standard
+input closes, and prints the peak in bytes.
 """
 
 import os
@@ -13,7 +14,7 @@ PERIOD = 0.002
 
 
 def tree(pid):
-    """The process and all below it."""
+    """Returns the process and all below it."""
     pids = [pid]
     for parent in pids:
         for task in _lines(PROC / str(parent) / 'task', lambda task: (task / 'children').read_text()):
@@ -22,7 +23,9 @@ def tree(pid):
 
 
 def proportional(pid):
-    """The memory of one process in bytes; what it shares with others is divided among them (PSS)."""
+    """Returns the memory of one process in bytes; memory that it shares with others is divided
+    among them (PSS).
+    """
     try:
         lines = (PROC / str(pid) / 'smaps_rollup').read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -31,7 +34,7 @@ def proportional(pid):
 
 
 def processor_time(pid):
-    """The nanoseconds that a process and all below it have run."""
+    """Returns the nanoseconds that a process and all below it have run."""
     times = 0
     for each in tree(pid):
         read = _lines(PROC / str(each) / 'task', lambda task: (task / 'schedstat').read_text())
@@ -40,10 +43,12 @@ def processor_time(pid):
 
 
 class Peak:
-    """While the block runs, the peak of this process and all below it; afterwards `bytes`, beyond what was there before."""
+    """Measures the peak of this process and all below it while the block runs. `bytes` is how much
+    it rose above the memory before the block.
+    """
 
     def __enter__(self):
-        # Unlike the array that the block sends, the sampler is not what is measured.
+        # The array is sent in the block; the sampler must not count.
         command = [sys.executable, '-S', '-E', __file__, str(os.getpid())]
         self._sampler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._before = int(self._sampler.stdout.readline())
@@ -67,8 +72,8 @@ def _sample(pid):
         return {each: proportional(each) for each in tree(pid) if each != os.getpid()}
 
     def now():
-        # They are looked at one after the other: what one gives and another takes meanwhile would count twice. What lasts is there
-        # both times.
+        # Processes are read one after the other. Memory that one gives to another meanwhile would
+        # count twice; memory that lasts is there both times.
         first, second = look(), look()
         return sum(min(first.get(each, 0), size) for each, size in second.items())
 

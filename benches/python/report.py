@@ -1,4 +1,4 @@
-"""What was measured: a table for people, a file for machines, and a picture."""
+"""The measurements: a table for people, a file for machines, and a picture."""
 
 import dataclasses
 import json
@@ -22,12 +22,12 @@ class Measured:
         return statistics.median(self.runs[library]) if self.runs.get(library) else None
 
     def ratios(self, library=OURS):
-        """Of each turn, this library's figure to multiprocessing's."""
+        """Returns, for each turn, the ratio of this library's figure to multiprocessing's."""
         theirs = self.runs.get(THEIRS, [])
         return [mine / other for mine, other in zip(self.runs.get(library, []), theirs) if other]
 
     def is_met(self):
-        """Whether the bound is; None where there is none."""
+        """Returns whether the bound is met; None if there is none."""
         figure = self._bounded()
         if self.row.must is None:
             return None

@@ -1,7 +1,8 @@
 """The rows of the table. Each measures one library in a process of its own, and returns one number.
 
-A forked child has what its parent has imported. So what a row needs for itself, beside the library, it imports where it needs it: what
-is measured is a program that has the library and little else.
+A forked child has the modules that its parent has imported. So a row imports where it needs them
+the modules that it uses beside the library: a program that has the library and little else is
+measured.
 """
 
 import gc
@@ -19,7 +20,9 @@ LONG = 0.4
 
 
 class Row:
-    """One row. `must` is the bound of what `of` says: of the ratio to multiprocessing's, or of our own figure."""
+    """One row. `must` is the bound of the figure that `of` names: the ratio to multiprocessing's,
+    or our own figure.
+    """
 
     def __init__(self, name, what, unit, measure, must=None, of='ratio', *, libraries=libraries.LIBRARIES, pairs=5):
         self.name, self.what, self.unit, self.measure = name, what, unit, measure
@@ -27,12 +30,14 @@ class Row:
 
     @property
     def is_rate(self):
-        """Whether more is better."""
+        """Returns whether more is better."""
         return self.unit.endswith('/s')
 
 
 def batches(work, number):
-    """How many a second: `work` does `number`; the median of what fits into the time."""
+    """Returns how many a second: `work` does `number`. It is the median of the runs that fit into
+    the time.
+    """
     work()
     rates, end = [], time.perf_counter() + LONG
     while not rates or time.perf_counter() < end:
@@ -43,7 +48,7 @@ def batches(work, number):
 
 
 def each(work, number):
-    """The median of the seconds of single calls."""
+    """Returns the median of the seconds of single calls."""
     times = []
     for _ in range(number):
         begun = time.perf_counter()
@@ -58,7 +63,7 @@ def median(figures):
     return statistics.median(figures)
 
 
-# --- pools ----------------------------------------------------------------------------------------------------------
+# --- pools ----------------------------------------------------------------------------------------
 
 
 def round_trip(library):
@@ -70,7 +75,9 @@ def round_trip(library):
 
 
 def callback(library):
-    """From the submission to the callback, as a multiple of what it takes a thread that waits in `get` to say the same."""
+    """Measures from the submission to the callback, as a multiple of the time that a thread takes
+    that waits in `get`.
+    """
     import queue
     import threading
 
@@ -153,7 +160,7 @@ def memory_of_argument(library):
 def memory_of_result(library):
     import memory
 
-    # The caller has it already, as who gets an array does.
+    # The caller has imported it already, as a program that gets an array has.
     __import__('numpy')
     pool = libraries.pool(library, 1)
     pool.call(tasks.make, ARRAY)
@@ -161,7 +168,7 @@ def memory_of_result(library):
         for _ in range(3):
             pool.call(tasks.made, ARRAY)
     pool.end()
-    # One is the caller's own: the result.
+    # One copy is the caller's own: the result.
     return peak.bytes / ARRAY - 1
 
 
@@ -170,7 +177,7 @@ def idle_processor(library):
 
     pool, seconds = libraries.pool(library), 10
     time.sleep(1)
-    # Looking takes time too, here: the second look is what the first has cost.
+    # The reading takes time, too: the second reading is the cost of the first.
     first, before = memory.processor_time(os.getpid()), memory.processor_time(os.getpid())
     time.sleep(seconds)
     spent = memory.processor_time(os.getpid()) - before - (before - first)
@@ -180,7 +187,8 @@ def idle_processor(library):
 
 def idle_memory(library):
     pool = libraries.pool(library)
-    # A collection of this process's parts the pages of most objects from its workers'. Sooner or later there is one.
+    # A garbage collection in this process unshares the pages of most objects from its workers.
+    # Sooner or later there is one.
     gc.collect()
     import memory
 
@@ -192,7 +200,9 @@ def idle_memory(library):
 
 
 def _helpers(library):
-    """Processes that are no workers: trackers of resources, which are executed and not forked."""
+    """Returns the processes that are no workers: trackers of resources, which are executed and not
+    forked.
+    """
     import memory
 
     ours = open('/proc/self/cmdline').read()
@@ -201,7 +211,7 @@ def _helpers(library):
             yield pid
 
 
-# --- queues, processes, locks ---------------------------------------------------------------------------------------
+# --- queues, processes, locks ---------------------------------------------------------------------
 
 
 def queue_of(item, number):
@@ -251,7 +261,7 @@ def later_pool(library):
 
 
 def _pool_and_result(context):
-    """The milliseconds until a new pool has given its first result."""
+    """Returns the milliseconds until a new pool has given its first result."""
     begun = time.perf_counter()
     with context.Pool(2) as pool:
         pool.apply(tasks.same, (1,))

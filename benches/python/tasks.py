@@ -1,4 +1,6 @@
-"""What the benchmarks run in workers and children: a module that costs nothing to import there."""
+"""The functions that the benchmarks run in workers and children: a module that costs nothing to
+import there.
+"""
 
 
 def nothing(*_):
@@ -10,7 +12,7 @@ def same(value):
 
 
 def value():
-    """A result that has to be pickled."""
+    """Returns a result that has to be pickled."""
     return {'answer': [1, 2.5, 'three']}
 
 
@@ -18,7 +20,7 @@ _made = None
 
 
 def make(size):
-    """Makes the array that `made` returns, once, so that making it is not part of what is measured."""
+    """Makes the array that `made` returns, once, so that making it is not measured."""
     import numpy
 
     global _made

@@ -1,4 +1,5 @@
-//! Rows of bulk data: a buffer to a worker, and one back, each beside a copy into warm memory; and beside a pipe.
+//! Rows of bulk data: a buffer to a worker, and one back, each beside a copy into warm memory, and
+//! beside a pipe.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -19,7 +20,7 @@ pub(crate) fn to_a_worker(pairs: usize) -> Row {
 
 pub(crate) fn from_a_worker(pairs: usize) -> Row {
     let pool = pool();
-    // Made once, so that what is measured is the way of it.
+    // Made once, so that only its transfer is measured.
     pool.apply(|()| drop(made()), ()).expect("it is made");
     let ours = || rate(|| assert_eq!(pool.apply(|()| made(), ()).expect("it comes").len(), SIZE));
     Row::new("64 MiB back from a worker", "GiB/s", "memcpy, warm", Must::AtLeast(0.7), beside_memcpy(pairs, ours))
@@ -51,7 +52,7 @@ fn beside_memcpy(pairs: usize, ours: impl Fn() -> f64) -> Vec<(f64, f64)> {
             black_box(&mut to);
         })
     };
-    // Neither pays for the first touch.
+    // Neither side pays for the first touch.
     ours();
     theirs();
     (0..pairs).map(|_| (ours(), theirs())).collect()
@@ -64,7 +65,7 @@ fn by_pipe(bytes: &[u8]) -> f64 {
         let mut file = std::fs::File::from(reader.0.try_clone().expect("it is open"));
         let mut room = vec![1u8; SIZE];
         file.read_exact(&mut room).expect("it comes");
-        // The second is measured: the room has been touched by then.
+        // The second trip is measured: the room has been touched by then.
         file.read_exact(&mut room).expect("it comes");
         room[SIZE - 1]
     };

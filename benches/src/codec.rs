@@ -1,5 +1,6 @@
-//! Rows of values: put into a queue and taken out in one process, beside postcard alone, which encodes the same value and
-//! decodes it. Its form has neither tags nor names, so it is the limit, and carries less.
+//! Rows of values: put into a queue and taken out in one process, beside postcard alone, which
+//! encodes the same value and decodes it. Postcard's form has neither tags nor names, so it is the
+//! limit, and carries less.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -85,7 +86,7 @@ fn row<T: Serialize + DeserializeOwned + Clone + 'static>(pairs: usize, what: &s
     Row::new(what, "us", "bare postcard", Must::AtMost(1.5), pairs)
 }
 
-/// The quickest of many: the shortest time is the least disturbed.
+/// Returns the shortest time of many, which is the least disturbed.
 fn micros<T: Clone>(value: &T, send: impl Fn(T)) -> f64 {
     let once = |_| {
         let value = black_box(value.clone());

@@ -1,4 +1,5 @@
-//! The row of connections: a typed round trip beside the bare socket's of the same bytes, between the same two processes.
+//! The row of connections: a typed round trip beside the bare socket's of the same bytes, between
+//! the same two processes.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -9,7 +10,8 @@ use procession::{Connection, Context, Handle, pipe};
 use crate::pool::median_micros;
 use crate::report::{Must, Row};
 
-/// Trips of one run; the other process serves so many over the one, then as many over the other.
+/// Trips of one run. The other process answers this many over one connection, then as many over the
+/// other.
 const TRIPS: usize = 5_000;
 
 type Bytes = [u8; 32];

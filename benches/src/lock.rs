@@ -1,4 +1,5 @@
-//! Rows of locks: ours beside the bare mutex of glibc, robust and process-shared, both in shared memory.
+//! Rows of locks: ours beside the bare mutex of glibc, robust and process-shared, both in shared
+//! memory.
 
 #![allow(unsafe_code, reason = "the rival is a C library's")]
 
@@ -14,7 +15,7 @@ pub(crate) fn uncontended(pairs: usize) -> Row {
     let (ours, theirs) = (Lock::new().expect("a lock is made"), Bare::new());
     let our_time = || nanos(1_000_000, || drop(ours.lock().expect("nobody died")));
     let their_time = || nanos(1_000_000, || theirs.locked(|| ()));
-    // Neither pays for the first touch of its page.
+    // Neither side pays for the first touch of its page.
     our_time();
     their_time();
     let pairs = (0..pairs).map(|_| (our_time(), their_time()));
@@ -35,7 +36,7 @@ fn nanos(times: u32, mut once: impl FnMut()) -> f64 {
     begun.elapsed().as_secs_f64() * 1e9 / f64::from(times)
 }
 
-/// Both do it at the same time; the mean of the two.
+/// Runs it in two processes at the same time, and returns the mean of the two.
 fn two_processes(once: impl Fn()) -> f64 {
     const TIMES: u32 = 300_000;
     let start = Barrier::new(2).expect("a barrier is made");
@@ -56,8 +57,8 @@ impl Bare {
         let (len, access) = (4096, libc::PROT_READ | libc::PROT_WRITE);
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
         let mut attributes = MaybeUninit::uninit();
-        // SAFETY: a fresh mapping aliases nothing; a page is large and aligned enough for a mutex. The attributes are made
-        // before they are read, and the mutex before anybody knows of it.
+        // SAFETY: a fresh mapping aliases nothing; a page is large and aligned enough for a mutex.
+        // The attributes are made before they are read, and the mutex before anybody knows of it.
         unsafe {
             let page = libc::mmap(std::ptr::null_mut(), len, access, flags, -1, 0);
             assert_ne!(page, libc::MAP_FAILED, "a page of shared memory");

@@ -1,9 +1,10 @@
-//! procession beside its rivals: procspawn (processes) and rayon (threads, the limit). Every figure is the median of runs
-//! in pairs, ours and the rival's one after the other in the same process, so that the machine's weather meets both.
-//! What counts is the ratio.
+//! procession beside its rivals: procspawn (processes) and rayon (threads, the limit). Every figure
+//! is the median of runs in pairs, ours and the rival's one after the other in the same process, so
+//! that other work on the machine slows both. The ratio counts.
 //!
-//! `cargo xtask bench [--pairs N] [ROW...]`; each row's `must` is what the project promises. A ratio near its bound wants
-//! more pairs: rayon against itself, by medians of 20 on a machine with other work, came out between 0.95 and 1.06.
+//! `cargo xtask bench [--pairs N] [ROW...]`; each row's `must` is the project's promise. A ratio
+//! near its bound needs more pairs: rayon against itself, by medians of 20 on a machine with other
+//! work, came out between 0.95 and 1.06.
 
 mod bulk;
 mod codec;
@@ -18,10 +19,10 @@ use std::process::ExitCode;
 
 use report::{Report, Row};
 
-/// A row: its name, how many pairs it takes unless told, and what measures it.
+/// A row: its name, its default number of pairs, and the function that measures it.
 type Bench = (&'static str, usize, fn(usize) -> Row);
 
-// Fork wants no other threads, and rivals start some: rows of processes come first.
+// Fork wants no other threads, and rivals start some, so rows of processes come first.
 const ROWS: [Bench; 26] = [
     ("forkserver", 15, start::forkserver),
     ("fork", 15, start::fork),
@@ -54,7 +55,7 @@ const ROWS: [Bench; 26] = [
 /// What to measure.
 #[derive(Debug, PartialEq, Eq)]
 struct Choice {
-    /// Of every row, in place of its own number.
+    /// The number of pairs of every row, in place of its own number.
     pairs: Option<usize>,
     /// Parts of names; none means every row.
     rows: Vec<String>,

@@ -21,8 +21,8 @@ pub(crate) fn in_flight(pairs: usize) -> Row {
     Row::new("no-op tasks, 100 in flight", "tasks/s", "procspawn::Pool", Must::AtLeast(50.0), pairs.collect())
 }
 
-/// All of ours are submitted before the first is waited for. The rival opens descriptors for each task that is outstanding,
-/// and cannot hold as many: it has its 100 in flight here too.
+/// All of ours are submitted before the first is waited for. The rival opens descriptors for each
+/// task that is outstanding, and cannot hold as many: it has its 100 in flight here too.
 pub(crate) fn burst(pairs: usize) -> Row {
     const TASKS: usize = 20_000;
     let (ours, theirs) = (our_pool(), their_pool());
@@ -46,7 +46,8 @@ pub(crate) fn round_trip(pairs: usize) -> Row {
     Row::new("one no-op round trip, p50", "us", "procspawn::Pool", Must::AtMost(0.1), pairs.collect())
 }
 
-/// From the submission to the callback, beside the round trip of a caller that waits itself.
+/// Measures from the submission to the callback, beside the round trip of a caller that waits
+/// itself.
 pub(crate) fn callback(pairs: usize) -> Row {
     let pool = our_pool();
     let (tell, told) = mpsc::channel();
@@ -76,8 +77,9 @@ pub(crate) fn tasks_of_10_us(pairs: usize) -> Row {
     compute(pairs, "10 us compute tasks, 60,000 by map", Duration::from_micros(10), 60_000, 1.15)
 }
 
-/// A task's argument and result are as small as can be: what is left is the pool's own work. Beside one thread that encodes
-/// the arguments once and decodes them once, by the codec of the face.
+/// The task's argument and result are as small as possible, so that the pool's own work is left.
+/// Beside one thread that encodes the arguments once and decodes them once, by the codec of the
+/// face.
 pub(crate) fn map_of_u64(pairs: usize) -> Row {
     const ITEMS: u64 = 1_000_000;
     let pool = our_pool();
@@ -107,8 +109,8 @@ pub(crate) fn map_of_u64(pairs: usize) -> Row {
     Row::new("map of 1,000,000 u64", "ms", "encode and decode", Must::AtMost(1.5), pairs.collect())
 }
 
-/// One task of a hundred takes a hundred times as long, nobody knows which. Beside threads of which each has been given
-/// its fair share of both kinds beforehand: no schedule is better.
+/// One task of a hundred takes a hundred times as long, and the pool does not know which. Beside
+/// threads of which each got its fair share of both kinds beforehand: no schedule is better.
 pub(crate) fn stragglers(pairs: usize) -> Row {
     const TASKS: usize = 4_000;
     const EVERY: usize = 100;
@@ -144,7 +146,8 @@ pub(crate) fn stragglers(pairs: usize) -> Row {
     Row::new("map, 1 % of tasks 100 times as long", "s", "best static schedule", Must::AtMost(1.05), pairs.collect())
 }
 
-/// Memory of a worker that has run a little and has nothing to do, its share of what it shares.
+/// Measures the memory of a worker that has run a little and is idle, with its part of shared
+/// memory.
 pub(crate) fn idle_memory(pairs: usize) -> Row {
     let (ours, theirs) = (our_pool(), their_pool());
     let their_pid = || theirs.spawn((), |()| std::process::id()).join().expect("a no-op task is done");
@@ -154,13 +157,13 @@ pub(crate) fn idle_memory(pairs: usize) -> Row {
     Row::new("idle worker, proportional set size", "KiB", "procspawn::Pool", Must::AtMost(1.2), pairs.collect())
 }
 
-/// CPU time of the parent and two workers that have nothing to do, of the time that passes.
+/// Measures the CPU time of the parent and two idle workers, as a share of the time that passes.
 pub(crate) fn idle(pairs: usize) -> Row {
     const LENGTH: Duration = Duration::from_secs(5);
     let pool = our_pool();
     let mut pids = pool.worker_pids();
     pids.push(std::process::id());
-    // What it did before has come to rest.
+    // Its earlier work has ended by now.
     std::thread::sleep(Duration::from_secs(2));
     let percent = || {
         let before: f64 = pids.iter().map(|pid| cpu_seconds(*pid)).sum();
@@ -220,8 +223,9 @@ fn their_rate(pool: &procspawn::Pool, tasks: usize, window: usize) -> f64 {
     tasks as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Beside rayon at its finest splitting. By default it leaves 600 tasks in a few large pieces, none of which can be stolen
-/// from a thread that lost its core: on a machine with other work that is slower, and no limit.
+/// Beside rayon at its finest splitting. By default rayon leaves 600 tasks in a few large pieces,
+/// which cannot be stolen from a thread that lost its core. On a machine with other work that is
+/// slower, and no limit.
 fn compute(pairs: usize, what: &str, length: Duration, tasks: usize, most: f64) -> Row {
     let turns = (turns_per_second() * length.as_secs_f64()) as u64;
     let ours = our_pool();
@@ -242,12 +246,12 @@ fn compute(pairs: usize, what: &str, length: Duration, tasks: usize, most: f64) 
     Row::new(what, "s", "rayon, max_len(1)", Must::AtMost(most), pairs.collect())
 }
 
-/// Work that takes the same time wherever it runs.
+/// Does work that takes the same time wherever it runs.
 fn burn(turns: u64) -> u64 {
     (0..turns).fold(1, |x: u64, turn| black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(turn)))
 }
 
-/// Of an undisturbed moment.
+/// Measures an undisturbed moment.
 fn turns_per_second() -> f64 {
     const TURNS: u64 = 1_000_000;
     static RATE: OnceLock<f64> = OnceLock::new();
@@ -273,7 +277,7 @@ pub(crate) fn median_micros(times: usize, mut once: impl FnMut()) -> f64 {
     trips[times / 2].as_secs_f64() * 1e6
 }
 
-/// What a process has in RAM, of shared pages its share.
+/// Returns how much RAM a process has, with its part of shared pages.
 ///
 /// # Panics
 ///
@@ -286,11 +290,11 @@ fn proportional_kib(pid: u32) -> f64 {
     kib.unwrap_or_else(|| panic!("{path}: no set size in {text:?}"))
 }
 
-/// What all threads of a process have had so far.
+/// Returns the CPU time that all threads of a process have had so far.
 ///
 /// # Panics
 ///
-/// Where it cannot be read: nothing read is not nothing used.
+/// Where it cannot be read: an unreadable figure must not count as 0.
 fn cpu_seconds(pid: u32) -> f64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
     let nanos = threads.map(|thread| {

@@ -35,8 +35,9 @@ fn by_ipc_channel(size: usize) -> f64 {
     rate(size, |message| sender.send(message).expect("it is open"), || receiver.recv().expect("it is open"))
 }
 
-/// What crossmist's channels are made of. crossmist itself (1.1.2) panics in its first message when it is compiled by Rust 1.95:
-/// it tells plain data from other by how the standard library clones an array, which has changed.
+/// crossmist's channels are made of such sockets. crossmist itself (1.1.2) panics in its first
+/// message when Rust 1.95 compiles it: it recognises plain data by how the standard library clones
+/// an array, which has changed.
 fn by_socket(size: usize) -> f64 {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) =
@@ -50,12 +51,12 @@ fn by_socket(size: usize) -> f64 {
     })
 }
 
-/// Messages a second through what `put` and `get` are the two ends of.
+/// Returns how many messages a second pass through `put` and `get`.
 fn rate(size: usize, mut put: impl FnMut(Vec<u8>), mut get: impl FnMut() -> Vec<u8>) -> f64 {
     let message = vec![7; size];
     let produce = || (0..MESSAGES).for_each(|_| put(message.clone()));
     let mut producer = Process::fork(produce).start().expect("a process starts");
-    // The first says that it has begun.
+    // The first message says that the process has begun.
     get();
     let begun = Instant::now();
     (1..MESSAGES).for_each(|_| assert_eq!(get().len(), size));

@@ -1,10 +1,10 @@
-//! What was measured: a table for people, a file for machines.
+//! The measurements: a table for people, a file for machines.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// How a ratio of ours to the rival's is to be.
+/// The bound of the ratio of ours to the rival's.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) enum Must {
     AtLeast(f64),
@@ -37,13 +37,13 @@ pub(crate) struct Row {
     pub(crate) pairs: usize,
     pub(crate) ours: Spread,
     pub(crate) theirs: Spread,
-    /// Of the pairs' own ratios, ours to theirs.
+    /// The ratios of the pairs, ours to the rival's.
     pub(crate) ratio: Spread,
     pub(crate) must: Must,
 }
 
 impl Row {
-    /// `pairs`: ours and the rival's, measured one after the other.
+    /// Makes a row of `pairs`: ours and the rival's, measured one after the other.
     pub(crate) fn new(
         what: impl Into<String>,
         unit: &'static str,

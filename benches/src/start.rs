@@ -1,4 +1,4 @@
-//! Rows of processes: start one that does nothing, and join it.
+//! Rows of processes: starting one that does nothing, and joining it.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ pub(crate) fn spawn(pairs: usize) -> Row {
     Row::new("spawn: no-op process and join", "us", "procspawn::spawn", Must::AtMost(1.0), pairs)
 }
 
-/// From a parent with 1 GiB of touched memory, against the same parent without.
+/// From a parent with 1 GiB of touched memory, beside the same parent without.
 pub(crate) fn large_parent(pairs: usize) -> Row {
     started(Context::spawn());
     let pairs = (0..pairs).map(|_| {
@@ -45,7 +45,7 @@ fn started(context: Context) -> f64 {
     })
 }
 
-/// Microseconds of one process, the mean of a run.
+/// Returns the microseconds of one process, as the mean of a run.
 fn micros(mut once: impl FnMut() -> Result<(), String>) -> f64 {
     let begun = Instant::now();
     for _ in 0..RUN {
@@ -55,7 +55,8 @@ fn micros(mut once: impl FnMut() -> Result<(), String>) -> f64 {
 }
 
 fn paired(pairs: usize, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) -> Vec<(f64, f64)> {
-    // Neither pays for the first of its kind: the fork server's own start, lazily bound symbols.
+    // Neither side pays for the first of its kind: the fork server's own start, lazily bound
+    // symbols.
     ours();
     theirs();
     (0..pairs).map(|_| (ours(), theirs())).collect()

@@ -1,7 +1,8 @@
-"""What procession does, beside `multiprocessing`, in a few seconds: a worker is killed and costs one task, a large array
-crosses, a task that runs too long is ended, and words are counted.
+"""Shows what procession does, beside `multiprocessing`, in a few seconds: a worker is killed and
+costs one task, a large array crosses, a task that runs too long is ended, and words are counted.
 
-Run `python demo.py FOLDER [FILES]`: the words of the first FILES files below a folder are counted. `cargo xtask demo` does.
+Run `python demo.py FOLDER [FILES]`: it counts the words of the first FILES files below a folder.
+`cargo xtask demo` runs it.
 """
 
 import importlib
@@ -47,7 +48,7 @@ def lose_a_worker():
     run_twenty_tasks('procession')
     print('   multiprocessing:', flush=True)
     try:
-        # What it leaves behind, it says on standard error.
+        # It prints on standard error what it leaves behind.
         subprocess.run([sys.executable, __file__, BESIDE], timeout=3, stderr=subprocess.DEVNULL, check=True)
     except subprocess.TimeoutExpired:
         print('   hangs; ended after 3 s\n')

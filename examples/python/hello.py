@@ -1,4 +1,6 @@
-"""A process: started, joined, and what it left. Run `python hello.py [fork|spawn|forkserver]`."""
+"""A process is started and joined, and its result is read. Run
+`python hello.py [fork|spawn|forkserver]`.
+"""
 
 import os
 import sys

@@ -1,4 +1,6 @@
-"""One at a time: each process prints its two lines together. Run `python lock_lines.py [fork|spawn|forkserver]`."""
+"""One at a time: each process prints its two lines together. Run
+`python lock_lines.py [fork|spawn|forkserver]`.
+"""
 
 import sys
 

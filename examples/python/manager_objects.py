@@ -1,4 +1,6 @@
-"""Objects that live in a manager's process and are used from others. Run `python manager_objects.py [METHOD]`."""
+"""Objects that live in a manager's process and are used from others. Run
+`python manager_objects.py [METHOD]`.
+"""
 
 import sys
 

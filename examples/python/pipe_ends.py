@@ -1,4 +1,6 @@
-"""A pipe has two ends, and both send and receive. Run `python pipe_ends.py [fork|spawn|forkserver]`."""
+"""A pipe has two ends, and both send and receive. Run
+`python pipe_ends.py [fork|spawn|forkserver]`.
+"""
 
 import sys
 

@@ -1,4 +1,6 @@
-"""Four waits of a second each, by four workers: about one second. Run `python pool_map.py [fork|spawn|forkserver]`."""
+"""Four waits of a second each, by four workers: about one second. Run
+`python pool_map.py [fork|spawn|forkserver]`.
+"""
 
 import sys
 import time

@@ -1,4 +1,6 @@
-"""A queue carries any object from one process to another. Run `python queue_items.py [fork|spawn|forkserver]`."""
+"""A queue carries any object from one process to another. Run
+`python queue_items.py [fork|spawn|forkserver]`.
+"""
 
 import sys
 

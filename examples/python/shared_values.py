@@ -1,4 +1,6 @@
-"""Numbers in memory that all processes share. Run `python shared_values.py [fork|spawn|forkserver]`."""
+"""Numbers in memory that all processes share. Run
+`python shared_values.py [fork|spawn|forkserver]`.
+"""
 
 import sys
 

@@ -1,4 +1,6 @@
-"""Two start methods side by side in one program: contexts have the whole API, each bound to one method."""
+"""Two start methods side by side in one program: contexts have the whole API, each bound to one
+method.
+"""
 
 import procession as mp
 

@@ -1,7 +1,8 @@
-"""Counts the words of the files below a folder: sequentially, then by a pool under each start method.
+"""Counts the words of the files below a folder: sequentially, then by a pool under each start
+method.
 
-Run `python word_count.py FOLDER [FILES]`; with FILES, only the first so many files are counted. A word is a run of ASCII
-letters and digits, whatever their case. It fails if two ways count otherwise.
+Run `python word_count.py FOLDER [FILES]`; with FILES, only the first FILES files are counted. A
+word is a run of ASCII letters and digits, whatever their case. It fails if two counts differ.
 """
 
 import collections
@@ -13,12 +14,12 @@ import time
 
 import procession as mp
 
-# Tasks for each worker: enough that no worker is left with the last one for long.
+# Tasks for each worker: enough that no worker runs the last one alone for long.
 SHARES = 24
 
 
 def count(paths):
-    """The task: how often each word occurs in some files."""
+    """The task: counts how often each word occurs in some files."""
     words = collections.Counter()
     for path in paths:
         words.update(re.findall(rb'[a-z0-9]+', path.read_bytes().lower()))
@@ -26,14 +27,16 @@ def count(paths):
 
 
 def files_below(folder, limit):
-    """The first `limit` files below a folder with their sizes, in the order of their paths' bytes."""
+    """Returns the first `limit` files below a folder with their sizes, in the order of their paths'
+    bytes.
+    """
     files = [path for path in folder.rglob('*') if path.is_file() and not path.is_symlink()]
     files.sort(key=os.fsencode)
     return [(path, path.stat().st_size) for path in files[:limit]]
 
 
 def batches(files, wanted):
-    """Cuts files into about so many batches of about the same size."""
+    """Cuts files into about `wanted` batches of about the same size."""
     share = sum(size for _, size in files) / wanted
     cut, batch, bytes_in = [], [], 0
     for path, size in files:
@@ -46,7 +49,7 @@ def batches(files, wanted):
 
 
 def together(parts):
-    """All words of some parts."""
+    """Returns all words of some counts."""
     words = collections.Counter()
     for part in parts:
         words.update(part)

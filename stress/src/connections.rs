@@ -1,5 +1,5 @@
-//! Who echoes over a pipe is killed and stopped: what comes back is right, or the connection says that it is closed or was cut
-//! off.
+//! Kills and stops a process that echoes over a pipe. Each answer is right, or the connection says
+//! that it is closed or was cut off.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Ta
     Tally::from([("echoes", echoed), ("connections cut", cut)])
 }
 
-/// What comes back, once who echoes is continued.
+/// Receives the answer, once the echoing process is continued.
 fn receive(ours: &Connection<Frame, Frame>, weather: &mut Weather) -> procession::Result<Frame> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,5 +1,6 @@
-//! Tasks write at random into the shared memory of their pool, as stray pointers of native code would. What they overwrite with
-//! numbers that make sense may be any task's result. But every call returns, the parent lives, and its processes end.
+//! Tasks write at random into the shared memory of their pool, as stray pointers of native code
+//! would. If they overwrite numbers with other possible ones, any task's result may be wrong. But
+//! every call returns, the parent lives, and its processes end.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use procession_testing::{Random, Segment};
 use crate::Tally;
 use crate::weather::Weather;
 
-/// A pool that is found overwritten ends within two seconds and some.
+/// A pool that is found overwritten ends within two seconds and a little.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn square(x: u64) -> u64 {
@@ -21,7 +22,7 @@ fn echo(bytes: Bytes) -> Bytes {
     Bytes::from(bytes.to_vec())
 }
 
-/// `pause`: microseconds between two stores.
+/// Writes at random. `pause`: microseconds between two stores.
 fn rage((seed, millis, pause): (u64, u64, u64)) {
     let (mut random, segment) = (Random::new(seed), Segment::of_pool());
     // The numbers themselves may have been overwritten on their way.
@@ -40,7 +41,7 @@ pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Ta
         weather.clear();
         let pool = context.pool(1 + weather.choose(4)).expect("a pool is made");
         *tally.entry("pools").or_default() += 1;
-        // As few as one store, as many as there is time for.
+        // From one store to as many as there is time for.
         let pause = [0, 100, 2000, 50_000][weather.choose(4)];
         let left = end.saturating_duration_since(Instant::now()).as_millis() as u64;
         let raging = pool.apply_async(rage, (weather.choose(1 << 30) as u64, left, pause));
@@ -49,7 +50,8 @@ pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Ta
             goes_on = use_pool(&pool, weather, &mut tally);
         }
         if let Ok(raging) = raging {
-            // It ends with its time or with its worker; if it was overwritten on its way, perhaps not at all.
+            // It ends with its time or with its worker. If it was overwritten on its way, it may
+            // never end.
             judge(&mut tally, raging.get_timeout(PATIENCE / 10).map(|()| true));
         }
         pool.stats().expect("this is its process");
@@ -57,7 +59,7 @@ pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Ta
         match weather.choose(3) {
             0 => drop(pool),
             1 => pool.terminate(),
-            // Only a pool that is broken has surely no task that does not end.
+            // A pool that is not broken may have a task that does not end.
             _ if !is_broken => pool.terminate(),
             _ => {
                 pool.close();
@@ -68,7 +70,7 @@ pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Ta
     tally
 }
 
-/// One of the things that a program does with its pool. `false`: the pool is broken.
+/// Does one thing that a program does with its pool. Returns `false` if the pool is broken.
 fn use_pool(pool: &Pool, weather: &mut Weather, tally: &mut Tally) -> bool {
     let count = 1 + weather.choose(300) as u64;
     let call = pool.chunk_size(1 + weather.choose(40));
@@ -98,7 +100,8 @@ fn use_pool(pool: &Pool, weather: &mut Weather, tally: &mut Tally) -> bool {
         }
     };
     if given.as_ref().is_err_and(Error::is_timeout) {
-        // Overwritten code or numbers may have a task run for ever: that is no fault of the pool's, which can be ended.
+        // Overwritten code or numbers may make a task run for ever. That is not the pool's fault,
+        // and the pool can be ended.
         let stats = pool.stats().expect("this is its process");
         let is_endless =
             |worker: &WorkerStats| worker.running.is_some_and(|running| running.since.elapsed() > PATIENCE / 2);
@@ -121,7 +124,7 @@ fn judge(tally: &mut Tally, given: Result<bool, Error>) {
         Ok(false) => "wrong results",
         Err(error) if error.is_broken() => "calls that found the pool overwritten",
         Err(error) if error.is_worker_lost() => "lost workers",
-        // Of a task whose argument or result is not what was sent; of one that was waited for but briefly.
+        // The argument or result of a task is not what was sent, or a wait was short.
         Err(_) => "other errors",
     };
     *tally.entry(what).or_default() += 1;

@@ -1,4 +1,4 @@
-//! What a process has that could be left behind: file descriptors, mappings, children, names.
+//! What a process may leave behind: file descriptors, mappings, children, names.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use procession_testing::children_of;
 
 use crate::names;
 
-/// What there is at one moment.
+/// The figures of one moment.
 #[derive(Debug)]
 pub(crate) struct Belongings {
     fds: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Belongings {
 
 impl Belongings {
     pub(crate) fn now() -> Belongings {
-        // Looking at them lets go of those that have ended.
+        // This call lets go of children that have ended.
         drop(procession::active_children());
         let maps = fs::read_to_string("/proc/self/maps").expect("/proc is there");
         let mut children: Vec<String> = children_of(std::process::id()).into_iter().map(|(_, name)| name).collect();
@@ -38,7 +38,7 @@ impl Belongings {
             && self.files.is_empty()
     }
 
-    /// Fails if there is more than before, and goes on to be.
+    /// Fails if there is more than before, and stays so.
     pub(crate) fn expect_again(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !Belongings::now().are_within(self) {

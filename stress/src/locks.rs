@@ -1,5 +1,6 @@
-//! Processes that lock, wait and notify by everything that `procession::sync` has are killed and stopped. What a mutex guards
-//! is kept whole by whoever recovers it, and those who are left get on, whoever died.
+//! Kills and stops processes that lock, wait and notify by everything in `procession::sync`. The
+//! process that recovers a mutex repairs its value, and the processes that are left make progress,
+//! whichever process died.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,7 @@ pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Ta
             1 => weather.stop(processes[victim].pid()),
             _ => {}
         }
-        // A permit dies with its holder: a semaphore belongs to nobody.
+        // A permit dies with its holder, because a semaphore belongs to nobody.
         if permits.value() == 0 {
             permits.release().expect("it has room for permits");
         }
@@ -75,7 +76,7 @@ pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Ta
     Tally::from([("turns", turns), ("processes killed", killed), ("recoveries", recovered.get())])
 }
 
-/// What each process does until it is over.
+/// The work of each process until the storm is over.
 fn work((primitives, (progress, recovered, over, place)): All) {
     let (pair, table, lock, condition, permits, event, barrier) = primitives;
     let mut turn = place as u64;
@@ -133,7 +134,7 @@ fn work((primitives, (progress, recovered, over, place)): All) {
             }
             _ => match barrier.wait_timeout(BRIEFLY) {
                 Ok(_) => {}
-                // Refused while others are still on their way out: the next makes it whole.
+                // Refused while others are still on their way out: the next party resets it.
                 Err(error) if error.is_barrier_broken() || error.is_timeout() => drop(barrier.reset()),
                 Err(error) => panic!("{error}"),
             },
@@ -142,7 +143,7 @@ fn work((primitives, (progress, recovered, over, place)): All) {
     }
 }
 
-/// Makes whole what a dead owner left.
+/// Repairs the value that a dead owner left.
 fn mend<G: std::ops::DerefMut<Target = [u64; 2]>, E>(recovered: Result<G, E>) -> Result<G, E> {
     recovered.map(|mut pair| {
         pair[1] = pair[0];

@@ -1,11 +1,14 @@
-//! `cargo xtask stress --seconds N [--method METHOD] [--seed S] [--only STORM]`: storms of SIGKILL, SIGSTOP and SIGCONT at
-//! random instants over queues, locks, pools, connections, shared memory and the fork server, each under one start method, or
-//! under one chosen at random. What is checked is the reliability contract: what was committed arrives once and in order,
-//! nothing hangs, nothing is left behind.
+//! `cargo xtask stress --seconds N [--method METHOD] [--seed S] [--only STORM]`: storms of SIGKILL,
+//! SIGSTOP and SIGCONT at random instants over queues, locks, pools, connections, shared memory and
+//! the fork server, each under one start method, or under one chosen at random. They check the
+//! reliability contract: committed items arrive once and in order, nothing hangs, nothing is left
+//! behind.
 //!
-//! A storm of its own kind is `hostile`: there tasks overwrite what their pool shares with them.
+//! The storm `hostile` is of another kind: there tasks overwrite the memory that their pool shares
+//! with them.
 //!
-//! One seed decides what is done to whom; when exactly, the machine does. A storm that fails says its seed.
+//! One seed decides what is done to which process; the machine decides when exactly. A storm that
+//! fails prints its seed.
 
 mod connections;
 mod hostile;
@@ -26,7 +29,7 @@ use procession_testing::{CONTEXTS, patience, seed_of_now, watchdog};
 use leaks::Belongings;
 use weather::Weather;
 
-/// What a storm has seen, by name.
+/// The events that a storm has seen, by name.
 type Tally = BTreeMap<&'static str, u64>;
 
 /// A storm over one kind of thing, until the instant.
@@ -85,7 +88,7 @@ impl Request {
         if is_empty { None } else { Some(Request { seconds: seconds?, contexts, storms, seed }) }
     }
 
-    /// The command that does the same again.
+    /// Returns the command that does the same again.
     fn replay(&self) -> String {
         let method = match self.contexts[..] {
             [(name, _)] => format!(" --method {name}"),
@@ -106,7 +109,7 @@ fn run(request: &Request) {
     let watch = |storm: String| watchdog::watch(format!("{storm}; to replay: {replay}:"), patience());
     let end = Instant::now() + Duration::from_secs(request.seconds);
     let mut weather = Weather::new(request.seed);
-    // What is made once and kept, such as the fork server, is no leak.
+    // The first run makes what is made once and kept, such as the fork server, which is no leak.
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for &(_, context) in contexts {
         for (name, storm) in storms {

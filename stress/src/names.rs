@@ -1,5 +1,5 @@
-//! Processes that attach to named shared memory, write to it and unlink it are killed and stopped: words are never torn, and
-//! no name is left.
+//! Kills and stops processes that attach to named shared memory, write to it and unlink it. Words
+//! are never torn, and no name is left.
 
 use std::fs;
 use std::sync::atomic::Ordering;
@@ -70,7 +70,7 @@ fn use_it(name: String) {
     }
 }
 
-/// Names of this program that are left.
+/// Returns the names of this program that are left.
 pub(crate) fn left() -> Vec<String> {
     let entries = fs::read_dir("/dev/shm").into_iter().flatten();
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

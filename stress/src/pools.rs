@@ -1,5 +1,5 @@
-//! Workers of a pool are killed and stopped while jobs of every kind run: each result is right, or says that its worker was
-//! lost, that its time was up, or that it was cancelled.
+//! Kills and stops workers of a pool while jobs of every kind run. Each result is right, or says
+//! that its worker was lost, that its time was up, or that it was cancelled.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::Tally;
 use crate::weather::Weather;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const MOST_AT_ONCE: usize = 12;
+const MAX_JOBS: usize = 12;
 
 fn square(x: u64) -> u64 {
     if x.is_multiple_of(50) {
@@ -28,7 +28,7 @@ pub(crate) fn storm(context: Context, weather: &mut Weather, end: Instant) -> Ta
     let mut jobs: Vec<(AsyncResult<Vec<u64>>, u64)> = Vec::new();
     while Instant::now() < end {
         weather.pass();
-        if jobs.len() < MOST_AT_ONCE {
+        if jobs.len() < MAX_JOBS {
             let (first, count) = (weather.choose(1 << 20) as u64, 1 + weather.choose(400) as u64);
             let items = first..first + count;
             let call = pool.chunk_size(1 + weather.choose(40));

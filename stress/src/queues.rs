@@ -1,5 +1,6 @@
-//! Producers and consumers of a joinable queue, bounded or not, are killed and stopped. Consumers report each item that they
-//! took through a second queue, whose producers thus are killed as well.
+//! Kills and stops producers and consumers of a joinable queue, bounded or not. Consumers report
+//! each item that they took through a second queue, so the producers of that one are killed as
+//! well.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -64,9 +65,9 @@ struct Queues {
     log: Queue<Taken>,
     processes: u32,
     consumers_killed: u64,
-    /// Of each producer, how often each of its items was taken.
+    /// For each producer, how often each of its items was taken.
     taken: BTreeMap<u32, Vec<u8>>,
-    /// Of each consumer and producer, the number behind the last.
+    /// For each consumer and producer, the number behind the last.
     next: BTreeMap<(u32, u32), u64>,
 }
 
@@ -117,7 +118,7 @@ impl Queues {
     }
 
     fn read_log(&mut self) {
-        // What is there now: more comes all the time.
+        // The items that are there now, since more come all the time.
         for _ in 0..self.log.len() {
             let Some((consumer, producer, number)) = self.log.try_get().expect("the log is open") else { return };
             let next = self.next.entry((consumer, producer)).or_default();

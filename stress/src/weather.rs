@@ -1,6 +1,6 @@
-//! What befalls processes, by a seeded generator. Only processes that are this one's own children, or were made by a pool of
-//! this one's, are struck. What is stopped is continued after a while, by a thread of its own: a process may be stopped while it
-//! holds a lock that the storm waits for.
+//! Kills and stops processes at random, by a seeded generator. It strikes only children of this
+//! process, and processes that a pool of this process made. A thread continues stopped processes
+//! after a while, because a process may be stopped while it holds a lock that the storm waits for.
 
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,17 +35,17 @@ impl Weather {
         Weather { random: Random::new(seed), stopped, kills: 0, stops: 0, server_kills: 0 }
     }
 
-    /// A number below `below`.
+    /// Returns a number below `below`.
     pub(crate) fn choose(&mut self, below: usize) -> usize {
         self.random.index(below)
     }
 
-    /// Once in so many times.
+    /// Returns `true` once in this many times.
     pub(crate) fn once_in(&mut self, times: usize) -> bool {
         self.choose(times) == 0
     }
 
-    /// Lets a random moment pass.
+    /// Waits for a random moment.
     pub(crate) fn pass(&mut self) {
         std::thread::sleep(Duration::from_micros(self.choose(2000) as u64));
         if self.once_in(100) {
@@ -53,7 +53,7 @@ impl Weather {
         }
     }
 
-    /// Kills a child. `false`: it has ended before.
+    /// Kills a child. Returns `false` if it has ended before.
     pub(crate) fn kill(&mut self, pid: u32) -> bool {
         let killed = own_child(pid).is_some_and(|process| send(&process, Signal::KILL));
         self.kills += u64::from(killed);
@@ -71,7 +71,7 @@ impl Weather {
         }
     }
 
-    /// Continues whatever is stopped.
+    /// Continues every process that is stopped.
     pub(crate) fn clear(&mut self) {
         continue_until(&self.stopped, Instant::now() + Duration::from_secs(3600));
     }
@@ -100,8 +100,9 @@ fn list(stopped: &Mutex<Vec<(PidFd, Instant)>>) -> MutexGuard<'_, Vec<(PidFd, In
     stopped.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The process of this pid, if it runs this program: a child of this process, of its fork server, or of a server that has
-/// been killed. Others reap such a child, whose pid another process may have by now.
+/// Returns the process of this pid, if it runs this program: a child of this process, of its fork
+/// server, or of a server that has been killed. Others reap such a child, whose pid another process
+/// may have by now.
 fn own_child(pid: u32) -> Option<PidFd> {
     let process = PidFd::open(pid).ok()?;
     let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;

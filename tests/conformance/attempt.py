@@ -1,4 +1,5 @@
-"""Runs one class's tests in a process of its own, and again from the next test on when one hangs or kills the process.
+"""Runs one class's tests in a process of its own, and again from the next test on when one hangs or
+kills the process.
 
 Called by `run.py`, in one of its threads for each class.
 """
@@ -16,22 +17,23 @@ ONE_CLASS = pathlib.Path(__file__).with_name('one_class.py')
 
 #: Seconds beyond a test's limit in which its process may say where it hangs.
 GRACE = 3
-#: Seconds in which what a class has started may end after the class.
+#: Seconds in which the processes that a class has started may end after the class.
 LEAVING = 5
 PROGRESS = 0.05
 TAIL = 60
 
 
-#: Set to have every attempt end what it has started, and then itself by :class:`Stopped`.
+#: Set to have every attempt end the processes that it has started, and then itself by
+#: :class:`Stopped`.
 STOPPING = threading.Event()
 
 
 class Stopped(Exception):
-    """The run is to end."""
+    """The run must end."""
 
 
 class Interpreter:
-    """A Python with its standard library's suite, and how procession is found from it."""
+    """A Python with the standard library's suite, and how procession is found from it."""
 
     def __init__(self, version, program, package=None, has_futures=False):
         self.version = version
@@ -40,7 +42,9 @@ class Interpreter:
         self._package = package
 
     def command(self, suite, is_aliased, broken=None):
-        """Returns the command, without arguments, that runs `one_class.py` for `suite`, and its environment."""
+        """Returns the command, without arguments, that runs `one_class.py` for `suite`, and its
+        environment.
+        """
         environment = {**os.environ, 'CONFORMANCE_SUITE': suite, 'CONFORMANCE_BREAK': broken or ''}
         if self._package is not None:
             environment['PYTHONPATH'] = str(self._package)
@@ -61,7 +65,8 @@ class Attempts:
         self.left = []
 
     def run(self):
-        """Runs until each test has its outcome: a dictionary with `outcome`, `seconds` and `text`."""
+        """Runs until each test has its outcome: a dictionary with `outcome`, `seconds` and `text`.
+        """
         with open(self._log, 'wb') as log:
             remaining = self._tests
             while remaining:
@@ -94,7 +99,7 @@ class Attempts:
             self._fail(f'{self._name}.(end)', how, output)
         missing = [test for test in tests if test not in self.outcomes]
         if current is None:
-            # The class or its module could not even begin, or the process would not end.
+            # The class or its module could not begin, or the process did not end.
             for test in missing:
                 self._fail(test, whole or f'not run: {how}', output)
 
@@ -116,7 +121,8 @@ class Attempts:
         self.left += others
 
     def _read(self, events):
-        """Returns the test that has begun and not ended, and what failed for all of them."""
+        """Returns the test that has begun and not ended, and the failures that concern all tests.
+        """
         current, whole = None, ''
         with open(events) as lines:
             for event in map(json.loads, lines):
@@ -145,7 +151,7 @@ class Attempts:
 
 
 def end_group(group):
-    """Kills what is left of the process group that an attempt has made."""
+    """Kills the processes that are left of an attempt's process group."""
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:

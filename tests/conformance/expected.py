@@ -1,19 +1,22 @@
-"""Reads `expected.toml`, the list of the tests that are not met, and judges outcomes by it. Called by `run.py`."""
+"""Reads `expected.toml`, the list of tests that do not pass, and judges outcomes by it. Called by
+`run.py`.
+"""
 
 import pathlib
 import tomllib
 
 FILE = pathlib.Path(__file__).with_name('expected.toml')
 
-#: What an entry may say; it must give a test and a reason.
+#: The keys of an entry; it must give a test and a reason.
 KEYS = {'test', 'reason', 'python', 'suite', 'leave_out'}
 
 
 class Expected:
     """The list.
 
-    An entry names a `test`, as ``Class.test``. By `python`, as in ``['3.11']``, and `suite`, as in ``['fork', 'main']``, it
-    says where it applies: without them, everywhere. `leave_out` is for tests that cannot be run at all.
+    An entry names a `test`, as ``Class.test``. By `python`, as in ``['3.11']``, and `suite`, as in
+    ``['fork', 'main']``, it says where it applies: without them, everywhere. `leave_out` is for
+    tests that cannot be run at all.
     """
 
     def __init__(self, path=FILE):
@@ -24,16 +27,18 @@ class Expected:
                 raise ValueError(f'{path}: an entry has a test and a reason, and of {sorted(KEYS)}: {entry}')
 
     def find(self, version, suite, test):
-        """Returns the entry that says that `test` is not met by this combination, or None."""
+        """Returns the entry that says that `test` does not pass in this combination, or None."""
         return next((entry for entry in self._of(version, suite) if entry['test'] == test), None)
 
     def is_left_out(self, version, suite, test):
-        """Whether `test` is not to be run."""
+        """Returns whether `test` must not be run."""
         entry = self.find(version, suite, test)
         return entry is not None and entry.get('leave_out', False)
 
     def stale(self, version, suite, outcomes, is_whole):
-        """Yields entries that say too much: of tests that pass, or, if everything was run, that are not there."""
+        """Yields the entries that list too much: tests that pass, or, if everything was run, tests
+        that do not exist.
+        """
         for entry in self._of(version, suite):
             test = entry['test']
             if entry.get('leave_out'):

@@ -1,16 +1,20 @@
-"""Runs some tests of one class of the standard library's suite, or lists them all. `attempt.py` starts it.
+"""Runs some tests of one class of the standard library's suite, or lists them all. `attempt.py`
+starts it.
 
-It stands for the standard library's thin files, one for each start method, which not every build ships: it is the main
-module of the tests, so spawned children import it again, and must find the same classes here. To have
-``multiprocessing`` answered by procession it is run by ``python -m procession``; it does nothing about that itself, but for
-the interpreters that tests start by their command line: these are started through ``procession.__main__`` too.
+It stands for the standard library's thin files, one for each start method, which not every build
+ships: it is the main module of the tests, so spawned children import it again, and must find the
+same classes here. To have ``multiprocessing`` answered by procession it is run by
+``python -m procession``; it does nothing about that itself, but for the interpreters that tests
+start by their command line: these are started through ``procession.__main__`` too.
 
 What to run is in the environment, which children inherit however they are started:
 
-* ``CONFORMANCE_SUITE``: a start method, `main` (main modules and virtual environments), `futures` or `futures-context`;
+* ``CONFORMANCE_SUITE``: a start method, `main` (main modules and virtual environments), `futures`
+  or `futures-context`;
 * ``CONFORMANCE_BREAK``: a method to break on purpose, as in ``Pool.map``.
 
-Arguments: ``--list``, or a file for events (see `Recorder`), seconds for each test, and the tests as ``Class.test``.
+Arguments: ``--list``, or a file for events (see `Recorder`), seconds for each test, and the tests
+as ``Class.test``.
 """
 
 import faulthandler
@@ -56,7 +60,8 @@ def test_classes():
 
 
 class VenvScript(unittest.TestCase):
-    """The program that the standard library's tests of `venv` run: a spawned process that spawns."""
+    """The program that the standard library's tests of `venv` run: a spawned process that spawns.
+    """
 
     def test_recursion(self):
         import test
@@ -66,9 +71,11 @@ class VenvScript(unittest.TestCase):
 
 
 class Recorder(unittest.TestResult):
-    """Writes a line of JSON to a file as each test begins (`test`) and ends (`test`, `outcome`, `seconds`, `text`).
+    """Writes a line of JSON to a file as each test begins (`test`) and ends (`test`, `outcome`,
+    `seconds`, `text`).
 
-    An outcome is `passed`, `failed` or `skipped`. What fails for a whole class or module is the test in parentheses.
+    An outcome is `passed`, `failed` or `skipped`. A failure of a whole class or module is recorded
+    as the test in parentheses.
     """
 
     def __init__(self, path, limit):
@@ -123,7 +130,7 @@ class Recorder(unittest.TestResult):
             self._outcome = ('failed', self._outcome[1] + text)
 
     def _write(self, **event):
-        # A forked child that runs into the tests' frames is not the one to speak for them.
+        # A forked child that runs into the tests' frames must not report for them.
         if os.getpid() == self._pid:
             self._file.write(json.dumps(event) + '\n')
 
@@ -136,7 +143,9 @@ def name_of(test):
 
 
 def alias_command_lines():
-    """Has every Python that this process starts by a command line run its program as ``python -m procession`` does."""
+    """Has every Python that this process starts by a command line run its program as
+    ``python -m procession`` does.
+    """
     import procession
 
     boot = BOOT.format(folder=os.path.dirname(os.path.dirname(procession.__file__))).strip()
@@ -154,7 +163,9 @@ def alias_command_lines():
 
 
 def give_executors_our_contexts():
-    """Has the tests of executors, which use the standard library, pass our contexts as `mp_context`."""
+    """Has the tests of executors, which use the standard library, pass our contexts as
+    `mp_context`.
+    """
     import procession
     from test.test_concurrent_futures.util import ExecutorMixin
 

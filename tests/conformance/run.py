@@ -1,8 +1,9 @@
 """Runs the standard library's own tests of ``multiprocessing`` with procession in its place.
 
-``cargo xtask conformance`` calls it. Each class is run in a process of its own (`attempt.py`), several at a time; what
-fails is compared with `expected.toml`. Results go to a JSON file and a log of each class below the folder of `--results`.
-Exit code 0 means: nothing failed that is not listed, and nothing is listed that passes.
+``cargo xtask conformance`` calls it. Each class runs in a process of its own (`attempt.py`),
+several at a time, and the failures are compared with `expected.toml`. Results go to a JSON file and
+a log of each class below the folder of `--results`. The exit code is 0 if nothing failed that is
+not listed, and nothing is listed that passes.
 """
 
 import argparse
@@ -28,14 +29,16 @@ for name in ('test._test_multiprocessing', 'test.test_concurrent_futures'):
     if importlib.util.find_spec(name):
         print(name)
 """
-#: Stretches every limit of time, for machines that are slower than those the limits were made for.
+#: Stretches every time limit, for machines that are slower than those the limits were made for.
 SCALE = float(os.environ.get('PROCESSION_TEST_TIME_SCALE', 1))
 LIST_LIMIT = 120 * SCALE
 SHOWN_LINES = 25
 
 
 class Combination:
-    """One interpreter's suite, under one start method or of one kind, and what came of its tests."""
+    """One interpreter's suite, under one start method or of one kind, and the outcomes of its
+    tests.
+    """
 
     def __init__(self, interpreter, suite, terms):
         self.interpreter = interpreter
@@ -54,7 +57,7 @@ class Combination:
         return f'{self.interpreter.version}-{self.suite}'
 
     def classes(self, expected):
-        """Returns the tests to be run, by class."""
+        """Returns the tests that must be run, by class."""
         listing = subprocess.run([*self._command, '--list'], env=self._environment, stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, timeout=LIST_LIMIT, check=True)
         found = {}
@@ -66,7 +69,9 @@ class Combination:
         return found
 
     def run_class(self, name, tests):
-        """Runs the tests of one class and keeps their outcomes; returns the names of those that failed."""
+        """Runs the tests of one class and keeps their outcomes; returns the names of those that
+        failed.
+        """
         begun = time.monotonic()
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / f'{name}.log'
@@ -84,11 +89,11 @@ class Combination:
         self._folder.with_name(f'{self._folder.name}.json').write_text(json.dumps(result, indent=1))
 
     def count(self, outcome):
-        """Returns how many tests ended so."""
+        """Returns how many tests had this outcome."""
         return sum(test['outcome'] == outcome for test in self.outcomes.values())
 
     def failed(self):
-        """Returns the tests that failed, with what they said."""
+        """Returns the tests that failed, with their texts."""
         return {name: test['text'] for name, test in sorted(self.outcomes.items()) if test['outcome'] == 'failed'}
 
     def _is_wanted(self, test):
@@ -98,7 +103,8 @@ class Combination:
 
 def main(arguments):
     terms = parse(arguments)
-    # To be ended is to end what was started: attempts do so as an exception passes.
+    # A run that is ended must end the processes that it has started: attempts do so as an exception
+    # passes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended by SIGTERM'))
     expected = Expected()
     terms.results.mkdir(parents=True, exist_ok=True)
@@ -159,7 +165,8 @@ def suites(terms, interpreter):
 
 
 def run_all(combinations, expected, jobs):
-    """Runs every class of every combination, `jobs` at a time, and says what fails as it does."""
+    """Runs every class of every combination, `jobs` at a time, and prints each failure as it comes.
+    """
     with concurrent.futures.ThreadPoolExecutor(jobs) as threads:
         running = {}
         try:
@@ -180,7 +187,7 @@ def run_all(combinations, expected, jobs):
 
 
 def judge(combinations, expected, is_whole):
-    """Prints what is not as expected, and the table; returns whether all is."""
+    """Prints the outcomes that are not expected, and the table; returns whether there are none."""
     unexpected, stale, rows = [], [], []
     for combination in combinations:
         key = combination.interpreter.version, combination.suite
@@ -210,7 +217,7 @@ def judge(combinations, expected, is_whole):
 
 
 def standard_failures(combinations, combination):
-    """Returns what the standard library fails too, in the same run."""
+    """Returns the tests that fail with the standard library, too, in the same run."""
     for other in combinations:
         if other.suite == 'futures-stdlib' and other.interpreter is combination.interpreter:
             return other.failed()

@@ -1,6 +1,7 @@
-"""What every test has: a watchdog that names a test that hangs; contexts by start method; the check that nothing is left.
+"""What every test has: a watchdog that names a test that hangs; contexts by start method; the check
+that nothing is left.
 
-`pytest tests/python` runs the tests on the package that is installed.
+`pytest tests/python` runs the tests on the installed package.
 """
 
 import collections
@@ -23,9 +24,10 @@ pytest.register_assert_rewrite('holders', 'processes', 'waits')
 from waits import SCALE
 
 METHODS = ['fork', 'spawn', 'forkserver']
-# Seconds that a test may take, unless it says otherwise by `@pytest.mark.limit(seconds)`. It tells of hangs, not of speed.
+# Seconds that a test may take, unless `@pytest.mark.limit(seconds)` says otherwise. It finds hangs;
+# it does not measure speed.
 LIMIT = 60.0 * SCALE
-# Seconds in which what a test has let go of must be gone.
+# Seconds in which the things that a test has let go of must be gone.
 PATIENCE = 10.0 * SCALE
 
 # Tests that may be skipped where `CI` is set, each with its reason. There any other skip fails.
@@ -46,7 +48,8 @@ sys.modules['__main__'].__spec__ = None
 vars(sys.modules['__main__']).pop('__file__', None)
 
 
-# A shell lets programs that it runs in the background ignore SIGINT, and so the children of the tests.
+# A shell lets programs that it runs in the background ignore SIGINT, and so the children of the
+# tests.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -97,13 +100,13 @@ def _tell(line):
 
 @pytest.fixture(params=METHODS)
 def method(request):
-    """The name of each start method in turn."""
+    """Returns the name of each start method in turn."""
     return request.param
 
 
 @pytest.fixture
 def ctx(method):
-    """The context of each start method in turn."""
+    """Returns the context of each start method in turn."""
     return procession.get_context(method)
 
 
@@ -111,8 +114,9 @@ def ctx(method):
 def nothing_left(method):
     """Fails a test that leaves children, file descriptors or names in /dev/shm.
 
-    What a process makes once and keeps (a fork server, a resource tracker) is made before the first look. A start before each
-    look makes looks alike: pidfds of processes that have ended may stay until the next one.
+    Things that a process makes once and keeps (a fork server, a resource tracker) are made before
+    the first look. A start before each look makes looks alike: pidfds of processes that have ended
+    may stay until the next start.
     """
     _warm_up(procession.get_context(method))
     before = _kept()
@@ -143,7 +147,9 @@ def _answer(queue, lock):
 
 
 def _kept():
-    """What this process holds now. Of descriptors only the kind counts: numbers and inodes change."""
+    """Returns what this process holds now. Of descriptors only the kind counts: numbers and inodes
+    change.
+    """
     kept = collections.Counter(f'child {child}' for child in _children())
     for fd in os.listdir('/proc/self/fd'):
         try:
@@ -156,7 +162,7 @@ def _kept():
 
 
 def _own(left):
-    """Without the names in /dev/shm that programs use which are none of the tests."""
+    """Leaves out the names in /dev/shm of other programs that the tests use."""
     ours = watchdog.descendants(os.getpid())
     for entry in pathlib.Path('/proc').iterdir() if any(name.startswith('/dev/shm/') for name in left) else ():
         if entry.name.isdigit() and int(entry.name) not in ours and int(entry.name) != os.getpid():
@@ -169,6 +175,6 @@ def _own(left):
 
 
 def _children():
-    """The children of every thread of this process."""
+    """Returns the children of every thread of this process."""
     for task in pathlib.Path('/proc/self/task').iterdir():
         yield from (task / 'children').read_text().split()

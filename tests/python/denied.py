@@ -9,7 +9,7 @@ import os
 import struct
 import sys
 
-# By machine: the number that a filter sees, and those of the calls.
+# For each machine: the number that a filter sees, and those of the calls.
 _CALLS = {
     'x86_64': {'prctl': 157, 'set_robust_list': 273, 'pidfd_send_signal': 424, 'pidfd_open': 434},
     'aarch64': {'prctl': 167, 'set_robust_list': 99, 'pidfd_send_signal': 424, 'pidfd_open': 434},

@@ -1,4 +1,4 @@
-"""Who holds locks and permits: another process, or the one that asks."""
+"""Holders of locks and permits: another process, or the calling one."""
 
 import time
 

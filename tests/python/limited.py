@@ -1,4 +1,6 @@
-"""What test_memory_limits.py runs in processes of their own, as a limit is its process's for good: `limited.py ROLE METHOD`."""
+"""The programs of test_memory_limits.py, each in a process of its own, because a limit is its
+process's for good: `limited.py ROLE METHOD`.
+"""
 
 import resource
 import sys
@@ -23,7 +25,7 @@ def limit_files(_=None):
 
 
 def limit_to_more(more):
-    """No more addresses than this process has now, and so many more."""
+    """Limits the addresses to those that this process has now, and `more` bytes."""
     with open('/proc/self/status') as status:
         size = next(line for line in status if line.startswith('VmSize:'))
     limit(resource.RLIMIT_AS, int(size.split()[1]) * 1024 + more)
@@ -46,7 +48,7 @@ def echo(queue):
 
 
 def serve(context, pool):
-    """All sorts of work, of a few MiB."""
+    """Does work of all sorts, of a few MiB."""
     assert pool.map(square, range(1000)) == [x * x for x in range(1000)]
     for values in [b'x' * 100_000] * 8, ['x' * 50_000] * 8:
         assert pool.map(double, values) == [value + value for value in values]
@@ -89,7 +91,7 @@ def in_tasks(context):
 
 
 def refused(error, text, call, *arguments):
-    """The error that the call must raise, whose message has the text."""
+    """Returns the error that the call must raise, whose message has the text."""
     try:
         call(*arguments)
     except error as raised:
@@ -130,7 +132,7 @@ def workers_addresses_exhausted(context):
 
 
 def fill(queue, error, text):
-    """Puts items of 1 MiB until the queue refuses, and takes them all. How many."""
+    """Puts items of 1 MiB until the queue refuses, and takes them all. Returns how many."""
     item = b'x' * MIB
     count = 0
     while True:

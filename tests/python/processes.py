@@ -14,7 +14,7 @@ METHODS = ('fork', 'spawn', 'forkserver')
 PATIENCE = 30 * SCALE
 
 
-# Whether the kernel remembers how a process ended that others have reaped.
+# Whether the kernel remembers the exit status of a process that others have reaped.
 KERNEL_REMEMBERS_ENDS = tuple(int(number) for number in re.findall(r'\d+', platform.release())[:2]) >= (6, 15)
 
 
@@ -37,8 +37,8 @@ def joined(*processes):
 
 
 def all_end(pids):
-    """Whether each of the processes ends, or becomes a zombie nobody waits for. A step that takes far longer than it should
-    counts as a short one: the machine stood still.
+    """Returns whether each of the processes ends, or becomes a zombie nobody waits for. A step that
+    takes far longer than it should counts as a short one: the machine stood still.
     """
     left = PATIENCE
     while not all(map(has_ended, pids)):

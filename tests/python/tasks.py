@@ -1,4 +1,4 @@
-"""What the tests have run in children: a module that is quick to import there."""
+"""The functions that the tests run in children: a module that is quick to import there."""
 
 import logging
 import logging.handlers
@@ -22,7 +22,7 @@ def fail(text):
 
 
 def whose_process():
-    """Whether this process is one of ours, and its start method as both packages see it."""
+    """Returns whether this process is one of ours, and its start method as both packages see it."""
     is_ours = isinstance(multiprocessing.current_process(), procession.process.BaseProcess)
     return is_ours, multiprocessing.get_start_method(), procession.get_start_method()
 

@@ -1,4 +1,6 @@
-"""``python -m procession``: unmodified programs, and that the standard library's tests are really run on procession."""
+"""``python -m procession``: it runs unmodified programs, and the standard library's tests really
+run on procession.
+"""
 
 import ast
 import json
@@ -26,7 +28,8 @@ ASKED = textwrap.dedent("""
     })
 """)
 
-#: Its children need its function, and tell whose `multiprocessing` they see, and from which module the function came.
+#: Its children need its function, and print whose `multiprocessing` they see, and from which module
+#: the function came.
 PARALLEL = textwrap.dedent("""
     import sys
     import multiprocessing
@@ -42,7 +45,8 @@ PARALLEL = textwrap.dedent("""
 """)
 
 
-#: Offers what the fork context makes to children of another start method, and prints what is refused.
+#: Offers what the fork context makes to children of another start method, and prints what is
+#: refused.
 MIXED = textwrap.dedent("""
     import sys
     import multiprocessing
@@ -74,7 +78,9 @@ def run(*arguments, cwd, check=True, flags=()):
 
 @pytest.fixture
 def programs(tmp_path):
-    """A folder with a script, a link to it, a module in a package, and a folder with a main module."""
+    """Returns a folder with a script, a link to it, a module in a package, and a folder with a main
+    module.
+    """
     for name in ('script.py', 'package/module.py', 'package/__init__.py', 'folder/__main__.py', 'elsewhere/script.py'):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -100,7 +106,7 @@ def test_a_program_is_started_as_by_python(program, flags, programs):
 
 
 @pytest.mark.parametrize('other', ['spawn', 'forkserver'])
-def test_what_fork_makes_is_kept_from_others_as_by_the_original_and_from_none_by_procession(other, tmp_path):
+def test_fork_objects_are_refused_to_other_methods_as_by_the_original_and_accepted_by_procession(other, tmp_path):
     (tmp_path / 'script.py').write_text(MIXED)
     plain = run('script.py', other, cwd=tmp_path)
     aliased = run('-m', 'procession', 'script.py', other, cwd=tmp_path)
@@ -141,7 +147,7 @@ def test_an_exit_code_is_the_program_s(code, tmp_path):
 
 
 @pytest.mark.parametrize('program', [['missing.py'], ['-m', 'missing']])
-def test_what_is_not_there_is_told_as_by_python(program, tmp_path):
+def test_missing_program_is_reported_as_by_python(program, tmp_path):
     plain = run(*program, cwd=tmp_path, check=False)
     aliased = run('-m', 'procession', *program, cwd=tmp_path, check=False)
     assert (aliased.returncode, aliased.stderr) == (plain.returncode, plain.stderr)
@@ -202,7 +208,9 @@ def test_modules_that_were_loaded_before_know_procession_by_the_same_names(tmp_p
 
 @pytest.mark.limit(180)
 def test_the_standard_librarys_tests_notice_a_broken_map(tmp_path):
-    """What the conformance run runs is this package: a broken `Pool.map` fails the test of `map`, and no other."""
+    """The conformance run tests this package: a broken `Pool.map` fails the test of `map`, and no
+    other.
+    """
     pytest.importorskip('test._test_multiprocessing', reason='this Python comes without its tests')
     pattern = 'WithProcessesTestPool.test_[aims]*'
     outcomes = {}

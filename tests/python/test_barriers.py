@@ -20,7 +20,7 @@ def test_a_barrier_opens_when_all_are_there(ctx):
     meet(barrier, 20, indices)
     joined(*others)
     assert list(indices) == [20] * 3 and not barrier.broken and barrier.n_waiting == 0 and barrier.parties == 3
-    # Those that ended in an orderly way are not missed.
+    # Processes that exited normally are not waited for.
     others = [started(ctx, meet, barrier, 1, indices) for _ in range(2)]
     meet(barrier, 1, indices)
     joined(*others)

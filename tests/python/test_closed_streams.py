@@ -1,5 +1,6 @@
-"""Programs that were started with a standard stream closed (`program >&-`): none of the engine's file descriptors has its
-number, in the program and in its children, so that nothing that is printed gets into them.
+"""Programs that were started with a standard stream closed (`program >&-`): none of the engine's
+file descriptors has its number, in the program and in its children, so that nothing printed gets
+into them.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""What a program has let go of is collected, cycles through the engine's objects too."""
+"""Objects that a program has let go of are collected, cycles through the engine's objects, too."""
 
 import gc
 import sys
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.limit(120)
 
 
 class Held:
-    """Something that a frame holds."""
+    """An object that a frame holds."""
 
 
 def test_a_frame_that_holds_a_failed_result_is_collected():

@@ -105,7 +105,7 @@ def test_wait_for_waits_until_it_is_so(ctx):
     with condition:
         assert condition.wait_for(lambda: False, timeout=SHORT) is False
         value.value = 1
-        # Nobody notifies: it looks by itself.
+        # Nobody notifies, and the waiter looks by itself.
         assert condition.wait_for(lambda: value.value == 2 and 'two', LONG) == 'two'
     joined(other)
 

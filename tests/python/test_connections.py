@@ -1,4 +1,5 @@
-"""Listeners with a key: who is let in, beside peers that say nothing or the wrong thing."""
+"""Listeners with a key: which peers they let in, beside peers that say nothing or the wrong thing.
+"""
 
 import multiprocessing.connection
 import signal
@@ -18,13 +19,13 @@ FAMILIES = ['AF_UNIX', 'AF_INET']
 
 @pytest.fixture(params=FAMILIES)
 def listener(request):
-    """A listener with a key, of each family in turn."""
+    """Returns a listener with a key, of each family in turn."""
     with Listener(family=request.param, backlog=128, authkey=KEY) as listener:
         yield listener
 
 
 def silent(address):
-    """A peer that connects and says nothing."""
+    """Connects as a peer that says nothing."""
     peer = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
     peer.connect(address)
     return peer
@@ -37,7 +38,7 @@ def greet(address, word, key=KEY):
 
 
 def answer(listener, turned_away=()):
-    """Accepts until a peer is let in, and answers what that says."""
+    """Accepts until a peer is let in, and answers its message."""
     while True:
         try:
             with listener.accept() as peer:
@@ -81,7 +82,7 @@ def test_a_peer_that_is_none_is_turned_away(listener, said):
     peer.close()
 
 
-def test_what_follows_the_authentication_at_once_is_received(listener):
+def test_message_right_behind_the_authentication_is_received(listener):
     def send_all():
         with Client(listener.address, authkey=KEY) as client:
             for number in range(100):
@@ -125,7 +126,7 @@ def test_closing_a_listener_ends_what_waits_for_it(listener):
     threads = [threading.Thread(target=accept) for _ in range(3)]
     for thread in threads:
         thread.start()
-    # The challenge: its authentication has begun.
+    # The challenge has come: its authentication has begun.
     assert peer.recv(4)
     listener.close()
     for thread in threads:

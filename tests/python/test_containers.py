@@ -1,4 +1,4 @@
-"""A program that is process 1 of a container, to which orphans fall that nobody else reaps."""
+"""A program that is process 1 of a container, which inherits orphans that nobody else reaps."""
 
 import functools
 import shutil
@@ -56,7 +56,7 @@ PROGRAM = '''
 
 @functools.cache
 def refusal():
-    """Why no container can be made here, or nothing."""
+    """Returns why no container can be made here, or nothing."""
     if shutil.which('unshare') is None:
         return 'there is no unshare here'
     done = subprocess.run([*IN_CONTAINER, 'true'], capture_output=True, text=True, timeout=PATIENCE)

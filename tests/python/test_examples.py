@@ -9,7 +9,7 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'examples' / 'python'
 
-# What each prints.
+# The output of each.
 PRINTS = {
     'hello': (
         r'in main: module __main__, has a parent: False\n'
@@ -46,7 +46,7 @@ def test_two_start_methods_in_one_program():
 
 @pytest.fixture
 def texts(tmp_path):
-    """A folder of files with 102,500 words, 40,200 of them "the"."""
+    """Returns a folder of files with 102,500 words, 40,200 of them "the"."""
     for number in range(201):
         (tmp_path / f'{number:03}.txt').write_text('The cat and the dog\n' * number)
     (tmp_path / 'picture').write_bytes(b'\xff\0'.join([b'Two words', b'and', b'2'] * 500))

@@ -1,4 +1,5 @@
-"""The end of a program whose daemon threads wait: nothing is printed, as with the standard library."""
+"""The end of a program whose daemon threads wait: nothing is printed, as with the standard library.
+"""
 
 import pytest
 from processes import run

@@ -1,4 +1,6 @@
-"""A process, its parent and its children: who is who, who may have children, and who ends with whom."""
+"""A process, its parent and its children: their identities, which processes may have children, and
+which end together.
+"""
 
 import multiprocessing
 import os
@@ -16,7 +18,7 @@ from tasks import double
 pytestmark = pytest.mark.limit(120)
 
 
-# Who is who.
+# Identities.
 
 
 def who():
@@ -105,7 +107,7 @@ def test_nothing_survives_a_killed_parent(tmp_path, method):
     program = subprocess.Popen([sys.executable, str(path), method], stdout=subprocess.PIPE, text=True)
     pids = [int(word) for line in (program.stdout.readline(), program.stdout.readline()) for word in line.split()]
     assert len(pids) >= 4
-    # One that is stopped cannot do anything about it itself.
+    # A stopped process cannot act itself.
     os.kill(pids[1], signal.SIGSTOP)
     program.kill()
     assert all_end(pids)

@@ -1,4 +1,5 @@
-"""The fork server: who can reach it, what its death and its standstill cost."""
+"""The fork server: no other program can reach it, and its death and its stops have a bounded cost.
+"""
 
 import os
 import pathlib
@@ -17,20 +18,21 @@ pytestmark = pytest.mark.limit(60)
 
 @pytest.fixture
 def ctx():
-    """The context of the fork server."""
+    """Returns the context of the fork server."""
     return procession.get_context('forkserver')
 
 
 @pytest.fixture
 def server(ctx):
-    """The pid of the fork server of this process, which has begun its work."""
+    """Returns the pid of the fork server of this process, which has begun its work."""
     started(ctx, abs, 1).join(PATIENCE)
     return forkserver._forkserver._forkserver_pid
 
 
 def test_the_fork_server_listens_nowhere(server):
     ours = {os.readlink(fd) for fd in pathlib.Path(f'/proc/{server}/fd').iterdir()}
-    # The columns: number, references, protocol, flags, type, state, inode, path. Flag 0x10000: it accepts connections.
+    # The columns: number, references, protocol, flags, type, state, inode, path. Flag 0x10000: it
+    # accepts connections.
     for line in pathlib.Path('/proc/net/unix').read_text().splitlines()[1:]:
         _, _, _, flags, _, _, inode, *path = line.split()
         if f'socket:[{inode}]' in ours:
@@ -65,7 +67,7 @@ def test_a_stopped_fork_server_hangs_nobody(ctx, server):
 
 
 class Raised(Exception):
-    """What a handler raises."""
+    """An exception that a handler raises."""
 
 
 def raise_it(*_):
@@ -79,7 +81,7 @@ def test_a_handler_that_raises_ends_the_wait_for_a_stopped_fork_server(ctx, serv
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(Raised) as caught:
             started(ctx, (tmp_path / 'trace').touch)
-        # The server was not waited for to the end.
+        # The test did not wait for the server's end.
         assert not has_ended(server)
         os.kill(server, signal.SIGCONT)
         assert started(ctx, pow, 2, 5).result(PATIENCE) == 32
@@ -178,7 +180,7 @@ def test_numpys_generators_differ_in_each_child_unless_they_are_seeded(threads, 
 
 
 class HasProcess:
-    """Something with a process as an attribute."""
+    """An object with a process as an attribute."""
 
 
 def test_a_started_process_does_not_pickle_as_in_the_standard_library(ctx):

@@ -1,4 +1,4 @@
-"""An import of procession changes nothing but what it imports."""
+"""An import of procession imports modules and changes nothing else."""
 
 import json
 import subprocess

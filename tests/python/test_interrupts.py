@@ -1,4 +1,6 @@
-"""Handlers of signals that raise at any instant: what was started is held or ended, and nothing is lost or done twice."""
+"""Signal handlers that raise at any instant: a process that was started is held or ended, and
+nothing is lost or done twice.
+"""
 
 import json
 

@@ -12,7 +12,7 @@ PACKAGE = 'procession'
 
 def test_no_files_import_each_other_in_a_circle():
     order = graphlib.TopologicalSorter({name: _imported(name, tree) for name, tree in _files().items()})
-    # It raises `CycleError`, which names the circle.
+    # `prepare` raises `CycleError`, which names the circle.
     order.prepare()
 
 
@@ -37,7 +37,7 @@ def test_the_look_at_the_files_finds_assignments_elsewhere():
 
 
 def _files():
-    """The source of each module, and of its stub, by the module's name."""
+    """Returns the source of each module, and of its stub, by the module's name."""
     files = {}
     for path in sorted([*FOLDER.rglob('*.py'), *FOLDER.rglob('*.pyi')]):
         parts = path.relative_to(FOLDER).with_suffix('').parts
@@ -48,13 +48,13 @@ def _files():
 
 
 def _imported(name, tree):
-    """The modules of the package that a module imports anywhere, in its functions too."""
+    """Returns the modules of the package that a module imports anywhere, in its functions too."""
     return {module for node in ast.walk(tree) for _, module, _ in _imports(node)} - {name}
 
 
 def _imports(node):
-    """What one import statement, or call of `__import__`, takes from the package: the name that it gets,
-    the module, and whether it is the module itself that gets the name.
+    """Returns what one import statement, or call of `__import__`, takes from the package: the name
+    that it gets, the module, and whether the name stands for the module itself.
     """
     match node:
         case ast.Import():
@@ -69,14 +69,15 @@ def _imports(node):
 
 
 def _taken(origin, name):
-    """The module that `from origin import name` imports, and whether `name` is that module."""
+    """Returns the module that `from origin import name` imports, and whether `name` is that module.
+    """
     path = FOLDER.joinpath(*origin.split('.')[1:], name)
     is_module = path.is_dir() or path.with_suffix('.py').exists() or path.with_suffix('.pyi').exists()
     return (f'{origin}.{name}', True) if is_module else (origin, False)
 
 
 def _assignments_elsewhere(name, tree):
-    """Where a module assigns to what is in another module of the package."""
+    """Returns where a module assigns to a name of another module of the package."""
     modules = {bound for node in ast.walk(tree) for bound, _, is_whole in _imports(node) if is_whole}
     return [
         f'{name}:{node.lineno}'
@@ -88,7 +89,7 @@ def _assignments_elsewhere(name, tree):
 
 
 def _root(node):
-    """The name that an expression of attributes begins with."""
+    """Returns the name that an expression of attributes begins with."""
     while isinstance(node, ast.Attribute):
         node = node.value
     return node.id if isinstance(node, ast.Name) else None

@@ -1,5 +1,5 @@
-"""The C library as a child sees it. A child whose C library takes it for its parent, or for another child of the same fork server,
-finds locks held that are free, and free that are held.
+"""The C library as a child sees it. If a child's C library takes the child for its parent, or for
+another child of the same fork server, free locks seem held to it, and held ones free.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ SIZE_OF_MUTEX = 64
 
 
 def look_at_mutex():
-    """An error-checking mutex is owned by this thread, which may not lock it again."""
+    """Checks that this thread owns an error-checking mutex, and may not lock it again."""
     libc = ctypes.CDLL(None)
     attributes, mutex = ctypes.create_string_buffer(16), ctypes.create_string_buffer(SIZE_OF_MUTEX)
     assert libc.pthread_mutexattr_init(attributes) == 0
@@ -33,7 +33,7 @@ def look_at_mutex():
 
 
 def look_at_thread():
-    """A thread is started and joined, and is not the main thread."""
+    """Checks that a thread is started and joined, and is not the main thread."""
     seen = []
     thread = threading.Thread(target=lambda: seen.append(threading.get_native_id()))
     thread.start()
@@ -42,7 +42,7 @@ def look_at_thread():
 
 
 def abort():
-    # What pytest has set up tells of it at length, and a forked child has inherited that.
+    # pytest has set it up to print at length, and a forked child has inherited that.
     faulthandler.disable()
     os.abort()
 
@@ -52,7 +52,7 @@ def raise_signal(number):
 
 
 def test_a_mutex_is_owned_by_the_childs_thread(ctx):
-    # Two at once, so that two children of one fork server can be taken for one another.
+    # Two at once, so that one child of the fork server could be taken for the other.
     children = [started(ctx, look_at_mutex) for _ in range(2)]
     for child in children:
         assert child.result(PATIENCE) == (0, True, os.strerror(35), 0)

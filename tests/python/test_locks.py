@@ -106,7 +106,7 @@ def test_only_its_owner_releases_an_rlock(ctx):
         lock.release()
 
 
-def test_what_is_released_too_often_says_so_as_the_standard_library_does(ctx):
+def test_one_release_too_many_raises_as_in_the_standard_library(ctx):
     for lock in ctx.Lock(), ctx.BoundedSemaphore(2):
         with pytest.raises(ValueError, match='semaphore or lock released too many times'):
             lock.release()
@@ -155,10 +155,10 @@ def test_a_class_derived_from_it_may_have_arguments_of_its_own():
 def test_permits_are_counted(ctx):
     semaphore = ctx.Semaphore(2)
     assert semaphore.get_value() == 2 and semaphore._semlock.maxvalue == 2**31 - 1
-    taker = started(ctx, take, semaphore, 3)
+    other = started(ctx, take, semaphore, 3)
     until(lambda: semaphore.get_value() == 0)
     semaphore.release()
-    joined(taker)
+    joined(other)
     assert semaphore.locked() and not semaphore.acquire(timeout=SHORT)
     bounded = ctx.BoundedSemaphore(1)
     assert bounded.acquire() and not bounded.acquire(False)

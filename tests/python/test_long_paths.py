@@ -1,4 +1,4 @@
-"""Where the folder for temporary files has so long a path that no socket can be in it."""
+"""Programs whose folder for temporary files has so long a path that no socket can be in it."""
 
 import os
 import subprocess
@@ -82,7 +82,8 @@ SAID = "sent\nb'sent'\npassed\n[('a', 1), ('b', 2)]\n[('a', 3)]\nhello\nhello\n4
 
 @pytest.fixture
 def environment(tmp_path):
-    """One whose folder for temporary files has a path of 150 characters or more."""
+    """Returns an environment whose folder for temporary files has a path of 150 characters or more.
+    """
     folder = tmp_path
     while len(str(folder)) < 150:
         folder /= 'long' * 5

@@ -17,7 +17,7 @@ KINDS = ['Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition']
 
 @pytest.fixture
 def manager(ctx):
-    """A manager of each start method in turn."""
+    """Returns a manager of each start method in turn."""
     with ctx.Manager() as manager:
         yield manager
 
@@ -71,7 +71,7 @@ def test_a_lock_that_its_owner_released_tells_of_no_death(ctx, manager):
     for _ in range(3):
         assert started(ctx, take_and_leave, lock).result(PATIENCE) == 'taken'
     assert lock.acquire(False)
-    # Others may release it.
+    # Another process may release it.
     assert started(ctx, lock.release).result(PATIENCE) is None
     assert lock.acquire(False)
 

@@ -1,5 +1,6 @@
-"""Limits of addresses (`ulimit -v`) and of file sizes (`ulimit -f`): what fits goes through, what does not is an exception
-of the call or task, and nothing is lost."""
+"""Limits of addresses (`ulimit -v`) and of file sizes (`ulimit -f`): data that fits goes through,
+data that does not raises an exception in the call or task, and nothing is lost.
+"""
 
 import pathlib
 import subprocess

@@ -1,4 +1,6 @@
-"""Where other libraries take a context, a pool, a process or a queue of `multiprocessing`, they take ours."""
+"""Other libraries accept our contexts, pools, processes and queues where they accept those of
+`multiprocessing`.
+"""
 
 import asyncio
 import concurrent.futures
@@ -32,7 +34,7 @@ from waits import SCALE
 SECONDS = 30 * SCALE
 
 
-# --- contexts -------------------------------------------------------------------------------------------------------
+# --- contexts -------------------------------------------------------------------------------------
 
 
 def test_a_context_passes_the_checks_that_libraries_make(ctx, method):
@@ -64,7 +66,7 @@ def test_both_packages_see_the_same_processes(ctx):
     assert process not in multiprocessing.active_children()
 
 
-# --- concurrent.futures ---------------------------------------------------------------------------------------------
+# --- concurrent.futures ---------------------------------------------------------------------------
 
 
 def test_an_executor_runs_on_our_processes(ctx, method, nothing_left):
@@ -100,7 +102,7 @@ def test_an_executor_behind_asyncio(ctx):
         assert asyncio.run(main(executor)) == [2 * i for i in range(10)]
 
 
-# --- joblib, loky, pebble -------------------------------------------------------------------------------------------
+# --- joblib, loky, pebble -------------------------------------------------------------------------
 
 
 def test_joblib_takes_a_context_as_backend(ctx):
@@ -117,7 +119,8 @@ def test_a_pool_of_workers_of_the_standard_librarys_context(method):
         assert [type(worker) for worker in workers] == [context.Process] * 2
         with pytest.raises(procession.WorkerLost) as caught:
             pool.apply(end_by, (signal.SIGKILL,))
-        # A child of the standard library's fork server is none of this process: its server may have reaped it.
+        # The standard library's fork server may have reaped its child, which is not a child of this
+        # process.
         may_be_unknown = method == 'forkserver' and not KERNEL_REMEMBERS_ENDS
         assert caught.value.exitcode in ([-signal.SIGKILL, None] if may_be_unknown else [-signal.SIGKILL])
         assert pool.map(abs, range(-100, 0)) == list(range(100, 0, -1))
@@ -201,7 +204,7 @@ def test_pebble_runs_on_our_processes(ctx, method, nothing_left):
     del pool, slow
 
 
-# --- things to wait for ---------------------------------------------------------------------------------------------
+# --- things to wait for ---------------------------------------------------------------------------
 
 
 def test_sentinels_queues_and_connections_are_waited_for_together(ctx):
@@ -242,7 +245,7 @@ def test_a_queue_is_waited_for_by_its_reader(ctx):
     queue.join_thread()
 
 
-# --- between the packages -------------------------------------------------------------------------------------------
+# --- between the packages -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('theirs_run', [False, True], ids=['in our child', 'in the child of the standard library'])
@@ -293,7 +296,7 @@ def test_log_records_come_by_our_queue(ctx):
     queue.join_thread()
 
 
-# --- at exit --------------------------------------------------------------------------------------------------------
+# --- at exit --------------------------------------------------------------------------------------
 
 LEFT_OPEN = r"""
 import sys, time

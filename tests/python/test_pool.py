@@ -169,8 +169,35 @@ def test_a_pool_grows_shrinks_and_tells(pool):
     pool.resize(1)
     assert pool.map(square, range(10)) == [x * x for x in range(10)]
     stats = pool.stats()
-    assert stats['done'] >= 1 and stats['failed'] == stats['lost'] == 0
+    assert (stats['done'], stats['failed'], stats['lost'], stats['queued']) == (10, 0, 0, 0)
     assert any(worker['resident'] > 0 for worker in stats['workers'])
+
+
+def test_stats_count_calls_whatever_travels_together(ctx):
+    with ctx.Pool(1) as pool:
+        pool.map(square, range(10))
+        pool.map(square, range(10), chunksize=4)
+        pool.starmap(pow, [(2, 3)] * 5)
+        assert list(pool.imap(square, range(7), chunksize=3)) == [x * x for x in range(7)]
+        pool.map(square, range(6), timeout=60)
+        pool.apply(square, (3,))
+        stats = pool.stats()
+        assert (stats['done'], stats['failed'], stats['lost'], stats['queued']) == (39, 0, 0, 0)
+        assert [worker['done'] for worker in stats['workers']] == [39]
+        # A chunk ends with the first of its calls that raises; the chunk behind it is run.
+        with pytest.raises(ZeroDivisionError):
+            pool.starmap(divmod, [(1, 1), (1, 1), (1, 0), (1, 1), (1, 1)], chunksize=4)
+        stats = pool.stats()
+        assert (stats['done'], stats['failed'], stats['lost']) == (40, 1, 0)
+        assert [worker['done'] for worker in stats['workers']] == [43]
+
+
+def test_calls_are_lost_with_their_chunk(ctx):
+    with ctx.Pool(1) as pool:
+        with pytest.raises(procession.WorkerLost):
+            pool.map(os._exit, range(8), chunksize=4)
+        stats = pool.stats()
+        assert (stats['done'], stats['failed'], stats['lost'], stats['queued']) == (0, 0, 8, 0)
 
 
 def test_results_are_awaited_in_asyncio(pool):

@@ -1,4 +1,4 @@
-"""What workers are when they begin, and pools whose workers cannot all be started."""
+"""The state of workers when they begin, and pools whose workers cannot all be started."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 
 def running_out(ctx, number):
-    """A context of the same method that makes so many processes, and then raises."""
+    """Returns a context of the same method that makes this many processes, and then raises."""
 
     class Context(type(ctx)):
         remaining = number
@@ -94,7 +94,7 @@ def test_a_signal_ends_a_wait_though_results_keep_coming(ctx):
             with pytest.raises(Alarm):
                 signal.setitimer(signal.ITIMER_REAL, 0.02)
                 result.wait()
-            # It is this thread that takes the results, and it came back while there were more.
+            # This thread takes the results, and it came back while there were more.
             assert not result.ready()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

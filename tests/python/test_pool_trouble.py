@@ -1,4 +1,4 @@
-"""Pools in trouble: all of this hangs, leaks or loses data elsewhere."""
+"""Pools in trouble: situations in which other pools hang, leak or lose data."""
 
 import gc
 import os
@@ -19,7 +19,7 @@ from waits import until
 
 
 class Awkward(Exception):
-    """Its pickle does not unpickle."""
+    """An exception whose pickle does not unpickle."""
 
     def __init__(self, one, two):
         super().__init__(f'{one} and {two}')
@@ -123,7 +123,7 @@ def test_exceptions_arrive_as_they_were(pool):
     assert 'in raise_with_cause' in str(cause.__cause__)
 
 
-def test_what_does_not_pickle_is_that_calls_error(pool):
+def test_argument_that_does_not_pickle_fails_its_call_alone(pool):
     with pytest.raises(LookupError, match='cannot be loaded'):
         pool.apply(square, (Unloadable(),))
     with pytest.raises(procession.pool.MaybeEncodingError, match='lock'):
@@ -186,7 +186,7 @@ def test_terminate_calls_no_callback_of_what_it_gives_up(ctx):
 
 
 def descriptors(kind):
-    """What those of this process lead to, of one kind."""
+    """Returns the targets of this process's descriptors of one kind."""
     found = []
     for fd in pathlib.Path('/proc/self/fd').iterdir():
         try:

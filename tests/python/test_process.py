@@ -223,7 +223,7 @@ def test_file_descriptors_do_not_add_up(ctx):
     assert len(os.listdir('/proc/self/fd')) <= before + 1
 
 
-# What it leaves.
+# What they leave.
 
 
 def test_a_result_comes_back(ctx):
@@ -348,7 +348,7 @@ if __name__ == '__main__':
     assert (done.stdout, done.stderr) == ('1234 -\n' * 2, '')
 
 
-def test_what_lies_in_the_current_folder_is_not_run_by_children(tmp_path):
+def test_children_do_not_run_modules_of_the_current_folder(tmp_path):
     for name in ('threading', 'procession', 'pickle', 'signal'):
         (tmp_path / f'{name}.py').write_text('raise SystemExit("not this one")\n')
     program = tmp_path / 'elsewhere' / 'program.py'

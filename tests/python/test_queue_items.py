@@ -1,4 +1,4 @@
-"""What goes through queues: items that come back as they were, and how they are pickled."""
+"""Items of queues: they come back as they were, and how they are pickled."""
 
 import gc
 import pickle
@@ -27,7 +27,7 @@ class Text(str):
 
 
 class Breaks:
-    """Pickles, and does not unpickle."""
+    """An item that pickles, and does not unpickle."""
 
     def __reduce__(self):
         return _fail, ('on purpose',)
@@ -64,7 +64,7 @@ def test_items_come_back_as_they_were(ctx, kind):
     assert process.exitcode == 0 and answers.empty()
 
 
-def test_what_is_put_is_pickled_at_once():
+def test_put_pickles_at_once():
     queue, item = mp.Queue(), [1]
     queue.put(item)
     item.append(2)
@@ -76,7 +76,7 @@ def test_what_is_put_is_pickled_at_once():
     assert alive() is None, 'the pickler has kept it'
 
 
-def test_what_does_not_pickle_raises_in_the_caller():
+def test_item_that_does_not_pickle_raises_in_the_caller():
     for queue in (mp.Queue(1), mp.JoinableQueue(1), mp.SimpleQueue()):
         with pytest.raises((pickle.PicklingError, AttributeError), match='lambda'):
             queue.put(lambda: 0)
@@ -103,7 +103,7 @@ def test_a_hook_gets_what_does_not_pickle():
     assert isinstance(queue.heard[0], LookupError) and queue.heard[1] is item and queue.empty()
 
 
-def test_what_does_not_unpickle_raises_and_is_gone():
+def test_item_that_does_not_unpickle_raises_and_is_gone():
     queue = mp.Queue()
     queue.put(Breaks())
     queue.put('next')
@@ -113,7 +113,7 @@ def test_what_does_not_unpickle_raises_and_is_gone():
 
 
 class Puts:
-    """Puts something else as it is pickled."""
+    """An item that puts another as it is pickled."""
 
     def __init__(self, queue):
         self.queue = queue

@@ -1,4 +1,4 @@
-"""Queues through the public face: what the standard library promises."""
+"""Queues through the public API: the promises of the standard library."""
 
 import multiprocessing.queues
 import selectors

@@ -1,4 +1,6 @@
-"""What the system refuses, or the program takes away: errors, and nothing that hangs."""
+"""Calls that the system refuses, and things that the program takes away: they raise errors, and
+nothing hangs.
+"""
 
 import pathlib
 import subprocess
@@ -73,7 +75,7 @@ def test_pool_whose_descriptors_the_program_closes_fails_and_later_ones_work(met
 
 
 def run(folder, program, *args, denied=None):
-    """What a program says, in a process of its own."""
+    """Returns the output of a program, in a process of its own."""
     path = folder / 'program.py'
     path.write_text(textwrap.dedent(program))
     command = [sys.executable, str(path), *args]

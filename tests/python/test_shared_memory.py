@@ -1,4 +1,6 @@
-"""Shared memory through the public face: whose a block is, and what is left of it when processes end or are killed."""
+"""Shared memory through the public API: the owner of a block, and what is left of it when processes
+end or are killed.
+"""
 
 import os
 import pickle
@@ -81,7 +83,7 @@ def test_the_life_of_a_name():
     ({'name': 'a/b'}, OSError),
     ({'name': 'x' * 300, 'create': True, 'size': 1}, OSError), ({'name': 'not there'}, FileNotFoundError),
 ])
-def test_what_is_refused(arguments, error):
+def test_wrong_arguments_are_refused(arguments, error):
     before = set(os.listdir('/dev/shm'))
     with pytest.raises(error):
         SharedMemory(**arguments)
@@ -165,7 +167,7 @@ MADE_BY_A_CHILD = '''
 '''
 
 
-def test_what_a_child_has_made_outlives_it(tmp_path, method):
+def test_block_of_a_child_outlives_it(tmp_path, method):
     program = tmp_path / 'program.py'
     program.write_text(textwrap.dedent(MADE_BY_A_CHILD))
     ran = subprocess.run([sys.executable, program, method], capture_output=True, text=True)

@@ -1,4 +1,6 @@
-"""What a start finds and brings along: the main module, the fork server, other libraries' objects, large arguments."""
+"""What a new process finds and brings along: the main module, the fork server, other libraries'
+objects, large arguments.
+"""
 
 import multiprocessing
 import os

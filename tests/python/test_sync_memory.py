@@ -1,5 +1,5 @@
-"""What locks and their kin leave behind: made and dropped by the ten thousand they take no more memory than a few of them, and
-what another process may still have is never another object's memory.
+"""The memory of locks and their like. Ten thousands of them, made and dropped, take no more memory
+than a few. Memory that another process may still have is never another object's.
 """
 
 import os
@@ -8,14 +8,14 @@ import procession
 import pytest
 from waits import LONG
 
-# So many of the smallest take 2.5 MB if none is used again.
+# This many of the smallest take 2.5 MB if no memory is used again.
 MANY = 40_000
-# What may be left of them.
+# Bytes that may be left of them.
 FEW = 512 << 10
 
 
 def shared_memory():
-    """How many bytes of shared memory this process has touched."""
+    """Returns how many bytes of shared memory this process has touched."""
     with open('/proc/self/status') as status:
         return next(int(line.split()[1]) << 10 for line in status if line.startswith('RssShmem:'))
 

@@ -1,4 +1,6 @@
-"""What locks, semaphores, conditions, events and barriers have in common: reprs, signals in waits, travel."""
+"""What locks, semaphores, conditions, events and barriers have in common: reprs, signals in waits,
+travel.
+"""
 
 import copy
 import multiprocessing

@@ -1,4 +1,4 @@
-"""The program that mypy checks (`cargo xtask test`, its step `stubtest`) does what it says when it runs."""
+"""The program that mypy checks (`cargo xtask test`, its step `stubtest`) also runs."""
 
 import pathlib
 import subprocess

@@ -1,4 +1,6 @@
-"""Values arrive as they were sent: each task gets its own, and functions and classes that workers cannot find go by value."""
+"""Values arrive as they were sent: each task gets its own, and functions and classes that workers
+cannot import go by value.
+"""
 
 import copyreg
 import functools
@@ -67,7 +69,7 @@ def degrees(temperature):
 def test_each_task_gets_its_own_bound_method(ctx, chunksize):
     with ctx.Pool(1) as pool:
         expected = [1, 1, 1, 1] if chunksize == 1 else [1, 2, 1, 2]
-        # Within a chunk, as in the standard library, the function is one.
+        # Within a chunk, as in the standard library, the function is one object.
         assert pool.map(Counter().work, range(4), chunksize=chunksize) == expected
         assert [pool.apply(Counter().work, (0,)) for _ in range(3)] == [1, 1, 1]
         assert list(pool.imap(Counter().work, range(3))) == [1, 1, 1]
@@ -86,7 +88,7 @@ def test_a_task_with_a_time_limit_gets_its_own_too(ctx):
         assert pool.map(Counter(), range(3), retries=1) == [1, 1, 1]
 
 
-def test_what_a_function_holds_does_not_stay_in_a_worker(ctx):
+def test_worker_lets_go_of_objects_that_a_function_holds(ctx):
     with ctx.Pool(1) as pool:
         sizes = [pool.map(functools.partial(resident_after, bytes([number]) * 10**7), [1])[0] for number in range(20)]
         pool.apply(double, (1,))
@@ -113,7 +115,7 @@ def test_a_function_that_has_lost_its_name_is_not_sent_by_it(ctx, monkeypatch):
         assert pool.apply(tasks.double, (4,)) == 8
         old = tasks.double
         monkeypatch.setattr(tasks, 'double', lambda number: number)
-        # By value where cloudpickle is: it never becomes the other function.
+        # By value where cloudpickle is installed: it never becomes the other function.
         try:
             assert pool.apply(old, (4,)) == 8
         except Exception as error:

@@ -1,4 +1,5 @@
-"""A program that mypy must accept under ``--strict``, and that runs: what type-checkers know of the package.
+"""A program that mypy must accept under ``--strict``, and that runs: what type checkers know of the
+package.
 
 Each `assert_type` is a check of mypy's, and does nothing when the program runs.
 """
@@ -125,7 +126,7 @@ def managed() -> None:
 
 
 def refused() -> None:
-    # What is wrong is found: with `--strict` an `ignore` that ignores nothing is an error.
+    # Errors are found: under `--strict` an `ignore` that ignores nothing is an error.
     event: StandardEvent = mp.Event()  # type: ignore[assignment]
     event.set()
     print(mp.Process(target=length, arguments=('a',)))  # type: ignore[call-arg]

@@ -1,15 +1,15 @@
-"""How long tests wait: for what has to come, and for what must not."""
+"""How long tests wait for an event that must come, and for one that must not."""
 
 import os
 import time
 
-#: Stretches every limit of time, for machines that are slower than those the limits were made for.
+#: Stretches every time limit, for machines that are slower than those the limits were made for.
 SCALE = float(os.environ.get('PROCESSION_TEST_TIME_SCALE', 1))
-# Seconds after which something will never come.
+# Seconds after which an event will never come.
 LONG = 30 * SCALE
 # Seconds of a wait that nothing but the watchdog ends.
 FOR_EVER = 3600
-# Seconds that something is given to happen which must not.
+# Seconds in which an event that must not happen could happen.
 SHORT = 0.1
 
 

@@ -1,7 +1,9 @@
-"""Ends a test that hangs, and says which it was. A program of its own, started by conftest.py beside the tests.
+"""Ends a test that hangs, and names it. It is a program of its own, started by conftest.py beside
+the tests.
 
-It reads one line for each test, the seconds it may take and its name, from its standard input; a line without a name says
-that the test has ended. It sees what a thread of the tests' process could not: a hang with the interpreter's lock held.
+It reads one line for each test from its standard input: the seconds it may take and its name. A
+line without a name says that the test has ended. It sees what a thread of the tests' process could
+not: a hang with the interpreter's lock held.
 """
 
 import os
@@ -13,7 +15,7 @@ import time
 
 
 def watch(pid, lines):
-    """Watches the tests of the process `pid`, of which the descriptor `lines` tells, until it ends."""
+    """Watches the tests of the process `pid`, which the descriptor `lines` names, until it ends."""
     process = os.pidfd_open(pid)
     name, deadline, unread = '', None, ''
     while True:
@@ -26,7 +28,7 @@ def watch(pid, lines):
             if not text:
                 return
             *told, unread = (unread + text).split('\n')
-            # Of several tests only the last is still to be watched.
+            # Of several tests only the last still needs watching.
             if told:
                 seconds, _, name = told[-1].partition(' ')
                 deadline = time.monotonic() + float(seconds) if name else None
@@ -36,7 +38,9 @@ def watch(pid, lines):
 
 
 def end(pid, process, name):
-    """Has the process write where its threads are, and ends it and all that it has started."""
+    """Has the process write the stacks of its threads, and ends it and all processes that it has
+    started.
+    """
     left = descendants(pid)
     left.pop(os.getpid(), None)
     sys.stderr.write(f'\n\nHANGS: {name}\n')
@@ -55,7 +59,7 @@ def end(pid, process, name):
 
 
 def descendants(pid):
-    """The processes below `pid`, with their command lines."""
+    """Returns the processes below `pid`, with their command lines."""
     children = {}
     for entry in pathlib.Path('/proc').iterdir():
         if entry.name.isdigit():
@@ -75,6 +79,6 @@ def descendants(pid):
 
 
 if __name__ == '__main__':
-    # What ends the tests by the terminal must not end their watchdog first.
+    # A Ctrl-C that ends the tests must not end their watchdog first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watch(int(sys.argv[1]), lines=0)

@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: builds the benchmarks with optimisation and runs them. They are a crate of their own, so that the
-//! rivals are nobody else's dependency. `--python` runs those of the Python face, in an environment of their own.
+//! `cargo xtask bench`: builds the benchmarks with optimisation and runs them. They are a crate of
+//! their own, so that only they depend on the rivals. `--python` runs those of the Python face, in
+//! an environment of their own.
 
 use std::time::Duration;
 

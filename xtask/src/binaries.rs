@@ -1,4 +1,5 @@
-//! The crates' test binaries: built by cargo, which says where they are, to be run elsewhere. Called by `matrix` and `vm`.
+//! The crates' test binaries. Cargo builds them and says where they are, and they run elsewhere.
+//! Called by `matrix` and `vm`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,14 +9,16 @@ use crate::cargo;
 /// A test binary.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Binary {
-    /// That of the file in `tests`; for the tests beside a crate's code, that of the crate without `procession-`.
+    /// The name of the file in `tests`; for the tests beside a crate's code, the crate's name
+    /// without `procession-`.
     pub(crate) name: String,
     /// The package's folder, in which cargo runs it.
     pub(crate) folder: PathBuf,
     pub(crate) path: PathBuf,
 }
 
-/// Builds those of the crates and returns them. `command` is `cargo test` with what it is to build.
+/// Builds the test binaries of the crates and returns them. `command` is `cargo test` with
+/// arguments that say what to build.
 pub(crate) fn built(mut command: Command) -> Result<Vec<Binary>, String> {
     command.args(["--no-run", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
     let child = command.spawn().map_err(|error| format!("cannot run cargo: {error}"))?;
@@ -30,7 +33,7 @@ pub(crate) fn built(mut command: Command) -> Result<Vec<Binary>, String> {
     Ok(binaries)
 }
 
-/// Those of `binaries` with these names; all of them if there are no names.
+/// Returns the binaries with these names; all of them if there are no names.
 pub(crate) fn chosen(binaries: Vec<Binary>, names: &[&str]) -> Result<Vec<Binary>, String> {
     if let Some(unknown) = names.iter().find(|name| binaries.iter().all(|binary| binary.name != **name)) {
         let known: Vec<_> = binaries.iter().map(|binary| binary.name.as_str()).collect();
@@ -39,7 +42,7 @@ pub(crate) fn chosen(binaries: Vec<Binary>, names: &[&str]) -> Result<Vec<Binary
     Ok(binaries.into_iter().filter(|binary| names.is_empty() || names.contains(&binary.name.as_str())).collect())
 }
 
-/// Reads one of cargo's messages: is it of a test binary of a package below `crates`?
+/// Reads one of cargo's messages, if it is about a test binary of a package below `crates`.
 fn of_message(line: &str, crates: &Path) -> Option<Binary> {
     if !line.contains(r#""reason":"compiler-artifact""#) || !line.contains(r#""test":true}"#) {
         return None;
@@ -56,7 +59,7 @@ fn of_message(line: &str, crates: &Path) -> Option<Binary> {
     Some(Binary { name: name.to_owned(), path: field(line, "executable")?.into(), folder })
 }
 
-/// The text of a field; paths of a checkout have nothing in them that JSON escapes.
+/// Returns the text of a field. Paths of a checkout hold nothing that JSON escapes.
 fn field<'a>(json: &'a str, name: &str) -> Option<&'a str> {
     let value = json.split_once(&format!(r#""{name}":""#))?.1;
     value.split_once('"').map(|(value, _)| value)

@@ -1,28 +1,29 @@
-//! Runs cargo and other programs, with a limit of time, so that what hangs is named and not waited for.
+//! Runs cargo and other programs, with a time limit, so that a program that hangs is named and
+//! ended.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// The workspace's root.
+/// Returns the workspace's root.
 pub(crate) fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().expect("xtask lies in the workspace").to_owned()
 }
 
-/// Where everything that is built goes.
+/// Returns the folder for everything that is built.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
 }
 
-/// A cargo command in the workspace.
+/// Returns a cargo command in the workspace.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
     command
 }
 
-/// Runs a command to its end; an error names it if it fails or takes longer than `limit`.
+/// Runs a command to its end. The error names it if it fails or takes longer than `limit`.
 pub(crate) fn run(mut command: Command, limit: Duration) -> Result<(), String> {
     let shown = shown(&command);
     let mut child = command.spawn().map_err(|error| format!("cannot run {shown}: {error}"))?;

@@ -1,6 +1,6 @@
-//! `cargo xtask check-targets`: type-checks `procession` for platforms that it does not support, where it promises to
-//! compile and to refuse at run time. No linker and no machine of these platforms is needed, but the standard library
-//! is: built for the target, or its sources.
+//! `cargo xtask check-targets`: type-checks `procession` for platforms that it does not support,
+//! where it promises to compile and to refuse at run time. It needs no linker and no machine of
+//! these platforms, but it needs the standard library, built for the target, or its sources.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,10 +10,10 @@ use crate::{Outcome, cargo};
 
 const TARGETS: [&str; 3] = ["aarch64-apple-darwin", "x86_64-unknown-freebsd", "x86_64-unknown-linux-musl"];
 
-/// Of one target, with the standard library built before it.
+/// The limit for one target, with the standard library built before it.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// Where a distribution's toolchain is, which rustup's hides in PATH.
+/// The folder of a distribution's toolchain, which rustup's hides in PATH.
 const SYSTEM: &str = "/usr/bin";
 
 pub(crate) fn run() -> Outcome {
@@ -36,11 +36,11 @@ fn missing(target: &str) -> String {
     )
 }
 
-/// A compiler and what came with it.
+/// A compiler and its sysroot.
 struct Toolchain {
     cargo: PathBuf,
     rustc: PathBuf,
-    /// The folder that alone is searched for programs; none: PATH as it is.
+    /// The folder that alone is searched for programs; without one, PATH as it is.
     folder: Option<PathBuf>,
     sysroot: PathBuf,
 }
@@ -91,7 +91,7 @@ impl Toolchain {
     }
 }
 
-/// `None` if it is no compiler.
+/// Returns the compiler's sysroot; `None` if the program is no compiler.
 fn sysroot(rustc: &Path) -> Option<PathBuf> {
     let output = Command::new(rustc).args(["--print", "sysroot"]).output().ok()?;
     let path = String::from_utf8(output.stdout).ok()?;

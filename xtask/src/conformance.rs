@@ -1,5 +1,5 @@
-//! `cargo xtask conformance`: the standard library's own tests, run on procession. The running itself is Python's, in
-//! `tests/conformance/`; this finds the interpreters and the package for it.
+//! `cargo xtask conformance`: runs the standard library's own tests on procession. Python programs
+//! in `tests/conformance/` do the running; this finds the interpreters and the package for them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,7 +26,8 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
         command.arg("--interpreter").arg(interpreter);
     }
     command.args(&request.terms);
-    // Each test has its limit there, so this ends; ended from here it would leave its processes.
+    // Each test has its own limit, so this ends. If it were ended from here, it would leave its
+    // processes.
     let status = command.status().map_err(|error| format!("cannot run the tests: {error}"))?;
     if status.success() {
         Ok(())
@@ -35,12 +36,13 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     }
 }
 
-/// As a step of the gate: every start method, on the Python of the other tests, if it comes with its own.
+/// Runs them as a step of the gate: every start method, on the Python of the other tests, if that
+/// has the standard library's tests.
 pub(crate) fn test() -> Outcome {
     run(&["--if-there"])
 }
 
-/// The command line, as told to `run.py`.
+/// The command line, as `run.py` gets it.
 #[derive(Debug, PartialEq)]
 struct Request<'a> {
     versions: Vec<&'a str>,
@@ -70,7 +72,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The Python of this version, as in `3.12`, with the package as it is now installed.
+/// Returns the Python of this version, as in `3.12`, with the current package installed.
 fn interpreter(version: Option<&str>) -> Result<PathBuf, String> {
     Ok(python::environment(version)?.python())
 }
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_or_not_complete_is_an_error() {
+    fn unknown_or_incomplete_argument_is_an_error() {
         assert!(Request::parse(&["--pyhton", "3.12"]).unwrap_err().contains("--pyhton is not known"));
         assert!(Request::parse(&["--method"]).is_err());
     }

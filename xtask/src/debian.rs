@@ -1,5 +1,5 @@
-//! Debian's archive, by the mirror that this machine's apt is configured for: installs a program here, and downloads
-//! packages of other suites and architectures. Called by `userland` and `vm`.
+//! Debian's archive, by the mirror that this machine's apt is configured for. It installs a program
+//! here, and downloads packages of other suites and architectures. Called by `userland` and `vm`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -20,14 +20,14 @@ pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// Whether a program of this name is in PATH or among the administrator's.
+/// Returns whether a program of this name is in PATH or in the administrator's folders.
 pub(crate) fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let others = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(others).any(|folder| folder.join(name).is_file())
 }
 
-/// Installs the package of a program that is missing, if it can; the error says what to do instead.
+/// Installs the package of a missing program, if it can. The error says what to do instead.
 pub(crate) fn ensure_program(name: &str, package: &str) -> Outcome {
     if has_program(name) {
         return Ok(());
@@ -47,7 +47,7 @@ pub(crate) fn ensure_program(name: &str, package: &str) -> Outcome {
     apt(&["install", "-y", "-qq", "--no-install-recommends", package])
 }
 
-/// The line of a `sources.list` that stands for a suite on this machine's mirror.
+/// Returns the line of a `sources.list` for a suite on this machine's mirror.
 pub(crate) fn source_line(suite: &str) -> Result<String, String> {
     if !Path::new(KEYRING).exists() {
         return Err(format!("{KEYRING} is missing: apt-get install debian-archive-keyring"));
@@ -55,7 +55,7 @@ pub(crate) fn source_line(suite: &str) -> Result<String, String> {
     Ok(format!("deb [signed-by={KEYRING}] {} {suite} main", mirror()?))
 }
 
-/// The address of Debian's archive, from apt's own configuration.
+/// Returns the address of Debian's archive, from apt's own configuration.
 fn mirror() -> Result<String, String> {
     let folder = Path::new("/etc/apt");
     let parts = fs::read_dir(folder.join("sources.list.d")).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -74,7 +74,7 @@ fn mirror() -> Result<String, String> {
     })
 }
 
-/// From the form of `*.sources` files.
+/// Reads the form of `*.sources` files.
 fn mirror_in_stanzas(text: &str) -> Option<String> {
     text.split("\n\n")
         .find_map(|stanza| {
@@ -93,7 +93,7 @@ fn mirror_in_stanzas(text: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// From the form of `*.list` files.
+/// Reads the form of `*.list` files.
 fn mirror_in_lines(text: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let rest = line.trim().strip_prefix("deb ")?.trim_start();
@@ -105,19 +105,20 @@ fn mirror_in_lines(text: &str) -> Option<String> {
     })
 }
 
-/// Whether an address is that of the archive itself: not of security updates, nor of another distribution.
+/// Returns whether an address is that of the archive itself: not of security updates, nor of
+/// another distribution.
 fn is_archive(address: &str) -> bool {
     address.trim_end_matches('/').ends_with("/debian")
 }
 
-/// apt with a configuration of its own: one suite and architecture, whatever this machine is.
+/// Runs apt with a configuration of its own, for one suite and architecture.
 pub(crate) struct Archive {
     folder: PathBuf,
     architecture: &'static str,
 }
 
 impl Archive {
-    /// Reads the index of a suite; what apt keeps goes below `folder`.
+    /// Reads the index of a suite. apt keeps its files below `folder`.
     pub(crate) fn open(folder: &Path, suite: &str, architecture: &'static str) -> Result<Self, String> {
         for name in ["lists/partial", "cache/archives/partial"] {
             let path = folder.join(name);
@@ -129,8 +130,9 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Downloads a package and unpacks it below `into`. A package that only depends on another, for the newest version of
-    /// something, stands for that one: `its` is how the other's name begins.
+    /// Downloads a package and unpacks it below `into`. If a package only depends on another, to
+    /// stand for the newest version of it, the other is unpacked: `its` is how the other's name
+    /// begins.
     pub(crate) fn unpack(&self, package: &str, its: Option<&str>, into: &Path) -> Outcome {
         let package = match its {
             Some(beginning) => self.dependency(package, beginning)?,

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: builds and runs the demo, a program of examples/demo, and then the Python one, examples/python/demo.py,
-//! over the same files. Cargo shows how far its builds are.
+//! `cargo xtask demo`: builds and runs the demo, a program of examples/demo, and then the Python
+//! one, examples/python/demo.py, over the same files. Cargo shows the progress of its builds.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{Outcome, cargo, venv};
 
-/// Of a larger tree only so many files are counted, unless all are asked for.
+/// How many files of a larger tree are counted, unless all are asked for.
 const MAX_FILES: &str = "3000";
 const LIMIT: Duration = Duration::from_secs(60 * 60);
 
@@ -43,7 +43,8 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     cargo::run(command, LIMIT)
 }
 
-/// A folder in which Python finds the package as it lies in the sources, with the engine that was built last.
+/// Returns a folder in which Python finds the package as it lies in the sources, with the engine
+/// that was built last.
 fn package() -> Result<PathBuf, String> {
     let folder = cargo::target().join("python").join("demo");
     let package = folder.join("procession");
@@ -66,7 +67,7 @@ fn package() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// A tree that is always there: the toolchain's documentation, or else the sources of the registry.
+/// Returns a tree that every toolchain has: its documentation, or else the sources of the registry.
 fn default_tree() -> Result<PathBuf, String> {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
     let sysroot = sysroot.ok().and_then(|output| String::from_utf8(output.stdout).ok());

@@ -1,5 +1,5 @@
-//! An initramfs: the files that a kernel begins with, as one archive in cpio's `newc` form, which kernels unpack. Written by
-//! `vm`.
+//! Writes an initramfs: the files that a kernel begins with, as one archive in cpio's `newc` form,
+//! which kernels unpack. Used by `vm`.
 
 use std::fs;
 use std::io::{self, Write};
@@ -49,7 +49,8 @@ impl Initramfs {
     fn add(&mut self, path: &str, mode: u32, contents: &[u8]) {
         self.entries += 1;
         let (name_len, len) = (path.len() as u32 + 1, u32::try_from(contents.len()).expect("below 4 GiB"));
-        // inode, mode, uid, gid, links, time, length, two devices of two numbers each, length of the name, checksum
+        // inode, mode, uid, gid, links, time, length, two devices of two numbers each, length of
+        // the name, checksum
         let fields = [self.entries, mode, 0, 0, 1, 0, len, 0, 0, 0, 0, name_len, 0];
         self.bytes.extend(b"070701");
         fields.iter().for_each(|field| self.bytes.extend(format!("{field:08X}").bytes()));

@@ -1,4 +1,5 @@
-//! Finds a Python that can make virtual environments. Called by `venv`, and by `test` before anything long begins.
+//! Finds a Python that can make virtual environments. Called by `venv`, and by `test` before
+//! anything long begins.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,13 +17,13 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// As in 3.12.
+    /// Returns the minor version, as in 3.12.
     pub(crate) fn minor(&self) -> &str {
         self.version.rsplit_once('.').map_or(&self.version, |(minor, _)| minor)
     }
 }
 
-/// What an interpreter says of itself when asked.
+/// An interpreter's answer about itself.
 enum Answer {
     Python {
         found: Found,
@@ -34,7 +35,8 @@ enum Answer {
     Nothing,
 }
 
-/// The Python of this version, as in `3.12`; of none, the first that is new enough.
+/// Returns the Python of this version, as in `3.12`; without a version, the first that is new
+/// enough.
 pub(crate) fn find(version: Option<&str>) -> Result<Found, String> {
     let mut others = Vec::new();
     for candidate in candidates(version) {
@@ -59,8 +61,8 @@ pub(crate) fn find(version: Option<&str>) -> Result<Found, String> {
     ))
 }
 
-/// Programs that may be what is wanted, the likeliest first: `python3`, then those that name their version, in PATH and
-/// among pyenv's.
+/// Returns programs that may be the one, the likeliest first: `python3`, then those that name their
+/// version, in PATH and among pyenv's.
 fn candidates(version: Option<&str>) -> Vec<PathBuf> {
     let minors: Vec<String> = match version {
         Some(version) => vec![version.to_owned()],
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_python_answers_nothing() {
+    fn program_that_is_no_python_has_no_version() {
         for program in ["/nonexistent/python3", "true", "false"] {
             assert!(matches!(ask(Path::new(program)), Answer::Nothing), "{program}");
         }

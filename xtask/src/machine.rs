@@ -1,4 +1,4 @@
-//! The machines that `vm` emulates: what kernel and tests each one runs, and where they come from.
+//! The machines that `vm` emulates: which kernel and tests each one runs, and where they come from.
 
 use std::fs;
 use std::path::Path;
@@ -18,11 +18,11 @@ pub(crate) struct Machine {
     qemu_package: &'static str,
     pub(crate) qemu_arguments: &'static [&'static str],
     pub(crate) console: &'static str,
-    /// Where its libc lies on this machine.
+    /// The folder of its libc on this machine.
     pub(crate) libraries: &'static str,
     pub(crate) loader: &'static str,
     pub(crate) strip: &'static str,
-    /// What rustc builds for, if it is not this machine.
+    /// The target that rustc builds for, if it is not this machine.
     cross: Option<&'static str>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) const MACHINES: [Machine; 3] = [
 ];
 
 impl Machine {
-    /// Says at once, in one line, what has to be installed.
+    /// Returns an error of one line that says what to install, if something is missing.
     pub(crate) fn check(&self) -> Outcome {
         let mut missing = Vec::new();
         if !has_program(self.qemu) {
@@ -78,7 +78,7 @@ impl Machine {
         Err(format!("install what is missing: apt-get install --no-install-recommends {}", missing.join(" ")))
     }
 
-    /// Has the kernel and a static busybox below `folder`.
+    /// Fetches the kernel and a static busybox to `folder`.
     pub(crate) fn fetch(&self, folder: &Path) -> Outcome {
         let stamp = folder.join("kernel.stamp");
         let made_from = format!("{} {}\n", self.suite, self.architecture);
@@ -119,7 +119,7 @@ impl Machine {
     }
 }
 
-/// Whether a compiler has the standard library for a target.
+/// Returns whether a compiler has the standard library for a target.
 fn has_std(rustc: &str, target: &str) -> bool {
     let asked = Command::new(rustc).args(["--print", "target-libdir", "--target", target]).output();
     let Ok(output) = asked else { return false };

@@ -1,4 +1,4 @@
-//! The project's own commands, `cargo xtask COMMAND`. Each is a file.
+//! The project's own commands, `cargo xtask COMMAND`. Each command is a file.
 
 mod bench;
 mod binaries;
@@ -17,6 +17,7 @@ mod soak;
 mod stamp;
 mod stress;
 mod test;
+mod tidy;
 mod userland;
 mod venv;
 mod vm;
@@ -31,6 +32,7 @@ usage: cargo xtask COMMAND
                   what procession does, in Rust and in Python, in half a minute: a worker is killed, an array crosses, a slow
                   task is ended, and the words of the files below PATH are counted (of the Rust toolchain's documentation, if
                   no PATH is said); --full counts all files, and not 3000 of them
+  tidy            rules of the source that need no compiler: layers, import circles, prose, commit subjects; part of test
   test            formatting, lints, docs and every test, Rust's and Python's: what continuous integration runs
   test --python [3.12] [ARGUMENT...]
                   those of the Python package alone, on another version if one is said; the arguments are pytest's
@@ -62,7 +64,7 @@ What needs Python (the demo's second half, test, bench --python) takes the first
 its own virtual environment below target/python.
 ";
 
-/// What a command ends with; the text says what to do.
+/// A command's outcome; the text says what to do.
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
         ["demo", ref arguments @ ..] => demo::run(arguments),
+        ["tidy"] => tidy::run(),
         ["test"] => test::run(),
         ["test", "--python", ref arguments @ ..] => python::test(arguments),
         ["bench", ref arguments @ ..] => bench::run(arguments),

@@ -1,5 +1,6 @@
-//! `cargo xtask matrix`: the tests in other userlands, with another libc and other Pythons, on this machine's kernel: those of
-//! the Rust crates, those of the Python package, and the standard library's own. A slice of it is a step of the gate.
+//! `cargo xtask matrix`: runs the tests in other userlands, with another libc and other Pythons, on
+//! this machine's kernel. They are the tests of the Rust crates, those of the Python package, and
+//! the standard library's own. A slice of it is a step of the gate.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,19 +16,19 @@ use crate::{Outcome, cargo, wheel};
 const USAGE: &str = "it takes [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [--stress SECONDS], or \
                      [--suite ...] and names of Rust test binaries";
 
-/// A hang inside a binary is found sooner, by its own watchdog.
+/// A binary's own watchdog ends a hang sooner.
 const RUST_LIMIT: Duration = Duration::from_secs(5 * 60);
 const PYTHON_LIMIT: Duration = Duration::from_secs(30 * 60);
 const CONFORMANCE_LIMIT: Duration = Duration::from_secs(90 * 60);
 const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
-/// Beyond what is asked for: the storms' own watchdog.
+/// The storms' own watchdog, beyond the time asked for.
 const STRESS_SLACK: Duration = Duration::from_secs(3 * 60);
 
 /// Test binaries that cannot run in a userland, and why.
 const LEFT_OUT: [(&str, &str); 1] =
     [("python", "the Rust tests of the extension module are linked against this machine's Python")];
 
-/// What the gate runs: what depends most on the libc and on the version of Python.
+/// The gate's slice: the tests that depend most on the libc and on the version of Python.
 const SLICE_SUITE: &str = "sid";
 const SLICE: [&str; 4] = ["process", "sync", "queue", "pool_trouble"];
 
@@ -38,7 +39,7 @@ struct Request<'a> {
     is_rust: bool,
     is_python: bool,
     is_conformance: bool,
-    /// For so many seconds, by each start method.
+    /// Seconds of storms by each start method.
     stress: Option<u64>,
     binaries: Vec<&'a str>,
 }
@@ -100,7 +101,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     results::conclude(&rows)
 }
 
-/// The gate's slice. A machine that can make no userland says so and goes on.
+/// Runs the gate's slice. A machine that can make no userland says so and goes on.
 pub(crate) fn slice() -> Outcome {
     let suite = SUITES.iter().find(|suite| suite.name == SLICE_SUITE).expect("it is one of them");
     let place = match Userland::small(suite) {
@@ -125,7 +126,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Says what was found in it: some suites move, and a failure may be theirs.
+    /// Prints the versions found in it: some suites move, and may be the cause of a failure.
     fn introduce(&self) {
         println!("\n== {}: {}", self.suite.name, self.userland.first_line(&["ldd", "--version"]));
         for version in self.suite.pythons {
@@ -152,10 +153,10 @@ impl Place<'_> {
         Ok(rows)
     }
 
-    /// The command that builds the tests.
+    /// Returns the command that builds the tests.
     fn build(&self) -> Result<Command, String> {
         if !self.suite.is_linked_against() {
-            // As the gate builds them, and so built once.
+            // The same command as the gate's, so that they are built once.
             return Ok(cargo::cargo(&["test", "--workspace"]));
         }
         let mut command = cargo::cargo(&["test", "--target", &host()?]);
@@ -199,7 +200,7 @@ impl Place<'_> {
         self.run(&format!("conformance {version}"), command, CONFORMANCE_LIMIT, results::summary_of_python)
     }
 
-    /// Runs a command inside; what it prints goes to a file.
+    /// Runs a command inside; its output goes to a file.
     fn run(
         &self,
         program: &str,
@@ -231,7 +232,7 @@ fn logs(suite: &Suite) -> PathBuf {
     target().join("matrix").join(suite.name)
 }
 
-/// This machine, as rustc calls it.
+/// Returns rustc's name for this machine.
 fn host() -> Result<String, String> {
     let output = Command::new("rustc").arg("-vV").output().map_err(|error| format!("cannot run rustc: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -1,5 +1,6 @@
-//! The package in a virtual environment, for tests and benchmarks, and its tests. What has not changed is not done again: each
-//! step leaves a stamp that says from what it was made, written last, so that one cut short is repeated.
+//! The package in a virtual environment, for tests and benchmarks, and its tests. A step whose
+//! input has not changed is not repeated: each step writes a stamp of its input at its end, so that
+//! an interrupted step is repeated.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use crate::{Outcome, cargo, interpreter, wheel};
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// The environment of the tests, with the package as it is now. `version` is as in `3.12`; none is that of the
-/// `python3` that is found first.
+/// Returns the environment of the tests, with the current package. `version` is as in `3.12`;
+/// without one it is that of the first `python3`.
 pub(crate) fn environment(version: Option<&str>) -> Result<Environment, String> {
     let folder = cargo::root().join("tests").join("python");
     let (environment, is_new) = made(version, "", &folder.join("requirements.txt"))?;
@@ -21,7 +22,8 @@ pub(crate) fn environment(version: Option<&str>) -> Result<Environment, String> 
     Ok(environment)
 }
 
-/// Installs what the lines of a file name, one by one: what does not install on this Python is left out.
+/// Installs the requirements in a file, one by one. A requirement that does not install on this
+/// Python is left out.
 fn install_each(environment: &Environment, is_new: bool, file: &Path) -> Outcome {
     let wanted = read(file)?;
     let stamp = environment.folder().join(file.with_extension("stamp").file_name().unwrap_or_default());
@@ -36,7 +38,8 @@ fn install_each(environment: &Environment, is_new: bool, file: &Path) -> Outcome
     write(&stamp, &wanted)
 }
 
-/// The environment of the benchmarks: the package, and those rivals that install on this Python.
+/// Returns the environment of the benchmarks: the package, and the rivals that install on this
+/// Python.
 pub(crate) fn bench_environment(version: Option<&str>) -> Result<Environment, String> {
     let folder = cargo::root().join("benches").join("python");
     let (environment, is_new) = made(version, "bench-", &folder.join("requirements.txt"))?;
@@ -45,14 +48,15 @@ pub(crate) fn bench_environment(version: Option<&str>) -> Result<Environment, St
     Ok(environment)
 }
 
-/// Says at once what is missing for the Python steps, before anything long begins.
+/// Returns an error that says what the Python steps lack, before anything long begins.
 pub(crate) fn check() -> Outcome {
     let found = interpreter::find(None)?;
     println!("Python {}: {}", found.version, found.program.display());
     Ok(())
 }
 
-/// The tests below tests/python, against the installed wheel. The arguments are a version, as in `3.12`, and pytest's.
+/// Runs the tests below tests/python, against the installed wheel. The arguments are a version, as
+/// in `3.12`, and pytest's.
 pub(crate) fn test(arguments: &[&str]) -> Outcome {
     const LIMIT: Duration = Duration::from_secs(15 * 60);
     let (version, arguments) = match arguments {
@@ -64,7 +68,8 @@ pub(crate) fn test(arguments: &[&str]) -> Outcome {
     run(environment.command(&[&fixed[..], arguments].concat()), LIMIT)
 }
 
-/// Whether the stubs say what the installed package is, and mypy accepts a program that uses them.
+/// Checks that the stubs describe the installed package, and that mypy accepts a program that uses
+/// them.
 pub(crate) fn stubtest() -> Outcome {
     const LIMIT: Duration = Duration::from_secs(5 * 60);
     let environment = environment(None)?;
@@ -76,7 +81,7 @@ pub(crate) fn stubtest() -> Outcome {
     run(environment.command(&["-m", "mypy", "--strict", &cache, "tests/python/typed_sample.py"]), LIMIT)
 }
 
-/// Builds the wheel and installs it, if it is another than the one installed.
+/// Builds the wheel and installs it, unless it is installed already.
 fn install_package(environment: &Environment) -> Outcome {
     let (wheel, made_from) = wheel::build()?;
     let stamp = environment.folder().join("package.stamp");

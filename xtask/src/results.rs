@@ -1,5 +1,5 @@
-//! What came of programs that ran elsewhere: a line for each as it ends, and a table of all at the end. Called by `matrix` and
-//! `vm`.
+//! The outcomes of programs that ran elsewhere: a line for each as it ends, and a table of all at
+//! the end. Called by `matrix` and `vm`.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use crate::Outcome;
 
 const SHOWN_LINES: usize = 40;
 
-/// What came of one program.
+/// The outcome of one program.
 pub(crate) struct Row {
-    /// In which system it ran.
+    /// The system in which it ran.
     pub(crate) system: String,
     pub(crate) program: String,
     pub(crate) is_good: bool,
@@ -18,7 +18,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Says how it went; of one that failed, the last of what it printed.
+    /// Prints the outcome; if it failed, also the last lines of its output.
     pub(crate) fn announce(&self, printed: &str) {
         println!("{}", self.line());
         if !self.is_good {
@@ -34,7 +34,7 @@ impl Row {
     }
 }
 
-/// Prints the table; an error if anything failed.
+/// Prints the table. Returns an error if anything failed.
 pub(crate) fn conclude(rows: &[Row]) -> Outcome {
     println!();
     rows.iter().for_each(|row| println!("{}", row.line()));
@@ -46,7 +46,8 @@ pub(crate) fn conclude(rows: &[Row]) -> Outcome {
     }
 }
 
-/// What a Rust test binary printed, in short: the line at its end, or the tests before it came to one.
+/// Sums up the output of a Rust test binary: the line at its end, or how many tests came to their
+/// end before it broke off.
 pub(crate) fn summary_of_rust(printed: &str) -> String {
     let lines = || printed.lines().map(str::trim);
     if let Some(result) = lines().find_map(|line| line.strip_prefix("test result: ")) {
@@ -64,7 +65,8 @@ pub(crate) fn summary_of_rust(printed: &str) -> String {
     }
 }
 
-/// The last line that is printed by pytest, and by the runner of the standard library's tests.
+/// Returns the last line that is printed by pytest, or by the runner of the standard library's
+/// tests.
 pub(crate) fn summary_of_python(printed: &str) -> String {
     let last = printed.lines().rev().find(|line| line.contains(" passed") || line.contains(" failed"));
     let hangs = printed.lines().find(|line| line.starts_with("HANGS: "));

@@ -1,14 +1,15 @@
-//! `cargo xtask soak`: each public call of both faces many times, and a look whether memory, file descriptors, mappings,
-//! threads or children grow. The Rust half is a program of the crate of storms, the Python half `stress/soak.py`.
+//! `cargo xtask soak`: makes each public call of both faces many times, and checks whether memory,
+//! file descriptors, mappings, threads or children grow. The Rust half is a program of the crate of
+//! storms, the Python half `stress/soak.py`.
 
 use std::time::Duration;
 
 use crate::{Outcome, cargo, python};
 
-/// Ten thousand of each call, by each start method.
+/// The limit: ten thousand of each call, by each start method.
 const LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 const CALLS: &str = "10000";
-/// As a step of the gate: enough to see what is lost with each call.
+/// For a step of the gate: enough to see what each call leaks.
 const CALLS_OF_A_SLICE: &str = "150";
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {

@@ -1,11 +1,12 @@
-//! Stamps: a file beside what was made says from what, so that nothing is made twice and what was cut short is repeated.
+//! Stamps: a file beside a product names the input it was made from, so that nothing is made twice
+//! and an interrupted step is repeated.
 
 use std::fs;
 use std::path::Path;
 
 use crate::Outcome;
 
-/// A stamp that is not there, or not readable, stands for nothing.
+/// Reads a stamp. One that is missing or unreadable is empty.
 pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }

@@ -1,11 +1,12 @@
-//! `cargo xtask stress`: builds the storms with optimisation and runs them. They are a crate of their own, since they must be
-//! processes of their own: they kill what they have started. Then those over Python programs, `stress/signals.py`, for as long.
+//! `cargo xtask stress`: builds the storms with optimisation and runs them. They are a crate of
+//! their own, since they kill the processes that they have started. Then the storms over Python
+//! programs run, `stress/signals.py`, for as long.
 
 use std::time::Duration;
 
 use crate::{Outcome, cargo, python};
 
-/// Beyond what is asked for: the build, and the storms' own watchdog.
+/// The build, and the storms' own watchdog, beyond the time asked for.
 const SLACK: Duration = Duration::from_secs(15 * 60);
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {

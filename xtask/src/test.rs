@@ -1,10 +1,11 @@
-//! `cargo xtask test`: everything that must hold before a change lands, in the order in which it fails soonest.
+//! `cargo xtask test`: everything that must hold before a change lands, in the order in which it
+//! fails soonest.
 
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, cargo, conformance, matrix, python, soak, wheel};
+use crate::{Outcome, cargo, conformance, matrix, python, soak, tidy, wheel};
 
-/// Of one step, from cold; a hang inside a test binary is found sooner, by its own watchdog.
+/// The limit of one step, from cold. The watchdog of a test binary ends a hang inside it sooner.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 struct Step {
@@ -19,7 +20,7 @@ enum Act {
         flags: Option<(&'static str, &'static str)>,
         docs: &'static str,
     },
-    /// What another room of xtask does.
+    /// A function of another file of xtask.
     Own(fn() -> Outcome),
 }
 
@@ -35,7 +36,8 @@ const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
     Step { name, act: Act::Own(run) }
 }
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 21] = [
+    own("tidiness", tidy::run),
     // A machine without one learns of it now, and not after ten minutes.
     own("looking for Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),

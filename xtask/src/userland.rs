@@ -1,8 +1,9 @@
-//! Userlands: whole Debian systems in folders, with another libc and other Pythons than this machine has. `mmdebstrap` makes
-//! them below `target/userlands`, as root, once: `rm -r` one to have it made of what the archive holds today.
+//! Userlands: whole Debian systems in folders, with another libc and other Pythons than this
+//! machine has. `mmdebstrap` makes them below `target/userlands`, as root, once. After `rm -r` of
+//! one it is made of what the archive holds today.
 //!
-//! A program runs inside one with private mounts and process numbers, so that nothing stays mounted or running whatever
-//! happens. The checkout has the same path inside as outside.
+//! A program runs inside one with private mounts and process numbers, so that nothing stays mounted
+//! or running whatever happens. The checkout has the same path inside as outside.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use crate::{Outcome, cargo, stamp};
 const MAKE_LIMIT: Duration = Duration::from_secs(15 * 60);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Arguments: the userland's folder, the folder in which the program runs, what is seen inside at the same path, `--`, and the
-/// program. The shell stays, as process 1 of the namespace: to a process 1 signals mean something else than to others.
+/// Arguments: the userland's folder, the folder in which the program runs, the folders that are
+/// visible inside at the same path, `--`, and the program. The shell stays, as process 1 of the
+/// namespace, because signals have another meaning for a process 1.
 const ENTER: &str = r#"
 set -e
 root=$1 folder=$2
@@ -43,8 +45,8 @@ chroot "$root" env --default-signal sh -c 'cd "$0" && exec "$@"' "$folder" "$@"
 exit $?
 "#;
 
-/// Makes a userland one that can be linked against from outside. Links to an absolute path would lead to this machine's files, and
-/// this machine's libgcc may need a newer libc.
+/// Prepares a userland for linking from outside. Links to an absolute path would lead to this
+/// machine's files, and this machine's libgcc may need a newer libc.
 const MAKE_LINKABLE: &str = r#"
 for link in "$1"/lib64/* "$1"/usr/lib/*-linux-gnu/*.so; do
     case "$(readlink "$link")" in /*) ln -sfr "$1$(readlink "$link")" "$link" ;; esac
@@ -54,14 +56,15 @@ for libgcc in "$1"/lib/*-linux-gnu/libgcc_s.so.1; do
 done
 "#;
 
-/// A suite of Debian, and what is installed of it.
+/// A suite of Debian, and the packages that are installed of it.
 #[derive(Debug)]
 pub(crate) struct Suite {
     pub(crate) name: &'static str,
-    /// As in 3.14. None that the package is for: only Rust's tests run.
+    /// As in 3.14. If there is none that the package is for, only Rust's tests run.
     pub(crate) pythons: &'static [&'static str],
     packages: &'static [&'static str],
-    /// What only some tests need: the standard library's own tests of these Pythons, and the program `kill`.
+    /// Packages for some tests only: the standard library's own tests of these Pythons, and the
+    /// program `kill`.
     test_packages: &'static [&'static str],
 }
 
@@ -82,25 +85,27 @@ pub(crate) const SUITES: [Suite; 3] = [
 ];
 
 impl Suite {
-    /// Whether its libc is older than this machine's may be, so that only what was linked against it starts in it.
+    /// Returns whether its libc may be older than this machine's, so that only binaries linked
+    /// against it start in it.
     pub(crate) fn is_linked_against(&self) -> bool {
         self.packages.contains(&"libc6-dev")
     }
 }
 
-/// A userland that is there.
+/// A userland that exists.
 pub(crate) struct Userland {
     root: PathBuf,
 }
 
 impl Userland {
-    /// The userland of a suite with all that the matrix needs, made if it is not there.
+    /// Returns the userland of a suite with all that the matrix needs, and makes it if it does not
+    /// exist.
     pub(crate) fn whole(suite: &Suite) -> Result<Self, String> {
         let packages = [suite.packages, suite.test_packages].concat();
         Self::made(suite.name, suite, &packages)
     }
 
-    /// One without the standard library's tests, unless a whole one is there already.
+    /// Returns one without the standard library's tests, unless a whole one exists already.
     pub(crate) fn small(suite: &Suite) -> Result<Self, String> {
         let packages = [suite.packages, suite.test_packages].concat();
         if is_made(&folder(suite.name), suite, &packages) {
@@ -109,14 +114,16 @@ impl Userland {
         Self::made(&format!("{}-small", suite.name), suite, suite.packages)
     }
 
-    /// The flags by which rustc links against the libc inside.
+    /// Returns the flags by which rustc links against the libc inside.
     pub(crate) fn link_flags(&self) -> String {
         let root = self.root.display();
-        // Not every gcc has been built to look for libraries below the sysroot, so they are named as well.
+        // Not every gcc has been built to look for libraries below the sysroot, so they are named
+        // as well.
         format!("-C link-arg=--sysroot={root} -C link-arg=-B{root}/usr/lib/{}-linux-gnu", std::env::consts::ARCH)
     }
 
-    /// A command that runs a program inside, in `folder`, and sees the checkout, what was built, and pip's configuration.
+    /// Returns a command that runs a program inside, in `folder`, and sees the checkout, the target
+    /// folder, and pip's configuration.
     pub(crate) fn command(&self, folder: &Path, program: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "userland"]);
@@ -128,14 +135,15 @@ impl Userland {
         command
     }
 
-    /// The first line that a program inside prints.
+    /// Returns the first line that a program inside prints.
     pub(crate) fn first_line(&self, program: &[&str]) -> String {
         let output = self.command(Path::new("/"), program).stderr(Stdio::null()).output();
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         text.lines().next().unwrap_or("unknown").to_owned()
     }
 
-    /// A virtual environment inside with the package and what its tests need; returns the folder of its programs.
+    /// Makes a virtual environment inside with the package and the requirements of its tests.
+    /// Returns the folder of its programs.
     pub(crate) fn environment(&self, version: &str, wheel: &(PathBuf, String)) -> Result<PathBuf, String> {
         const LIMIT: Duration = Duration::from_secs(10 * 60);
         let venv = Path::new("/venv").join(version);
@@ -225,7 +233,8 @@ fn make(root: &Path, suite: &Suite, packages: &[&str]) -> Outcome {
     fs::rename(&unfinished, root).map_err(|error| format!("cannot rename {}: {error}", unfinished.display()))
 }
 
-/// What has the same path inside: the checkout, what was built, and what pip needs to reach its index.
+/// Returns the folders that have the same path inside: the checkout, the target folder, and the
+/// files that pip needs to reach its index.
 fn seen_inside() -> Vec<PathBuf> {
     let mut paths = vec![cargo::root()];
     if !target().starts_with(cargo::root()) {

@@ -1,4 +1,5 @@
-//! Virtual environments below `target/python`, each made of a file of requirements. Called by whatever runs Python.
+//! Virtual environments below `target/python`, each made of a file of requirements. Called by every
+//! command that runs Python.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,25 +19,25 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Its interpreter.
+    /// Returns its interpreter.
     pub(crate) fn python(&self) -> PathBuf {
         self.program("python")
     }
 
-    /// A command that runs its interpreter with these arguments, in the workspace's root.
+    /// Returns a command that runs its interpreter with these arguments, in the workspace's root.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.python());
-        // What cargo says to the programs that it runs is not meant for these.
+        // These variables of cargo are for the programs that it runs, and not for these.
         command.args(arguments).current_dir(cargo::root()).env_remove("LD_LIBRARY_PATH").env_remove("PYTHONPATH");
         command
     }
 
-    /// Where it is.
+    /// Returns its folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A program that is installed in it.
+    /// Returns a program that is installed in it.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.folder.join("bin").join(name)
     }
@@ -47,7 +48,8 @@ impl Environment {
     }
 }
 
-/// The environment `target/python/<prefix><version>` with the requirements of a file, and whether it was made anew.
+/// Returns the environment `target/python/<prefix><version>` with the requirements of a file, and
+/// whether it was made anew.
 pub(crate) fn made(version: Option<&str>, prefix: &str, requirements: &Path) -> Result<(Environment, bool), String> {
     let found = interpreter::find(version)?;
     let folder = target().join("python").join(format!("{prefix}{}", found.minor()));
@@ -74,7 +76,7 @@ pub(crate) fn made(version: Option<&str>, prefix: &str, requirements: &Path) -> 
     Ok((environment, true))
 }
 
-/// What a file says.
+/// Reads a file.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

@@ -1,6 +1,6 @@
-//! `cargo xtask vm`: the Rust tests on another kernel, or another processor, that qemu emulates. Debian's cloud kernels boot an
-//! initramfs that holds the test binaries and little else. All without KVM, so some ten times slower than here: the limits
-//! of the tests are scaled.
+//! `cargo xtask vm`: runs the Rust tests on another kernel, or another processor, that qemu
+//! emulates. Debian's cloud kernels boot an initramfs that holds the test binaries and little else.
+//! It uses no KVM and is some ten times slower than here, so the limits of the tests are scaled.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ use crate::{Outcome, stamp};
 
 const USAGE: &str = "it takes aarch64, 5.10 or 6.1, and names of test binaries; without names all run";
 const SCALE: &str = "PROCESSION_TEST_TIME_SCALE";
-/// Seconds that one test binary may take in the machine, and those that booting may.
+/// Seconds that one test binary may take in the machine, and that booting may take.
 const BINARY_SECONDS: u64 = 30 * 60;
 const BOOT_SECONDS: u64 = 5 * 60;
 const STRIP_LIMIT: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ const LEFT_OUT: [(&str, &str); 3] = [
     ("other_build", "it runs a program that lies beside it where it was built"),
 ];
 
-/// What process 1 of the machine is. It frames what each test prints, for `read_results`.
+/// The script of the machine's process 1. It frames each test's output, for `read_results`.
 const INIT: &str = r#"#!/bin/sh
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/root
@@ -117,7 +117,7 @@ fn pack(machine: &Machine, folder: &Path, binaries: &[Binary]) -> Outcome {
     files.save(&folder.join("initramfs"))
 }
 
-/// Boots it, says how each binary went as it ends, and keeps what the console showed in a file.
+/// Boots it, prints each binary's outcome as it ends, and keeps the console's output in a file.
 fn boot(machine: &Machine, folder: &Path, count: usize) -> Result<Vec<Row>, String> {
     let kernel = kernel(&folder.join("files").join("boot"))?;
     println!("booting {}", kernel.file_name().unwrap_or_default().to_string_lossy());
@@ -138,13 +138,13 @@ fn boot(machine: &Machine, folder: &Path, count: usize) -> Result<Vec<Row>, Stri
     Ok(rows)
 }
 
-/// What the machine's process 1 reads.
+/// Returns the settings that the machine's process 1 reads.
 fn settings(binaries: &[Binary], scale: &str) -> String {
     let names: Vec<&str> = binaries.iter().map(|binary| binary.name.as_str()).collect();
     format!("export {SCALE}={scale}\nLIMIT={BINARY_SECONDS}\nTESTS='{}'\n", names.join(" "))
 }
 
-/// Reads the frames that `INIT` puts around what each test prints.
+/// Reads the frames that `INIT` puts around each test's output.
 fn read_results(system: &str, lines: impl Iterator<Item = String>) -> Vec<Row> {
     let mut rows = Vec::new();
     let (mut program, mut printed) = (String::new(), String::new());

@@ -1,10 +1,12 @@
-//! The wheel: one for every version of Python (abi3), and for every Linux with glibc 2.28 or later. Built for the
-//! environments of `python`, and checked as a step of `test`.
+//! The wheel: one for every version of Python (abi3), and for every Linux with glibc 2.28 or later.
+//! Built for the environments of `python`, and checked as a step of `test`.
 //!
-//! Symbols of the machine's own glibc would bind the wheel to its version. Zig's linker knows the symbols of each older
-//! one, so that no old Linux is needed to build for it. Maturin calls Zig, and refuses a wheel that needs more than its tag
-//! says. `auditwheel` looks a second time, as the package index would. Both look at versions only. A call that glibc 2.28
-//! lacks has none: the linker leaves it open, as it does Python's own. So the symbols themselves are looked at as well.
+//! Symbols of the machine's own glibc would bind the wheel to its version. Zig's linker knows the
+//! symbols of each older one, so that no old Linux is needed to build for it. Maturin calls Zig,
+//! and refuses a wheel that needs more than its tag says. `auditwheel` looks a second time, as the
+//! package index would. Both look at versions only. A call that glibc 2.28 lacks has no version:
+//! the linker leaves it open, as it does Python's own. So the symbols themselves are checked as
+//! well.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -38,7 +40,7 @@ for module in (name for name in wheel.namelist() if name.endswith('.so')):
                 print(symbol.name)
 ";
 
-/// Everything a wheel is made of, below the workspace's root.
+/// Everything that a wheel is made of, below the workspace's root.
 const SOURCES: [&str; 10] = [
     "pyproject.toml",
     "xtask/src/wheel.rs",
@@ -52,7 +54,8 @@ const SOURCES: [&str; 10] = [
     "crates/procession-python",
 ];
 
-/// Builds the wheel of the sources as they are, unless it is there. Returns its path, and a text that stands for its sources.
+/// Builds the wheel of the current sources, unless it exists. Returns its path, and a text that
+/// identifies its sources.
 pub(crate) fn build() -> Result<(PathBuf, String), String> {
     let folder = target().join("python").join("wheel");
     let stamp = folder.join("wheel.stamp");
@@ -80,15 +83,16 @@ pub(crate) fn build() -> Result<(PathBuf, String), String> {
     Ok((wheel, made_from))
 }
 
-/// The C library's unwinder, to link with. Zig would put one of its own into the module; but the C library ends a daemon thread
-/// of Python's by its own, which cannot find its way through frames of another.
+/// Returns the C library's unwinder, to link with. Zig would put one of its own into the module.
+/// But the C library ends a daemon thread of Python with its own unwinder, which cannot find its
+/// way through frames of another.
 fn unwinder() -> Result<PathBuf, String> {
     let path = answer(Command::new("cc").arg("-print-file-name=libgcc_s.so.1"))?;
     let path = PathBuf::from(path.trim());
     if path.is_absolute() { Ok(path) } else { Err("the C compiler `cc` has no libgcc_s.so.1: install GCC's".into()) }
 }
 
-/// Whether the wheel works on every Linux that it is for.
+/// Checks that the wheel works on every Linux that it is for.
 pub(crate) fn check() -> Outcome {
     let (wheel, _) = build()?;
     let tools = tools()?;
@@ -109,7 +113,7 @@ pub(crate) fn check() -> Outcome {
     Ok(())
 }
 
-/// What a command prints.
+/// Returns the output of a command.
 fn answer(command: &mut Command) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| format!("cannot run {program}: {error}"))?;
@@ -119,23 +123,23 @@ fn answer(command: &mut Command) -> Result<String, String> {
     String::from_utf8(output.stdout).map_err(|error| format!("{program}: {error}"))
 }
 
-/// Maturin, Zig and auditwheel, in an environment of their own.
+/// Returns an environment with Maturin, Zig and auditwheel.
 fn tools() -> Result<Environment, String> {
     let requirements = cargo::root().join("crates").join("procession-python").join("build-requirements.txt");
     Ok(made(None, "build-", &requirements)?.0)
 }
 
-/// What auditwheel says of the whole wheel, in its JSON.
+/// Returns the tag of the whole wheel in auditwheel's JSON.
 fn overall_tag(json: &str) -> Option<&str> {
     json.split_once("\"overall_tag\": \"")?.1.split_once('"').map(|(tag, _)| tag)
 }
 
-/// The 28 of `manylinux_2_28_x86_64`.
+/// Returns the 28 of `manylinux_2_28_x86_64`.
 fn glibc(tag: &str) -> Option<u32> {
     tag.strip_prefix("manylinux_2_")?.split_once('_')?.0.parse().ok()
 }
 
-/// Stands for the contents of all that the wheel is made of, and the compiler that makes it.
+/// Returns a text that identifies the contents of all sources of the wheel, and the compiler.
 fn sources() -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
     let rustc =
@@ -151,7 +155,8 @@ fn sources() -> Result<String, String> {
     Ok(format!("{:016x}\n", hasher.finish()))
 }
 
-/// The file, or every file below the folder, in an order that does not change from run to run.
+/// Returns the file, or every file below the folder, in an order that does not change from run to
+/// run.
 fn files_below(path: PathBuf) -> Result<Vec<PathBuf>, String> {
     if !path.is_dir() {
         return Ok(vec![path]);
@@ -164,7 +169,7 @@ fn files_below(path: PathBuf) -> Result<Vec<PathBuf>, String> {
     Ok(files?.concat())
 }
 
-/// Made by running the package where its sources are.
+/// Returns whether running the package where its sources are has made this file.
 fn is_left_over(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "so" || extension == "pyc")
 }
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_running_leaves_is_no_source() {
+    fn files_that_running_leaves_are_no_source() {
         assert!(is_left_over(Path::new("procession/_engine.abi3.so")) && is_left_over(Path::new("__pycache__/a.pyc")));
         assert!(!is_left_over(Path::new("procession/pool.py")) && !is_left_over(Path::new("src/lib.rs")));
     }

@@ -6,59 +6,35 @@
 //! [`sending`] scope handles are collected, in a [`receiving`] scope they are handed out, and in a worker each is asked for
 //! when it is needed.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use procession_sys::link::MAX_FDS;
 use procession_sys::named::{self, Identity};
 
+use crate::beside::{self, Ask, Beside, Handles, Outgoing};
+
 /// The most handles of one message, which also carries fds of the engine's own.
 pub const MOST_HANDLES: usize = MAX_FDS - 4;
 
-thread_local! {
-    static PASSAGE: RefCell<Option<Passage>> = const { RefCell::new(None) };
-    static REFUSAL: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-enum Passage {
-    Sending { most: usize, outgoing: Option<Box<Outgoing>> },
-    Receiving(Vec<OwnedFd>),
-    Asking(Rc<dyn Ask>),
-}
-
-#[derive(Default)]
-struct Outgoing {
-    fds: Vec<OwnedFd>,
-    /// Where what was given before stands: many values may be the same queue.
-    known: BTreeMap<(RawFd, u64, u64), u32>,
-}
-
-/// Where a worker gets the handles of its tasks.
-pub(crate) trait Ask {
-    /// The fd that stands at `index`.
-    fn ask(&self, index: u32) -> io::Result<OwnedFd>;
-}
-
 /// Runs `encode`, in which up to `most` handles may be given, and gives their fds.
 pub fn sending<R>(most: usize, encode: impl FnOnce() -> R) -> (R, Vec<OwnedFd>) {
-    let (result, passage) = within(Some(Passage::Sending { most, outgoing: None }), encode);
-    match passage {
-        Some(Passage::Sending { outgoing: Some(outgoing), .. }) => (result, outgoing.fds),
+    let (result, handles) = within(Some(Handles::Sending { most, outgoing: None }), encode);
+    match handles {
+        Some(Handles::Sending { outgoing: Some(outgoing), .. }) => (result, outgoing.fds),
         _ => (result, Vec::new()),
     }
 }
 
 /// Runs `decode`, in which the handles of these fds may be taken.
 pub fn receiving<R>(fds: Vec<OwnedFd>, decode: impl FnOnce() -> R) -> R {
-    within(Some(Passage::Receiving(fds)), decode).0
+    within(Some(Handles::Receiving(fds)), decode).0
 }
 
 /// Runs `serve`, in which handles may be taken by asking for them.
 pub(crate) fn asking<R>(broker: Rc<dyn Ask>, serve: impl FnOnce() -> R) -> R {
-    within(Some(Passage::Asking(broker)), serve).0
+    within(Some(Handles::Asking(broker)), serve).0
 }
 
 /// Runs `body`, in which handles neither go nor come, whatever scope surrounds it.
@@ -72,9 +48,9 @@ pub fn outside<R>(body: impl FnOnce() -> R) -> R {
 ///
 /// What to tell the user; [`last_refusal`] has it too, for codecs that lose an error's text.
 pub fn give(fd: BorrowedFd<'_>, what: &str) -> Result<u32, String> {
-    let given = PASSAGE.with_borrow_mut(|passage| match passage {
-        Some(Passage::Sending { most, outgoing }) => outgoing.get_or_insert_default().add(*most, fd, what),
-        Some(Passage::Asking(_)) => Err(format!(
+    let given = beside::with(|beside| match &mut beside.handles {
+        Some(Handles::Sending { most, outgoing }) => outgoing.get_or_insert_default().add(*most, fd, what),
+        Some(Handles::Asking(_)) => Err(format!(
             "a {what} travels to a task, and not back as its result: make it before, pass it as an argument, and the task \
              uses it"
         )),
@@ -92,25 +68,31 @@ pub fn give(fd: BorrowedFd<'_>, what: &str) -> Result<u32, String> {
 ///
 /// As [`give`].
 pub fn take(index: u32, what: &str) -> Result<OwnedFd, String> {
-    let taken = PASSAGE.with_borrow(|passage| match passage {
-        Some(Passage::Receiving(fds)) => {
-            let fd = fds.get(index as usize).ok_or_else(|| format!("the {what} was not sent along"))?;
-            fd.try_clone().map_err(|error| format!("cannot take a {what}: {error}"))
-        }
-        Some(Passage::Asking(broker)) => broker.ask(index).map_err(|error| format!("cannot get a {what}: {error}")),
-        _ => Err(format!("a {what} arrives with an argument or over a connection, and not here")),
+    let elsewhere = || Err(format!("a {what} arrives with an argument or over a connection, and not here"));
+    let asked = beside::with(|beside| match &beside.handles {
+        Some(Handles::Receiving(fds)) => Err(match fds.get(index as usize) {
+            Some(fd) => fd.try_clone().map_err(|error| format!("cannot take a {what}: {error}")),
+            None => Err(format!("the {what} was not sent along")),
+        }),
+        // Asked outside of the look: it waits, and other scopes come and go meanwhile.
+        Some(Handles::Asking(broker)) => Ok(broker.clone()),
+        _ => Err(elsewhere()),
     });
+    let taken = match asked {
+        Ok(broker) => broker.ask(index).map_err(|error| format!("cannot get a {what}: {error}")),
+        Err(taken) => taken,
+    };
     taken.inspect_err(|text| refuse(text))
 }
 
 /// Notes why a handle cannot travel.
 pub fn refuse(text: &str) {
-    REFUSAL.set(Some(text.to_owned()));
+    beside::with(|beside| beside.refusal = Some(text.to_owned()));
 }
 
 /// Why a handle could not travel last, in this thread; asked once.
 pub fn last_refusal() -> Option<String> {
-    REFUSAL.take()
+    beside::with(|beside| beside.refusal.take())
 }
 
 impl Outgoing {
@@ -131,20 +113,11 @@ impl Outgoing {
     }
 }
 
-fn within<R>(passage: Option<Passage>, body: impl FnOnce() -> R) -> (R, Option<Passage>) {
-    /// Puts the scope before back, whether `body` returns or unwinds.
-    struct Restore(Option<Option<Passage>>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            if let Some(before) = self.0.take() {
-                PASSAGE.set(before);
-            }
-        }
+fn within<R>(handles: Option<Handles>, body: impl FnOnce() -> R) -> (R, Option<Handles>) {
+    fn place(beside: &mut Beside) -> &mut Option<Handles> {
+        &mut beside.handles
     }
-    let mut restore = Restore(Some(PASSAGE.replace(passage)));
-    let result = body();
-    let before = restore.0.take().flatten();
-    (result, PASSAGE.replace(before))
+    beside::within(place, handles, body)
 }
 
 #[cfg(test)]

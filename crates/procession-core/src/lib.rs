@@ -14,6 +14,7 @@
 //! | [`child`] | a started process as its parent holds it: sentinel, signals, end |
 //! | [`outcome`] | what a target left behind: a value, a panic, or nothing because it died |
 //! | [`engine`] | what one process has of its own: identity, children, exit |
+//! | `beside` | what goes beside a message, by the thread |
 //! | [`handle`] | fds that travel inside of arguments |
 //! | [`queue`] | frames from any process to any process |
 //! | [`connection`] | frames between two processes, and where connections come from |
@@ -23,6 +24,7 @@
 //! | [`supervisor`] | the one thread that waits for deaths |
 //! | [`pool`] | workers over one shared segment |
 
+mod beside;
 mod bootstrap;
 pub mod child;
 pub mod connection;

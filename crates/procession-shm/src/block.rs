@@ -1,34 +1,38 @@
-//! Blocks: large buffers beside the frames and records of a pool. The sender copies a buffer into memory that it has used
-//! before, and the receiver reads it in place. Each *area* belongs to one process, which alone makes blocks in it: the
-//! parent's for arguments, each worker's for results.
+//! Blocks: large buffers beside the frames and records of a pool. The sender copies a buffer into
+//! memory that it has used before, and the receiver reads it in place. Each *area* belongs to one
+//! process, which alone makes blocks in it: the parent's area is for arguments, each worker's for
+//! results.
 //!
-//! A block is an entry in its area's table: where it lies, and one word that says who has it. The word also counts the uses of
-//! the entry, and a block is named by entry and use, so that nobody takes one that is meant for others:
+//! A block is an entry in its area's table. The entry says where the block lies, and one word says
+//! who has it. The word also counts the uses of the entry, and a block's name is its entry and its
+//! use, so that no receiver takes a block that is meant for another:
 //!
 //! ```text
 //!         owner            receiver             receiver        owner
 //! FREE ──────────▶ SENT ──────────────▶ HELD ──────────▶ SENT ──────────▶ FREE, of the next use
 //! ```
 //!
-//! The owner alone frees an argument, since it may have to be sent again. A result the parent frees when it lets go.
+//! The owner alone frees an argument, since it may have to be sent again. The parent frees a result
+//! when it lets go of it.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
 //! | 1. place and length in the entry | a free entry |
-//! | 2. word := SENT, **commit** | a block of nobody: a worker's is freed at its burial, the parent's pool dies with it |
+//! | 2. word := SENT, **commit** | a block without a receiver: a worker's is freed when the parent deals with the worker's death; the parent's pool dies with it |
 //! | 3. copy the bytes | the same |
-//! | 4. the frame or record that names it, **commit** | the receiver's |
+//! | 4. the frame or record that names it, **commit** | the receiver's block |
 //! | taking: word := HELD, **commit** | a block of a dead holder: the parent puts it back to SENT |
 //! | letting go: word := SENT or FREE, **commit** | a block that nobody holds |
 //!
-//! The word orders the bytes, too: who finds a block free or sent again comes after whoever had it has read it, so that it may
-//! be written over. `tests/loom_block.rs` checks that.
+//! The word orders the bytes, too. A process that finds a block free or sent again comes after its
+//! last reader, so it may write over the bytes. `tests/loom_block.rs` checks that.
 //!
-//! An area is a [window](crate::window), which begins with the table. Its owner lengthens it when a block finds no room in
-//! it, and what it cannot lengthen or map it does without: no block is made. A receiver maps it as far as the block.
+//! An area is a [window](crate::window), which begins with the table. Its owner lengthens it when a
+//! block finds no room. If the system refuses memory or addresses, no block is made. A receiver
+//! maps the area as far as the block.
 //!
-//! A process that has forked since it took a block never lets go of it: the child may read it still. It is *pinned* until the
-//! pool ends.
+//! A process that has forked since it took a block never lets go of it, because the child may still
+//! read it. The block is *pinned* until the pool ends.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -45,12 +49,12 @@ use crate::segment::{Window, WindowArray};
 #[cfg(not(loom))]
 use crate::window::{View, Window, WindowArray};
 
-/// Blocks that an area can have at once.
+/// The most blocks of an area at once.
 pub(crate) const ENTRIES: usize = if cfg!(loom) { 2 } else { 1024 };
 /// Blocks begin and end at multiples of this.
 const PAGE: usize = if cfg!(loom) { 16 } else { 4096 };
 
-/// Who has a block: the lower half of its word. The upper half counts uses.
+/// The lower half of a block's word: who has the block. The upper half counts uses.
 const HOLDER: u64 = u32::MAX as u64;
 const FREE: u64 = 0;
 const SENT: u64 = 1;
@@ -62,9 +66,9 @@ const HELD: u64 = 3;
 #[repr(C)]
 pub(crate) struct Entry {
     word: AtomicU64,
-    /// Where its bytes begin in the area; the owner's.
+    /// Where its bytes begin in the area. The owner writes it.
     offset: AtomicU64,
-    /// How many there are; the owner's.
+    /// How many bytes it has. The owner writes it.
     len: AtomicU64,
 }
 
@@ -72,16 +76,16 @@ pub(crate) struct Entry {
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
 unsafe impl Words for Entry {}
 
-/// How far an area's table has been used.
+/// How many entries of an area's table have been used.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Mark {
-    used: AtomicU64,
+pub(crate) struct Used {
+    entries: AtomicU64,
 }
 
 // SAFETY: repr(C), an atomic; zero is a table that was never used.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
-unsafe impl Words for Mark {}
+unsafe impl Words for Used {}
 
 #[cfg(loom)]
 impl crate::segment::Zeroed for Entry {
@@ -91,9 +95,9 @@ impl crate::segment::Zeroed for Entry {
 }
 
 #[cfg(loom)]
-impl crate::segment::Zeroed for Mark {
-    fn zeroed() -> Mark {
-        Mark { used: AtomicU64::new(0) }
+impl crate::segment::Zeroed for Used {
+    fn zeroed() -> Used {
+        Used { entries: AtomicU64::new(0) }
     }
 }
 
@@ -115,7 +119,7 @@ impl BlockId {
     }
 }
 
-/// Who holds blocks of others.
+/// Who holds a block of another process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Holder {
     /// The pool's parent.
@@ -136,25 +140,25 @@ impl Holder {
 /// An area, as every process of the pool sees it.
 #[derive(Clone, Debug)]
 pub struct Area {
-    mark: Arc<Placed<Mark>>,
+    used: Arc<Placed<Used>>,
     entries: Arc<WindowArray<Entry>>,
     bytes: Window,
 }
 
 impl Area {
-    /// The table's bytes, before those of the blocks.
+    /// How many bytes the table takes, before those of the blocks.
     pub(crate) const TABLE: usize = (ENTRIES * size_of::<Entry>()).next_multiple_of(PAGE);
 
-    pub(crate) fn at(mark: Placed<Mark>, bytes: Window) -> Area {
-        Area { mark: Arc::new(mark), entries: Arc::new(bytes.array(0, ENTRIES)), bytes }
+    pub(crate) fn at(used: Placed<Used>, bytes: Window) -> Area {
+        Area { used: Arc::new(used), entries: Arc::new(bytes.array(0, ENTRIES)), bytes }
     }
 
     /// Receiver: takes a block that was sent to it.
     ///
     /// # Errors
     ///
-    /// `NotFound` if it is not there any more: what it belonged to is over. `OutOfMemory` if this process may have no more
-    /// addresses; the block is as before.
+    /// `NotFound` if the block is gone because its call has ended. `OutOfMemory` if this process
+    /// may have no more addresses; the block is unchanged.
     pub fn take(&self, id: BlockId, holder: Holder) -> io::Result<Held> {
         let gone =
             || io::Error::new(io::ErrorKind::NotFound, "the block is gone: the call that it belongs to has ended");
@@ -163,7 +167,7 @@ impl Area {
         if entry.word.load(Ordering::Acquire) != sent {
             return Err(gone());
         }
-        // As long as the word says that it is sent, the owner leaves these alone.
+        // As long as the word says SENT, the owner does not change these.
         let (offset, len) = (entry.offset.load(Ordering::Relaxed) as usize, entry.len.load(Ordering::Relaxed) as usize);
         let at = offset.checked_add(Self::TABLE).filter(|at| at.checked_add(len).is_some());
         let at = at.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a block lies outside of its area"))?;
@@ -173,7 +177,8 @@ impl Area {
         Ok(Held { area: self.clone(), id, holder, place, len, forks: forks() })
     }
 
-    /// Maps the `len` bytes at `at`, alone where there are too few addresses for all before them.
+    /// Maps the `len` bytes at `at`. Maps them alone if there are too few addresses for all bytes
+    /// before them.
     fn map(&self, at: usize, len: usize) -> io::Result<Place> {
         match self.bytes.map(at + len) {
             Ok(_) => Ok(Place::Area { at }),
@@ -186,12 +191,12 @@ impl Area {
         }
     }
 
-    /// Parent: what the dead worker of this slot held of the parent's own area is nobody's.
+    /// Parent: puts the blocks of its own area that the dead worker of this slot held back to SENT.
     ///
     /// # Errors
     ///
-    /// If the area makes no sense, or cannot be mapped.
-    pub fn bereave(&self, slot: u32) -> io::Result<()> {
+    /// If the area is invalid, or cannot be mapped.
+    pub fn release_held_by(&self, slot: u32) -> io::Result<()> {
         let held = Holder::Worker(slot).as_word();
         for entry in self.entries()? {
             let word = entry.word.load(Ordering::Acquire);
@@ -202,11 +207,12 @@ impl Area {
         Ok(())
     }
 
-    /// Parent, when the worker whose area this is has died and all its records are read: frees what nobody was told of.
+    /// Parent, when the worker that owns this area is dead and all its records are read: frees the
+    /// blocks that no record named.
     ///
     /// # Errors
     ///
-    /// As [`bereave`](Area::bereave).
+    /// As [`release_held_by`](Area::release_held_by).
     pub fn reclaim(&self) -> io::Result<()> {
         for entry in self.entries()? {
             let word = entry.word.load(Ordering::Acquire);
@@ -217,9 +223,9 @@ impl Area {
         Ok(())
     }
 
-    /// Those that have ever been used: the others' memory is not to be touched.
+    /// The entries that have ever been used. Nobody touches the memory of the others.
     fn entries(&self) -> io::Result<&[Entry]> {
-        match ENTRIES.min(self.mark.used.load(Ordering::Acquire) as usize) {
+        match ENTRIES.min(self.used.entries.load(Ordering::Acquire) as usize) {
             0 => Ok(&[]),
             used => Ok(&self.entries.get()?[..used]),
         }
@@ -227,28 +233,29 @@ impl Area {
 }
 
 impl Entry {
-    /// Makes it free, of the next use.
+    /// Makes the entry free, for its next use.
     fn free(&self, word: u64) -> bool {
         self.word.compare_exchange(word, free_after(word), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 
-/// The owner's part: which bytes of its area are free. Private memory; a replacement reads it from the table.
+/// The owner's part: which bytes of its area are free. It is private memory; a replacement reads it
+/// from the table.
 #[derive(Debug)]
 pub struct Allocator {
     area: Area,
     /// Free ranges: from, to.
     free: BTreeMap<usize, usize>,
-    /// Of the entries, those that are in use, with their ranges.
+    /// The entries in use, with their ranges.
     used: BTreeMap<usize, (usize, usize)>,
-    /// The others; the lowest are last, and used first.
+    /// The free entries. The lowest are last, and used first.
     vacant: Vec<usize>,
-    /// How far blocks have been.
+    /// The end of the bytes that blocks have used.
     touched: usize,
 }
 
 impl Allocator {
-    /// For the owner of this area, which may have had another before.
+    /// Makes the allocator of this area's owner. The area may have had another owner before.
     ///
     /// # Errors
     ///
@@ -276,13 +283,15 @@ impl Allocator {
         self.area.entries.get().expect("the table is mapped")
     }
 
-    /// Copies the bytes into a new block; `None` if there is no room, and the system gives no more.
-    pub fn give(&mut self, bytes: &[u8]) -> Option<BlockId> {
+    /// Copies the bytes into a new block. Returns `None` if there is no room and the system gives
+    /// no more.
+    pub fn allocate(&mut self, bytes: &[u8]) -> Option<BlockId> {
         self.collect();
         let index = *self.vacant.last()?;
         let len = span(bytes.len());
         let (from, _) = self.free.iter().map(|(from, to)| (*from, *to)).find(|(from, to)| to - from >= len)?;
-        // Refused, the bytes travel with the rest: the caller then learns if there is no room for these either.
+        // If this is refused, the bytes travel with the frame. The caller then learns whether there
+        // is room for them.
         self.area.bytes.reserve(Area::TABLE + from + len).ok()?;
         self.cut(from, from + len);
         self.vacant.pop();
@@ -294,8 +303,8 @@ impl Allocator {
         let id = BlockId::of(index, uses);
         entry.offset.store(from as u64, Ordering::Relaxed);
         entry.len.store(bytes.len() as u64, Ordering::Relaxed);
-        if self.area.mark.used.load(Ordering::Relaxed) <= index as u64 {
-            self.area.mark.used.store(index as u64 + 1, Ordering::Release);
+        if self.area.used.entries.load(Ordering::Relaxed) <= index as u64 {
+            self.area.used.entries.store(index as u64 + 1, Ordering::Release);
         }
         point(Step::BlockPlaced);
         entry.word.store(id.word(SENT), Ordering::Release);
@@ -305,21 +314,22 @@ impl Allocator {
         Some(id)
     }
 
-    /// Frees a block that is not needed any more; if it is held, once it is not: `false`, and to be tried again.
+    /// Frees a block that is no longer needed. Returns `false` if the block is still held: the
+    /// caller must try again.
     pub fn free(&mut self, id: BlockId) -> bool {
         let entry = &self.table()[id.entry()];
         let word = entry.word.load(Ordering::Acquire);
-        // Another use, or pinned: nothing more is to come of it.
+        // The block has another use or is pinned: nothing is left to do.
         word & !HOLDER != id.word(0) || word & HOLDER == PINNED || (word & HOLDER == SENT && entry.free(word))
     }
 
-    /// Bytes of blocks that are in use.
+    /// Returns how many bytes blocks take.
     pub fn in_use(&mut self) -> usize {
         self.collect();
         self.used.values().map(|(from, to)| to - from).sum()
     }
 
-    /// Gives the memory of what is free back to the system, if it keeps any.
+    /// Gives the memory of free ranges back to the system, if it keeps any.
     ///
     /// # Errors
     ///
@@ -342,7 +352,7 @@ impl Allocator {
         self.touched > self.used.values().map(|(from, to)| to - from).sum()
     }
 
-    /// Takes back what has become free.
+    /// Collects the ranges that have become free.
     fn collect(&mut self) {
         let entries = self.table();
         let freed: Vec<_> = self
@@ -367,7 +377,7 @@ impl Allocator {
         }
     }
 
-    /// Takes a range out of the free ones; `false` if it is not in one.
+    /// Takes a range out of the free ones. Returns `false` if it is not in one.
     fn cut(&mut self, from: usize, to: usize) -> bool {
         let Some((start, end)) = self.free.range(..=from).next_back().map(|(a, b)| (*a, *b)) else { return false };
         if to > end {
@@ -387,14 +397,15 @@ impl Allocator {
 /// Where a block is mapped.
 #[derive(Debug)]
 enum Place {
-    /// With all of its area before it.
+    /// With all bytes of its area before it.
     Area { at: usize },
     /// Alone: it begins behind `skip` bytes.
     #[cfg(not(loom))]
     Alone { view: View, skip: usize },
 }
 
-/// A block in the hands of its receiver: bytes that nobody writes while it is there. Dropping it lets go.
+/// A block that its receiver has taken: bytes that nobody writes as long as this exists. Dropping
+/// it lets go of the block.
 #[derive(Debug)]
 pub struct Held {
     area: Area,
@@ -407,14 +418,15 @@ pub struct Held {
 }
 
 impl Held {
-    /// How many bytes.
+    /// Returns how many bytes there are.
     #[allow(clippy::len_without_is_empty, reason = "of bytes that are read in place; the slice has the rest")]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Where the bytes are, for a receiver that changes them: nobody else reads a block that was taken. They stay mapped as
-    /// long as this is there. Whoever writes there keeps no slice of them.
+    /// Returns the address of the bytes, for a receiver that changes them: nobody else reads a
+    /// block that was taken. They stay mapped as long as this exists. A caller that writes there
+    /// must keep no slice of them.
     #[cfg(not(loom))]
     pub fn as_mut_ptr(&self) -> *mut u8 {
         match &self.place {
@@ -446,17 +458,17 @@ impl Drop for Held {
         };
         let held = self.id.word(self.holder.as_word());
         let entries = self.area.entries.get().expect("who took a block has mapped the table");
-        // It is pinned already, if this process was forked or has forked.
+        // If this process was forked or has forked, the block is pinned already.
         let _ = entries[self.id.entry()].word.compare_exchange(held, next, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
-/// The word of the next use, which is free.
+/// Returns the word of the next use, which is free.
 fn free_after(word: u64) -> u64 {
     (word >> 32).wrapping_add(1) << 32
 }
 
-/// The bytes that a block takes.
+/// Returns how many bytes a block of `len` bytes takes.
 fn span(len: usize) -> usize {
     len.max(1).next_multiple_of(PAGE)
 }
@@ -468,7 +480,7 @@ mod tests {
     use crate::window::{File, FileWords, GRAIN};
 
     fn area() -> Area {
-        const FILE: usize = size_of::<Mark>();
+        const FILE: usize = size_of::<Used>();
         const WINDOW: usize = FILE + size_of::<FileWords>();
         let segment = Segment::create_growing("procession-test", GRAIN, GRAIN).unwrap();
         let file = File::of(&segment, FILE, 1 << 20);
@@ -480,14 +492,14 @@ mod tests {
     fn a_block_goes_there_and_back() {
         let area = area();
         let mut owner = Allocator::new(area.clone()).unwrap();
-        let id = owner.give(b"argument").unwrap();
+        let id = owner.allocate(b"argument").unwrap();
         let held = area.take(id, Holder::Worker(0)).unwrap();
         assert_eq!(&*held, b"argument");
         assert!(area.take(id, Holder::Worker(1)).is_err(), "it has one holder");
         assert!(!owner.free(id), "it is held");
         drop(held);
         assert!(owner.free(id) && area.take(id, Holder::Worker(0)).is_err());
-        assert_ne!(owner.give(b"another").unwrap(), id, "its name is not used again");
+        assert_ne!(owner.allocate(b"another").unwrap(), id, "its name is not used again");
         assert!(owner.free(id), "what is gone is gone");
     }
 
@@ -495,37 +507,37 @@ mod tests {
     fn memory_is_used_again_and_given_back() {
         let area = area();
         let mut owner = Allocator::new(area.clone()).unwrap();
-        let full: Vec<_> = std::iter::from_fn(|| owner.give(&[7; 100_000])).collect();
+        let full: Vec<_> = std::iter::from_fn(|| owner.allocate(&[7; 100_000])).collect();
         assert_eq!(full.len(), 10);
         for id in full.iter().step_by(2) {
             drop(area.take(*id, Holder::Parent).unwrap());
         }
-        let again: Vec<_> = std::iter::from_fn(|| owner.give(&[8; 100_000])).collect();
+        let again: Vec<_> = std::iter::from_fn(|| owner.allocate(&[8; 100_000])).collect();
         assert_eq!(again.len(), 5);
         let (kept, rest) = (again[0], again.iter().skip(1).chain(full.iter().skip(1).step_by(2)));
         rest.for_each(|id| assert!(owner.free(*id)));
         assert!(owner.in_use() < 110_000 && owner.keeps_memory());
         owner.trim().unwrap();
         assert_eq!(area.take(kept, Holder::Parent).unwrap().to_vec(), vec![8; 100_000]);
-        assert!(owner.give(&[9; 850_000]).is_some(), "free ranges have grown together");
+        assert!(owner.allocate(&[9; 850_000]).is_some(), "free ranges have grown together");
     }
 
     #[test]
-    fn a_replacement_knows_what_is_in_use_and_the_dead_hold_nothing() {
+    fn replacement_knows_blocks_in_use_and_dead_worker_holds_none() {
         let area = area();
         let mut first = Allocator::new(area.clone()).unwrap();
-        let (told, untold) = (first.give(&[1; 5000]).unwrap(), first.give(&[2; 5000]).unwrap());
+        let (told, untold) = (first.allocate(&[1; 5000]).unwrap(), first.allocate(&[2; 5000]).unwrap());
         let held = area.take(told, Holder::Parent).unwrap();
         drop(first);
         area.reclaim().unwrap();
         let mut second = Allocator::new(area.clone()).unwrap();
-        let new = second.give(&[3; 5000]).unwrap();
+        let new = second.allocate(&[3; 5000]).unwrap();
         assert!(area.take(untold, Holder::Parent).is_err());
         assert_eq!((held[0], area.take(new, Holder::Worker(4)).map(|new| new[4999]).unwrap()), (1, 3));
         let lost = area.take(new, Holder::Worker(4)).unwrap();
         std::mem::forget(lost);
         assert!(!second.free(new));
-        area.bereave(4).unwrap();
+        area.release_held_by(4).unwrap();
         assert!(second.free(new));
     }
 }

@@ -5,7 +5,7 @@
 //! RING         words of the task ring
 //! SLOTS        words of each slot
 //! STREAMS      words of each stream
-//! MARKS        words of each area
+//! USED         words of each area
 //! FILE         how much of the file is given out
 //! WINDOWS      words of each window: the ring's, that of the arguments, three of each slot
 //! (grain)      the windows, in the order in which they grew
@@ -19,9 +19,9 @@
 //! | inbox of a slot | its worker | its worker |
 //! | area of a slot's results | its worker | its worker and the parent |
 //!
-//! There is room for more slots than are used, so that a pool can grow. Nobody looks at a slot that is not used: the room
-//! is words, of which untouched pages take no memory. A slot has its first bytes from the parent, before its first worker
-//! is there.
+//! The segment has room for more slots than are used, so that a pool can grow. Nobody touches an
+//! unused slot: it is words, and untouched pages take no memory. The parent gives a slot its first
+//! bytes before its first worker starts.
 
 use std::io;
 use std::mem::offset_of;
@@ -32,7 +32,7 @@ use procession_sys::mapping::Extent;
 use procession_sys::memfd;
 use procession_sys::named::{Identity, identity};
 
-use crate::block::{Area, Mark};
+use crate::block::{Area, Used};
 use crate::gate::Gate;
 use crate::lease::{Slot, SlotWords};
 use crate::primitive::{AtomicBool, AtomicU32, Ordering};
@@ -45,7 +45,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"pool");
 /// Raised with every change of the layout.
 const VERSION: u32 = 6;
 /// The most slots of a segment.
-const MOST_SLOTS: usize = 1024;
+const MAX_SLOTS: usize = 1024;
 /// How far the ring may grow.
 const MAX_RING: usize = 8 << 30;
 /// Room for one frame of the greatest length, and its header.
@@ -53,18 +53,18 @@ const MAX_INBOX: usize = 2 << 30;
 /// Room for the parent's blocks, and for those of each worker.
 const MAX_ARGUMENTS: usize = 16 << 30;
 const MAX_RESULTS: usize = 4 << 30;
-/// What an inbox begins with.
+/// How much an inbox begins with.
 const INBOX: usize = GRAIN;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Header {
-    /// Written last by the maker, and never again.
+    /// Written last by the process that makes the segment, and never again.
     magic: AtomicU32,
     version: AtomicU32,
     /// How many slots there is room for.
     room: AtomicU32,
-    /// How many are used; the parent's. It only grows.
+    /// How many slots are used. The parent writes it, and it only grows.
     slots: AtomicU32,
     /// 1 once no more tasks will come.
     closed: AtomicU32,
@@ -89,12 +89,12 @@ pub struct Control {
     arguments: Area,
     results: Vec<Area>,
     file: File,
-    /// Of the memfd.
+    /// The memfd's identity.
     identity: Option<Identity>,
     own: Own,
 }
 
-/// What the parent has told the workers in the header, as it keeps it for itself.
+/// The parent's own copy of what it tells the workers in the header.
 #[derive(Debug)]
 struct Own {
     slots: AtomicU32,
@@ -104,26 +104,26 @@ struct Own {
 }
 
 impl Control {
-    /// A new one with this many slots, 1 to 1024.
+    /// Makes a segment with this many slots, 1 to 1024.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for another number; what the system refuses.
+    /// `InvalidInput` for another number; any error of the system.
     pub fn create(slots: usize) -> io::Result<Control> {
         Control::with_room(slots, slots)
     }
 
-    /// A new one with this many slots and room to [`grow`](Control::grow) to `room`.
+    /// Makes a segment with this many slots and room to [`grow`](Control::grow) to `room`.
     ///
     /// # Errors
     ///
     /// As [`create`](Control::create).
     pub fn with_room(slots: usize, room: usize) -> io::Result<Control> {
-        if !(1..=MOST_SLOTS).contains(&slots) {
-            let text = format!("a segment has 1 to {MOST_SLOTS} slots, not {slots}");
+        if !(1..=MAX_SLOTS).contains(&slots) {
+            let text = format!("a segment has 1 to {MAX_SLOTS} slots, not {slots}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let layout = Layout::of(slots.max(room.min(MOST_SLOTS)));
+        let layout = Layout::of(slots.max(room.min(MAX_SLOTS)));
         let begun = BEGINS_WITH + slots * OF_A_SLOT;
         let segment = Segment::create_growing("procession-pool", layout.fixed, layout.fixed + begun)?;
         let header = segment.words::<Header>(0);
@@ -144,18 +144,18 @@ impl Control {
         Ok(control)
     }
 
-    /// Maps one that another process made.
+    /// Maps a segment that another process made.
     ///
     /// # Errors
     ///
-    /// `InvalidData` if it is not one, or of another version.
+    /// `InvalidData` if the memfd is not a pool's, or is one of another version.
     pub fn attach(fd: OwnedFd) -> io::Result<Control> {
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
-        // The room says how much is to be mapped.
+        // The room says how much must be mapped.
         let mut room = [0; 4];
         memfd::read_at(fd.as_fd(), offset_of!(Header, room) as u64, &mut room)
             .map_err(|_| invalid("the segment is too short for a pool's"))?;
-        let layout = Layout::of((u32::from_ne_bytes(room) as usize).clamp(1, MOST_SLOTS));
+        let layout = Layout::of((u32::from_ne_bytes(room) as usize).clamp(1, MAX_SLOTS));
         let segment = Segment::attach_growing(fd, layout.fixed)?;
         let header = segment.words::<Header>(0);
         if header.magic.load(Ordering::Acquire) != MAGIC || header.version.load(Ordering::Relaxed) != VERSION {
@@ -168,32 +168,33 @@ impl Control {
         Ok(Control::map(segment, header, &layout, slots))
     }
 
-    /// The memfd, to hand to a worker.
+    /// Returns the memfd, to hand to a worker.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.segment.as_fd()
     }
 
-    /// Parent: how many slots are used: workers have had them, or are to.
+    /// Parent: returns how many slots are used, by workers of the past, present or near future.
     #[inline]
     pub fn slots(&self) -> usize {
         self.own.slots.load(Ordering::Acquire) as usize
     }
 
-    /// Worker: how many slots are used now.
+    /// Worker: returns how many slots are used now.
     pub fn used_slots(&self) -> usize {
         (self.header.slots.load(Ordering::Acquire) as usize).clamp(1, self.room())
     }
 
-    /// How many slots it can have.
+    /// Returns how many slots there is room for.
     pub fn room(&self) -> usize {
         self.slots.len()
     }
 
-    /// Parent: uses so many slots, if it has not used more before.
+    /// Parent: uses this many slots, unless it uses more already.
     ///
     /// # Errors
     ///
-    /// If there is no memory for them; it uses as many as before. `InvalidData` if what says where they are was overwritten.
+    /// If there is no memory for them; the number stays as it was. `InvalidData` if the words that
+    /// say where they are were overwritten.
     ///
     /// # Panics
     ///
@@ -212,7 +213,7 @@ impl Control {
         Ok(())
     }
 
-    /// Worker: maps what every worker in this slot needs.
+    /// Worker: maps the windows that every worker in this slot needs.
     ///
     /// # Errors
     ///
@@ -227,13 +228,13 @@ impl Control {
         self.ring.map()
     }
 
-    /// Tasks on their way to workers.
+    /// Returns the ring of tasks on their way to workers.
     #[inline]
     pub fn tasks(&self) -> &TaskRing {
         &self.ring
     }
 
-    /// A worker's words.
+    /// Returns a worker's words.
     ///
     /// # Panics
     ///
@@ -243,7 +244,7 @@ impl Control {
         &self.slots[index]
     }
 
-    /// A worker's results on their way to the parent.
+    /// Returns a worker's stream of results on their way to the parent.
     ///
     /// # Panics
     ///
@@ -253,12 +254,12 @@ impl Control {
         &self.streams[index]
     }
 
-    /// Where the parent makes blocks, for arguments.
+    /// Returns the area where the parent makes blocks, for arguments.
     pub fn arguments(&self) -> &Area {
         &self.arguments
     }
 
-    /// Where a worker makes blocks, for results.
+    /// Returns the area where a worker makes blocks, for results.
     ///
     /// # Panics
     ///
@@ -267,36 +268,37 @@ impl Control {
         &self.results[index]
     }
 
-    /// Where workers sleep for tasks.
+    /// Returns the gate where workers sleep for tasks.
     #[inline]
     pub fn task_gate(&self) -> &Gate {
         &self.header.tasks
     }
 
-    /// Where the parent sleeps for results.
+    /// Returns the gate where the parent sleeps for results.
     #[inline]
     pub fn result_gate(&self) -> &Gate {
         &self.header.results
     }
 
-    /// Parent: no more tasks will come: workers end once the ring is empty. Wake them at the task gate.
+    /// Parent: says that no more tasks will come, so that workers end once the ring is empty. The
+    /// caller must wake them at the task gate.
     pub fn close(&self) {
         self.own.is_closed.store(true, Ordering::Release);
         self.header.closed.store(1, Ordering::Release);
     }
 
-    /// Parent: whether it has said so.
+    /// Parent: returns whether it has said so.
     pub fn has_closed(&self) -> bool {
         self.own.is_closed.load(Ordering::Acquire)
     }
 
-    /// Worker: whether no more tasks will come.
+    /// Worker: returns whether no more tasks will come.
     pub fn is_closed(&self) -> bool {
         self.header.closed.load(Ordering::Acquire) != 0
     }
 
-    /// Parent: looks whether what it alone writes is still as it wrote it. Not while another thread is at
-    /// [`grow`](Control::grow) or [`close`](Control::close).
+    /// Parent: checks that the words which it alone writes are as it wrote them. No other thread
+    /// may call [`grow`](Control::grow) or [`close`](Control::close) meanwhile.
     ///
     /// # Errors
     ///
@@ -311,8 +313,8 @@ impl Control {
         if is_whole { self.ring.check() } else { Err(Overwritten("the header")) }
     }
 
-    /// Parent: looks whether as much of the file can be given out as its words say; otherwise nothing could grow any more. Takes
-    /// system calls.
+    /// Parent: checks that the file is as long as its words say; otherwise nothing could grow any
+    /// more. It takes system calls.
     ///
     /// # Errors
     ///
@@ -321,8 +323,8 @@ impl Control {
         self.file.check().map(drop).map_err(|_| Overwritten("the record of how much shared memory is given out"))
     }
 
-    /// Whether the segment's fd is still its own: a program that closes all of its fds, or puts others in their place, takes it
-    /// away. What is mapped stays.
+    /// Returns whether the segment's fd is still its own. A program that closes all of its fds, or
+    /// puts others in their place, takes it away. Mapped memory stays.
     pub fn has_file(&self) -> bool {
         identity(self.segment.as_fd()).ok() == self.identity
     }
@@ -345,7 +347,7 @@ impl Control {
             let words = segment.words(layout.streams + index * size_of::<StreamWords>());
             Stream::at(words, window(of_slot(index), STREAM_CAPACITY))
         };
-        let area = |index: usize, window| Area::at(segment.words(layout.marks + index * size_of::<Mark>()), window);
+        let area = |index: usize, window| Area::at(segment.words(layout.used + index * size_of::<Used>()), window);
         let slots: Arc<[Slot]> = (0..layout.count).map(slot).collect();
         let ring = TaskRing::over(segment.words(layout.ring), window(RING, MAX_RING), MAX_INBOX);
         let streams = (0..layout.count).map(stream).collect();
@@ -359,14 +361,15 @@ impl Control {
     }
 }
 
-/// What the file has for a slot before its first worker is there.
+/// How much of the file a slot has before its first worker starts.
 const OF_A_SLOT: usize = STREAM_CAPACITY + INBOX;
 
-/// Of the windows: which is the ring's, and that of the arguments.
+/// The index of the ring's window, and of the arguments' window.
 const RING: usize = 0;
 const ARGUMENTS: usize = 1;
 
-/// The first of a slot's windows: its stream's; behind it those of the inbox and of the results.
+/// The index of a slot's first window, its stream's. Behind it are those of the inbox and of the
+/// results.
 const fn of_slot(index: usize) -> usize {
     2 + 3 * index
 }
@@ -377,7 +380,7 @@ struct Layout {
     ring: usize,
     slots: usize,
     streams: usize,
-    marks: usize,
+    used: usize,
     file: usize,
     windows: usize,
     /// How much is always mapped.
@@ -389,11 +392,11 @@ impl Layout {
         let ring = size_of::<Header>();
         let slots = ring + size_of::<TaskWords>();
         let streams = slots + count * size_of::<SlotWords>();
-        let marks = streams + count * size_of::<StreamWords>();
-        let file = marks + (count + 1) * size_of::<Mark>();
+        let used = streams + count * size_of::<StreamWords>();
+        let file = used + (count + 1) * size_of::<Used>();
         let windows = file + size_of::<FileWords>();
         let fixed = (windows + of_slot(count) * size_of::<WindowWords>()).next_multiple_of(GRAIN);
-        Layout { count, ring, slots, streams, marks, file, windows, fixed }
+        Layout { count, ring, slots, streams, used, file, windows, fixed }
     }
 
     fn window(&self, file: &File, index: usize, max: usize) -> Window {

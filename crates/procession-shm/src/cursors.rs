@@ -1,5 +1,5 @@
-//! The two positions of a stream: how far its producer has committed and how far its consumer has read. Each is written
-//! by one side only, with one store, and never by a dead process again: that store is the commit.
+//! The two positions of a stream: how far its producer has committed, and how far its consumer has
+//! read. One side alone writes each position, with one store that is the commit.
 
 use crate::primitive::{AtomicU64, Ordering};
 
@@ -14,34 +14,35 @@ pub struct Cursors {
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Head {
-    /// Read up to here. Never beyond `tail`. The consumer's.
+    /// Read up to here. Never beyond `tail`. The consumer writes it.
     word: AtomicU64,
 }
 
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Tail {
-    /// Committed up to here. Never more than the capacity beyond `head`. The producer's.
+    /// Committed up to here. Never more than the capacity beyond `head`. The producer writes it.
     word: AtomicU64,
 }
 
-/// What the producer keeps in its own memory: what it has written it does not read from where others may overwrite it.
+/// The producer's copy in its own memory, so that it need not read back what others may overwrite.
 #[derive(Debug)]
 pub struct Produced {
     tail: AtomicU64,
-    /// The head as the producer saw it last: it looks again only for want of room, so that the consumer's cache line does
-    /// not cross for each record. Never beyond `head`.
+    /// The head as the producer saw it last, never beyond `head`. The producer reads the head again
+    /// only if it has no room, so that the consumer's cache line does not cross for each record.
     head_seen: AtomicU64,
 }
 
 impl Produced {
-    /// Of an empty stream.
+    /// Makes that of an empty stream.
     #[allow(clippy::new_without_default, reason = "beside Cursors::new")]
     pub fn new() -> Produced {
         Produced { tail: AtomicU64::new(0), head_seen: AtomicU64::new(0) }
     }
 
-    /// Producer: where it writes next, and how much room there is: `wanted` at least, or all that there is.
+    /// Producer: returns where it writes next, and how much room there is: at least `wanted`, or
+    /// all there is.
     #[inline]
     pub fn room(&self, cursors: &Cursors, capacity: usize, wanted: usize) -> (u64, usize) {
         let tail = self.tail.load(Ordering::Relaxed);
@@ -50,7 +51,7 @@ impl Produced {
         if room >= wanted {
             return (tail, room);
         }
-        // Acquire: what the consumer read before it gave the room back, it had read.
+        // Acquire: the consumer had read the bytes before it gave their room back.
         let head = cursors.head.word.load(Ordering::Acquire);
         self.head_seen.store(head, Ordering::Relaxed);
         (tail, left(head))
@@ -65,14 +66,14 @@ impl Produced {
 }
 
 impl Cursors {
-    /// Of an empty stream.
+    /// Makes those of an empty stream.
     #[allow(clippy::new_without_default, reason = "only models and tests make one that is not in a segment")]
     pub fn new() -> Cursors {
         Cursors { head: Head { word: AtomicU64::new(0) }, tail: Tail { word: AtomicU64::new(0) } }
     }
 
-    /// Consumer, who has read up to `head`: how far is committed. `None`: further than there is room for, or the shared memory
-    /// says that it has read up to elsewhere.
+    /// Consumer, which has read up to `head`: returns how far the producer has committed. Returns
+    /// `None` if that is further than there is room for, or if shared memory has another head.
     #[inline]
     pub fn committed(&self, head: u64, capacity: usize) -> Option<u64> {
         let tail = self.tail.word.load(Ordering::Acquire);
@@ -86,13 +87,14 @@ impl Cursors {
         self.head.word.store(head, Ordering::Release);
     }
 
-    /// Whether everything committed has been read. For either side, and for a gate's condition.
+    /// Returns whether everything committed has been read. For either side, and for a gate's
+    /// condition.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.head.word.load(Ordering::Acquire) == self.tail.word.load(Ordering::Acquire)
     }
 
-    /// Consumer, when no producer is alive: an empty stream again.
+    /// Consumer, when no producer is alive: makes the stream empty.
     pub fn reset(&self) {
         self.head.word.store(0, Ordering::Release);
         self.tail.word.store(0, Ordering::Release);

@@ -1,9 +1,10 @@
-//! Values of the users' own, all of one size, that any process reads and writes at any time: an array's, or one alone.
-//! Used in any process that has it mapped, from any thread.
+//! Values of the users' own, all of one size, that any process reads and writes at any time: those
+//! of an array, or a single one. Used in any process that has them mapped, from any thread.
 //!
-//! A value goes in units: the largest of 8, 4, 2 and 1 bytes that its size is a multiple of. A value of one unit is
-//! read and written by one atomic instruction, and so never seen torn; a larger one may be, between its units. The unit is
-//! the same for all accesses, since the language has no meaning for atomics of different sizes that race.
+//! A value consists of units: the largest of 8, 4, 2 and 1 bytes that its size is a multiple of.
+//! One atomic instruction reads or writes a unit, so a value of one unit is never torn. A larger
+//! value may be torn between its units. All accesses use the same unit, because the language does
+//! not define atomics of different sizes that race.
 
 #![allow(unsafe_code, reason = "makes references to atomics in a mapping")]
 
@@ -20,7 +21,7 @@ use crate::segment::Mapping;
 pub struct Elements {
     mapping: Mapping,
     len: usize,
-    /// Of one of them.
+    /// The size of one element.
     size: usize,
 }
 
@@ -37,11 +38,11 @@ macro_rules! by_unit {
 }
 
 impl Elements {
-    /// `len` new ones of `size` zero bytes each.
+    /// Makes `len` elements of `size` zero bytes each.
     ///
     /// # Errors
     ///
-    /// For none, and for more than memory has addresses; if the system refuses.
+    /// For no elements, for more than memory has addresses, and if the system refuses.
     ///
     /// # Panics
     ///
@@ -54,7 +55,7 @@ impl Elements {
         Ok(Elements { mapping: Mapping::of(fd, bytes)?, len, size })
     }
 
-    /// Maps those that another process created.
+    /// Maps the elements that another process created.
     ///
     /// # Errors
     ///
@@ -68,23 +69,23 @@ impl Elements {
         Ok(Elements { mapping: Mapping::of(fd, bytes)?, len: bytes / size, size })
     }
 
-    /// How many.
+    /// Returns how many elements there are.
     #[allow(clippy::len_without_is_empty, reason = "there is one at least")]
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Copies the elements from `index` on out, as many as have room.
+    /// Copies the elements from `index` on into `out`, as many as it has room for.
     ///
     /// # Panics
     ///
-    /// If they are not there, or `out` is not of whole elements.
+    /// If they are not all there, or `out` has no room for whole elements.
     #[inline]
     #[track_caller]
     pub fn load(&self, index: usize, out: &mut [u8]) {
         let at = self.place(index, out.len());
-        // The callers know this length when they are compiled, and with it the unit.
+        // The callers know this length at compile time, and with it the unit.
         if matches!(out.len(), 1 | 2 | 4 | 8) && out.len() == self.size {
             return by_unit!(out.len(), load_one(self, at, out));
         }
@@ -106,7 +107,8 @@ impl Elements {
         by_unit!(self.size, store_all(self, at, bytes));
     }
 
-    /// Exchanges the element for `new` if it is `expected`; if not, `expected` becomes what it is.
+    /// Exchanges the element for `new` if it is `expected`. Otherwise copies the element into
+    /// `expected`.
     ///
     /// # Panics
     ///
@@ -118,7 +120,7 @@ impl Elements {
         by_unit!(new.len(), exchange(self, at, expected, new))
     }
 
-    /// Adds to the element, a whole number that wraps around, and gives what it was.
+    /// Adds to the element, a whole number that wraps around. Leaves its old value in `value`.
     ///
     /// # Panics
     ///
@@ -130,7 +132,7 @@ impl Elements {
         by_unit!(value.len(), add(self, at, value));
     }
 
-    /// Where elements lie that have so many bytes together.
+    /// Returns where elements lie that have this many bytes together.
     #[inline]
     #[track_caller]
     fn place(&self, index: usize, bytes: usize) -> usize {
@@ -159,10 +161,11 @@ impl Elements {
     #[inline]
     fn units<U: Unit>(&self, at: usize, bytes: usize) -> &[U::Atomic] {
         debug_assert!(at.is_multiple_of(size_of::<U>()) && at + bytes <= self.mapping.len());
-        // SAFETY: `place` has shown that the bytes are inside the mapping, which begins at a page; `at` is a multiple of
-        // the size of an element, and that of the unit's, so the atomics are aligned. Any bytes are one. Every access of
-        // this process to this mapping is by atomics of this unit, since the size never changes; other processes are to the
-        // language what the hardware is.
+        // SAFETY: `place` has shown that the bytes are inside the mapping, which begins at a page.
+        // `at` is a multiple of an element's size, and so of the unit's, so the atomics are
+        // aligned. Any bytes are valid. Every access of this process to this mapping is by atomics
+        // of this unit, since the size never changes. To the language, other processes are what the
+        // hardware is.
         unsafe { std::slice::from_raw_parts(self.mapping.base().as_ptr().add(at).cast(), bytes / size_of::<U>()) }
     }
 }
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn too_much_is_refused() {
         let refused = |act: fn(&Elements)| {
             let elements = Elements::create(4, 12).unwrap();
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| act(&elements))).is_err());

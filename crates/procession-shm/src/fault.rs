@@ -1,7 +1,9 @@
-//! Fault points: every numbered step of every protocol. With the feature `fault-injection` a process can be armed to
-//! kill itself at one of them, as a SIGKILL from outside would; without it they compile to nothing.
+//! Fault points: every numbered step of every protocol. With the feature `fault-injection` a
+//! process can be armed to kill itself at one of them, as a SIGKILL from outside would. Without the
+//! feature they compile to nothing.
 
-/// The steps, in the order of their protocols. The table in each module's head says what a death there leaves.
+/// The steps, in the order of their protocols. The table in each module's head says what a death
+/// after each step leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
 pub enum Step {
@@ -9,15 +11,15 @@ pub enum Step {
     TailLocked = 1,
     /// Ring: the head is locked, nothing is done.
     HeadLocked,
-    /// Joinable queue: the item is its taker's, and still in the ring.
+    /// Joinable queue: the item is counted for its consumer, and still in the ring.
     TakeCounted,
     /// Block: its place is chosen, and nobody knows.
     BlockPlaced,
     /// Block: its entry says that it is sent.
     BlockSent,
-    /// Block: its bytes are there, and nobody is told.
+    /// Block: its bytes are there, and no frame or record names it.
     BlockCopied,
-    /// Block: it is its receiver's.
+    /// Block: its receiver holds it.
     BlockHeld,
     /// Ring push: the frame is written behind the tail.
     PushCopied,
@@ -43,21 +45,21 @@ pub enum Step {
     TakeCommitted,
     /// Ring claim: the frames are in the inbox.
     ClaimCopied,
-    /// Ring claim: the lease says from where they came.
+    /// Ring claim: the slot says where the frames came from.
     ClaimLeased,
-    /// Ring claim: the hands are on them.
-    ClaimLaid,
+    /// Ring claim: the slot counts the frames as claimed.
+    ClaimCounted,
     /// Ring claim: the head is advanced.
     ClaimCommitted,
-    /// Claim: it is finished, and the claimer's hands are off it.
+    /// Claim: it is finished, and the slot counts none.
     ClaimFinished,
     /// Inbox trimming: the pages are given back.
     TrimPunched,
-    /// Hands: a frame is begun.
-    HandsBegun,
+    /// Claim: a frame is begun.
+    FrameBegun,
     /// Running: the word says which task runs.
     RunningBegun,
-    /// Running: the word says that none does.
+    /// Running: the word says that no task runs.
     RunningFinished,
     /// Stream: a record is written behind the tail.
     StreamCopied,
@@ -73,7 +75,7 @@ pub enum Step {
     GateBumped,
     /// Lock: it is held, nothing is done.
     LockHeld,
-    /// Lock: the word says that its owner died, the mutex does not know that all is well.
+    /// Lock: the word says that its owner died, and the mutex is not yet marked consistent.
     LockNoted,
     /// RwLock: the writer has the turnstile and no lane.
     RwTurned,
@@ -81,51 +83,51 @@ pub enum Step {
     RwLanes,
     /// RwLock: the word says that somebody writes.
     RwWriting,
-    /// RwLock: the word says that nobody writes any more, all lanes are still held.
+    /// RwLock: the word says that nobody writes any more, and all lanes are still held.
     RwWritten,
     /// RwLock: the reader has its lane.
     RwReading,
     /// Semaphore: a permit is taken.
     SemaphoreTaken,
-    /// Semaphore: the permit is back, nobody is woken yet.
+    /// Semaphore: the permit is back, and nobody is woken yet.
     SemaphoreReleased,
     /// Binary semaphore: the word names its new owner.
     BinaryTaken,
-    /// Binary semaphore: it has no owner, nobody is woken yet.
+    /// Binary semaphore: it has no owner, and nobody is woken yet.
     BinaryReleased,
-    /// Event: it is set, nobody is woken yet.
+    /// Event: it is set, and nobody is woken yet.
     EventSet,
-    /// Condition: the waiter sits, and still holds its lock.
-    SeatTaken,
-    /// Condition: the waiter's sleep has ended, and it still sits.
-    SeatSlept,
-    /// Condition: the seat says that its waiter is notified, who is not woken yet.
-    SeatNotified,
-    /// Condition: a dead waiter's notification is passed on, and its seat is not free yet.
-    SeatPassed,
-    /// Barrier: the process is registered, and has not arrived.
+    /// Condition: the waiter is registered, and still holds its lock.
+    WaiterRegistered,
+    /// Condition: the waiter's sleep has ended, and it is still registered.
+    WaiterSlept,
+    /// Condition: the waiter's record says that it is notified, and it is not woken yet.
+    WaiterNotified,
+    /// Condition: a dead waiter's notification is passed on, and its record is not free yet.
+    NotificationPassed,
+    /// Barrier: the process is a member, and has not arrived.
     BarrierJoined,
-    /// Barrier: the party sits and waits.
+    /// Barrier: the party is registered and waits.
     BarrierArrived,
-    /// Barrier: one of the others may pass, who is not woken yet.
+    /// Barrier: one of the others may pass, and is not woken yet.
     BarrierPassed,
-    /// Barrier: the party's wait is over, and it still sits.
+    /// Barrier: the party's wait is over, and it is still registered.
     BarrierLeft,
-    /// Barrier: it is broken, and nobody is told.
+    /// Barrier: it is broken, and nobody is woken yet.
     BarrierBroken,
     /// Name: the memory is made and has no name yet.
     NameMade,
-    /// Name: the tracker has been told of it.
+    /// Name: the tracker knows of it.
     NameRegistered,
     /// Name: the memory has it.
     NameLinked,
     /// Name: it is taken from the memory.
     NameUnlinked,
-    /// Name: the tracker has been told of that.
+    /// Name: the tracker knows that it is gone.
     NameForgotten,
-    /// Tracker: it is there, and nobody knows yet.
+    /// Tracker: it runs, and nobody knows yet.
     TrackerBegun,
-    /// Tracker: a message is taken off its link, nothing is done.
+    /// Tracker: a message is taken off its link, and nothing is done.
     TrackerHeard,
     /// Tracker: the last process of the program is gone.
     TrackerAlone,
@@ -134,7 +136,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The steps of a name and its tracker, which are the engine's to die at.
+    /// The steps of a name and its tracker, which are in the engine.
     pub const OF_NAMES: [Step; 9] = [
         Step::NameMade,
         Step::NameRegistered,
@@ -169,11 +171,11 @@ impl Step {
         Step::TakeCommitted,
         Step::ClaimCopied,
         Step::ClaimLeased,
-        Step::ClaimLaid,
+        Step::ClaimCounted,
         Step::ClaimCommitted,
         Step::ClaimFinished,
         Step::TrimPunched,
-        Step::HandsBegun,
+        Step::FrameBegun,
         Step::RunningBegun,
         Step::RunningFinished,
         Step::StreamCopied,
@@ -194,10 +196,10 @@ impl Step {
         Step::BinaryTaken,
         Step::BinaryReleased,
         Step::EventSet,
-        Step::SeatTaken,
-        Step::SeatSlept,
-        Step::SeatNotified,
-        Step::SeatPassed,
+        Step::WaiterRegistered,
+        Step::WaiterSlept,
+        Step::WaiterNotified,
+        Step::NotificationPassed,
         Step::BarrierJoined,
         Step::BarrierArrived,
         Step::BarrierPassed,
@@ -206,7 +208,7 @@ impl Step {
     ];
 }
 
-/// A step is done.
+/// Says that a step is done. Without the feature `fault-injection` it does nothing.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
 pub fn point(_: Step) {}
@@ -227,19 +229,19 @@ mod armed {
     static PASSES: AtomicU32 = AtomicU32::new(0);
     static STOPS: AtomicBool = AtomicBool::new(false);
 
-    /// From now on this process kills itself when it reaches `step` for the `nth` time (1 is the first).
+    /// Has this process kill itself when it reaches `step` for the `nth` time (1 is the first).
     pub fn arm(step: Step, nth: u32) {
         PASSES.store(nth, Ordering::SeqCst);
         STEP.store(step as u32, Ordering::SeqCst);
     }
 
-    /// As [`arm`], but there it stops, as by a SIGSTOP from outside.
+    /// As [`arm`], but the process stops there, as by a SIGSTOP from outside.
     pub fn arm_to_stop(step: Step, nth: u32) {
         STOPS.store(true, Ordering::SeqCst);
         arm(step, nth);
     }
 
-    /// A step is done.
+    /// Says that a step is done. If the process is armed for it, it kills or stops itself here.
     pub fn point(step: Step) {
         if STEP.load(Ordering::SeqCst) != step as u32 || PASSES.fetch_sub(1, Ordering::SeqCst) != 1 {
             return;

@@ -1,8 +1,9 @@
-//! The gate: sleep and wake between processes. A waiter sleeps at the gate until a condition on shared memory holds;
-//! whoever makes it hold wakes. Used by workers (for tasks, for room) and by the parent (for results, for room).
+//! A gate lets processes sleep until another wakes them. A waiter sleeps at the gate until a
+//! condition on shared memory holds; the process that makes it hold wakes the waiter. Used by
+//! workers (for tasks, for room) and by the parent (for results, for room).
 //!
-//! The word is a sequence number and one bit, *somebody may sleep*. There is no count of sleepers that a death could
-//! leave wrong.
+//! The word is a sequence number and one bit, *somebody may sleep*. There is no count of sleepers
+//! that a death could leave wrong.
 //!
 //! | sleeper | waker |
 //! |---|---|
@@ -12,13 +13,14 @@
 //! | 4. futex: sleep while the word is as in 1 | 4. word := next number, bit kept |
 //! | | 5. futex: wake n; if fewer slept, and the word is as in 4: clear the bit |
 //!
-//! **No wake is lost.** Of the two fences one is first. If the sleeper's, the waker sees the bit; if the waker's, the
-//! sleeper sees the condition. Between 1 and 4 a wake changes the word, and the sleep does not begin. The bit is cleared
-//! only if nobody has set it since (each setting changes the number). `tests/loom_gate.rs` checks all of it.
+//! **No wake is lost.** One of the two fences is first. If it is the sleeper's, the waker sees the
+//! bit. If it is the waker's, the sleeper sees the condition. A wake between 1 and 4 changes the
+//! word, and the sleep does not begin. The bit is cleared only if nobody has set it since, because
+//! each setting changes the number. `tests/loom_gate.rs` checks all of it.
 //!
 //! | death | what it leaves |
 //! |---|---|
-//! | sleeper, after 1 | the bit set for nobody: one needless system call of the next waker, which clears it |
+//! | sleeper, after 1 | the bit set for nobody: the next waker makes one needless system call and clears it |
 //! | waker, after 1 or before 5 | sleepers that nobody wakes: each looks again by itself, at the latest after 1.6 s |
 //! | a woken sleeper, before it takes what it was woken for | the same, for the others |
 
@@ -29,8 +31,8 @@ use crate::interrupt;
 use crate::primitive::{AtomicU32, Ordering, fence, futex_wait, futex_wake};
 use crate::spin::Spin;
 
-/// The first sleep without a look. Each that nobody ended is followed by one twice as long, up to the longest, so that a
-/// pool that idles costs nothing to speak of.
+/// The first sleep without a look. A sleep that nobody ended is followed by one twice as long, up
+/// to the longest, so that an idle pool costs next to nothing.
 const BACKSTOP: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_millis(1600);
 
@@ -47,14 +49,15 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate at which nobody sleeps.
+    /// Makes a gate at which nobody sleeps.
     #[allow(clippy::new_without_default, reason = "only models and tests make one that is not in a segment")]
     pub fn new() -> Gate {
         Gate { word: AtomicU32::new(0) }
     }
 
-    /// Waits until `condition` holds; `false` when the deadline came first, or a signal has [ended](interrupt) the wait. The condition must read what wakers
-    /// publish, with at least acquire ordering for what is read after it.
+    /// Waits until `condition` holds. Returns `false` if the deadline came first, or a signal has
+    /// [ended](interrupt) the wait. The condition must read what wakers publish, with at least
+    /// acquire ordering for what is read after it.
     pub fn wait_until(&self, deadline: Option<Instant>, spin: &Spin, mut condition: impl FnMut() -> bool) -> bool {
         if spin.until(&mut condition) {
             return true;
@@ -89,17 +92,19 @@ impl Gate {
         }
     }
 
-    /// Wakes up to `count` sleepers, if there may be any. What they wait for must have been published before.
+    /// Wakes up to `count` sleepers, if there may be any. The caller must have published what they
+    /// wait for.
     pub fn wake(&self, count: u32) {
         fence(Ordering::SeqCst);
         if self.word.load(Ordering::Relaxed) & SLEEPING == 0 {
             return;
         }
-        // One step, so that nobody who writes the word without a pause keeps this process here.
+        // One step, so that a process that writes the word without a pause cannot keep this one
+        // here.
         let kept = self.word.fetch_add(NEXT, Ordering::SeqCst).wrapping_add(NEXT);
         point(Step::GateBumped);
         if futex_wake(&self.word, count) < count {
-            // Nobody is left, unless the word has changed.
+            // Nobody sleeps any more, unless the word has changed.
             let _ = self.word.compare_exchange(kept, kept & !SLEEPING, Ordering::SeqCst, Ordering::Relaxed);
         }
     }
@@ -162,7 +167,7 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(Duration::from_millis(20));
-                // Published, and the waker dies.
+                // The waker has published, and dies.
                 ready.store(true, Ordering::SeqCst);
             });
             assert!(gate.wait_until(None, &Spin::none(), || ready.load(Ordering::SeqCst)));

@@ -1,12 +1,14 @@
-//! Waits that a signal may end. A face whose language runs signal handlers between its own instructions (Python) must get a
-//! chance to run them while a thread sleeps here, and may then want the wait to end. It says so for the thread that waits,
-//! in a scope around the wait; elsewhere nothing is asked and waits go on.
+//! Waits that a signal may end. Python runs signal handlers between its own instructions, so it
+//! must get a chance to run them while a thread sleeps here, and may then want the wait to end. The
+//! face asks for that in a scope around the wait, for the thread that waits. Outside of such a
+//! scope, waits go on.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Asked after a sleep that did not bring what was waited for, which is at once when a signal has come: `true` ends the wait.
+/// Called after each sleep that has not brought what the thread waits for, which is at once when a
+/// signal has come. `true` ends the wait.
 type Ask = Rc<dyn Fn() -> bool>;
 
 #[derive(Clone)]
@@ -19,10 +21,10 @@ thread_local! {
     static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
 }
 
-/// Runs `wait`, whose sleeps `ask` whether to go on. Once it has said `true` every wait in the scope ends, as if its deadline
-/// had come.
+/// Runs `wait`, whose sleeps call `ask` to learn whether to go on. Once `ask` has returned `true`,
+/// every wait in the scope ends as if its deadline had come.
 pub fn interruptible<R>(ask: impl Fn() -> bool + 'static, wait: impl FnOnce() -> R) -> R {
-    /// Puts the scope before back, whether `wait` returns or unwinds.
+    /// Puts the outer scope back, whether `wait` returns or unwinds.
     struct Restore(Option<Scope>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -33,15 +35,15 @@ pub fn interruptible<R>(ask: impl Fn() -> bool + 'static, wait: impl FnOnce() ->
     wait()
 }
 
-/// Whether this thread's waits may be ended by a signal.
+/// Returns whether a signal may end this thread's waits.
 pub fn is_interruptible() -> bool {
     SCOPE.with_borrow(Option::is_some)
 }
 
-/// After a sleep: whether the wait is to end.
+/// Asks, after a sleep, whether the wait must end.
 pub fn ask() -> bool {
     let Some(Scope { ask, is_over }) = SCOPE.with_borrow(Option::clone) else { return false };
-    // The face's code runs here, outside of the borrow: it may wait itself.
+    // The face's code runs outside of the borrow, because it may wait, too.
     let is_over = is_over || ask();
     if is_over {
         SCOPE.with_borrow_mut(|scope| scope.iter_mut().for_each(|scope| scope.is_over = true));
@@ -54,12 +56,12 @@ pub fn end() {
     SCOPE.with_borrow_mut(|scope| scope.iter_mut().for_each(|scope| scope.is_over = true));
 }
 
-/// Whether this thread's wait has been ended.
+/// Returns whether this thread's wait has been ended.
 pub fn is_over() -> bool {
     SCOPE.with_borrow(|scope| scope.as_ref().is_some_and(|scope| scope.is_over))
 }
 
-/// Whether this thread's wait is to end without what it waits for: it has been ended, or its time is out.
+/// Returns whether this thread's wait must end without success: it was ended, or its time is out.
 pub fn is_over_by(deadline: Option<Instant>) -> bool {
     is_over() || deadline.is_some_and(|deadline| deadline <= Instant::now())
 }

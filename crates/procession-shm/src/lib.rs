@@ -1,10 +1,11 @@
-//! Structures that live between processes: what a pool shares with its workers.
+//! Structures in memory that processes share: what a pool shares with its workers, queues, locks.
 //!
-//! Every structure here is **kill-safe**: a process may be SIGKILLed at any instruction of any operation, and the others
-//! go on with all that was committed. Each module's head lists its protocol's steps and what a death at each leaves;
+//! Every structure here is **kill-safe**: SIGKILL may end a process at any instruction of any
+//! operation, and the others go on with everything that was committed. The head of each module
+//! lists the steps of its protocol and what a death after each step leaves.
 //! `tests/fault_injection.rs` dies at every one of them.
 //!
-//! | room | what it is |
+//! | module | what it is |
 //! |---|---|
 //! | [`Control`] | the layout of a pool's segment |
 //! | [`Queue`] | a queue's segment |
@@ -15,9 +16,9 @@
 //! | [`Area`] | blocks of bytes beside frames and records, read in place |
 //! | [`Ring`] | frames from many producers to many consumers, under a robust lock at each end |
 //! | [`TaskRing`] | frames from a parent to its workers, which cannot harm the parent |
-//! | `takers` | who has items of a joinable queue and is not done with them |
-//! | [`Slot`] | one worker's lease: what it has claimed and how far it is |
-//! | [`Running`] | what it runs, and the word by which the parent may stop it |
+//! | `consumers` | the processes that have items of a joinable queue and are not done with them |
+//! | [`Slot`] | the claim of one worker, and how far the worker is |
+//! | [`Running`] | the tasks that a worker runs, and the word by which the parent may stop them |
 //! | [`record`] | how arguments and results stand one behind the other |
 //! | [`Stream`] | records from one worker to the parent, without a lock |
 //! | [`sync`] | locks, semaphores, conditions, events, barriers: 64 bytes and more (128 on aarch64) in an arena of many |
@@ -27,7 +28,10 @@
 
 #![deny(unsafe_code)]
 
+mod begun;
 mod block;
+#[cfg(not(loom))]
+mod consumers;
 #[cfg(not(loom))]
 mod control;
 mod cursors;
@@ -35,7 +39,6 @@ mod cursors;
 mod elements;
 pub mod fault;
 mod gate;
-mod hands;
 pub mod interrupt;
 mod lease;
 #[cfg(not(loom))]
@@ -57,10 +60,9 @@ mod stream;
 #[cfg(not(loom))]
 pub mod sync;
 #[cfg(not(loom))]
-mod takers;
-#[cfg(not(loom))]
 mod window;
 
+pub use begun::Begun;
 pub use block::{Allocator, Area, BlockId, Held, Holder};
 #[cfg(not(loom))]
 pub use control::Control;
@@ -68,7 +70,6 @@ pub use cursors::{Cursors, Produced};
 #[cfg(not(loom))]
 pub use elements::Elements;
 pub use gate::Gate;
-pub use hands::Hands;
 pub use lease::Slot;
 #[cfg(not(loom))]
 pub use memory::{Atomic, Memory, RawMemory};
@@ -77,7 +78,7 @@ pub use queue::{NotPut, Queue, Tried};
 pub use ring::{
     ClaimLimit, HeadGuard, Overwritten, ParentHead, ParentTail, Ring, RingFull, TailGuard, TaskRing, WorkerHead,
 };
-pub use running::{Running, Sight, Verdict};
+pub use running::{Running, Snapshot, Verdict};
 #[cfg(not(loom))]
 pub use segment::Segment;
 pub use spin::Spin;

@@ -1,12 +1,13 @@
-//! Memory of the users' own: bytes that any process reads and writes at any time. Used in any process that has it
-//! mapped, from any thread.
+//! Memory of the users' own: bytes that any process reads and writes at any time. Used in any
+//! process that has it mapped, from any thread.
 //!
-//! What others change at any moment is no `&[u8]`, which promises that nobody does. So every safe access is atomic: the
-//! memory is seen as words of 8 bytes, and a part of a word is read out of the whole, and written by exchanging the
-//! whole. All of them are of one size at one place, since the language has no meaning for atomics of different sizes that
-//! race. Copying is as quick that way as any other; a word is never seen torn.
+//! A `&[u8]` promises that nobody changes its bytes, and here others may do so at any moment. So
+//! every safe access is atomic. The memory is seen as words of 8 bytes: a part of a word is read
+//! out of the whole word, and written by exchanging the whole word. All accesses to one place have
+//! one size, because the language does not define atomics of different sizes that race. Copying is
+//! as quick as in any other way, and a word is never torn.
 //!
-//! [`RawMemory`] has the rest: pointers and slices for who can vouch for the others.
+//! [`RawMemory`] has pointers and slices for callers that can vouch for all other processes.
 
 #![allow(unsafe_code, reason = "makes references to atomics in a mapping; what cannot be checked is unsafe to call")]
 
@@ -27,7 +28,7 @@ const WORD: usize = size_of::<u64>();
 pub struct Memory(Mapping);
 
 impl Memory {
-    /// New memory of `size` zero bytes, which take memory when they are first touched.
+    /// Makes memory of `size` zero bytes, which take memory when they are first touched.
     ///
     /// # Errors
     ///
@@ -36,18 +37,18 @@ impl Memory {
         Memory::of_file(memfd::create("procession-memory", size as u64)?, size)
     }
 
-    /// Maps what another process created: its size is sealed.
+    /// Maps memory that another process created. Its size is sealed.
     ///
     /// # Errors
     ///
-    /// If it is no such file, or the system refuses.
+    /// If the file is not such memory, or the system refuses.
     pub fn attach(fd: OwnedFd) -> io::Result<Memory> {
         let size = usize::try_from(memfd::sealed_len(fd.as_fd())?).map_err(io::Error::other)?;
         Memory::of_file(fd, size)
     }
 
-    /// Maps a file of this size, which who may write it may also cut: an access to what is cut off ends this process by
-    /// SIGBUS.
+    /// Maps a file of this size. Any process that may write the file may also cut it: an access to
+    /// the part that was cut off ends this process by SIGBUS.
     ///
     /// # Errors
     ///
@@ -56,12 +57,12 @@ impl Memory {
         Mapping::of(fd, size).map(Memory)
     }
 
-    /// In bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> usize {
         self.0.len()
     }
 
-    /// Copies the bytes at `offset` out.
+    /// Copies the bytes at `offset` into `out`.
     ///
     /// # Panics
     ///
@@ -115,22 +116,24 @@ impl Memory {
         }
     }
 
-    /// The memory as words; what is left of a size that is no multiple of 8 is not among them.
+    /// Returns the memory as words. If the size is no multiple of 8, the last bytes are not among
+    /// them.
     pub fn words(&self) -> &[AtomicU64] {
         &self.grid()[..self.size() / WORD]
     }
 
-    /// What only the caller can vouch for.
+    /// Returns accesses for which only the caller can vouch.
     pub fn raw(&self) -> RawMemory<'_> {
         RawMemory(self)
     }
 
-    /// The words that cover the memory, the last of which may go beyond its size.
+    /// The words that cover the memory. The last may go beyond its size.
     fn grid(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping begins at a page and is there to the end of its last page, so these words lie inside and
-        // aligned, for as long as `self`. Any bytes are a word, and zeros were there before any. The memory is reached by
-        // these atomics alone, but for what `RawMemory`'s callers vouch for, and for other processes and mappings, which
-        // the language knows nothing of: to it they are the hardware's.
+        // SAFETY: the mapping begins at a page and is there to the end of its last page, so these
+        // words lie inside and aligned, for as long as `self`. Any bytes are a word. In this
+        // process only these atomics reach the memory, except for accesses that `RawMemory`'s
+        // callers vouch for. To the language, other processes and mappings are what the hardware
+        // is.
         unsafe { std::slice::from_raw_parts(self.0.base().as_ptr().cast(), self.size().div_ceil(WORD)) }
     }
 
@@ -159,67 +162,70 @@ fn replace(word: &AtomicU64, skip: usize, bytes: &[u8]) {
     }
 }
 
-/// Shared memory as C has it: for foreign functions, and for those who know what every other process does with it.
+/// Shared memory as C has it: for foreign functions, and for callers that know what every other
+/// process does with it.
 #[derive(Clone, Copy, Debug)]
 pub struct RawMemory<'a>(&'a Memory);
 
 impl<'a> RawMemory<'a> {
-    /// Where it begins in this process: at a page, and somewhere else than in other processes. It stays until the
-    /// memory is dropped.
+    /// Returns the address of the first byte in this process, which is at the start of a page.
+    /// Other processes have other addresses. It stays valid until the memory is dropped.
     pub fn as_ptr(self) -> *mut u8 {
         self.0.0.base().as_ptr()
     }
 
-    /// The bytes in place.
+    /// Returns the bytes in place.
     ///
     /// # Safety
     ///
-    /// For as long as the slice lives nobody writes the memory: no thread of this process and no other process. If it has
-    /// a name, nobody cuts its file either.
+    /// As long as the slice lives nobody writes the memory: no thread of this process and no other
+    /// process. If the memory has a name, nobody cuts its file either.
     pub unsafe fn as_slice(self) -> &'a [u8] {
-        // SAFETY: the mapping is there for 'a and has the size; that nobody writes it is the caller's contract.
+        // SAFETY: the mapping is there for 'a and has the size; by the caller's contract nobody
+        // writes it.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.0.size()) }
     }
 
-    /// The bytes in place, to change.
+    /// Returns the bytes in place, to change.
     ///
     /// # Safety
     ///
-    /// For as long as the slice lives nobody else reads or writes the memory, be it by another slice, thread or process. If it
-    /// has a name, nobody cuts its file either.
+    /// As long as the slice lives nobody else reads or writes the memory, by another slice, thread
+    /// or process. If the memory has a name, nobody cuts its file either.
     pub unsafe fn as_mut_slice(self) -> &'a mut [u8] {
-        // SAFETY: as above; that it is the only way to the memory is the caller's contract.
+        // SAFETY: as above; by the caller's contract it is the only way to the memory.
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.0.size()) }
     }
 
-    /// The atomic at `offset`; `None` if it would not be inside, or not aligned.
+    /// Returns the atomic at `offset`; `None` if it would not be inside, or not aligned.
     ///
     /// [`words`](Memory::words) needs no `unsafe`.
     ///
     /// # Safety
     ///
-    /// No thread of this process accesses its bytes at the same time by an access of another size, which is what
-    /// `read`, `write` and `words` are, or by one that is not atomic.
+    /// No thread of this process accesses its bytes at the same time by an access of another size,
+    /// as `read`, `write` and `words` do, or by one that is not atomic.
     pub unsafe fn at<A: Atomic>(self, offset: usize) -> Option<&'a A> {
         let inside = offset.checked_add(size_of::<A>()).is_some_and(|end| end <= self.0.size());
         if !inside || !offset.is_multiple_of(align_of::<A>()) {
             return None;
         }
-        // SAFETY: inside the mapping and aligned, since the mapping begins at a page; any bytes are an `Atomic`; what the
-        // language leaves undefined between accesses is excluded by the caller's contract.
+        // SAFETY: it is inside the mapping and aligned, since the mapping begins at a page. Any
+        // bytes are an `Atomic`. The caller's contract excludes accesses that the language does not
+        // define.
         Some(unsafe { &*self.as_ptr().add(offset).cast::<A>() })
     }
 }
 
-/// The atomics that any bytes are: the integers.
+/// The atomic integers, for which any bytes are valid.
 ///
 /// # Safety
 ///
-/// Any bytes of its size are one, and it is changed through `&` by atomic instructions alone.
+/// Any bytes of its size are a value, and it is changed through `&` by atomic instructions alone.
 pub unsafe trait Atomic: sealed::Sealed + Sync + 'static {}
 
 mod sealed {
-    /// Nobody else's types are these.
+    /// Only types of this file implement it.
     pub trait Sealed {}
 }
 
@@ -258,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_is_refused() {
+    fn range_outside_of_the_memory_is_refused() {
         let memory = Memory::create(10).unwrap();
         for (offset, len) in [(0, 11), (10, 1), (11, 0), (usize::MAX, 1)] {
             let outside = std::panic::catch_unwind(|| memory.read(offset, &mut vec![0; len]));

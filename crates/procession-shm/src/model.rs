@@ -1,5 +1,5 @@
-//! Makes what lies in a segment for the models, without one: small, so that every interleaving can be gone through. Called by
-//! `tests/loom_*.rs` only.
+//! Makes the structures of a segment for the models, without a segment, and small enough that loom
+//! can go through every interleaving. Called by `tests/loom_*.rs` only.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::lease::Slot;
 use crate::ring::{Ring, TaskRing};
 use crate::segment::Segment;
 
-/// A queue's ring of 32 bytes that may grow to 128. A frame of 8 bytes takes 16.
+/// Makes a queue's ring of 32 bytes that may grow to 128. A frame of 8 bytes takes 16.
 pub fn ring() -> Ring {
     Ring::over(Segment.words(0), Segment.window(128))
 }
 
-/// A pool's ring, as large, and slots with an inbox of 64 bytes.
+/// Makes a pool's ring of the same size, and slots with an inbox of 64 bytes.
 pub fn tasks(slots: usize) -> (TaskRing, Arc<[Slot]>) {
     let slot = |_| Slot { words: Segment.words(0), inbox: Segment.window(INBOX) };
     (TaskRing::over(Segment.words(0), Segment.window(128), INBOX), (0..slots).map(slot).collect())
@@ -21,7 +21,7 @@ pub fn tasks(slots: usize) -> (TaskRing, Arc<[Slot]>) {
 
 const INBOX: usize = 64;
 
-/// An area of two entries and two pages of 16 bytes.
+/// Makes an area of two entries and two pages of 16 bytes.
 pub fn area() -> Area {
     Area::at(Segment.words(0), Segment.window(Area::TABLE + 32))
 }

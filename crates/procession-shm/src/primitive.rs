@@ -1,5 +1,5 @@
-//! The one place that chooses between the machine's atomics and loom's, and between the kernel's futex and robust mutex and
-//! their models.
+//! The one place that chooses between the machine's atomics and loom's, and between the kernel's
+//! futex and robust mutex and their models.
 
 #[cfg(not(loom))]
 mod imp {
@@ -14,16 +14,17 @@ mod imp {
 
     /// Sleeps while the word is `seen`, for no longer than `timeout`.
     pub(crate) fn futex_wait(word: &AtomicU32, seen: u32, timeout: Duration) {
-        // Whatever ends the sleep, the caller looks again. A futex that cannot wait at all must not become a busy loop.
+        // The caller looks again after every sleep. A futex that cannot wait at all must not become
+        // a busy loop.
         let waited: io::Result<_> = procession_sys::futex::wait(word, seen, Some(timeout));
         if waited.is_err() {
             std::thread::sleep(timeout.min(Duration::from_millis(1)));
         }
     }
 
-    /// Wakes up to `count` sleepers and says how many there were.
+    /// Wakes up to `count` sleepers and returns how many there were.
     pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
-        // Only a word outside mapped memory is refused.
+        // The kernel refuses only a word outside of mapped memory.
         procession_sys::futex::wake(word, count).unwrap_or(0)
     }
 }
@@ -44,7 +45,8 @@ mod imp {
         static ref KERNEL: Kernel = Kernel { sleepers: Mutex::new(Sleepers::default()), woken: Condvar::new() };
     }
 
-    /// The kernel's side of every futex of a model: the compare and the sleep are one step, as they are there.
+    /// The kernel's side of every futex of a model. The compare and the sleep are one step, as in
+    /// the kernel.
     struct Kernel {
         sleepers: Mutex<Sleepers>,
         woken: Condvar,
@@ -92,7 +94,7 @@ mod imp {
         }
     }
 
-    /// No backstop here, so that a lost wake shows as a deadlock.
+    /// There is no backstop here, so that a lost wake shows as a deadlock.
     pub(crate) fn futex_wait(word: &AtomicU32, seen: u32, _: Duration) {
         let mut sleepers = KERNEL.sleepers.lock().unwrap();
         if word.load(Ordering::SeqCst) != seen {

@@ -1,19 +1,23 @@
-//! A queue's segment: a ring, and gates to wait for items and for room. Used in any process that has the memfd.
+//! A queue's segment: a ring, and gates to wait for items and for room. Used in any process that
+//! has the memfd.
 //!
-//! A `put` is over when the frame is committed: nobody needs to read before the producer may exit, and no thread feeds.
-//! What a death leaves is the ring's and, where a queue can be joined, its takers'; a wake that dies with its waker is made
-//! up for by the gates.
+//! A `put` is over when the frame is committed: the producer may exit before anybody reads, and no
+//! thread feeds. The ring says what a death leaves; in a joinable queue the table of consumers
+//! does, too. If a process dies before it has woken others, the gates make up for it.
 //!
-//! A process may *watch* the queue, to have a file descriptor readable while it holds frames. Then a `put` is over when that is
-//! lit: who polls sees an item no later than its producer's end. The header's word says how far the watcher is:
+//! A process may *watch* the queue, to have a file descriptor that is readable while the queue
+//! holds frames. Then a `put` is over when that descriptor is readable, or *lit*: a process that
+//! polls sees an item no later than its producer's end. A word in the header says how far the
+//! watcher is:
 //!
 //! | the word | set by | a `put` |
 //! |---|---|---|
-//! | unwatched | nobody has watched, or no longer; a producer that has waited too long | is over |
+//! | unwatched | nobody has watched, or no longer; or a producer that has waited too long | is over |
 //! | dark | the watcher, which then looks once more whether the queue is empty | waits while there are frames |
-//! | lit | the watcher, when it has lit | is over |
+//! | lit | the watcher, when the descriptor is readable | is over |
 //!
-//! A watcher that is dead or stopped holds one `put` up, for [`NO_LIGHT`]. Of several watchers the last counts.
+//! A watcher that is dead or stopped delays one `put`, by [`LIGHT_TIMEOUT`]. Of several watchers
+//! the last counts.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -21,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use procession_sys::mapping::Extent;
 
+use crate::consumers::ConsumerTable;
 use crate::fault::{Step, point};
 use crate::gate::Gate;
 use crate::interrupt;
@@ -28,7 +33,6 @@ use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence, futex_wait, futex_
 use crate::ring::{BEGINS_WITH, HeadGuard, Ring, RingFull, RingWords, TailGuard};
 use crate::segment::{Placed, Segment, Words};
 use crate::spin::Spin;
-use crate::takers::TakersWords;
 use crate::window::{File, FileWords, GRAIN, Window, WindowWords};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"queu");
@@ -36,12 +40,12 @@ const MAGIC: u32 = u32::from_le_bytes(*b"queu");
 const VERSION: u32 = 4;
 /// How far the ring may grow.
 const MAX_RING: usize = 8 << 30;
-/// How often who joins looks whether somebody died with items in hand.
-const BURIAL: Duration = Duration::from_millis(100);
-/// How long a `put` waits for a watcher to light. It takes some 50 us.
-const NO_LIGHT: Duration = Duration::from_millis(200);
+/// How often `join` looks whether a process died with unfinished items.
+const DEATH_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a `put` waits for a watcher to light its descriptor, which takes some 50 us.
+const LIGHT_TIMEOUT: Duration = Duration::from_millis(200);
 /// How often it looks meanwhile whether somebody took the item.
-const LOOK: Duration = Duration::from_millis(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 const UNWATCHED: u32 = 0;
 const DARK: u32 = 1;
@@ -50,14 +54,14 @@ const LIT: u32 = 2;
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Header {
-    /// Written last by the maker, and never again.
+    /// Written last by the process that makes the queue, and never again.
     magic: AtomicU32,
     version: AtomicU32,
     /// 1 once nothing more may be put.
     closed: AtomicU32,
     /// The most frames; 0 is no bound.
     bound: AtomicU64,
-    /// 1 if it counts who has items and is not done with them.
+    /// 1 if the queue counts unfinished items.
     joinable: AtomicU32,
     /// [`UNWATCHED`], [`DARK`] or [`LIT`].
     light: AtomicU32,
@@ -65,7 +69,7 @@ struct Header {
     frames: Gate,
     /// Producers sleep here for room.
     room: Gate,
-    /// Those who join sleep here for the last item to be done.
+    /// Processes in `join` sleep here until the last item is done.
     finished: Gate,
 }
 
@@ -79,36 +83,38 @@ pub struct Queue {
     segment: Segment,
     header: Placed<Header>,
     ring: Ring,
-    takers: Placed<TakersWords>,
+    consumers: Placed<ConsumerTable>,
     spin: Spin,
 }
 
-/// What came of an attempt that waits for nobody.
+/// The outcome of an attempt that does not wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tried<T> {
-    /// It is done.
+    /// It succeeded.
     Done(T),
     /// The queue is full, or empty.
     NotNow,
-    /// Somebody else is at it, the ring must grow, or who watches is to light: only one who may wait can tell.
+    /// Another process holds the lock, the ring must grow, or a watcher must light its descriptor.
+    /// Only a call that waits can succeed.
     Busy,
 }
 
 /// Why nothing was put.
 #[derive(Debug)]
 pub enum NotPut {
-    /// It was full until the deadline.
+    /// The queue was full until the deadline.
     Full,
-    /// It is closed.
+    /// The queue is closed.
     Closed,
-    /// The ring cannot take it.
+    /// The ring cannot take the frame.
     Refused(RingFull),
-    /// Shared memory is beyond use.
+    /// Shared memory is damaged.
     Broken(io::Error),
 }
 
 impl Queue {
-    /// A new one of at most `bound` frames; 0 is no bound. One that is joinable counts the items that are not done.
+    /// Makes a queue of at most `bound` frames; 0 is no bound. A joinable queue counts the items
+    /// that are not done.
     ///
     /// # Errors
     ///
@@ -127,11 +133,11 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Maps one that another process made.
+    /// Maps a queue that another process made.
     ///
     /// # Errors
     ///
-    /// `InvalidData` if it is not one, or of another version.
+    /// `InvalidData` if the memfd is not a queue's, or is one of another version.
     pub fn attach(fd: OwnedFd) -> io::Result<Queue> {
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
         let segment = Segment::attach_growing(fd, FIXED)?;
@@ -142,25 +148,25 @@ impl Queue {
         Ok(Queue::map(segment, header).0)
     }
 
-    /// The memfd, to hand to another process.
+    /// Returns the memfd, to hand to another process.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.segment.as_fd()
     }
 
-    /// Appends a frame; waits for room until the deadline, `None` being for ever.
+    /// Appends a frame. Waits for room until the deadline; `None` waits for ever.
     ///
     /// # Errors
     ///
-    /// [`NotPut`]; the queue is as before.
+    /// [`NotPut`]; the queue is unchanged.
     pub fn put(&self, frame: &[u8], deadline: Option<Instant>) -> Result<(), NotPut> {
         self.put_parts(&[frame], deadline)
     }
 
-    /// As [`put`](Queue::put), a frame of all `parts`, one behind the other.
+    /// As [`put`](Queue::put), with a frame of all `parts`, one behind the other.
     ///
     /// # Errors
     ///
-    /// [`NotPut`]; the queue is as before.
+    /// [`NotPut`]; the queue is unchanged.
     pub fn put_parts(&self, parts: &[&[u8]], deadline: Option<Instant>) -> Result<(), NotPut> {
         loop {
             if self.put_now(parts)? {
@@ -176,11 +182,11 @@ impl Queue {
         }
     }
 
-    /// As [`put_parts`](Queue::put_parts), without any wait.
+    /// As [`put_parts`](Queue::put_parts), without waiting.
     ///
     /// # Errors
     ///
-    /// [`NotPut`] but for `Full`; the queue is as before.
+    /// [`NotPut`] but for `Full`; the queue is unchanged.
     pub fn try_put(&self, parts: &[&[u8]]) -> Result<Tried<()>, NotPut> {
         if self.header.light.load(Ordering::Relaxed) == DARK {
             return Ok(Tried::Busy);
@@ -193,7 +199,7 @@ impl Queue {
             return Ok(Tried::NotNow);
         }
         if !ring.has_room(parts) {
-            // It would have to grow, or what it has grown to be mapped.
+            // The ring would have to grow, or this process would have to map more of it.
             return Ok(Tried::Busy);
         }
         ring.push(parts).map_err(NotPut::Refused)?;
@@ -202,12 +208,12 @@ impl Queue {
         Ok(Tried::Done(()))
     }
 
-    /// Takes the oldest frame, which `read` sees in place and in two parts, unless `read` declines it with `None`. Without any
-    /// wait, and nor may `read` wait: the head is locked.
+    /// Takes the oldest frame, without waiting. `read` sees it in place and in two parts, and
+    /// declines it by returning `None`. `read` must not wait, because the head is locked.
     ///
     /// # Errors
     ///
-    /// If shared memory is beyond use.
+    /// If shared memory is damaged.
     pub fn try_get<T>(&self, read: impl FnOnce([&[u8]; 2]) -> Option<T>) -> io::Result<Tried<T>> {
         if self.ring.is_empty() {
             return Ok(Tried::NotNow);
@@ -221,15 +227,15 @@ impl Queue {
         Ok(taken.map_or(Tried::NotNow, Tried::Done))
     }
 
-    /// Takes the oldest frame, appended to `out`; waits for one until the deadline. `false`: there was none until then, or
-    /// there is none and the queue is closed.
+    /// Takes the oldest frame and appends it to `out`. Waits for a frame until the deadline.
+    /// Returns `false` if none came, or if the queue is empty and closed.
     ///
     /// # Errors
     ///
-    /// If shared memory is beyond use.
+    /// If shared memory is damaged.
     pub fn get(&self, out: &mut Vec<u8>, deadline: Option<Instant>) -> io::Result<bool> {
         loop {
-            // Read first: what was put before the close is there to be taken after it.
+            // Read first, so that frames from before the close are taken after it.
             let is_closed = self.is_closed();
             if self.take(out)? {
                 if self.bound() > 0 {
@@ -245,18 +251,18 @@ impl Queue {
         }
     }
 
-    /// Says that an item which was taken is done. `false`: none is unfinished.
+    /// Says that an item which was taken is done. Returns `false` if no item is unfinished.
     ///
     /// # Errors
     ///
-    /// If shared memory is beyond use, or more processes use the queue than it has room for.
+    /// If shared memory is damaged, or more processes use the queue than it has room for.
     pub fn done(&self) -> io::Result<bool> {
         let is_last = {
             let _head = self.ring.lock_head()?;
-            if self.takers.unfinished() == 0 {
+            if self.consumers.unfinished() == 0 {
                 return Ok(false);
             }
-            self.takers.count(-1)?;
+            self.consumers.count(-1)?;
             self.is_finished()
         };
         if is_last {
@@ -265,22 +271,22 @@ impl Queue {
         Ok(true)
     }
 
-    /// Waits until every item that was put has been taken and is done, or died with its taker; `false` when the deadline came
-    /// first.
+    /// Waits until every item that was put is done, or has died with its consumer. Returns `false`
+    /// if the deadline came first.
     ///
     /// # Errors
     ///
-    /// If shared memory is beyond use.
+    /// If shared memory is damaged.
     pub fn join(&self, deadline: Option<Instant>) -> io::Result<bool> {
         loop {
-            let look = Instant::now() + BURIAL;
+            let look = Instant::now() + DEATH_CHECK_INTERVAL;
             let until = deadline.map_or(look, |deadline| deadline.min(look));
             if self.header.finished.wait_until(Some(until), &self.spin, || self.is_finished()) {
                 return Ok(true);
             }
             {
                 let _head = self.ring.lock_head()?;
-                self.takers.bury();
+                self.consumers.remove_dead();
             }
             if interrupt::is_over_by(deadline) {
                 return Ok(self.is_finished());
@@ -288,57 +294,61 @@ impl Queue {
         }
     }
 
-    /// Waits until there are frames, without taking any; `false` when the deadline came first. Who then takes none is to
-    /// [`wake`](Queue::wake) another in its place.
+    /// Waits until there are frames, without taking any. Returns `false` if the deadline came
+    /// first. A caller that takes no frame afterwards must [`wake`](Queue::wake) another in its
+    /// place.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         let news = || !self.ring.is_empty() || self.is_closed();
         self.header.frames.wait_until(deadline, &self.spin, news)
     }
 
-    /// Waits until there are frames, or it is closed, or `is_over`, without taking any.
+    /// Waits, without taking any frame, until there are frames, or the queue is closed, or
+    /// `is_over` returns `true`.
     pub fn watch(&self, is_over: impl Fn() -> bool) {
         let news = || !self.ring.is_empty() || self.is_closed() || is_over();
         self.header.frames.wait_until(None, &Spin::none(), news);
     }
 
-    /// Watcher: nothing is lit. It is to look once more whether the queue is empty, since a `put` may have found it lit.
+    /// Watcher: says that its descriptor is not readable. It must look once more whether the queue
+    /// is empty, since a `put` may have found it lit.
     pub fn darken(&self) {
         self.header.light.store(DARK, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
-    /// Watcher: it is lit.
+    /// Watcher: says that its descriptor is readable.
     pub fn light(&self) {
         self.header.light.store(LIT, Ordering::Release);
         futex_wake(&self.header.light, u32::MAX >> 1);
     }
 
-    /// Watcher: it watches no longer.
+    /// Watcher: stops watching.
     pub fn unwatch(&self) {
         self.header.light.store(UNWATCHED, Ordering::Release);
         futex_wake(&self.header.light, u32::MAX >> 1);
     }
 
-    /// Wakes so many who wait for frames, or watch.
+    /// Wakes up to `count` processes that wait for frames, or watch.
     pub fn wake(&self, count: u32) {
         self.header.frames.wake(count);
     }
 
-    /// Frames in it.
+    /// Returns the number of frames.
     pub fn len(&self) -> u64 {
         self.ring.len()
     }
 
-    /// Whether it holds no frame.
+    /// Returns whether there is no frame.
     pub fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }
 
-    /// Lets nothing more be put, by anybody; what is there can be taken. Wakes all who wait.
+    /// Closes the queue for every process: nothing more can be put, and the frames that are there
+    /// can be taken. Wakes all waiters.
     pub fn close(&self) {
         {
-            // Whoever is putting has put: nothing comes behind a consumer that finds the queue closed and empty. A lock that is
-            // beyond use lets nobody put.
+            // The lock waits for producers in their `put`, so that no frame comes after a consumer
+            // has found the queue closed and empty. If the lock is damaged, nobody can put.
             let _tail = self.ring.lock_tail();
             self.header.closed.store(1, Ordering::Release);
         }
@@ -346,24 +356,24 @@ impl Queue {
         self.header.room.wake(u32::MAX >> 1);
     }
 
-    /// Whether nothing more may be put.
+    /// Returns whether the queue is closed.
     pub fn is_closed(&self) -> bool {
         self.header.closed.load(Ordering::Acquire) != 0
     }
 
-    /// After a `put`, and the fence of its wake: waits until who watches can see it.
+    /// After a `put`, and the fence of its wake: waits until a watcher's poll can see the item.
     fn await_light(&self) {
         let light = &self.header.light;
         if light.load(Ordering::Acquire) != DARK {
             return;
         }
-        let end = Instant::now() + NO_LIGHT;
+        let end = Instant::now() + LIGHT_TIMEOUT;
         while light.load(Ordering::Acquire) == DARK && !self.ring.is_empty() {
             if interrupt::is_over_by(Some(end)) {
                 let _ = light.compare_exchange(DARK, UNWATCHED, Ordering::AcqRel, Ordering::Relaxed);
                 return;
             }
-            futex_wait(light, DARK, LOOK);
+            futex_wait(light, DARK, LOOK_INTERVAL);
         }
     }
 
@@ -391,23 +401,24 @@ impl Queue {
         if head.is_empty() {
             return Ok(None);
         }
-        self.takers.count(1)?;
+        self.consumers.count(1)?;
         point(Step::TakeCounted);
         let taken = head.take_with(read)?;
         if taken.is_none() {
-            self.takers.count(-1)?;
+            self.consumers.count(-1)?;
         }
         Ok(taken)
     }
 
-    /// Nothing is queued, and nobody has what was. The ring first: an item is its taker's before it is gone from there.
+    /// Whether nothing is queued and no consumer has an unfinished item. The ring comes first: an
+    /// item is counted for its consumer before it is gone from the ring.
     fn is_finished(&self) -> bool {
-        self.ring.is_empty() && self.takers.unfinished() == 0
+        self.ring.is_empty() && self.consumers.unfinished() == 0
     }
 
     fn put_now(&self, parts: &[&[u8]]) -> Result<bool, NotPut> {
         let mut ring = self.ring.lock_tail().map_err(NotPut::Broken)?;
-        // Under the lock, as `close` changes it.
+        // Under the lock, because `close` changes it there.
         if self.is_closed() {
             return Err(NotPut::Closed);
         }
@@ -426,7 +437,7 @@ impl Queue {
         self.len() < self.bound()
     }
 
-    /// The most frames it holds; 0 is no bound.
+    /// Returns the most frames that the queue holds; 0 is no bound.
     pub fn bound(&self) -> u64 {
         self.header.bound.load(Ordering::Relaxed)
     }
@@ -435,9 +446,9 @@ impl Queue {
         let file = File::of(&segment, FILE, MAX_RING);
         let window = Window::at(&file, WINDOW, MAX_RING);
         let ring = Ring::over(segment.words(RING), window.clone());
-        let takers = segment.words(TAKERS);
-        // One producer and one consumer are the least that it serves.
-        (Queue { segment, header, ring, takers, spin: Spin::new(2) }, file, window)
+        let consumers = segment.words(CONSUMERS);
+        // At least one producer and one consumer use it.
+        (Queue { segment, header, ring, consumers, spin: Spin::new(2) }, file, window)
     }
 }
 
@@ -445,9 +456,9 @@ impl Queue {
 const RING: usize = size_of::<Header>();
 const FILE: usize = RING + size_of::<RingWords>();
 const WINDOW: usize = FILE + size_of::<FileWords>();
-const TAKERS: usize = (WINDOW + size_of::<WindowWords>()).next_multiple_of(4096);
+const CONSUMERS: usize = (WINDOW + size_of::<WindowWords>()).next_multiple_of(4096);
 /// How much is always mapped.
-const FIXED: usize = (TAKERS + size_of::<TakersWords>()).next_multiple_of(GRAIN);
+const FIXED: usize = (CONSUMERS + size_of::<ConsumerTable>()).next_multiple_of(GRAIN);
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -1,12 +1,12 @@
-//! The form of records: how arguments stand in a frame, and results in a stream and in their job. Most are short values of
-//! tag 0, of which a byte tells the length:
+//! The form of records: how arguments stand in a frame, and results in a stream and in their job.
+//! Most are short values of tag 0, whose length is one byte:
 //!
 //! ```text
 //! short   length (1 byte, 0 to 254) | payload                       tag 0
 //! long    255 | length (u32) | tag (u32) | payload                  any tag
 //! ```
 //!
-//! So a run of short values is copied from place to place as it is, whoever copies it, and counted by one byte each.
+//! So a run of short values is copied from place to place as it is, and counted by one byte each.
 
 /// The longest short payload.
 pub const SHORT: usize = 254;
@@ -17,20 +17,20 @@ const LONG: u8 = 255;
 pub(crate) const LONG_HEADER: usize = 9;
 
 /// The longest record of a word.
-pub const MOST_OF_WORD: usize = 9;
+pub const MAX_WORD_RECORD: usize = 9;
 
-/// A payload that is a word: those of its bytes that say anything, the lowest first. Passed on as a word, it stays in a register
-/// from the value to the record.
+/// A payload that is a word: its bytes without the zeros at the end, the lowest first. As a word it
+/// stays in a register from the value to the record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Word(pub u64);
 
 impl Word {
-    /// The word whose bytes these are; `None` if they are too many.
+    /// Returns the word of these bytes; `None` if there are too many.
     #[inline]
     pub fn parse(payload: &[u8]) -> Option<Word> {
         let wide = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
         Some(Word(match (payload.first_chunk(), payload.last_chunk(), payload) {
-            // Two loads that overlap, for want of one of so many bytes.
+            // Two loads that overlap, because no one load has this many bytes.
             (Some(low), Some(high), _) if payload.len() <= 8 => wide(low) | wide(high) << (8 * (payload.len() - 4)),
             (None, None, [a, b, c]) => wide(&[*a, *b, *c, 0]),
             (None, None, [a, b]) => wide(&[*a, *b, 0, 0]),
@@ -47,11 +47,11 @@ impl Word {
         out.truncate(out.len() - (8 - self.len()));
     }
 
-    /// The record, and how much of it that is.
+    /// Returns the record, and how many of its bytes count.
     #[inline]
-    pub fn record(self) -> ([u8; MOST_OF_WORD], usize) {
+    pub fn record(self) -> ([u8; MAX_WORD_RECORD], usize) {
         let len = self.len();
-        let mut record = [len as u8; MOST_OF_WORD];
+        let mut record = [len as u8; MAX_WORD_RECORD];
         record[1..].copy_from_slice(&self.0.to_le_bytes());
         (record, 1 + len)
     }
@@ -62,7 +62,7 @@ impl Word {
     }
 }
 
-/// What stands before the payload of a long record.
+/// Returns what stands before the payload of a long record.
 ///
 /// # Panics
 ///
@@ -91,7 +91,8 @@ pub fn append(out: &mut Vec<u8>, tag: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Takes the first record off `bytes`: tag and payload. `None` if it is not there whole.
+/// Takes the first record off `bytes` and returns its tag and payload. Returns `None` if it is not
+/// there whole.
 #[inline]
 pub fn take<'a>(bytes: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
     let (&first, rest) = bytes.split_first()?;
@@ -112,7 +113,7 @@ fn take_long<'a>(bytes: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
     Some((tag, payload))
 }
 
-/// How many short values `bytes` begins with, each whole, and what they take up.
+/// Returns how many whole short values `bytes` begins with, and how many bytes they take.
 #[inline]
 pub(crate) fn short_run(bytes: &[u8]) -> (u32, usize) {
     let (mut count, mut end) = (0, 0);
@@ -133,16 +134,18 @@ pub(crate) fn short_run(bytes: &[u8]) -> (u32, usize) {
     (count, end)
 }
 
-/// Records of one length that are found together.
+/// How many records of one length are looked for together.
 const ALIKE: usize = 8;
 
-/// Whether `bytes` begins with so many records of this length: none of them is then waited for to find the next.
+/// Whether `bytes` begins with this many records of this length. The processor need not wait for
+/// one of them to find the next.
 #[inline]
 fn are_alike(bytes: &[u8], len: u8, stride: usize) -> bool {
     bytes.len() >= ALIKE * stride && (1..ALIKE).all(|record| bytes[record * stride] == len)
 }
 
-/// What the record that `bytes` begins with takes up, or what must be there to tell: more than `bytes` has.
+/// Returns how many bytes the first record of `bytes` takes. If too few are there to tell, returns
+/// how many are needed to tell, which is more than `bytes` has.
 pub(crate) fn whole(bytes: &[u8]) -> usize {
     match bytes.first() {
         None => 1,

@@ -1,38 +1,42 @@
-//! What a worker is running, and the word by which the parent may stop it: a stretch of tasks is either finished by its
-//! worker or condemned by the parent, never both. The worker writes before and after each stretch; the parent looks, and
-//! condemns one before it kills the worker, so that the kill can hit no other.
+//! What a worker is running, and the word by which the parent may stop it. A *stretch* of tasks is
+//! either finished by its worker or stopped by the parent, never both. The worker writes before and
+//! after each stretch. The parent reads, and stops one stretch before it kills the worker, so that
+//! the kill can hit no other.
 //!
-//! A stretch is what may be condemned as one: a whole chunk, since a job is cancelled as a whole; where tasks have a time
-//! limit, each task, since one may be out of time and the next not.
+//! A stretch holds the tasks that are stopped together. That is a whole chunk, since a job is
+//! cancelled as a whole. Where tasks have a time limit it is one task, since each has a deadline of
+//! its own.
 //!
 //! | worker | parent |
 //! |---|---|
 //! | 1. job := the stretch's job | 1. to stop a job: stop := the job, fence |
 //! | 2. word := a number never used before, fence | 2. look: word, job |
-//! | 3. the job is to stop? word: the number becomes 0; skip it | 3. word: that number becomes *condemned*, or nothing happens |
+//! | 3. is the job to stop? word: the number becomes 0; skip the stretch | 3. word: that number becomes *stopped*, or nothing happens |
 //! | 4. (runs; before each task it looks at stop again) | 4. kill |
-//! | 5. word: that number becomes 0, or it is condemned | |
+//! | 5. word: that number becomes 0, or it is *stopped* | |
 //!
-//! The job read between the looks at one number is that number's: it changes only while the word is 0. Of the two fences
-//! one is first: the worker sees that the job is to stop, or the parent sees that it runs. The looks in 4 are without a
-//! fence: a task more may begin before they notice.
+//! The job is read between two looks at one number, so it is that number's job: it changes only
+//! while the word is 0. One of the two fences is first: the worker sees that the job is to stop, or
+//! the parent sees that it runs. The looks in step 4 have no fence, so one more task may begin
+//! before the worker notices.
 //!
-//! Of a task with a limit the result is committed after 5: out of time, it has none. Of others each is committed when its task
-//! ends: who cancels the job wants none of them.
+//! The result of a task with a limit is committed after step 5: a task whose time is out has none.
+//! The results of other tasks are committed as each task ends: the user who cancels the job wants
+//! none of them.
 //!
 //! | death of the worker | what it leaves |
 //! |---|---|
-//! | before 2 | the chunk is begun in the hands, and its next task without a result is lost |
+//! | before 2 | the chunk is begun, and its next task without a result is lost |
 //! | 2 to 5 and after | the same |
-//! | condemned | the same; the parent knows why |
+//! | stopped | the same; the parent knows why |
 
 use crate::fault::{Step, point};
 use crate::primitive::{AtomicU64, Ordering, fence};
 
 /// Nothing runs.
 const NONE: u64 = 0;
-/// The stretch is not to be finished.
-const CONDEMNED: u64 = u64::MAX;
+/// The worker must not finish the stretch.
+const STOPPED: u64 = u64::MAX;
 
 /// All zero: runs nothing.
 #[derive(Debug)]
@@ -40,77 +44,85 @@ const CONDEMNED: u64 = u64::MAX;
 pub struct Running {
     /// The number of the stretch that runs, or one of the above.
     word: AtomicU64,
-    /// The last number used; the worker's own.
+    /// The last number used. The worker writes it.
     used: AtomicU64,
-    /// The job of the stretch that runs, or of the last that did.
+    /// The job of the stretch that runs, or of the last one.
     job: AtomicU64,
     /// The index in the job of the task that runs.
     index: AtomicU64,
-    /// How many tasks have been begun; the worker's own.
+    /// How many tasks have been begun. The worker writes it.
     begun: AtomicU64,
-    /// The job that the parent wanted stopped last; the parent's.
+    /// The job that the parent asked to stop last. The parent writes it.
     stop: AtomicU64,
 }
 
-/// What a worker is to do with a stretch that it comes to.
+/// What a worker must do with its next stretch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Run it.
     Run,
-    /// Leave it: nobody wants its results any more.
+    /// Skip it: nobody wants its results.
     Skip,
     /// End: the parent is about to kill this process.
-    Condemned,
+    Stopped,
 }
 
 /// What runs, as the parent saw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sight {
+pub struct Snapshot {
     number: u64,
-    /// Whose task it is.
+    /// The job of the task.
     pub job: u64,
-    /// Which of the job's tasks.
+    /// The task's index in the job.
     pub index: u32,
 }
 
 impl Running {
-    /// Running nothing.
+    /// Makes one that runs nothing.
     #[allow(clippy::new_without_default, reason = "only models and tests make one that is not in a segment")]
     pub fn new() -> Running {
         let zero = || AtomicU64::new(0);
         Running { word: zero(), used: zero(), job: zero(), index: zero(), begun: zero(), stop: zero() }
     }
 
-    /// Worker: says which task of its job it comes to: within the stretch, or before one that is this task's own.
+    /// Worker: says which task of its job is next, within the stretch or before a stretch of this
+    /// task alone.
     #[inline]
     pub fn set_index(&self, index: u32) {
         self.index.store(index.into(), Ordering::Relaxed);
+        self.count_begun();
+    }
+
+    /// Worker: counts a task that is begun.
+    #[inline]
+    pub fn count_begun(&self) {
         self.begun.store(self.begun.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Worker, between two tasks of a stretch: whether the job is to stop.
+    /// Worker, between two tasks of a stretch: returns whether the job is to stop.
     #[inline]
     pub fn is_stopped(&self, job: u64) -> bool {
         self.stop.load(Ordering::Relaxed) == job
     }
 
-    /// Worker: comes to a stretch of tasks of `job`, which is not 0.
+    /// Worker: begins a stretch of tasks of `job`, which is not 0.
     #[inline]
     pub fn begin(&self, job: u64) -> Verdict {
         let number = self.used.load(Ordering::Relaxed).wrapping_add(1);
         self.used.store(number, Ordering::Relaxed);
         self.job.store(job, Ordering::Relaxed);
-        // Release: who sees the number sees its job.
+        // Release: a process that sees the number sees its job.
         self.word.store(number, Ordering::Release);
         point(Step::RunningBegun);
         fence(Ordering::SeqCst);
         if !self.is_stopped(job) {
             return Verdict::Run;
         }
-        if self.finish() { Verdict::Skip } else { Verdict::Condemned }
+        if self.finish() { Verdict::Skip } else { Verdict::Stopped }
     }
 
-    /// Worker: the stretch is done. `false`: it has been condemned, and so is this process.
+    /// Worker: finishes the stretch. Returns `false` if the parent has stopped it and will kill
+    /// this process.
     #[inline]
     pub fn finish(&self) -> bool {
         let number = self.used.load(Ordering::Relaxed);
@@ -119,32 +131,36 @@ impl Running {
         finished
     }
 
-    /// Parent: no task of `job` is to begin any more. What runs already is [`look`](Running::look)ed for after this.
+    /// Parent: asks that no further task of `job` begins. [`look`](Running::look) afterwards shows
+    /// whether one runs already.
     pub fn stop(&self, job: u64) {
         self.stop.store(job, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Parent: what runs now.
+    /// Parent: returns what runs now.
     #[inline]
-    pub fn look(&self) -> Option<Sight> {
+    pub fn look(&self) -> Option<Snapshot> {
         let number = self.word.load(Ordering::Acquire);
         let job = self.job.load(Ordering::Relaxed);
         let index = self.index.load(Ordering::Relaxed) as u32;
-        (number != NONE && number != CONDEMNED).then_some(Sight { number, job, index })
+        (number != NONE && number != STOPPED).then_some(Snapshot { number, job, index })
     }
 
-    /// Parent: how many tasks have been begun here, by this worker and by those that had the slot before it.
+    /// Parent: returns how many tasks have been begun here, by this worker and by those that had
+    /// the slot before it.
     pub fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Parent: from now on the stretch that was seen is not to be finished. `false`: it has been, and nothing happens.
-    pub fn condemn(&self, sight: Sight) -> bool {
-        self.word.compare_exchange(sight.number, CONDEMNED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    /// Parent: stops the stretch that it has seen, so that the worker cannot finish it. Returns
+    /// `false`, and does nothing, if the stretch is over.
+    pub fn stop_stretch(&self, seen: Snapshot) -> bool {
+        self.word.compare_exchange(seen.number, STOPPED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Parent, when the worker is dead: runs nothing. Numbers go on, so that none is used twice.
+    /// Parent, when the worker is dead: sets it to run nothing. Numbers go on, so that none is used
+    /// twice.
     pub fn reset(&self) {
         self.word.store(NONE, Ordering::Release);
     }
@@ -155,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stretch_is_finished_or_condemned() {
+    fn stretch_is_finished_or_stopped() {
         let running = Running::new();
         assert_eq!(running.look(), None);
         running.set_index(3);
@@ -163,10 +179,10 @@ mod tests {
         let seen = running.look().unwrap();
         assert_eq!((seen.job, seen.index, running.begun()), (7, 3, 1));
         assert!(running.finish());
-        assert!(!running.condemn(seen), "it is over");
+        assert!(!running.stop_stretch(seen), "it is over");
         assert_eq!(running.begin(8), Verdict::Run);
-        assert!(!running.condemn(seen), "this is another");
-        assert!(running.condemn(running.look().unwrap()));
+        assert!(!running.stop_stretch(seen), "this is another");
+        assert!(running.stop_stretch(running.look().unwrap()));
         assert!(!running.finish());
         assert_eq!(running.look(), None);
         running.reset();

@@ -1,9 +1,10 @@
-//! A segment: memory that several processes map. Made by the parent of a pool, attached by its workers, gone from the
-//! system when the last of them is: it is a memfd and has no name on any disk.
+//! A segment is memory that several processes map. The parent of a pool makes it and its workers
+//! attach it. It is a memfd without a name on any disk, so it is gone when the last of them is.
 //!
-//! This is the room where offsets become references. A reference to words is given only for types that are valid as zero
-//! bytes and are changed through atomics alone ([`Words`]). A segment of a pool or a queue has such words in its *fixed* part,
-//! which is always mapped; plain bytes lie behind it, in [windows](crate::window), of which a process maps what it needs.
+//! Here offsets become references. A reference to words is given only for types that are valid as
+//! zero bytes and are changed through atomics alone ([`Words`]). A segment of a pool or a queue has
+//! such words in its *fixed* part, which is always mapped. Plain bytes lie behind it, in
+//! [windows](crate::window), of which a process maps what it needs.
 
 #![allow(unsafe_code, reason = "makes references into the mapping")]
 
@@ -28,13 +29,14 @@ pub(crate) struct Mapping {
 }
 
 impl Segment {
-    /// A new segment of `len` bytes, all zero. Untouched pages take no memory, so `len` may be generous.
+    /// Makes a segment of `len` bytes, all zero. Untouched pages take no memory, so `len` may be
+    /// generous.
     pub fn create(name: &str, len: usize) -> io::Result<Segment> {
         Segment::attach(memfd::create(name, len as u64)?)
     }
 
-    /// A new segment whose file has `len` bytes and may grow. The first `fixed` are mapped, the rest is for
-    /// [windows](crate::window).
+    /// Makes a segment whose file has `len` bytes and may grow. The first `fixed` are mapped, the
+    /// rest is for [windows](crate::window).
     pub(crate) fn create_growing(name: &str, fixed: usize, len: usize) -> io::Result<Segment> {
         Segment::attach_growing(memfd::create_growing(name, len as u64)?, fixed)
     }
@@ -47,7 +49,8 @@ impl Segment {
         Segment::map(fd, fixed)
     }
 
-    /// Maps a segment that another process made. Its length is sealed, so that no access can miss it.
+    /// Maps a segment that another process made. Its length is sealed, so that no access can miss
+    /// it.
     pub fn attach(fd: OwnedFd) -> io::Result<Segment> {
         let len = usize::try_from(memfd::sealed_len(fd.as_fd())?).map_err(io::Error::other)?;
         Segment::map(fd, len)
@@ -59,18 +62,18 @@ impl Segment {
         Ok(Segment(Arc::new(mapping)))
     }
 
-    /// The memfd, to hand to another process.
+    /// Returns the memfd, to hand to another process.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.fd.as_fd()
     }
 
-    /// How many bytes of it are always mapped.
+    /// Returns how many of its bytes are always mapped.
     #[allow(clippy::len_without_is_empty, reason = "a segment is never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The words at `offset`.
+    /// Returns the words at `offset`.
     ///
     /// # Panics
     ///
@@ -83,7 +86,7 @@ impl Segment {
         Placed { segment: self.clone(), at }
     }
 
-    /// The `count` words of one type at `offset`.
+    /// Returns the `count` words of one type at `offset`.
     ///
     /// # Panics
     ///
@@ -97,7 +100,7 @@ impl Segment {
         PlacedArray { _segment: self.clone(), at, count }
     }
 
-    /// The plain value at `offset`, for who holds the lock that guards it.
+    /// Returns the plain value at `offset`, for a caller that has the lock which guards it.
     ///
     /// # Panics
     ///
@@ -110,7 +113,7 @@ impl Segment {
         Guarded { _segment: self.clone(), at }
     }
 
-    /// Itself, for who does not keep it mapped.
+    /// Returns a reference that does not keep the segment mapped.
     pub(crate) fn downgrade(&self) -> WeakSegment {
         WeakSegment(Arc::downgrade(&self.0))
     }
@@ -122,12 +125,12 @@ impl Segment {
     /// If they do not lie inside.
     pub(crate) fn zero(&self, offset: usize, len: usize) {
         self.check(offset, len);
-        // SAFETY: `check` has shown that they are inside the mapping. The caller alone knows of them: no reference to them is
-        // left.
+        // SAFETY: `check` has shown that they are inside the mapping. The caller alone knows of
+        // them: no reference to them is left.
         unsafe { self.0.base().add(offset).write_bytes(0, len) }
     }
 
-    /// Gives the pages of `len` bytes at `offset` back; they read as zeros again.
+    /// Gives the pages of `len` bytes at `offset` back to the system; they read as zeros again.
     ///
     /// # Panics
     ///
@@ -144,7 +147,8 @@ impl Segment {
 }
 
 impl Mapping {
-    /// Maps the file's first `len` bytes. Accesses beyond its end raise SIGBUS: the caller knows that it has as many.
+    /// Maps the file's first `len` bytes. The caller knows that the file has as many: accesses
+    /// beyond its end raise SIGBUS.
     pub(crate) fn of(fd: OwnedFd, len: usize) -> io::Result<Mapping> {
         if len == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the segment is empty"));
@@ -157,7 +161,8 @@ impl Mapping {
         self.fd.as_fd()
     }
 
-    /// Its first byte, at the start of a page. The last page is there whole, whatever the length.
+    /// Returns the first byte, at the start of a page. The last page is there whole, whatever the
+    /// length.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.memory.base()
     }
@@ -171,21 +176,21 @@ impl Mapping {
 ///
 /// # Safety
 ///
-/// The type is `repr(C)`, valid as zero bytes, and every field is an atomic or changed only through calls made for
-/// memory shared between processes.
+/// The type is `repr(C)`, valid as zero bytes, and every field is an atomic or changed only through
+/// calls made for memory shared between processes.
 pub(crate) unsafe trait Words {}
 
-/// A segment that is mapped as long as others need it.
+/// A reference to a segment that does not keep it mapped.
 #[derive(Debug)]
 pub(crate) struct WeakSegment(Weak<Mapping>);
 
 impl WeakSegment {
-    /// Whether it is that segment.
+    /// Returns whether it refers to that segment.
     pub(crate) fn is(&self, segment: &Segment) -> bool {
         std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&segment.0))
     }
 
-    /// The segment, if it is still mapped.
+    /// Returns the segment, if it is still mapped.
     pub(crate) fn upgrade(&self) -> Option<Segment> {
         self.0.upgrade().map(Segment)
     }
@@ -204,18 +209,19 @@ impl<T: Words> Clone for Placed<T> {
     }
 }
 
-// SAFETY: `Words` are for sharing between processes, and so between threads; the segment inside is Send.
+// SAFETY: `Words` are for sharing between processes, and so between threads; the segment inside is
+// Send.
 unsafe impl<T: Words> Send for Placed<T> {}
 // SAFETY: as above; only `&T` is given out.
 unsafe impl<T: Words> Sync for Placed<T> {}
 
 impl<T: Words> Placed<T> {
-    /// Where they are.
+    /// Returns the segment.
     pub(crate) fn segment(&self) -> &Segment {
         &self.segment
     }
 
-    /// Where they are in it.
+    /// Returns where in the segment the words are.
     pub(crate) fn offset(&self) -> usize {
         self.at.addr().get() - self.segment.0.base().addr().get()
     }
@@ -225,8 +231,9 @@ impl<T: Words> Deref for Placed<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: `Segment::words` checked bounds and alignment; the mapping lives as long as the segment held beside;
-        // it began as zeros, for which `Words` promises validity, and changes through atomics only.
+        // SAFETY: `Segment::words` checked bounds and alignment. The mapping lives as long as the
+        // segment held beside. It began as zeros, for which `Words` promises validity, and changes
+        // through atomics only.
         unsafe { self.at.as_ref() }
     }
 }
@@ -248,45 +255,48 @@ impl<T: Words> Deref for PlacedArray<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: as for `Placed`, of which `Segment::array` checked the same for all `count` of them.
+        // SAFETY: as for `Placed`; `Segment::array` checked the same for all `count` of them.
         unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.count) }
     }
 }
 
-/// A plain value in a segment, which it keeps mapped. A lock beside it says whose turn it is.
+/// A plain value in a segment, which it keeps mapped. A lock beside it says who may use it.
 #[derive(Debug)]
 pub(crate) struct Guarded<T: Pod> {
     _segment: Segment,
     at: NonNull<T>,
 }
 
-// SAFETY: a `T` is reached by who holds the lock only, in whatever thread; `Pod` values are plain bytes, which any thread may
-// read and write.
+// SAFETY: only the holder of the lock reaches a `T`, in whatever thread; `Pod` values are plain
+// bytes, which any thread may read and write.
 unsafe impl<T: Pod> Send for Guarded<T> {}
 // SAFETY: as above.
 unsafe impl<T: Pod> Sync for Guarded<T> {}
 
 impl<T: Pod> Guarded<T> {
-    /// The value.
+    /// Returns the value.
     ///
     /// # Safety
     ///
-    /// The calling thread holds the lock for reading or writing, for as long as the reference lives.
+    /// The calling thread holds the lock for reading or writing, for as long as the reference
+    /// lives.
     pub(crate) unsafe fn get(&self) -> &T {
-        // SAFETY: `Segment::guarded` checked bounds and alignment, and the segment beside keeps the mapping. `Pod` is valid
-        // for whatever bytes are there, a half-written value included. By the caller's lock nobody writes it.
+        // SAFETY: `Segment::guarded` checked bounds and alignment, and the segment beside keeps the
+        // mapping. `Pod` is valid for all bytes, a half-written value included. The caller's lock
+        // keeps others from writing it.
         unsafe { self.at.as_ref() }
     }
 
-    /// The value, to be changed.
+    /// Returns the value, to be changed.
     ///
     /// # Safety
     ///
-    /// The calling thread alone holds the lock, for as long as the reference lives, and makes no other reference.
+    /// The calling thread alone holds the lock, for as long as the reference lives, and makes no
+    /// other reference.
     #[allow(clippy::mut_from_ref, reason = "the lock is what makes it unique")]
     pub(crate) unsafe fn get_mut(&self) -> &mut T {
         let mut at = self.at;
-        // SAFETY: as in `get`; by the caller's lock nobody else reads or writes it.
+        // SAFETY: as in `get`; the caller's lock keeps others from reading and writing it.
         unsafe { at.as_mut() }
     }
 }

@@ -1,6 +1,7 @@
-//! The segment of the models (`tests/loom_*.rs`), in the place of `segment.rs`: words are loom's atomics, and plain bytes are
-//! memory of which loom is told every read and write, so that it finds whoever reads what may not be written yet, or writes
-//! what may still be read. In the threads of a model, which loom runs one at a time.
+//! The segment of the models (`tests/loom_*.rs`), in the place of `segment.rs`. Its words are
+//! loom's atomics. Its plain bytes are memory of which loom sees every read and write, so it finds
+//! a read of bytes that may not be written yet, and a write of bytes that may still be read. It
+//! runs in the threads of a model, of which loom runs one at a time.
 
 #![allow(unsafe_code, reason = "gives out bytes in place, as the segment does")]
 
@@ -11,10 +12,10 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 
-/// Every so many bytes loom watches one by one: the smallest thing that the protocols move.
+/// Loom watches units of this many bytes: the smallest thing that the protocols move.
 const UNIT: usize = 8;
 
-/// What makes words and bytes, which begin as zeros.
+/// Makes words and bytes, which begin as zeros.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment;
 
@@ -68,7 +69,7 @@ impl<T> WindowArray<T> {
     }
 }
 
-/// What is mapped of a window: here all of it.
+/// The mapped part of a window: here all of it.
 pub(crate) type View = Window;
 
 /// A window that has all its bytes from the beginning.
@@ -82,7 +83,8 @@ struct Memory {
     len: usize,
 }
 
-// SAFETY: loom runs one thread of a model at a time, and switches between them with its own synchronisation.
+// SAFETY: loom runs one thread of a model at a time, and switches between them with its own
+// synchronisation.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
@@ -115,8 +117,8 @@ impl Window {
     pub(crate) fn write(&self, at: usize, source: &[u8]) {
         self.watched(at, source.len()).for_each(|unit| unit.with_mut(|_| ()));
         let to = self.pointer(at, source.len());
-        // SAFETY: `pointer` has shown that it is inside; loom has checked that nobody else has access now, and `source` is
-        // no part of it, as it is no part of a segment.
+        // SAFETY: `pointer` has shown that it is inside. Loom has checked that nobody else has
+        // access now. `source` is no part of it, as it is no part of a segment.
         unsafe { to.copy_from_nonoverlapping(source.as_ptr(), source.len()) }
     }
 
@@ -124,15 +126,16 @@ impl Window {
         self.watched(from, len).for_each(|unit| unit.with(|_| ()));
         self.watched(to, len).for_each(|unit| unit.with_mut(|_| ()));
         let (from, to) = (self.pointer(from, len), self.pointer(to, len));
-        // SAFETY: `pointer` has shown that both are inside; they may overlap; loom has checked that nobody else has access.
+        // SAFETY: `pointer` has shown that both are inside; they may overlap. Loom has checked that
+        // nobody else has access.
         unsafe { from.copy_to(to, len) }
     }
 
-    /// Loom is told of a read here; that the bytes are not read after they were given back is the borrower's to see to.
+    /// Loom sees a read here. The borrower must not read the bytes after they were given back.
     pub(crate) fn slice(&self, at: usize, len: usize) -> &[u8] {
         self.watched(at, len).for_each(|unit| unit.with(|_| ()));
-        // SAFETY: `pointer` has shown that it is inside; loom has checked that what is written there was written before,
-        // and checks of every later write that it comes after this read.
+        // SAFETY: `pointer` has shown that it is inside. Loom has checked that the bytes were
+        // written before, and checks that every later write comes after this read.
         unsafe { std::slice::from_raw_parts(self.pointer(at, len), len) }
     }
 
@@ -148,7 +151,7 @@ impl Window {
 
     fn pointer(&self, at: usize, len: usize) -> *mut u8 {
         assert!(at + len <= self.0.len, "{len} bytes at {at} are outside of an area of {} bytes", self.0.len);
-        // SAFETY: the box itself never changes, and `at` lies within what it points to.
+        // SAFETY: the box itself never changes, and `at` lies within the memory that it points to.
         unsafe { (*self.0.bytes.get()).as_ptr().cast_mut().add(at) }
     }
 }

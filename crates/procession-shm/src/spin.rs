@@ -1,6 +1,7 @@
-//! What a waiter does before it sleeps. A sleep and a wake across cores cost 50 us, a look at a word nothing: so it
-//! looks for about as long as a wake would cost. Whoever it waits for may need this very core, so it looks between
-//! yields, and pauses only where there are cores for all.
+//! What a waiter does before it sleeps. A sleep and a wake across cores cost 50 us, and a look at a
+//! word costs nothing, so a waiter looks for about as long as a wake would take. The process it
+//! waits for may need this very core. So the waiter looks between yields, and pauses only where
+//! there are cores for all.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -19,15 +20,17 @@ impl Spin {
     const YIELDS: Duration = Duration::from_micros(50);
     const LOOKS: u32 = 8;
 
-    /// `waiters`: how many processes wait and work on this structure, the caller included.
+    /// Makes the policy for a structure on which `waiters` processes wait and work, the caller
+    /// included.
     pub fn new(waiters: usize) -> Spin {
-        // It reads the control group's quota, from files: once, before a process forks its workers.
+        // The control group's quota is read from files, so it is read once, before a process forks
+        // its workers.
         static CORES: OnceLock<usize> = OnceLock::new();
         let cores = *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
         Spin { pauses: if waiters <= cores { Self::PAUSES } else { 0 }, yields: Self::YIELDS }
     }
 
-    /// No looking at all: to the futex at once.
+    /// Does not look at all: the waiter sleeps at once.
     pub const fn none() -> Spin {
         Spin { pauses: 0, yields: Duration::ZERO }
     }

@@ -1,5 +1,5 @@
-//! The stream: records from one worker to the parent, in order, without a lock. A record is committed by the one store
-//! that advances the tail; it is there whole or not at all.
+//! A stream carries records from one worker to the parent, in order, without a lock. One store that
+//! advances the tail commits a record, so it is there whole or not at all.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
@@ -9,8 +9,9 @@
 //! | 2. wait for room, and again | the same |
 //! | 3. the last piece, **commit** | the record |
 //!
-//! The worker waits for room only, and the parent has a thread that makes some; when the parent dies, so does the worker.
-//! How a record looks is [`record`](crate::record)'s: the parent takes runs of short values as they stand.
+//! The worker waits for nothing but room. The parent has a thread that makes some, and if the
+//! parent dies, so does the worker. [`record`](crate::record) says what a record looks like: the
+//! parent takes runs of short values as they stand.
 
 use std::io;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ unsafe impl Words for StreamWords {}
 pub struct Stream {
     words: Placed<StreamWords>,
     pub(crate) bytes: Window,
-    /// Of the producer, which begins with an empty stream.
+    /// The producer's, which begins with an empty stream.
     produced: Arc<Produced>,
 }
 
@@ -56,7 +57,7 @@ impl Stream {
         Stream { words, bytes, produced: Arc::new(Produced::new()) }
     }
 
-    /// Maps its bytes: for who writes or drains it, before that.
+    /// Maps its bytes. The process that writes or drains the stream calls it first.
     ///
     /// # Errors
     ///
@@ -65,7 +66,8 @@ impl Stream {
         self.bytes.map(STREAM_CAPACITY).map(drop)
     }
 
-    /// Producer: for appending short values one after the other. What is appended otherwise ends its use.
+    /// Producer: returns a writer that appends short values one after the other. An append by
+    /// another way ends its use.
     #[inline]
     pub fn writer(&self) -> StreamWriter<'_> {
         let (tail, room) = self.room(1 + SHORT);
@@ -73,8 +75,8 @@ impl Stream {
         StreamWriter { stream: self, bytes: self.bytes.mapped(), tail, limit: tail + room.min(to_the_end) as u64 }
     }
 
-    /// Producer: appends a record of all `parts`, one behind the other. Waits for room if there is too little, waking
-    /// the consumer at its gate so that it makes some.
+    /// Producer: appends a record of all `parts`, one behind the other. If there is too little
+    /// room, it waits and wakes the consumer at its gate so that it makes some.
     ///
     /// # Panics
     ///
@@ -102,13 +104,13 @@ impl Stream {
         self.commit(at);
     }
 
-    /// Whether everything committed has been read.
+    /// Returns whether everything committed has been read.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.words.cursors.is_empty()
     }
 
-    /// Consumer, when the producer is dead: an empty stream for the next.
+    /// Consumer, when the producer is dead: makes the stream empty for the next producer.
     pub fn reset(&self) {
         self.words.cursors.reset();
     }
@@ -161,13 +163,14 @@ impl Stream {
     }
 }
 
-/// The producer's side of a stream, as long as it appends nothing but short values: all that it looks at is its own.
+/// The producer's side of a stream, as long as it appends only short values. It looks only at its
+/// own memory.
 #[derive(Debug)]
 pub struct StreamWriter<'a> {
     stream: &'a Stream,
     bytes: &'a View,
     tail: u64,
-    /// How far the room reaches that is known, and in one piece.
+    /// The end of the room that is known, and in one piece.
     limit: u64,
 }
 
@@ -179,15 +182,15 @@ impl StreamWriter<'_> {
         if self.tail + record.len() as u64 > self.limit {
             return false;
         }
-        // Behind the commit is room, whatever it holds.
+        // All bytes behind the commit are room.
         self.bytes.write_all(self.tail as usize % STREAM_CAPACITY, &record);
         self.tail += len as u64;
         self.stream.commit(self.tail);
         true
     }
 
-    /// Appends a value, a record of tag 0. `false`: it is not short, or finds no room in one piece, and is for
-    /// [`Stream::write`]; then this is to be made anew.
+    /// Appends a value, a record of tag 0. Returns `false` if the value is not short or finds no
+    /// room in one piece: then it is for [`Stream::write`], and the caller must make a new writer.
     #[inline]
     pub fn write_value(&mut self, value: &[u8]) -> bool {
         let behind = self.tail + 1 + value.len() as u64;
@@ -204,17 +207,18 @@ impl StreamWriter<'_> {
 /// What a stream brings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival<'a> {
-    /// So many short values, in the form of [`record`](crate::record).
+    /// This many short values, in the form of [`record`](crate::record).
     Values(u32, &'a [u8]),
     /// One record: tag and payload.
     Record(u32, &'a [u8]),
 }
 
-/// So much of a stream is copied at once before it is read: what is read does not change then, whatever its producer does.
+/// How much of a stream is copied at once before it is read. The copy does not change, whatever the
+/// producer does.
 const PIECE: usize = 16 * 1024;
 
-/// The consumer's side: it knows by itself how far it has read, and keeps the part of a record that has arrived while the rest
-/// has not.
+/// The consumer's side. It remembers how far it has read, and keeps the beginning of a record until
+/// the rest arrives.
 #[derive(Debug, Default)]
 pub struct StreamReader {
     head: u64,
@@ -223,11 +227,12 @@ pub struct StreamReader {
 }
 
 impl StreamReader {
-    /// Takes every record off the stream that is committed by now, giving them to `visitor`. `false`: there is none.
+    /// Takes every committed record off the stream and calls `visitor` with it. Returns `false` if
+    /// there is none.
     ///
     /// # Errors
     ///
-    /// [`Overwritten`]; nothing more is to be had from the stream.
+    /// [`Overwritten`]; the stream cannot be used any more.
     pub fn drain(&mut self, stream: &Stream, mut visitor: impl FnMut(Arrival<'_>)) -> Result<bool, Overwritten> {
         let cursors = &stream.words.cursors;
         let end = cursors.committed(self.head, STREAM_CAPACITY).ok_or(OVERWRITTEN)?;
@@ -239,7 +244,7 @@ impl StreamReader {
         while self.head < end {
             let offset = self.head as usize % STREAM_CAPACITY;
             let run = ((end - self.head) as usize).min(STREAM_CAPACITY - offset);
-            // What belongs to a long record is copied into that as it is.
+            // The bytes of a long record are copied straight into it.
             let run = if self.pending.is_empty() {
                 let bytes = mapped.slice(offset, run.min(PIECE));
                 copied.clear();
@@ -260,7 +265,7 @@ impl StreamReader {
         Ok(true)
     }
 
-    /// Reads what `bytes` begins with, and says how much that is.
+    /// Reads the records at the beginning of `bytes` and returns their length.
     #[inline]
     fn read(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> Result<usize, Overwritten> {
         let (count, len) = record::short_run(bytes);
@@ -274,7 +279,7 @@ impl StreamReader {
         Ok(bytes.len() - rest.len())
     }
 
-    /// Adds to the record that is arriving; says how much of `bytes` is its.
+    /// Adds to the record that is arriving. Returns how many of `bytes` belong to it.
     fn gather(&mut self, bytes: &[u8], visitor: &mut impl FnMut(Arrival<'_>)) -> Result<usize, Overwritten> {
         let mut used = 0;
         loop {

@@ -1,7 +1,9 @@
-//! A process dies at every numbered step of every protocol; the others find all that was committed, once, and go on.
+//! A process dies at every numbered step of every protocol. The others find everything that was
+//! committed, once, and go on.
 //!
-//! Each step has a scenario: what is there before, what the child does until it dies at the step, and what must be true
-//! then. A step that the child does not reach fails its scenario, and so does a step without one.
+//! Each step has a scenario: the state before, what the child does until it dies at the step, and
+//! what must be true then. A step that the child does not reach fails its scenario, and so does a
+//! step without one.
 
 mod sync_faults;
 
@@ -29,10 +31,11 @@ fn death_loses_nothing_that_was_committed(step: Step) {
     (1..=3).for_each(|nth| scenario(step, nth));
 }
 
-/// What a growth had copied when its process died is given back with the rest.
+/// The bytes that a growth had copied when its process died are given back with the rest.
 fn memory_of_a_growth_is_given_back() {
     let queue = Queue::create(0, false).unwrap();
-    // The oldest frame lies in the middle of 8 MiB, so that the growth to 16 moves about half of them.
+    // The oldest frame lies in the middle of 8 MiB, so that the growth to 16 moves about half of
+    // them.
     put(&queue, 0..4000);
     drop(take_rest(&queue));
     die_at(Step::GrowCopied, 2, || put(&queue, 0..20_000));
@@ -60,9 +63,9 @@ fn scenario(step: Step, nth: u32) {
         }
         TakeCopied | TakeCommitted => taking(step, nth),
         ShrinkPunched | ShrinkCommitted => shrinking(step, nth),
-        ClaimCopied | ClaimLeased | ClaimLaid | ClaimCommitted | ClaimFinished => claiming(step, nth),
+        ClaimCopied | ClaimLeased | ClaimCounted | ClaimCommitted | ClaimFinished => claiming(step, nth),
         TrimPunched => trimming(nth),
-        HandsBegun => beginning(nth),
+        FrameBegun => beginning(nth),
         RunningBegun | RunningFinished => running(step, nth),
         StreamCopied | StreamCommitted => streaming(step, nth),
         StreamPiece => streaming_in_pieces(nth),
@@ -72,7 +75,7 @@ fn scenario(step: Step, nth: u32) {
     }
 }
 
-/// Runs `body` in a child that dies at the step; fails if it does not.
+/// Runs `body` in a child that dies at the step. Fails if it does not.
 fn die_at(step: Step, nth: u32, body: impl FnOnce()) {
     let child = fork(None, || {
         arm(step, nth);
@@ -105,7 +108,7 @@ fn push(control: &Control, numbers: std::ops::Range<u32>) {
 
 const FOUR: ClaimLimit = ClaimLimit { max_frames: 4, max_bytes: 1 << 20 };
 
-/// Claims what is left, as the worker of slot 1.
+/// Claims the frames that are left, as the worker of slot 1.
 fn rest(control: &Control) -> Vec<u32> {
     let (slot, mut numbers) = (control.slot(1), Vec::new());
     while control.tasks().lock_for(1).claim(slot, FOUR).unwrap() > 0 {
@@ -119,8 +122,9 @@ fn begin(slot: &Slot) -> Option<u32> {
     slot.begin_next().unwrap().map(|place| number(slot.claimed(place)))
 }
 
-/// What the parent does when it is told of the death of the worker in slot 0. Gives what it had claimed and not begun.
-fn bury(control: &Control) -> Vec<u32> {
+/// Does what the parent does when it learns of the death of the worker in slot 0. Returns the
+/// frames that the worker had claimed and not begun.
+fn clean_up(control: &Control) -> Vec<u32> {
     let slot = control.slot(0);
     control.tasks().release(0, slot);
     let mut head = control.tasks().lock_head_until(Instant::now()).expect("nobody holds it");
@@ -132,7 +136,7 @@ fn last_begun(control: &Control) -> Option<u32> {
     frame.map(|frame| number(&frame))
 }
 
-/// The ring serves as ever, through growth.
+/// Checks that the ring works as before, through growth.
 fn assert_sound(control: &Control) {
     push(control, 0..200);
     assert_eq!(rest(control), (0..200).collect::<Vec<_>>());
@@ -152,7 +156,7 @@ fn take_rest(queue: &Queue) -> Vec<u32> {
     std::iter::from_fn(|| take_one(queue)).collect()
 }
 
-/// The queue serves as ever, through growth.
+/// Checks that the queue works as before, through growth.
 fn assert_queue_sound(queue: &Queue) {
     put(queue, 0..200);
     assert_eq!(take_rest(queue), (0..200).collect::<Vec<_>>());
@@ -166,20 +170,21 @@ fn pushing(step: Step, nth: u32) {
     assert_queue_sound(&queue);
 }
 
-/// A producer dies: what it had pushed is there, and the ring grows as ever.
+/// A producer dies: the frames it had pushed are there, and the ring grows as before.
 fn lengthening_the_ring(step: Step, nth: u32) {
     let queue = Queue::create(0, false).unwrap();
     die_at(step, nth, || put(&queue, 0..1000));
     let numbers = take_rest(&queue);
     assert_eq!(numbers, (0..numbers.len() as u32).collect::<Vec<_>>());
-    // What a ring of 64 KiB takes, and one that has doubled once or twice.
+    // Lengths that fit a ring of 64 KiB, and one that has doubled once or twice.
     assert_eq!(numbers.len(), [64, 128, 256][nth as usize - 1] * 1024 / (LEN + 8).next_multiple_of(16));
     put(&queue, 0..1000);
     assert_eq!(take_rest(&queue), (0..1000).collect::<Vec<_>>());
     assert_queue_sound(&queue);
 }
 
-/// A worker dies while its inbox grows for a frame: that is still in the ring, and the next worker in the slot claims it.
+/// A worker dies while its inbox grows for a frame: that is still in the ring, and the next worker
+/// in the slot claims it.
 fn lengthening_an_inbox(step: Step, nth: u32) {
     const ONE: ClaimLimit = ClaimLimit { max_frames: 1, max_bytes: 1 };
     const LENGTHS: [usize; 3] = [100_000, 1_000_000, 5_000_000];
@@ -194,7 +199,7 @@ fn lengthening_an_inbox(step: Step, nth: u32) {
             slot.finish_claim();
         }
     });
-    assert_eq!(bury(&control), []);
+    assert_eq!(clean_up(&control), []);
     assert_eq!(last_begun(&control), None, "the claim before is finished");
     slot.reset();
     control.enter(0).unwrap();
@@ -208,19 +213,20 @@ fn lengthening_an_inbox(step: Step, nth: u32) {
     assert_sound(&control);
 }
 
-/// A worker dies while its area grows, for the table or for a block: the next worker in the slot has all of the area.
+/// A worker dies while its area grows, for the table or for a block: the next worker in the slot
+/// has all of the area.
 fn lengthening_an_area(step: Step, nth: u32) {
     const LENGTHS: [usize; 2] = [200_000, 3_000_000];
     let control = Control::create(1).unwrap();
     let results = control.results(0);
     die_at(step, nth, || {
         let mut worker = Allocator::new(results.clone()).unwrap();
-        assert!(LENGTHS.iter().all(|len| worker.give(&vec![1; *len]).is_some()));
+        assert!(LENGTHS.iter().all(|len| worker.allocate(&vec![1; *len]).is_some()));
     });
     results.reclaim().unwrap();
     let mut replacement = Allocator::new(results.clone()).unwrap();
     assert_eq!(replacement.in_use(), 0);
-    let blocks = LENGTHS.map(|len| replacement.give(&vec![2; len]).unwrap());
+    let blocks = LENGTHS.map(|len| replacement.allocate(&vec![2; len]).unwrap());
     for (block, len) in blocks.into_iter().zip(LENGTHS) {
         assert!(*results.take(block, Holder::Parent).unwrap() == vec![2; len]);
     }
@@ -242,34 +248,34 @@ fn growing(step: Step, nth: u32) {
 fn giving_blocks(step: Step, nth: u32) {
     let control = Control::create(1).unwrap();
     let results = control.results(0);
-    let told = Allocator::new(results.clone()).unwrap().give(&frame(9)).unwrap();
+    let told = Allocator::new(results.clone()).unwrap().allocate(&frame(9)).unwrap();
     let held = results.take(told, Holder::Parent).unwrap();
     die_at(step, nth, || {
         let mut worker = Allocator::new(results.clone()).unwrap();
         (0..nth).for_each(|_| {
-            worker.give(&frame(1)).unwrap();
+            worker.allocate(&frame(1)).unwrap();
         });
     });
     results.reclaim().unwrap();
     let mut replacement = Allocator::new(results.clone()).unwrap();
     assert!((1..=8192).contains(&replacement.in_use()), "what nobody was told of is free: {}", replacement.in_use());
-    let new = replacement.give(&frame(2)).unwrap();
+    let new = replacement.allocate(&frame(2)).unwrap();
     assert_eq!((number(&held), number(&results.take(new, Holder::Parent).unwrap())), (9, 2));
     drop(held);
     assert_eq!(replacement.in_use(), 4096, "pinned: this process has forked while it held it");
 }
 
-/// A worker dies with blocks of the parent's in its hands.
+/// A worker dies while it holds blocks of the parent.
 fn holding_blocks(nth: u32) {
     let control = Control::create(1).unwrap();
     let arguments = control.arguments();
     let mut parent = Allocator::new(arguments.clone()).unwrap();
-    let blocks: Vec<_> = (0..5).map(|number| parent.give(&frame(number)).unwrap()).collect();
+    let blocks: Vec<_> = (0..5).map(|number| parent.allocate(&frame(number)).unwrap()).collect();
     die_at(Step::BlockHeld, nth, || {
         blocks.iter().for_each(|block| std::mem::forget(arguments.take(*block, Holder::Worker(0)).unwrap()));
     });
     assert!(!parent.free(blocks[0]) && arguments.take(blocks[0], Holder::Worker(0)).is_err(), "it is the dead one's");
-    arguments.bereave(0).unwrap();
+    arguments.release_held_by(0).unwrap();
     for (expected, block) in blocks.iter().enumerate() {
         assert_eq!(number(&arguments.take(*block, Holder::Worker(0)).unwrap()), expected as u32, "it goes to the next");
         assert!(parent.free(*block));
@@ -290,7 +296,7 @@ fn taking_to_be_done(nth: u32) {
             take();
         })
     });
-    // The last is still queued; those before died with who had taken them.
+    // The last is still queued. The dead workers had taken those before it.
     for left in nth - 1..5 {
         assert!(!queue.join(Some(Instant::now())).unwrap(), "some are unfinished");
         assert_eq!(take(), left);
@@ -332,9 +338,10 @@ fn claiming(step: Step, nth: u32) {
             slot.finish_claim();
         }
     });
-    // What it had begun in the claims before is done. The rest is in the ring or in its slot, each frame once.
+    // The frames that it had begun in earlier claims are done. The rest is in the ring or in its
+    // slot, each frame once.
     let done = if step == Step::ClaimFinished { nth * 4 } else { (nth - 1) * 4 };
-    let mut numbers = bury(&control);
+    let mut numbers = clean_up(&control);
     if step == Step::ClaimCommitted {
         assert_eq!(numbers, (done..done + 4).collect::<Vec<_>>(), "a committed claim is in the slot");
     } else {
@@ -361,7 +368,7 @@ fn trimming(nth: u32) {
     };
     (0..nth + 1).for_each(|_| control.tasks().lock_tail().push(&[&large]).unwrap());
     die_at(Step::TrimPunched, nth, || (0..nth).for_each(|_| run_large()));
-    assert_eq!(bury(&control), []);
+    assert_eq!(clean_up(&control), []);
     assert_eq!(last_begun(&control), None, "what is given back is not read");
     slot.reset();
     assert!(slot.is_bulky(), "the replacement trims again");
@@ -374,11 +381,11 @@ fn beginning(nth: u32) {
     let control = Control::create(2).unwrap();
     push(&control, 0..4);
     let slot = control.slot(0);
-    die_at(Step::HandsBegun, nth, || {
+    die_at(Step::FrameBegun, nth, || {
         control.tasks().lock_for(0).claim(slot, FOUR).unwrap();
         while begin(slot).is_some() {}
     });
-    assert_eq!(bury(&control), (nth..4).collect::<Vec<_>>());
+    assert_eq!(clean_up(&control), (nth..4).collect::<Vec<_>>());
     assert_eq!(last_begun(&control), Some(nth - 1), "the frame that was running");
     assert_eq!(begin(slot), None);
     assert_sound(&control);
@@ -397,7 +404,7 @@ fn running(step: Step, nth: u32) {
     assert_eq!(seen.map(|seen| seen.job), (step == Step::RunningBegun).then_some(u64::from(nth)));
     slot.reset();
     assert_eq!(slot.running().begin(77), Verdict::Run);
-    assert!(seen.is_none_or(|seen| !slot.running().condemn(seen)), "a replacement's task is another");
+    assert!(seen.is_none_or(|seen| !slot.running().stop_stretch(seen)), "a replacement's task is another");
     assert!(slot.running().finish());
 }
 
@@ -434,7 +441,7 @@ fn streaming(step: Step, nth: u32) {
     control.stream(0).reset();
     control.stream(0).write(77, &[&frame(77)], control.result_gate());
     assert_eq!(records(&control, &mut StreamReader::default()), [77]);
-    // The same of short values, which are there one by one all the same.
+    // The same with short values, which arrive one by one all the same.
     let control = Control::create(1).unwrap();
     die_at(step, nth, || {
         let mut writer = control.stream(0).writer();

@@ -1,7 +1,8 @@
-//! Random SIGKILLs over the workers of a task ring, and over producers and consumers of a queue: every frame that was committed
-//! arrives once, or is the one that a dead consumer was at.
+//! Random SIGKILLs over the workers of a task ring, and over producers and consumers of a queue.
+//! Every frame that was committed arrives once, or a dead consumer was reading it.
 //!
-//! `KILL_STORM_SEED` replays a run's choices (the instants are the machine's), `KILL_STORM_SECONDS` lengthens it.
+//! `KILL_STORM_SEED` replays a run's choices (the machine decides the instants),
+//! `KILL_STORM_SECONDS` lengthens it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ fn items_arrive_once_whichever_processes_are_killed() {
 
 /// Where frames come from.
 enum Source {
-    /// The task ring, filled by this process, which is its parent. The next sequence.
+    /// The task ring, which this process fills as its parent. The next sequence.
     Tasks { next: u64 },
     /// A queue, filled by processes.
     Queue(Queue),
@@ -39,13 +40,13 @@ enum Source {
 
 struct Storm {
     source: Source,
-    /// Its streams bring the frames back, whatever the source.
+    /// The streams bring the frames back, whatever the source.
     control: Control,
     random: Random,
     producers: Vec<PidFd>,
     consumers: Vec<(PidFd, StreamReader)>,
     next_producer: u64,
-    /// Of each producer, how often each of its frames has arrived, by sequence.
+    /// For each producer, how often each of its frames has arrived, by sequence.
     arrived: BTreeMap<u64, Vec<u8>>,
     lost: Vec<(u64, u64)>,
     kills: u32,
@@ -76,7 +77,7 @@ impl Storm {
             self.consumers.push((consumer, StreamReader::default()));
         }
         let end = Instant::now() + length;
-        // A machine that is busy with something else has the storm last longer; the watchdog is what bounds it.
+        // On a machine with other work the storm lasts longer. The watchdog bounds it.
         while Instant::now() < end || self.kills <= 20 || self.frames() <= 1000 {
             std::thread::sleep(Duration::from_micros(self.random.below(800)));
             (0..CONSUMERS).for_each(|slot| self.drain(slot));
@@ -211,7 +212,8 @@ impl Storm {
         self.consumers[slot] = (self.consume(slot), StreamReader::default());
     }
 
-    /// What a dead worker had claimed goes to others, but for the frame that it was at.
+    /// Other workers get the frames that a dead worker had claimed, except the one that it was
+    /// running.
     fn take_back(&mut self, slot: usize) {
         let (tasks, own) = (self.control.tasks(), self.control.slot(slot));
         tasks.release(slot as u32, own);
@@ -246,7 +248,8 @@ impl Storm {
         }
         for (producer, sequences) in &self.arrived {
             for (sequence, times) in sequences.iter().enumerate() {
-                // What a consumer of the queue had taken is lost with it, and nobody else knows which frame that was.
+                // The frame that a dead consumer of the queue had taken is lost with it, and nobody
+                // else knows which frame that was.
                 if matches!(self.source, Source::Queue(_)) && *times == 0 {
                     lost += 1;
                     continue;
@@ -263,7 +266,7 @@ impl Storm {
     }
 }
 
-/// A frame of that producer, some of which are large, so that the ring grows and shrinks.
+/// Makes a frame of that producer. Some are large, so that the ring grows and shrinks.
 fn with_frame(producer: u64, sequence: u64, send: impl FnOnce(&[&[u8]])) {
     let padding = vec![0; if sequence % 97 == 96 { 40_000 } else { sequence as usize % 200 }];
     send(&[&producer.to_le_bytes(), &sequence.to_le_bytes(), &padding]);

@@ -1,7 +1,8 @@
-//! Random SIGKILLs over processes that hold and wait for locks: nobody is ever in with another, what the dead leave half
-//! done is told, and nobody hangs.
+//! Random SIGKILLs over processes that hold and wait for locks. No two processes are ever inside
+//! together, every death is reported, and nobody hangs.
 //!
-//! `KILL_STORM_SEED` replays a run's choices (the instants are the machine's), `KILL_STORM_SECONDS` lengthens it.
+//! `KILL_STORM_SEED` replays a run's choices (the machine decides the instants),
+//! `KILL_STORM_SECONDS` lengthens it.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,9 @@ use procession_sys::fork::fork;
 use procession_sys::pidfd::PidFd;
 use procession_testing::{once, run, storm, tests};
 
-/// The first of them take turns at the locks, the others at the binary semaphore, whose dead owner is found after a while: they
-/// are killed less often, or nobody would live to find it.
+/// The first of them take turns at the locks, the others at the binary semaphore. A dead owner of
+/// the latter is found only after a while, so those are killed less often: otherwise nobody would
+/// live to find it.
 const LOCKERS: usize = 4;
 const PROCESSES: usize = LOCKERS + 2;
 const DONE: i32 = 7;
@@ -49,11 +51,11 @@ fn nobody_is_in_with_another_or_hangs_whoever_is_killed() {
 }
 
 struct Shared {
-    /// Twice the same number, and whether somebody is in.
+    /// The same number twice, and whether somebody is inside.
     mutex: Mutex<[u64; 3]>,
     rwlock: RwLock<[u64; 2]>,
     binary: BinarySemaphore,
-    /// Locked by who has the binary semaphore, and so never found locked.
+    /// Locked only by the owner of the binary semaphore, and so never found locked.
     inside: Mutex<u8>,
     condition: Condition,
     deaths: Mutex<u64>,
@@ -92,7 +94,7 @@ impl Shared {
         .unwrap()
     }
 
-    /// A machine that is busy with something else has the storm last longer; the watchdog is what bounds it.
+    /// On a machine with other work the storm lasts longer. The watchdog bounds it.
     fn has_seen_too_little(&self, kills: u32) -> bool {
         kills <= 50 || self.deaths() <= 5 || self.lock_mutex()[0] <= 500
     }
@@ -163,7 +165,7 @@ impl Shared {
     }
 }
 
-/// A hold long enough to be killed in.
+/// Holds the lock long enough to be killed.
 fn linger() {
     (0..200).for_each(|turn| drop(std::hint::black_box(turn.to_string())));
 }

@@ -1,5 +1,5 @@
-//! Model of blocks, of their own code over watched memory: one receiver has a block, what it reads nobody writes until it has let go,
-//! and a name that is over finds nothing.
+//! Model of blocks, of their own code over watched memory. A block has one receiver, nobody writes
+//! its bytes until the receiver has let go, and a name of an earlier use finds nothing.
 #![cfg(loom)]
 
 use loom::sync::Arc;
@@ -9,7 +9,7 @@ use procession_shm::{Allocator, Area, BlockId, Holder, model};
 
 const NOTHING: u64 = u64::MAX;
 
-/// An area, and where the owner tells of a block, as a frame or a record does.
+/// An area, and the word in which the owner names a block, as a frame or a record does.
 fn area() -> Arc<(Area, AtomicU64)> {
     Arc::new((model::area(), AtomicU64::new(NOTHING)))
 }
@@ -34,18 +34,18 @@ fn an_argument_is_written_over_only_when_its_worker_has_let_go() {
         let worker = {
             let shared = shared.clone();
             thread::spawn(move || {
-                // It is gone if the job was over first.
+                // It is gone if the job ended first.
                 let Ok(held) = shared.0.take(told(&shared), Holder::Worker(0)) else { return };
                 assert_eq!(*held, [1; 32]);
             })
         };
         let mut owner = Allocator::new(shared.0.clone()).unwrap();
-        let first = owner.give(&[1; 32]).unwrap();
+        let first = owner.allocate(&[1; 32]).unwrap();
         tell(&shared, first);
         while !owner.free(first) {
             thread::yield_now();
         }
-        assert!(owner.give(&[2; 32]).is_some(), "what was freed is there again");
+        assert!(owner.allocate(&[2; 32]).is_some(), "what was freed is there again");
         worker.join().unwrap();
     });
 }
@@ -58,8 +58,8 @@ fn a_result_is_written_over_only_when_the_parent_has_let_go() {
             let shared = shared.clone();
             thread::spawn(move || {
                 let mut owner = Allocator::new(shared.0.clone()).unwrap();
-                tell(&shared, owner.give(&[1; 32]).unwrap());
-                while owner.give(&[2; 32]).is_none() {
+                tell(&shared, owner.allocate(&[1; 32]).unwrap());
+                while owner.allocate(&[2; 32]).is_none() {
                     thread::yield_now();
                 }
             })
@@ -75,13 +75,13 @@ fn a_result_is_written_over_only_when_the_parent_has_let_go() {
 fn one_of_two_has_it() {
     loom::model(|| {
         let shared = area();
-        let block = Allocator::new(shared.0.clone()).unwrap().give(&[1; 16]).unwrap();
-        let taker = |slot: u32| {
+        let block = Allocator::new(shared.0.clone()).unwrap().allocate(&[1; 16]).unwrap();
+        let receiver = |slot: u32| {
             let shared = shared.clone();
             thread::spawn(move || shared.0.take(block, Holder::Worker(slot)).map(std::mem::forget).is_ok())
         };
-        let takers = [taker(0), taker(1)];
-        let had = takers.map(|taker| taker.join().unwrap());
+        let receivers = [receiver(0), receiver(1)];
+        let had = receivers.map(|receiver| receiver.join().unwrap());
         assert_ne!(had[0], had[1]);
     });
 }
@@ -91,7 +91,7 @@ fn a_name_that_is_over_finds_nothing_of_those_that_follow() {
     loom::model(|| {
         let shared = area();
         let mut owner = Allocator::new(shared.0.clone()).unwrap();
-        let first = owner.give(&[1; 16]).unwrap();
+        let first = owner.allocate(&[1; 16]).unwrap();
         let late = {
             let shared = shared.clone();
             thread::spawn(move || {
@@ -100,7 +100,7 @@ fn a_name_that_is_over_finds_nothing_of_those_that_follow() {
             })
         };
         let freed = owner.free(first);
-        let second = owner.give(&[2; 16]).unwrap();
+        let second = owner.allocate(&[2; 16]).unwrap();
         assert!(!freed || second != first);
         let held = shared.0.take(second, Holder::Parent).expect("it was meant for the parent");
         assert_eq!(*held, [2; 16]);
@@ -110,12 +110,12 @@ fn a_name_that_is_over_finds_nothing_of_those_that_follow() {
 }
 
 #[test]
-fn burying_one_worker_takes_nothing_of_another() {
+fn cleaning_up_after_one_worker_takes_nothing_of_another() {
     loom::model(|| {
         let shared = area();
         let mut owner = Allocator::new(shared.0.clone()).unwrap();
-        let (dead, alive) = (owner.give(&[1; 16]).unwrap(), owner.give(&[2; 16]).unwrap());
-        // A dead worker lets nothing go.
+        let (dead, alive) = (owner.allocate(&[1; 16]).unwrap(), owner.allocate(&[2; 16]).unwrap());
+        // A dead worker lets go of nothing.
         std::mem::forget(shared.0.take(dead, Holder::Worker(0)).unwrap());
         let worker = {
             let shared = shared.clone();
@@ -125,7 +125,7 @@ fn burying_one_worker_takes_nothing_of_another() {
                 assert_eq!(*held, [2; 16]);
             })
         };
-        shared.0.bereave(0).unwrap();
+        shared.0.release_held_by(0).unwrap();
         assert!(owner.free(dead));
         worker.join().unwrap();
         assert!(owner.free(alive));

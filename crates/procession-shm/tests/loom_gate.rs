@@ -1,4 +1,5 @@
-//! Model of the gate's handshake: in every interleaving, nobody who has something to wake up for sleeps on.
+//! Model of the gate's handshake: in every interleaving, no process sleeps on that has something to
+//! wake up for.
 #![cfg(loom)]
 
 use loom::sync::Arc;
@@ -85,7 +86,8 @@ fn a_sleeper_that_comes_while_a_waker_clears_the_bit_is_not_left_behind() {
         let sleeper = {
             let shared = shared.clone();
             thread::spawn(move || {
-                // The first pass may come without a sleep, and leave the bit to be cleared under the second.
+                // The first pass may come without a sleep, and leave the bit for the second to
+                // clear.
                 (0..2).for_each(|_| assert!(shared.0.wait_until(None, &Spin::none(), || take(&shared.1))));
             })
         };

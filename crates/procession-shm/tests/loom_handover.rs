@@ -1,5 +1,6 @@
-//! Model of what a worker has claimed and the parent may take back, of the code of ring and lease over watched memory: each frame is
-//! begun by the worker, or taken back whole and given to another, or still queued; never two of them, never none.
+//! Model of frames that a worker has claimed and the parent may take back, of the code of ring and
+//! lease over watched memory. Each frame is begun by the worker, or taken back whole and given to
+//! another, or still queued: always exactly one of these.
 #![cfg(loom)]
 
 use loom::sync::Arc;
@@ -98,7 +99,7 @@ fn a_claim_that_the_parent_releases_for_a_dead_worker_is_void_or_whole() {
         let shared = Arc::new((ring, slots));
         let worker = {
             let shared = shared.clone();
-            // It "dies" with the head locked, after its claim: the guard never unlocks.
+            // The worker "dies" with the head locked, after its claim: the guard never unlocks.
             thread::spawn(move || {
                 let mut head = shared.0.lock_for(0);
                 head.claim(&shared.1[0], BOTH).unwrap();

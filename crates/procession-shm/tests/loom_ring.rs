@@ -1,5 +1,6 @@
-//! Model of the rings, of their own code over watched memory: frames come out once, whole and in their order; nobody writes where
-//! another may still read, through growth and shrinking; and who looks without a lock sees what was so.
+//! Model of the rings, of their own code over watched memory. Frames come out once, whole and in
+//! their order. Nobody writes where another may still read, through growth and shrinking. A look
+//! without a lock sees a state that was true once.
 #![cfg(loom)]
 
 use loom::sync::Arc;
@@ -36,7 +37,7 @@ fn number(frame: &[u8]) -> u64 {
     u64::from_le_bytes(frame.try_into().expect("a whole frame"))
 }
 
-/// Takes so many, waiting for them as they come.
+/// Takes this many frames, waiting for them as they come.
 fn take_all(ring: &Ring, count: usize) -> Vec<u64> {
     let mut taken = Vec::new();
     while taken.len() < count {
@@ -57,7 +58,7 @@ fn frames_of_one_producer_come_in_order_through_its_whole_capacity() {
             thread::spawn(move || {
                 push(&shared, 1);
                 push(&shared, 2);
-                // Where the first was, if that has been taken.
+                // In the place of the first frame, if that has been taken.
                 push(&shared, 3);
             })
         };
@@ -117,7 +118,7 @@ fn claim(ring: &TaskRing, slot: &Slot, index: u32) -> Vec<u64> {
     begun
 }
 
-/// Claims so many, waiting for them as they come.
+/// Claims this many frames, waiting for them as they come.
 fn claim_all(tasks: &Tasks, count: usize) -> Vec<u64> {
     let mut had = Vec::new();
     while had.len() < count {
@@ -188,11 +189,11 @@ fn the_parent_finds_nothing_wrong_with_a_head_that_moves() {
 }
 
 #[test]
-fn who_counts_without_a_lock_sees_what_was_so() {
+fn length_without_a_lock_was_true_once() {
     check(|| {
         let shared = ring();
         push(&shared, 1);
-        // Spawned, so that its looks come after what they depend on: loom goes back from there.
+        // The thread comes before the frames that its looks depend on: loom goes back from there.
         let onlooker = {
             let shared = shared.clone();
             thread::spawn(move || shared.len())

@@ -1,4 +1,5 @@
-//! Model of a running task: what the worker finishes the parent has not condemned, and the job seen is the task's.
+//! Model of a running task: a stretch that the worker finishes is never stopped by the parent, and
+//! the job that the parent saw is the task's.
 #![cfg(loom)]
 
 use loom::sync::Arc;
@@ -7,7 +8,7 @@ use loom::thread;
 use procession_shm::{Running, Verdict};
 
 #[test]
-fn a_task_is_finished_or_condemned_and_never_another() {
+fn task_is_finished_or_stopped_and_never_another() {
     loom::model(|| {
         let shared = Arc::new((Running::new(), [AtomicU32::new(0), AtomicU32::new(0)]));
         let worker = {
@@ -21,10 +22,10 @@ fn a_task_is_finished_or_condemned_and_never_another() {
                 }
             })
         };
-        let condemned = shared.0.look().filter(|seen| shared.0.condemn(*seen));
+        let stopped = shared.0.look().filter(|seen| shared.0.stop_stretch(*seen));
         worker.join().unwrap();
         let finished = [0, 1].map(|job: usize| shared.1[job].load(Ordering::Relaxed));
-        match condemned.map(|seen| seen.job) {
+        match stopped.map(|seen| seen.job) {
             None => assert_eq!(finished, [1, 1]),
             Some(1) => assert_eq!(finished, [0, 0]),
             Some(_) => assert_eq!(finished, [1, 0]),
@@ -40,15 +41,15 @@ fn a_job_that_is_to_stop_is_skipped_or_seen() {
             let shared = shared.clone();
             thread::spawn(move || {
                 if shared.0.begin(1) == Verdict::Run {
-                    // Runs for ever: it never finishes.
+                    // It runs for ever and never finishes.
                     shared.1.fetch_add(1, Ordering::Relaxed);
                 }
             })
         };
         shared.0.stop(1);
-        let condemned = shared.0.look().is_some_and(|seen| shared.0.condemn(seen));
+        let stopped = shared.0.look().is_some_and(|seen| shared.0.stop_stretch(seen));
         worker.join().unwrap();
         let runs = shared.1.load(Ordering::Relaxed) == 1;
-        assert!(!runs || condemned, "what runs on is condemned");
+        assert!(!runs || stopped, "a task that runs on is stopped");
     });
 }

@@ -1,5 +1,5 @@
-//! Model of a stream's two positions: what the consumer sees committed, the producer has written; what the producer
-//! writes over, the consumer has read.
+//! Model of a stream's two positions: the producer has written the bytes that the consumer sees
+//! committed, and the consumer has read the bytes that the producer writes over.
 #![cfg(loom)]
 
 use loom::cell::UnsafeCell;

@@ -1,4 +1,5 @@
-//! Deaths must not keep memory: what a dead process had touched is given back by those who go on.
+//! Deaths must not keep memory: other processes give back the memory that a dead process had
+//! touched.
 #![cfg(not(loom))]
 
 use std::time::Instant;
@@ -15,7 +16,7 @@ fn a_dead_workers_inbox_is_given_back_by_its_replacement() {
     let control = Control::create(1).unwrap();
     let (ring, slot) = (control.tasks(), control.slot(0));
     ring.lock_tail().push(&[&vec![7; 64 << 20]]).unwrap();
-    // Claims, begins, and is killed before it is done with the claim.
+    // The worker claims, begins, and is killed before it is done with the claim.
     assert_eq!(ring.lock_for(0).claim(slot, ONE).unwrap(), 1);
     assert!(slot.begin_next().unwrap().is_some());
     assert!(ring.lock_head_until(Instant::now()).unwrap().take_back(slot).unwrap().is_empty());
@@ -77,7 +78,8 @@ fn a_claim_goes_on_behind_a_frame_that_was_replaced() {
     assert_eq!(slot.begin_next().unwrap().map(|place| slot.claimed(place)), Some(&b"second"[..]));
     slot.finish_claim();
     ring.lock_tail().push(&[&[3; 100_000]]).unwrap();
-    // More than the parent takes for a frame that it never pushed it does not find overwritten.
+    // The parent reads no more than its longest frame, so it does not notice that the length was
+    // overwritten.
     assert_eq!(ring.lock_for(0).claim_instead(slot, |_| vec![7; 10_000]).unwrap(), 1);
     assert!(ring.lock_head_until(Instant::now()).unwrap().take_back(slot).unwrap()[0].iter().all(|byte| *byte == 7));
     slot.finish_claim();
@@ -87,7 +89,7 @@ fn a_claim_goes_on_behind_a_frame_that_was_replaced() {
     assert_eq!(slot.begin_next().unwrap().map(|place| slot.claimed(place)), Some(&b"third"[..]));
 }
 
-/// Bytes of the segment that take memory.
+/// Returns how many bytes of the segment take memory.
 fn resident(control: &Control) -> u64 {
     rustix::fs::fstat(control.as_fd()).unwrap().st_blocks as u64 * 512
 }

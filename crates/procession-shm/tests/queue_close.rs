@@ -1,4 +1,5 @@
-//! A queue that is closed while others put and get: what was put is had, also by a consumer that ends at the close.
+//! A queue that is closed while others put and get: consumers get every item that was put, also a
+//! consumer that ends at the close.
 #![cfg(not(loom))]
 
 use std::thread;

@@ -1,4 +1,4 @@
-//! What is tried on a queue without any wait.
+//! Calls of a queue that do not wait.
 #![cfg(not(loom))]
 
 use std::thread;
@@ -42,8 +42,8 @@ fn a_bound_is_kept_and_a_growth_is_left_to_who_may_wait() {
 }
 
 #[test]
-fn what_is_declined_stays_and_is_nobodys() {
-    let _watch = watch("what_is_declined_stays_and_is_nobodys", patience());
+fn declined_frame_stays_and_has_no_consumer() {
+    let _watch = watch("declined_frame_stays_and_has_no_consumer", patience());
     let queue = Queue::create(0, true).unwrap();
     queue.put(b"frame", None).unwrap();
     assert_eq!(queue.try_get(|_| None::<()>).unwrap(), Tried::NotNow);
@@ -53,8 +53,8 @@ fn what_is_declined_stays_and_is_nobodys() {
 }
 
 #[test]
-fn who_tries_wakes_who_waits() {
-    let _watch = watch("who_tries_wakes_who_waits", patience());
+fn try_put_and_try_get_wake_waiters() {
+    let _watch = watch("try_put_and_try_get_wake_waiters", patience());
     let queue = Queue::create(1, false).unwrap();
     assert!(!queue.wait(Some(Instant::now() + Duration::from_millis(5))));
     thread::scope(|scope| {

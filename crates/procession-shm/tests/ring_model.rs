@@ -1,4 +1,5 @@
-//! The ring against a plain queue: the same frames in the same order, through growth, shrinking and wrapping.
+//! The ring beside a plain queue: the same frames in the same order, through growth, shrinking and
+//! wrapping.
 #![cfg(not(loom))]
 
 use std::collections::VecDeque;
@@ -185,7 +186,7 @@ fn a_segment_that_is_not_a_pools_is_refused() {
     assert!(Control::create(0).is_err() && Control::create(5000).is_err());
 }
 
-/// MiB that a segment takes.
+/// Returns how many MiB a segment takes.
 fn resident(segment: BorrowedFd<'_>) -> u64 {
     rustix::fs::fstat(segment).unwrap().st_blocks as u64 / 2048
 }

@@ -1,5 +1,5 @@
-//! Copies of a few bytes: sooner done here than by a call of `memcpy`, which costs more than it copies. Used where encoded
-//! values are put together, in every process.
+//! Copies of a few bytes. Done here they are quicker than a call of `memcpy`, which costs more than
+//! it copies. Used where encoded values are put together, in every process.
 
 #![allow(unsafe_code, reason = "copies by pointer, in steps of a known size")]
 
@@ -10,8 +10,8 @@ pub fn append(out: &mut Vec<u8>, bytes: &[u8]) {
     if out.capacity() - out.len() < len {
         grow(out, len);
     }
-    // SAFETY: there is room for `len` more bytes behind the vector's, in memory that is its own and so not `bytes`; they are
-    // written before the vector is said to have them.
+    // SAFETY: there is room for `len` more bytes behind the vector's. That memory is the vector's
+    // own, and so not `bytes`. The bytes are written before `set_len` makes them the vector's.
     unsafe {
         copy_short(bytes.as_ptr(), out.as_mut_ptr().add(out.len()), len);
         out.set_len(out.len() + len);
@@ -31,8 +31,8 @@ fn grow(out: &mut Vec<u8>, len: usize) {
 /// `from` may be read and `to` written for `len` bytes, and the two do not overlap.
 #[inline(always)]
 pub unsafe fn copy_short(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: the caller's contract. Every access is within the `len` bytes: two halves that overlap make up all of them, and
-    // neither is longer than they are.
+    // SAFETY: the caller's contract. Every access is within the `len` bytes: two halves that
+    // overlap make up all of them, and neither is longer than they are.
     unsafe {
         match len {
             0 => {}

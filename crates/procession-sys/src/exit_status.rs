@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// How a process ended: an exit code of 0 or more, or the signal that killed it as a negative number, as Python's
-/// `multiprocessing` has it.
+/// How a process ended: an exit code of 0 or more, or the signal that killed it as a negative
+/// number, as Python's `multiprocessing` has it.
 ///
 /// ```
 /// use procession_sys::ExitStatus;
@@ -16,27 +16,28 @@ use std::fmt;
 pub struct ExitStatus(i32);
 
 impl ExitStatus {
-    /// It left by itself with this code, of which the system keeps the low eight bits.
+    /// Makes the status of a process that left by itself with this code, of which the system keeps
+    /// the low eight bits.
     pub fn exited(code: i32) -> Self {
         ExitStatus(code & 0xff)
     }
 
-    /// This signal killed it.
+    /// Makes the status of a process that this signal killed.
     pub fn signaled(sig: i32) -> Self {
         ExitStatus(-sig)
     }
 
-    /// The exit code, or minus the signal.
+    /// Returns the exit code, or minus the signal.
     pub fn code(self) -> i32 {
         self.0
     }
 
-    /// The signal that killed it, if one did.
+    /// Returns the signal that killed the process, if one did.
     pub fn signal(self) -> Option<i32> {
         (self.0 < 0).then_some(-self.0)
     }
 
-    /// Whether it left by itself with code 0.
+    /// Returns whether the process left by itself with code 0.
     pub fn success(self) -> bool {
         self.0 == 0
     }
@@ -96,12 +97,12 @@ signals! {
 }
 
 impl Signal {
-    /// The signal with this number, which the kernel judges when it is used.
+    /// Makes a signal of a number. The kernel judges it when it is used.
     pub const fn from_raw(raw: i32) -> Self {
         Signal(raw)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn as_raw(self) -> i32 {
         self.0
     }

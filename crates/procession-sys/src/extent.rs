@@ -1,4 +1,4 @@
-//! A part of a file.
+//! A range of a file's bytes. Used by [`crate::mapping`] and the structures that map files.
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

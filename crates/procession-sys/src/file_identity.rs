@@ -1,6 +1,7 @@
-//! Files told apart, whatever their names: shared by the platforms, and seen as part of [`crate::named`].
+//! What tells files apart, whatever their names. The platforms share it; users see it as part of
+//! [`crate::named`].
 
-/// Which file it is. No other has the same while this one exists.
+/// Tells a file apart. No other file has the same identity while this one exists.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Identity {
     /// The file system.
@@ -9,13 +10,13 @@ pub struct Identity {
     pub inode: u64,
 }
 
-/// What came of an attempt to take a name away.
+/// The outcome of an attempt to remove a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Removal {
     /// The name is gone now.
     Unlinked,
-    /// It was gone before, or is another file's by now.
+    /// It was gone before, or belongs to another file by now.
     Gone,
-    /// Somebody uses the file: nothing is done.
+    /// Somebody uses the file: nothing was done.
     InUse,
 }

@@ -1,29 +1,31 @@
-//! The terms on which a process may be forked: who vouches for its threads, and why a fork is refused. Used in the
-//! parent only; shared by the platforms, and seen as part of [`crate::fork`].
+//! When a process may be forked: the caller's promise about its threads, and why a fork is refused.
+//! Used in the parent only. The platforms share it; users see it as part of [`crate::fork`].
 
-#![allow(unsafe_code)] // An unsafe constructor, through which the caller vouches for the program's threads.
+// An unsafe constructor, by which the caller promises that other threads do no harm.
+#![allow(unsafe_code)]
 
 use std::{fmt, io};
 
-/// The caller's word that the other threads alive at a fork do no harm.
+/// The caller's promise that the other threads alive at a fork do no harm.
 ///
-/// A forked child has one thread, and a copy of whatever the others were in the middle of: a lock that one of them
-/// held stays locked in the child for ever.
+/// A forked child has one thread, and a copy of whatever the others were doing: a lock that one of
+/// them held stays locked in the child for ever.
 // Not zero-sized, so that `Stateless` cannot conjure one.
 #[derive(Clone, Copy, Debug)]
 #[allow(dead_code)]
 pub struct ThreadsAtFork(u8);
 
 impl ThreadsAtFork {
-    /// Vouches for the threads of this process.
+    /// Promises that the threads of this process do no harm.
     ///
     /// # Safety
     ///
-    /// As POSIX has it: until the child leaves or executes a program, it may do only what is async-signal-safe with
-    /// respect to the state that other threads of this process may be changing when the fork happens. In particular it
-    /// must not wait for a lock that one of them may hold, nor rely on data which such a lock protects. Memory
-    /// allocation and standard output are taken care of: glibc's fork hands over the allocator, [`crate::fork::fork`]
-    /// the lock of standard output.
+    /// As POSIX has it: until the child leaves or executes a program, it may do only what is
+    /// async-signal-safe with respect to the state that other threads of this process may be
+    /// changing when the fork happens. In particular it must not wait for a lock that one of them
+    /// may hold, nor rely on data which such a lock protects. Memory allocation and standard output
+    /// are safe: glibc's fork hands over the allocator, [`crate::fork::fork`] the lock of standard
+    /// output.
     pub unsafe fn assume_safe() -> Self {
         ThreadsAtFork(1)
     }
@@ -32,9 +34,9 @@ impl ThreadsAtFork {
 /// Why there is no child.
 #[derive(Debug)]
 pub enum ForkError {
-    /// Other threads are running, and nobody vouched for them.
+    /// Other threads are running, and the caller has not promised that they do no harm.
     Threads {
-        /// How many, besides the caller and the engine's own.
+        /// How many threads, besides the caller and the engine's own.
         others: usize,
     },
     /// The system refused.

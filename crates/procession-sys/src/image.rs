@@ -1,19 +1,22 @@
-//! Which image is running, and how a function of it is named so that another process with the same image finds it.
-//! Used in the parent when a function is sent, in the child when it is called; any thread.
+//! Which image is running, and how a function of it is named so that another process with the same
+//! image finds it. Used in the parent when a function is sent, and in the child when it is called,
+//! in any thread.
 //!
 //! # Why an offset names a function
 //!
-//! The *image* is the ELF object that this code is linked into: the program itself, or an extension module that a
-//! program loaded. The kernel or the loader puts an object at a random base, but moves it as a whole: what the linker
-//! placed `n` bytes from the base is `n` bytes from the base in every process that runs the same file. So an [`Entry`] is
-//! a function's distance from the base, and it is the same function wherever the [`BuildId`] is the same. A child
-//! proves that with [`BuildId::same_image`] before it may [`resolve`](Entry::resolve) anything.
+//! The *image* is the ELF object that this code is linked into: the program itself, or an extension
+//! module that a program loaded. The kernel or the loader puts an object at a random base, but
+//! moves it as a whole. A byte that the linker placed `n` bytes from the base is `n` bytes from the
+//! base in every process that runs the same file. So an [`Entry`] is a function's distance from the
+//! base, and it is the same function wherever the [`BuildId`] is the same. A child proves that with
+//! [`BuildId::same_image`] before it may [`resolve`](Entry::resolve) anything.
 //!
-//! A raw entry carries a checksum keyed by the build id next to the offset, so that a number which no [`Entry::of`] of the
-//! same build produced (a damaged message, a message of another build) resolves to nothing instead of to
-//! the middle of some function.
+//! A raw entry carries a checksum, keyed by the build id, next to the offset. A number that no
+//! [`Entry::of`] of the same build produced (a damaged message, a message of another build)
+//! therefore resolves to nothing instead of to the middle of some function.
 
-#![allow(unsafe_code)] // A checked offset becomes a function; a zero-sized function value is made from its type.
+// A checked offset becomes a function; a zero-sized function value is made from its type.
+#![allow(unsafe_code)]
 
 use std::any::TypeId;
 use std::fmt;
@@ -24,28 +27,29 @@ use std::ops::Range;
 use crate::imp::object;
 use crate::per_process::PerProcess;
 
-/// Identifies the bytes of an image: its GNU build id, or, if it was linked without one, its file's device, inode,
-/// size and time of change.
+/// Identifies the bytes of an image by its GNU build id. An image that was linked without one is
+/// identified by its file's device, inode, size and time of change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BuildId(Vec<u8>);
 
 impl BuildId {
-    /// The running image's. Empty, and then never [the same image](Self::same_image), if nothing tells.
+    /// Returns the running image's id. If nothing identifies the image, the id is empty, and never
+    /// [the same image](Self::same_image).
     pub fn current() -> &'static BuildId {
         &Image::running().build_id
     }
 
-    /// The bytes, for sending.
+    /// Returns the bytes, for sending.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// What [`as_bytes`](Self::as_bytes) gave.
+    /// Makes an id of the bytes that [`as_bytes`](Self::as_bytes) returned.
     pub fn from_bytes(bytes: &[u8]) -> BuildId {
         BuildId(bytes.to_vec())
     }
 
-    /// A proof that this is the running image's id, if it is.
+    /// Returns a proof that this is the running image's id, if it is.
     pub fn same_image(&self) -> Option<SameImage> {
         (!self.0.is_empty() && self == BuildId::current()).then_some(SameImage(1))
     }
@@ -66,20 +70,21 @@ impl fmt::Display for BuildId {
 #[allow(dead_code)]
 pub struct SameImage(u8);
 
-/// A function that can be called in another process: argument bytes in, result bytes out, and a tag that says what
-/// the result is.
+/// A function that can be called in another process. It gets the argument's bytes, appends the
+/// result's bytes, and returns a tag that says what the result is.
 pub type EntryFn = fn(&[u8], &mut Vec<u8>) -> u32;
 
 /// A pointer to a function that an [`Entry`] can name.
 ///
 /// # Safety
 ///
-/// The type is a pointer to a function, and `from_address` gives the pointer whose `address` it was.
+/// The type is a pointer to a function, and `from_address` returns the pointer whose `address` it
+/// was.
 pub unsafe trait EntryPointer: Copy + 'static {
-    /// Where the function's code begins.
+    /// Returns where the function's code begins.
     fn address(self) -> usize;
 
-    /// The pointer to the function of this type whose code begins there.
+    /// Returns the pointer to the function of this type whose code begins there.
     ///
     /// # Safety
     ///
@@ -134,24 +139,24 @@ impl<F: EntryPointer> Entry<F> {
         }
     }
 
-    /// Whether the function lies in the image, so that another process can find it. A function of some other shared
-    /// object does not.
+    /// Returns whether the function lies in the image, so that another process can find it. A
+    /// function of some other shared object does not.
     pub fn is_portable(self) -> bool {
         self != Entry::ELSEWHERE
     }
 
-    /// The number, for sending.
+    /// Returns the number, for sending.
     pub fn to_raw(self) -> u64 {
         self.0
     }
 
-    /// What [`to_raw`](Self::to_raw) gave.
+    /// Makes an entry of the number that [`to_raw`](Self::to_raw) returned.
     pub fn from_raw(raw: u64) -> Entry<F> {
         Entry(raw, PhantomData)
     }
 
-    /// The function, or `None` if this is not the name of one of this type: the number was damaged, or not
-    /// [portable](Self::is_portable).
+    /// Returns the function. Returns `None` if this is not the name of a function of this type: the
+    /// number was damaged, or is not [portable](Self::is_portable).
     pub fn resolve(self, _proof: SameImage) -> Option<F> {
         let image = Image::running();
         let (check, offset) = ((self.0 >> 32) as u32, self.0 as u32);
@@ -159,16 +164,17 @@ impl<F: EntryPointer> Entry<F> {
         if check != checksum(offset, kind::<F>(image.seed)) || !image.code.contains(&address) {
             return None;
         }
-        // SAFETY: the proof says that whoever made the entry ran this image. The checksum says that `Entry::of` made
-        // it there, from an `F` at this offset of the image's code, since nothing else computes one: it is keyed by the
-        // image and by the type `F`. The image is moved as a whole, so here too the code of that function, of that type,
-        // begins at this address; and it stays, because this very function is part of the image. Who forges a
-        // checksum on purpose already has to run code in this process or hold its private link.
+        // SAFETY: the proof says that the process which made the entry ran this image. The checksum
+        // says that `Entry::of` made it there, from an `F` at this offset of the image's code,
+        // since nothing else computes one: it is keyed by the image and by the type `F`. The image
+        // is moved as a whole, so here too the code of that function, of that type, begins at this
+        // address. It stays, because this very function is part of the image. A process that forges
+        // a checksum on purpose already runs code in this process or holds its private link.
         Some(unsafe { F::from_address(address) })
     }
 }
 
-// By hand, as a derive would ask the same of `F`.
+// Written by hand, because a derive would demand the same of `F`.
 impl<F> Clone for Entry<F> {
     fn clone(&self) -> Self {
         *self
@@ -191,7 +197,8 @@ impl<F> fmt::Debug for Entry<F> {
     }
 }
 
-/// The key of the names of functions of one type. A type's id is the same in every process of the image.
+/// Returns the key of the names of functions of one type. A type's id is the same in every process
+/// of the image.
 fn kind<F: 'static>(seed: u64) -> u64 {
     struct Fnv(u64);
     impl Hasher for Fnv {
@@ -208,7 +215,7 @@ fn kind<F: 'static>(seed: u64) -> u64 {
     hasher.finish()
 }
 
-/// FNV-1a over what `seed` was made of and the offset, folded to 32 bits with the lowest set.
+/// FNV-1a over the seed's bytes and the offset, folded to 32 bits with the lowest set.
 fn checksum(offset: u32, seed: u64) -> u32 {
     let hash = fnv_1a(seed, &offset.to_le_bytes());
     (hash >> 32) as u32 ^ hash as u32 | 1
@@ -255,19 +262,20 @@ impl<F: Copy + 'static> Stateless<F> {
          arguments, or use Process::fork"
     );
 
-    /// Takes a function value as the witness that its type has one. Refused at compile time if it has bytes.
+    /// Takes a function value as the proof that its type has one. It does not compile if the value
+    /// has bytes.
     pub fn of(_proof: F) -> Self {
         const { Self::HAS_NO_BYTES };
         Stateless(PhantomData)
     }
 
-    /// The function value, made from its type. Meant for a type that [`of`](Self::of) has seen a value of, here or in
-    /// the process that asks.
+    /// Makes the function value from its type. Call it for a type of which [`of`](Self::of) has
+    /// seen a value, here or in the process that sends the call.
     pub fn conjure() -> F {
         const { Self::HAS_NO_BYTES };
-        // SAFETY: `F` has no bytes, so a read of it from any aligned non-null address touches no memory and yields its
-        // only value. `F: Copy` says that having one value entitles to as many as one likes and that none of
-        // them is dropped; the witness in `of` had one.
+        // SAFETY: `F` has no bytes, so a read of it from any aligned non-null address touches no
+        // memory and yields its only value. `F: Copy` says that one value may become as many as one
+        // likes and that none of them is dropped. The caller of `of` had one.
         unsafe { std::ptr::NonNull::<F>::dangling().read() }
     }
 }
@@ -282,12 +290,13 @@ struct Image {
     base: usize,
     code: Range<usize>,
     build_id: BuildId,
-    /// Of the build id, once: an entry is named for every task.
+    /// The build id's hash, computed once: an entry is named for every task.
     seed: u64,
 }
 
 impl Image {
-    /// Looked up once per process. It does not change; `PerProcess` only because no lock may stand between a fork and it.
+    /// Looks the image up once per process. It does not change; it is in a `PerProcess` only
+    /// because no lock may stand between it and a fork.
     fn running() -> &'static Image {
         static RUNNING: PerProcess<Image> = PerProcess::new(Image::find);
         RUNNING.get()
@@ -353,8 +362,8 @@ mod tests {
 
     #[test]
     fn a_function_of_another_object_is_not_portable() {
-        // The address of a C library function: only asked where it lies, never called.
-        // SAFETY: the pointer is non-null and, as stated, not called through this type.
+        // The address of a C library function. The test asks only where it lies, and never calls
+        // it. SAFETY: the pointer is non-null and, as stated, not called through this type.
         let elsewhere = unsafe { std::mem::transmute::<*const (), EntryFn>(libc::getpid as *const ()) };
         assert!(!Entry::of(elsewhere).is_portable());
     }

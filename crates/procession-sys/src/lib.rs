@@ -1,11 +1,11 @@
-//! The kernel as procession needs it, safe to call. Everything above this crate is free of `unsafe` but for the
-//! shared-memory structures, and knows no platform.
+//! The kernel as procession needs it, safe to call. Everything above this crate is free of `unsafe`
+//! but for the shared-memory structures, and knows no platform.
 //!
 //! # What a platform must supply
 //!
-//! A platform is a folder with these modules. `linux` is the real one; `unsupported` compiles on every Unix and
-//! refuses at run time with [`std::io::ErrorKind::Unsupported`], which keeps this list honest
-//! (`RUSTFLAGS="--cfg procession_unsupported" cargo check`).
+//! A platform is a folder with these modules. `linux` is the real one; `unsupported` compiles on
+//! every Unix and refuses at run time with [`std::io::ErrorKind::Unsupported`], which keeps this
+//! list honest (`RUSTFLAGS="--cfg procession_unsupported" cargo check`).
 //!
 //! | module | supplies | in one line |
 //! |---|---|---|
@@ -36,18 +36,22 @@
 //! | [`session`] | leaving it | a process that outlives the others |
 //! | [`futex`] | wait and wake | sleeping on a word of shared memory |
 //! | [`mutex`] | a robust mutex | a lock in shared memory that survives its owner's death |
+//! | `at_fork` | functions around each fork | where [`per_process`] counts forks |
 //! | `object` | which ELF object holds an address | where [`image`] finds the running image and its build id |
 //!
-//! Neutral, and here once: [`image`] (function identity across an exec), [`per_process`] (what a forked child must not
-//! inherit), [`bytes`] (short copies), [`ExitStatus`] and [`Signal`].
+//! Neutral, and here once: [`image`] (function identity across an exec), [`per_process`] (what a
+//! forked child must not inherit), [`bytes`] (short copies), [`ExitStatus`] and [`Signal`].
 //!
 //! # Architecture invariants
 //!
-//! - Every fd this crate makes is `CLOEXEC`, and above 2. A child gets an fd by [`spawn::Spawn::fds`] or in a message, or not at all.
+//! - Every fd this crate makes is `CLOEXEC`, and above 2. A child gets an fd by
+//!   [`spawn::Spawn::fds`] or in a message, or not at all.
 //! - A process is signalled and waited for through its pidfd only.
-//! - A wait interrupted by a signal is resumed with the time that is left; [`poller::Poller::wait`] alone returns, empty.
-//! - No call here changes a signal's disposition or masks a signal in a thread that is not the engine's own; but a process
-//!   that asks for a late end takes one real-time signal ([`link::Link::kill_me_later`]).
+//! - A wait interrupted by a signal is resumed with the time that is left; [`poller::Poller::wait`]
+//!   alone returns, empty.
+//! - No call here changes a signal's disposition or masks a signal in a thread that is not the
+//!   engine's own; but a process that asks for a late end takes one real-time signal
+//!   ([`link::Link::kill_me_later`]).
 
 #![deny(unsafe_code)]
 

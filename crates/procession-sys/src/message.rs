@@ -1,4 +1,5 @@
-//! What crosses a [`Link`](crate::link::Link): shared by the platforms, and seen as part of [`crate::link`].
+//! The messages that cross a [`Link`](crate::link::Link). The platforms share them; users see them
+//! as part of [`crate::link`].
 
 use std::os::fd::OwnedFd;
 
@@ -11,13 +12,13 @@ pub const MAX_FDS: usize = 128;
 /// One message: never a part of one, never two.
 #[derive(Debug)]
 pub struct Message {
-    /// What was sent, whole.
+    /// All the bytes that were sent.
     pub bytes: Vec<u8>,
     /// The fds that came with it, `CLOEXEC`.
     pub fds: Vec<OwnedFd>,
 }
 
-/// What is there to be received right now.
+/// The outcome of an attempt to receive without waiting.
 #[derive(Debug)]
 pub enum Received {
     /// A message.

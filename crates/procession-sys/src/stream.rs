@@ -1,4 +1,5 @@
-//! What is known of stream sockets: shared by the platforms, and seen as part of [`crate::socket`].
+//! What a process can know of stream sockets. The platforms share it; users see it as part of
+//! [`crate::socket`].
 
 use std::os::fd::OwnedFd;
 
@@ -11,10 +12,10 @@ pub enum Kind {
     Network,
 }
 
-/// What a call received.
+/// The outcome of an attempt to receive.
 #[derive(Debug)]
 pub enum Incoming {
-    /// So many bytes, and the fds that were sent with the last piece of them.
+    /// This many bytes, and the fds that were sent with the last piece of them.
     Bytes(usize, Vec<OwnedFd>),
     /// Nothing, and never again: the other end is closed.
     End,

@@ -1,5 +1,6 @@
-//! A process whose standard streams are closed: each fd that this crate makes or receives has another number. (A Rust
-//! program finds `/dev/null` there at its start, so these close the streams themselves.)
+//! A process whose standard streams are closed: each fd that this crate makes or receives has
+//! another number. (A Rust program opens `/dev/null` for them at its start, so these tests close
+//! the streams themselves.)
 
 #![allow(unsafe_code)] // Closes the streams by their numbers, and puts them back.
 
@@ -26,8 +27,9 @@ fn main() {
 /// Runs `body` with the standard streams closed.
 fn with_closed_streams<R>(body: impl FnOnce() -> R) -> R {
     let kept: Vec<OwnedFd> = (0..3).map(|number| descriptor::duplicate(number).unwrap()).collect();
-    // SAFETY: closes three numbers that no owner in this process closes, and puts the same files back under them. The body
-    // runs in the only thread that uses files, but for the watchdog's, which is silent unless the test hangs.
+    // SAFETY: closes three numbers that no owner in this process closes, and puts the same files
+    // back under them. The body runs in the only thread that uses files, but for the watchdog's,
+    // which is silent unless the test hangs.
     let result = unsafe {
         (0..3).for_each(|number| assert_eq!(libc::close(number), 0));
         let result = body();
@@ -43,7 +45,7 @@ fn with_closed_streams<R>(body: impl FnOnce() -> R) -> R {
 fn new_fds_are_above_closed_streams() {
     let name = format!("procession-sys-test-{}", std::process::id());
     let made = with_closed_streams(|| {
-        // One at a time, so that each is the first to find the numbers free.
+        // One call at a time, so that each is the first to find the numbers free.
         let number = |fd: OwnedFd| fd.as_raw_fd();
         let of = |fd: &dyn AsFd| fd.as_fd().as_raw_fd();
         let link = Link::pair().map(|(one, other)| [of(&one), of(&other)]);

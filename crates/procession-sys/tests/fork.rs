@@ -1,4 +1,4 @@
-//! `fork` in a process of its own: the first thread forks, the children are reaped here.
+//! `fork` in a process of its own: the first thread forks, and the children are reaped here.
 
 #![allow(unsafe_code)] // Raw C calls, and vouching for the threads that a check makes.
 
@@ -58,7 +58,7 @@ fn panic_aborts_the_child() {
     assert_eq!(end_of(&child.unwrap()).signal(), Some(libc::SIGABRT));
 }
 
-/// Runs `body` while another thread is alive, which waits for the end of it.
+/// Runs `body` while another thread is alive, which waits for its end.
 fn beside_another_thread<T>(body: impl FnOnce() -> T) -> T {
     let (done, is_done) = mpsc::channel::<()>();
     let other = std::thread::spawn(move || is_done.recv().unwrap_err());
@@ -101,7 +101,8 @@ fn engine_thread_is_not_counted() {
 fn child_of_an_engine_thread_counts_afresh() {
     let (tell, told) = mpsc::channel();
     let engine = thread::spawn_engine_thread("engine", move || {
-        // Its maker counts it after making it, and the engine thread of the check before may not be gone for the kernel.
+        // Its maker counts it after making it, and the kernel may still count the engine thread of
+        // the check before.
         eventually("the first thread is the only other", || thread::other_threads().unwrap() == 1);
         // SAFETY: the first thread waits on a channel that the child does not touch.
         let allowed = unsafe { ThreadsAtFork::assume_safe() };
@@ -145,7 +146,8 @@ fn stdio_is_not_written_twice() {
 }
 
 fn stdout_locked_elsewhere_does_not_hang_the_child() {
-    // SAFETY: the other thread takes and leaves the lock of standard output, which `fork` sees to.
+    // SAFETY: the other thread takes and releases the lock of standard output, which `fork`
+    // handles.
     let allowed = unsafe { ThreadsAtFork::assume_safe() };
     let (done, is_done) = mpsc::channel::<()>();
     let other = std::thread::spawn(move || {
@@ -164,7 +166,7 @@ fn stdout_locked_elsewhere_does_not_hang_the_child() {
 fn generation_counts_every_fork() {
     assert_eq!(fork_generation(), 0);
     let child = fork(None, || {
-        // A fork that is not ours.
+        // A fork by other code.
         // SAFETY: this process has one thread, and the child leaves at once.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
@@ -182,7 +184,7 @@ fn per_process_value_is_fresh_in_the_child() {
     let mut held = VALUE.get().lock().unwrap();
     *held = 6;
     let child = fork(None, || {
-        // The parent's is locked, and here would stay so.
+        // The parent's lock is held, and would stay so here.
         let mut own = VALUE.get().lock().unwrap();
         *own += 1;
         drop(own);
@@ -197,7 +199,7 @@ fn ignored_sigchld_is_explained() {
     let run = fork(None, || {
         // SAFETY: no handler runs; changes this child of the test only.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-        // The race is lost now and then only: the child must be gone before its pidfd is opened.
+        // The race is seldom lost: the child must be gone before its pidfd is opened.
         for _ in 0..2000 {
             match fork(None, || 0) {
                 Ok(child) => assert!(child.wait_ended(Some(in_time())).unwrap()),

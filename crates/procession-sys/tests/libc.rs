@@ -1,7 +1,8 @@
-//! The C library as a child sees it, under each start method: a child whose C library takes it for its parent finds locks
-//! held that are free, and free that are held.
+//! The C library as a child sees it, under each start method. If a child's C library takes the
+//! child for its parent, free locks seem held to it, and held ones free.
 
-#![allow(unsafe_code)] // Raw pthread mutexes and raise, to see what the C library thinks of the child.
+// Raw pthread mutexes and raise, to see what the C library thinks of the child.
+#![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
@@ -23,8 +24,8 @@ fn main() {
     })
 }
 
-/// Runs the function in two children of each start method, which is to answer with an empty text: the children of one fork
-/// server must not take themselves for one another.
+/// Runs the function in two children of each start method. It must return an empty text: the
+/// children of one fork server must not take themselves for one another.
 fn is_well(what: impl Fn(u32) -> String + Copy + 'static) {
     for (method, context) in CONTEXTS {
         let mut children = [0, 1].map(|number| context.process(what, number).start().unwrap());
@@ -34,7 +35,7 @@ fn is_well(what: impl Fn(u32) -> String + Copy + 'static) {
     }
 }
 
-/// How a child of each start method ends that runs the function.
+/// Returns how a child of each start method ends that runs the function.
 fn ends_by(what: impl Fn(()) + Copy + 'static, signal: i32) {
     for (method, context) in CONTEXTS {
         let mut child = context.process(what, ()).start().unwrap();
@@ -70,7 +71,8 @@ fn tid() -> i32 {
 fn mutex_owner_is_the_childs_thread() {
     is_well(|_| {
         let mutex = shared_mutex(libc::PTHREAD_MUTEX_ERRORCHECK, false);
-        // SAFETY: the mutex is initialised and never unmapped; its owner is `__data.__owner`, the third int.
+        // SAFETY: the mutex is initialised and never unmapped; its owner is `__data.__owner`, the
+        // third int.
         let (locked, owner, again, unlocked) = unsafe {
             let locked = libc::pthread_mutex_lock(mutex);
             let owner = mutex.cast::<libc::c_int>().add(2).read();
@@ -81,7 +83,8 @@ fn mutex_owner_is_the_childs_thread() {
     });
 }
 
-/// A forked child that its C library takes for its parent may enter what the parent holds.
+/// If its C library took a forked child for its parent, the child could enter where the parent is
+/// inside.
 fn recursive_mutex_is_the_childs_alone() {
     let mutex = shared_mutex(libc::PTHREAD_MUTEX_RECURSIVE, false);
     // SAFETY: the mutex is initialised and never unmapped.
@@ -102,7 +105,7 @@ fn death_of_an_owner_frees_a_robust_mutex() {
             error => error,
         });
         let code = end_of(&child.unwrap()).code();
-        // SAFETY: as above; what died with it is marked consistent before the unlock.
+        // SAFETY: as above; the mutex of the dead owner is marked consistent before the unlock.
         let (locked, whole, unlocked) = unsafe {
             (libc::pthread_mutex_lock(mutex), libc::pthread_mutex_consistent(mutex), libc::pthread_mutex_unlock(mutex))
         };

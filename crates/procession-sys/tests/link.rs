@@ -13,9 +13,9 @@ fn main() {
         once: [
             parts_become_one_message,
             fds_come_along_cloexec,
-            what_does_not_fit_is_refused,
+            too_much_is_refused,
             cut_message_is_an_error,
-            closed_peer_is_told_by_both_ways,
+            closed_peer_is_seen_by_send_and_receive,
             messages_outlive_their_sender,
             messages_outlive_a_reset,
             deadline_passes,
@@ -63,7 +63,7 @@ fn fds_come_along_cloexec() {
     assert_eq!(text, (0..MAX_FDS).map(|number| number.to_string()).collect::<String>());
 }
 
-fn what_does_not_fit_is_refused() {
+fn too_much_is_refused() {
     let (ours, theirs) = Link::pair().unwrap();
     let (null, byte) = (std::fs::File::open("/dev/null").unwrap(), IoSlice::new(b"x"));
     let too_long = vec![0; MAX_MESSAGE + 1];
@@ -99,7 +99,7 @@ fn cut_message_is_an_error() {
     assert!(theirs.recv(Some(in_time())).unwrap().is_none(), "the fds of the cut message were closed");
 }
 
-fn closed_peer_is_told_by_both_ways() {
+fn closed_peer_is_seen_by_send_and_receive() {
     let (ours, theirs) = Link::pair().unwrap();
     say(&ours, b"never read");
     drop(theirs);
@@ -256,7 +256,7 @@ fn lifeline_spares_grandchildren() {
     let child = fork(None, || {
         inherited = None;
         theirs.kill_me_when_peer_closes().unwrap();
-        // It has a copy of the armed end, but is not its owner.
+        // It has a copy of the armed end, but does not own it.
         let grandchild = fork(None, || {
             say(&their_probe, b"alive");
             let last = bytes(&their_probe);

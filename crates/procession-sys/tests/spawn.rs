@@ -1,4 +1,5 @@
-//! `Spawn`: this binary executes itself, and the child, told by its first argument, reports what it was given.
+//! `Spawn`: this binary executes itself, and the child, told by its first argument, reports what it
+//! was given.
 
 #![allow(unsafe_code)] // Raw fds, and a change of the environment.
 
@@ -63,7 +64,7 @@ fn open_fds() -> Vec<i32> {
     fds
 }
 
-/// Child: answers over the last fd it was given with its open fds, its arguments and a variable.
+/// Child: answers over the last of its fds with its open fds, its arguments and a variable.
 fn report(args: &[String]) {
     let fds = open_fds();
     let last = *fds.last().unwrap();
@@ -84,7 +85,7 @@ fn text(mut reader: impl Read) -> String {
 fn fds_arrive_in_order_and_no_others() {
     let ((one, first), (two, second), (answer, third)) =
         (std::io::pipe().unwrap(), std::io::pipe().unwrap(), std::io::pipe().unwrap());
-    // Left without CLOEXEC, as careless libraries do.
+    // Left without CLOEXEC, as careless libraries leave theirs.
     let careless = std::fs::File::open("/dev/null").unwrap();
     rustix::io::fcntl_setfd(&careless, rustix::io::FdFlags::empty()).unwrap();
     let child = start("report", &[], &[first.as_fd(), second.as_fd(), third.as_fd()]);
@@ -123,7 +124,7 @@ fn sources_may_lie_among_the_targets() {
     }
 }
 
-/// Child: takes its fd, and tells what a second try and a try of its own fds say.
+/// Child: takes its fd, and reports the errors of a second attempt and of its own fds.
 fn take() {
     let own = std::fs::File::open("/dev/null").unwrap();
     let link = Link::from(inherited_fd(FIRST_FD).unwrap());
@@ -151,7 +152,7 @@ fn inherited_fd_is_taken_once() {
     assert!(said[2].contains("fd 18 was not passed: it is not open"), "{answer}");
 }
 
-/// Child: its mask of blocked signals.
+/// Child: reports its mask of blocked signals.
 fn mask() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let blocked = status.lines().find(|line| line.starts_with("SigBlk:")).unwrap();
@@ -172,7 +173,8 @@ fn signals_are_not_blocked() {
 
 fn arguments_and_environment_arrive() {
     let (answer, theirs) = std::io::pipe().unwrap();
-    // SAFETY: nothing else in this process reads the environment meanwhile: the watchdog only waits.
+    // SAFETY: nothing else in this process reads the environment meanwhile: the watchdog only
+    // waits.
     unsafe { std::env::set_var("PROCESSION_SYS_TEST", "as it is = now") };
     let child = start("report", &["", "two words", "\u{e9}"], &[theirs.as_fd()]);
     drop(theirs);
@@ -191,7 +193,7 @@ fn call() {
     let build = link.recv(Some(in_time())).unwrap().unwrap();
     let proof = BuildId::from_bytes(&build.bytes).same_image().expect("the same program");
     let entry = link.recv(Some(in_time())).unwrap().unwrap();
-    let entry: Entry = Entry::from_raw(u64::from_ne_bytes(entry.bytes.try_into().unwrap()));
+    let entry = Entry::<EntryFn>::from_raw(u64::from_ne_bytes(entry.bytes.try_into().unwrap()));
     let mut result = Vec::new();
     let tag = entry.resolve(proof).expect("a function of this program")(&[1, 2, 3], &mut result);
     result.push(tag as u8);

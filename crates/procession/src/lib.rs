@@ -118,9 +118,9 @@ pub use process::Process;
 pub use procession_core::{Atomic, RawMemory, ThreadsAtFork, available_parallelism};
 pub use queue::{JoinableQueue, Queue, SimpleQueue};
 pub use shared::{Shared, share};
-pub use shared_array::SharedArray;
+pub use shared_array::{Integer, SharedArray};
 pub use shared_memory::SharedMemory;
-pub use shared_value::{Integer, SharedValue};
+pub use shared_value::SharedValue;
 pub use slice::{Bytes, Slice};
 pub use start_method::{StartMethod, set_executable, set_start_method, start_method};
 

@@ -12,7 +12,6 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Result;
-use crate::shared_value::Integer;
 
 /// An array of plain values that any number of processes have in their memory at once.
 ///
@@ -227,3 +226,28 @@ impl<'de, T: Pod> Deserialize<'de> for SharedArray<T> {
         })
     }
 }
+
+/// The integers of up to 8 bytes, which are added to in one.
+pub trait Integer: Pod + sealed::Sealed {
+    #[doc(hidden)]
+    fn negated(self) -> Self;
+}
+
+mod sealed {
+    /// Nobody else's types are these.
+    pub trait Sealed {}
+}
+
+macro_rules! integers {
+    ($($integer:ty)*) => { $(
+        impl sealed::Sealed for $integer {}
+
+        impl Integer for $integer {
+            fn negated(self) -> Self {
+                self.wrapping_neg()
+            }
+        }
+    )* };
+}
+
+integers! { i8 u8 i16 u16 i32 u32 i64 u64 isize usize }

@@ -5,7 +5,8 @@ use std::fmt;
 use bytemuck::Pod;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Result, SharedArray};
+use crate::Result;
+use crate::shared_array::{Integer, SharedArray};
 
 /// One plain value that any number of processes have in their memory at once: a counter, a flag, a progress.
 ///
@@ -107,28 +108,3 @@ impl<'de, T: Pod> Deserialize<'de> for SharedValue<T> {
         SharedArray::deserialize(deserializer).map(SharedValue)
     }
 }
-
-/// The integers of up to 8 bytes, which are added to in one.
-pub trait Integer: Pod + sealed::Sealed {
-    #[doc(hidden)]
-    fn negated(self) -> Self;
-}
-
-mod sealed {
-    /// Nobody else's types are these.
-    pub trait Sealed {}
-}
-
-macro_rules! integers {
-    ($($integer:ty)*) => { $(
-        impl sealed::Sealed for $integer {}
-
-        impl Integer for $integer {
-            fn negated(self) -> Self {
-                self.wrapping_neg()
-            }
-        }
-    )* };
-}
-
-integers! { i8 u8 i16 u16 i32 u32 i64 u64 isize usize }

@@ -1,7 +1,9 @@
-//! Shows what procession does, in a few seconds: a worker is killed and costs one task, a large array crosses, a task that
-//! runs too long is ended, and the words of many files are counted by a pool under each start method.
+//! Shows what procession does, in a few seconds: a worker is killed and costs one task, a large
+//! array crosses, a task that runs too long is ended, and the words of many files are counted by a
+//! pool under each start method.
 //!
-//! `cargo xtask demo [PATH]` builds and runs it, and then `examples/python/demo.py`, which does the same.
+//! `cargo xtask demo [PATH]` builds and runs it, and then `examples/python/demo.py`, which does the
+//! same.
 
 mod words;
 
@@ -13,7 +15,7 @@ use procession::{Context, Pool, Slice, StartMethod, available_parallelism};
 
 use words::{Words, batches, files_below};
 
-/// Tasks for each worker: enough that no worker is left with the last one for long.
+/// Tasks for each worker: enough that no worker runs the last one alone for long.
 const SHARES: usize = 24;
 
 fn main() -> ExitCode {
@@ -86,7 +88,7 @@ fn end_a_slow_task() -> procession::Result<()> {
     Ok(())
 }
 
-/// One way to count, as it went.
+/// One way to count, with its time and its result.
 struct Run {
     how: String,
     time: Duration,

@@ -1,6 +1,7 @@
-//! What is counted in files, and how counts add up. Runs in the workers.
+//! Counts words in files, and adds counts. Runs in the workers.
 //!
-//! A word is a run of ASCII letters and digits, whatever their case: `examples/python/word_count.py` has the same definition.
+//! A word is a run of ASCII letters and digits, whatever their case:
+//! `examples/python/word_count.py` has the same definition.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Words(HashMap<String, u64>);
 
 impl Words {
-    /// Both counts together.
+    /// Adds another count.
     pub(crate) fn plus(mut self, other: Words) -> Words {
         for (word, count) in other.0 {
             *self.0.entry(word).or_default() += count;
@@ -23,12 +24,12 @@ impl Words {
         self
     }
 
-    /// How many words there are.
+    /// Returns how many words there are.
     pub(crate) fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
-    /// The `n` commonest words, the commonest first.
+    /// Returns the `n` commonest words, the commonest first.
     pub(crate) fn commonest(&self, n: usize) -> Vec<(&str, u64)> {
         let mut ranked: Vec<_> = self.0.iter().map(|(word, count)| (word.as_str(), *count)).collect();
         ranked.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
@@ -44,7 +45,8 @@ impl Words {
     }
 }
 
-/// The task: the words of some files. A path is any bytes: serde takes an `OsString` as it is, a `PathBuf` only if it is UTF-8.
+/// The task: counts the words of some files. A path is any bytes: serde takes an `OsString` as it
+/// is, a `PathBuf` only if it is UTF-8.
 pub(crate) fn count(files: Vec<OsString>) -> Result<Words, String> {
     let mut words = Words::default();
     for path in &files {
@@ -53,7 +55,8 @@ pub(crate) fn count(files: Vec<OsString>) -> Result<Words, String> {
     Ok(words)
 }
 
-/// The first `max` files below `path` with their lengths, in the order of their paths' bytes.
+/// Returns the first `max` files below `path` with their lengths, in the order of their paths'
+/// bytes.
 pub(crate) fn files_below(path: &Path, max: usize) -> Result<Vec<(PathBuf, u64)>, String> {
     let mut files = Vec::new();
     let mut folders = vec![path.to_owned()];
@@ -61,7 +64,7 @@ pub(crate) fn files_below(path: &Path, max: usize) -> Result<Vec<(PathBuf, u64)>
         let unreadable = |error| format!("cannot read {}: {error}", folder.display());
         for entry in fs::read_dir(&folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
-            // A link's own kind: a tree that links to itself has an end.
+            // The kind of a link itself, so that a tree with a link to itself has an end.
             let kind = entry.file_type().map_err(unreadable)?;
             if kind.is_dir() {
                 folders.push(entry.path());
@@ -75,7 +78,7 @@ pub(crate) fn files_below(path: &Path, max: usize) -> Result<Vec<(PathBuf, u64)>
     Ok(files)
 }
 
-/// Cuts files into about so many batches of about the same number of bytes.
+/// Cuts files into about `wanted` batches of about the same number of bytes.
 pub(crate) fn batches(files: &[(PathBuf, u64)], wanted: usize) -> Vec<Vec<OsString>> {
     let total: u64 = files.iter().map(|(_, len)| len).sum();
     let share = (total / wanted as u64).max(1);

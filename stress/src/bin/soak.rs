@@ -1,8 +1,10 @@
-//! `cargo xtask soak`: calls each thing of the Rust face many times, and looks whether anything grows: memory, file
-//! descriptors, mappings, threads, children. `stress/soak.py` does the same by the Python face.
+//! `cargo xtask soak`: makes each call of the Rust face many times, and checks whether anything
+//! grows: memory, file descriptors, mappings, threads, children. `stress/soak.py` does the same by
+//! the Python face.
 //!
-//! Each call is made for a third of the number to warm up, and then twice for a third. What both stretches need more is a
-//! leak; what one does is an arena or a table that has grown.
+//! A third of the calls warms up, and the other two thirds are two stretches. A figure that grows
+//! in both stretches is a leak; one that grows in one of them is an arena or a table that has
+//! grown.
 
 use std::fs;
 use std::process::ExitCode;
@@ -12,14 +14,14 @@ use procession::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,
 use procession::{Bytes, Context, Pool, Queue, SharedMemory};
 use procession_testing::CONTEXTS;
 
-/// What a stretch may need more for reasons of the machine, and for each call.
+/// How much a stretch may grow for reasons of the machine, and for each call.
 const MAX_BYTES: u64 = 1 << 20;
 const MAX_BYTES_FOR_EACH: u64 = 16;
 
 struct Call {
     name: &'static str,
     run: fn(Context, &Pool),
-    /// So many are made for a hundred that are asked for: some take longer.
+    /// How many are made for a hundred that are asked for: some take longer.
     percent: usize,
 }
 
@@ -87,7 +89,7 @@ const CALLS: [Call; 19] = [
     call("shared memory", |_, _| drop(SharedMemory::new(8192).unwrap())),
 ];
 
-/// What this process holds now.
+/// The figures of this process now.
 #[derive(Clone, Copy)]
 struct Kept {
     bytes: u64,
@@ -116,7 +118,7 @@ impl Kept {
         }
     }
 
-    /// What is more than before, beyond what it may be after so many calls.
+    /// Returns the figures that have grown more than they may after this many calls.
     fn growth(self, before: Kept, calls: usize) -> Vec<String> {
         let bound = MAX_BYTES.max(MAX_BYTES_FOR_EACH * calls as u64) as usize;
         let all = [

@@ -16,9 +16,9 @@ fn ended(child: &Child) -> &End {
 }
 
 /// A process that ends with this code, and a child that is held by it and one end of a link.
+#[allow(clippy::zombie_processes, reason = "reaping it is the child's matter")]
 fn started(code: i32, reaper: Reaper) -> (Child, Link) {
     let (link, theirs) = Link::pair().unwrap();
-    // Dropped without a wait: reaping it is the child's matter.
     let process = Command::new("sh").args(["-c", &format!("exit {code}")]).spawn().unwrap();
     let popen = Popen { pidfd: PidFd::open(process.id()).unwrap(), link, began: true, reaper };
     (Child::new("child".into(), false, popen), theirs)

@@ -27,8 +27,11 @@ use super::result_blocks::ResultBlocks;
 use super::trace;
 use crate::outcome::tag;
 
-/// The name of a job's entry: what a worker calls with each chunk of the job.
-pub type ChunkEntry = Entry<fn(&mut Chunk)>;
+/// A job's entry: what a worker calls with each chunk of the job.
+pub(super) type ChunkFn = fn(&mut Chunk);
+
+/// The name of a job's entry.
+pub type ChunkEntry = Entry<ChunkFn>;
 
 /// What a worker that cannot serve exits with.
 pub(super) const CANNOT_SERVE: i32 = 70;
@@ -56,6 +59,18 @@ pub struct Chunk {
     output: Vec<u8>,
     /// The blocks of a result, on their way into the stream.
     named: Vec<u8>,
+}
+
+/// The count of the calls that a worker has begun.
+#[derive(Debug)]
+pub struct Calls(Slot);
+
+impl Calls {
+    /// Counts a call of the task at hand, beside its first.
+    #[inline]
+    pub fn begin_another(&self) {
+        self.0.running().count_begun();
+    }
 }
 
 /// Where the worker is in the chunk.
@@ -161,6 +176,11 @@ impl Chunk {
         }
     }
 
+    /// For a task that is several calls: where each further one is said.
+    pub fn calls(&self) -> Calls {
+        Calls(self.slot.clone())
+    }
+
     /// Commits the outcome of the task at hand, which [`run`](Chunk::run) has not committed as it unwound. What `write` does
     /// counts no more towards the task's time limit.
     pub fn finish(&mut self, write: impl FnOnce(&mut Vec<u8>) -> u32) {
@@ -238,7 +258,7 @@ impl State {
                 true
             }
             Verdict::Skip => false,
-            Verdict::Condemned => exit::exit_now(CANNOT_SERVE),
+            Verdict::Stopped => exit::exit_now(CANNOT_SERVE),
         }
     }
 

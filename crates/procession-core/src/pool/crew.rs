@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use procession_shm::{Control, Sight};
+use procession_shm::{Control, Snapshot};
 use procession_sys::Signal;
 use procession_sys::link::Link;
 
@@ -268,10 +268,10 @@ impl Crew {
     }
 
     /// Stops the task that a worker was seen at, by the end of the worker, unless the task has ended meanwhile.
-    pub(super) fn stop_task(&self, control: &Control, slot: usize, sight: Sight, cause: Cause) {
+    pub(super) fn stop_task(&self, control: &Control, slot: usize, sight: Snapshot, cause: Cause) {
         let mut workers = self.workers();
         let State::Serving(child, stopped) = &mut workers.slots[slot].state else { return };
-        if control.slot(slot).running().condemn(sight) {
+        if control.slot(slot).running().stop_stretch(sight) {
             *stopped = Some(cause);
             // Refused only when it has ended, which the supervisor reports.
             let _ = child.signal(Signal::KILL);

@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use procession_shm::{Held, Spin};
 
-use super::blocks::{self, Buffers, Place};
+use super::blocks;
 use super::job::Job;
 use super::results::Results;
 use super::shared::Shared;
+use crate::beside::{Buffers, Place};
 use crate::{Error, Result};
 
 /// A face's callback. Returns nothing, or in the face's codec the panic that it ended with.

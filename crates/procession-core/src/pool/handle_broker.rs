@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use procession_sys::link::{Link, Message};
 use procession_sys::thread::spawn_engine_thread;
 
-use crate::handle::Ask;
+use crate::beside::Ask;
 use crate::wire::{Reader, Writer};
 
 /// The parent's part.

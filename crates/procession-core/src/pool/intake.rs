@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use procession_shm::{Arrival, BlockId, Control, Holder, Overwritten, Spin, StreamReader};
 
-use super::blocks::Place;
 use super::frame::{BLOCKS, FIRST, Identity};
 use super::job::Job;
 use super::results::Run;
 use super::table::{Delivery, Ended, Table};
+use crate::beside::Place;
 use crate::outcome::tag;
 use crate::wire;
 
@@ -26,7 +26,7 @@ pub(super) struct Intake {
     pub(super) spin: Spin,
 }
 
-/// Results that streams have brought, and deaths in their stead.
+/// Calls whose results streams have brought, and calls that have ended with their workers.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Tally {
     pub(super) done: u64,
@@ -91,10 +91,10 @@ impl Intake {
         self.readers()[slot].renew(control, slot);
     }
 
-    /// Counts a task of this slot that has ended with its worker.
-    pub(super) fn count_end(&self, slot: usize, is_lost: bool) {
+    /// Counts calls of this slot that have ended with its worker.
+    pub(super) fn count_end(&self, slot: usize, calls: u64, is_lost: bool) {
         let tally = &mut self.readers()[slot].tally;
-        *if is_lost { &mut tally.lost } else { &mut tally.failed } += 1;
+        *if is_lost { &mut tally.lost } else { &mut tally.failed } += calls;
     }
 
     /// The results of all workers so far.
@@ -313,9 +313,9 @@ impl Arrivals<'_> {
         if run.count == 0 {
             return Ok(());
         }
-        let count = u64::from(run.count);
+        let calls = job.calls(run.first, run.count);
         let delivery = self.table.deliver_run(job, *chunk, run);
-        self.tally.done += if matches!(delivery, Delivery::Stale) { 0 } else { count };
+        self.tally.done += if matches!(delivery, Delivery::Stale) { 0 } else { calls };
         self.conclude(delivery)
     }
 

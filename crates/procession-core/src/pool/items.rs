@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use procession_shm::record::{MOST_OF_WORD, SHORT, Word, long_header};
+use procession_shm::record::{MAX_WORD_RECORD, SHORT, Word, long_header};
 
 use super::frame::span;
 use super::lending::Lent;
@@ -20,6 +20,8 @@ pub struct Items {
     marks: Vec<usize>,
     /// The last one was long: room for a long header is left before the next.
     expects_long: bool,
+    /// The calls of each item; empty while each is one.
+    calls: Vec<u32>,
     /// Of the handles in the arguments.
     handles: Vec<OwnedFd>,
     /// Their large buffers.
@@ -84,6 +86,26 @@ impl Items {
         Ok(())
     }
 
+    /// Appends one item that is the arguments of `calls` calls, which one worker makes and answers at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Items::push).
+    pub fn push_batch<E>(
+        &mut self,
+        calls: u32,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        too_large: impl FnOnce() -> E,
+    ) -> Result<(), E> {
+        self.push(encode, too_large)?;
+        if calls != 1 || !self.calls.is_empty() {
+            // Those before were one call each.
+            self.calls.resize(self.count as usize - 1, 1);
+            self.calls.push(calls);
+        }
+        Ok(())
+    }
+
     /// Appends an item for each word.
     ///
     /// # Errors
@@ -98,7 +120,7 @@ impl Items {
         self.expects_long = false;
         loop {
             // As many at once as one mark is for, beside the vector: its length in memory would be waited for with each.
-            let (mut records, mut len, mut count) = ([0; MARKED as usize * MOST_OF_WORD], 0, 0);
+            let (mut records, mut len, mut count) = ([0; MARKED as usize * MAX_WORD_RECORD], 0, 0);
             for word in words.by_ref().take((MARKED - self.count % MARKED) as usize) {
                 let (record, of_it) = word.record();
                 records[len..len + record.len()].copy_from_slice(&record);
@@ -166,6 +188,13 @@ impl Items {
         self.count == 0
     }
 
+    /// The calls of each item, if they are not one each.
+    pub(super) fn take_calls(&mut self) -> Option<Vec<u32>> {
+        let mut calls = std::mem::take(&mut self.calls);
+        calls.resize(if calls.is_empty() { 0 } else { self.count as usize }, 1);
+        (!calls.is_empty()).then_some(calls)
+    }
+
     pub(super) fn take_handles(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.handles)
     }
@@ -230,6 +259,16 @@ mod tests {
         };
         assert_eq!(payloads(&at_once), payloads(&singly));
         assert_eq!(at_once.offset(at_once.count), at_once.bytes().len());
+    }
+
+    #[test]
+    fn an_item_is_one_call_unless_it_is_a_batch() {
+        let (mut items, empty) = (Items::default(), |_: &mut Vec<u8>| Ok::<_, ()>(()));
+        items.push_batch(1, empty, || ()).unwrap();
+        assert_eq!(items.take_calls(), None);
+        items.push_batch(5, empty, || ()).unwrap();
+        items.push(empty, || ()).unwrap();
+        assert_eq!(items.take_calls(), Some(vec![1, 5, 1]));
     }
 
     #[test]

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use procession_shm::{Held, record};
 
-use super::blocks::{Place, not_sent};
 use super::results::{ChunkResults, Results, Run};
 use super::trace::JobSpan;
+use crate::beside::{Place, not_sent};
 use crate::outcome::tag;
 use crate::{Error, Result};
 
@@ -32,6 +32,8 @@ pub(super) struct Job {
     pub(super) terms: Terms,
     /// How many tasks.
     pub(super) len: usize,
+    /// How many calls are before each task, and before the end; `None`: each task is one call.
+    calls_before: Option<Vec<u64>>,
     progress: Mutex<Progress>,
     finished: OnceLock<Finished>,
     followers: Mutex<Followers>,
@@ -130,8 +132,8 @@ impl Progress {
 }
 
 impl Job {
-    /// `sizes`: the number of tasks in each chunk.
-    pub(super) fn new(id: u64, sizes: &[u32], terms: Terms) -> Job {
+    /// `sizes`: the number of tasks in each chunk. `calls`: the number of calls of each task, if it is not one.
+    pub(super) fn new(id: u64, sizes: &[u32], terms: Terms, calls: Option<Vec<u32>>) -> Job {
         let mut next = 0;
         let chunks: Vec<_> = sizes
             .iter()
@@ -147,6 +149,14 @@ impl Job {
             id,
             terms,
             len: next as usize,
+            calls_before: calls.map(|calls| {
+                let mut sum = 0;
+                let sums = calls.iter().map(|calls| {
+                    sum += u64::from(*calls);
+                    sum
+                });
+                std::iter::once(0).chain(sums).collect()
+            }),
             progress: Mutex::new(progress),
             finished: OnceLock::new(),
             followers: Mutex::default(),
@@ -159,7 +169,7 @@ impl Job {
 
     /// A job of no tasks.
     pub(super) fn finished() -> Job {
-        let job = Job::new(0, &[], Terms::default());
+        let job = Job::new(0, &[], Terms::default(), None);
         let set = job.finished.set(Ok(Vec::new()));
         debug_assert!(set.is_ok(), "a new job is not finished");
         job
@@ -232,6 +242,30 @@ impl Job {
     /// Tasks without a result.
     pub(super) fn remaining(&self) -> usize {
         self.progress().remaining
+    }
+
+    /// Calls without a result.
+    pub(super) fn remaining_calls(&self) -> u64 {
+        let progress = self.progress();
+        match &self.calls_before {
+            None => progress.remaining as u64,
+            Some(_) => {
+                let left = |chunk: &ChunkResults| self.calls(chunk.next, chunk.end - chunk.next);
+                progress.chunks.iter().map(left).sum()
+            }
+        }
+    }
+
+    /// How many calls `count` tasks from `first` on are; 0 if the job has no such tasks.
+    pub(super) fn calls(&self, first: u32, count: u32) -> u64 {
+        let Some(before) = &self.calls_before else { return count.into() };
+        let at = |index: u32| before.get(index as usize).copied();
+        at(first).zip(first.checked_add(count).and_then(at)).map_or(0, |(first, end)| end - first)
+    }
+
+    /// The index in the job of a task's first call.
+    pub(super) fn first_call(&self, task: u32) -> usize {
+        self.calls(0, task) as usize
     }
 
     /// The next task of a chunk that has not been accounted for, if the chunk has any left.
@@ -424,7 +458,7 @@ mod tests {
 
     #[test]
     fn results_are_in_order_whatever_order_chunks_finish_in() {
-        let job = Job::new(1, &[2, 1], Terms::default());
+        let job = Job::new(1, &[2, 1], Terms::default(), None);
         assert_eq!(job.deliver(1, 2, 0, b"c"), Entered::More);
         assert_eq!(job.deliver(0, 0, 0, b"a"), Entered::More);
         assert!(job.visit(0, |_| ()).is_none());
@@ -434,7 +468,7 @@ mod tests {
 
     #[test]
     fn results_are_seen_as_far_as_they_are_complete_and_each_once() {
-        let job = Job::new(1, &[2, 1, 1], Terms::default());
+        let job = Job::new(1, &[2, 1, 1], Terms::default(), None);
         let mut seen = Vec::new();
         let mut see = |at| job.visit_complete(at, |results| seen.extend(results.map(owned)));
         job.deliver(1, 2, 0, b"c");
@@ -451,7 +485,7 @@ mod tests {
 
     #[test]
     fn a_second_copy_of_a_result_is_dropped() {
-        let job = Job::new(1, &[2], Terms::default());
+        let job = Job::new(1, &[2], Terms::default(), None);
         job.deliver(0, 0, 0, b"a");
         assert_eq!(job.next_of(0), Some(1));
         assert_eq!(job.deliver(0, 0, 0, b"again"), Entered::Stale);
@@ -466,19 +500,19 @@ mod tests {
     #[test]
     fn a_job_that_fails_fast_has_its_first_error_alone() {
         let terms = Terms { fail_fast: true, ..Terms::default() };
-        let job = Job::new(1, &[3, 2], terms);
+        let job = Job::new(1, &[3, 2], terms, None);
         assert_eq!(job.deliver(1, 3, tag::VALUE, b"d"), Entered::More);
         assert_eq!(job.deliver(0, 0, tag::VALUE, b"a"), Entered::More);
         assert_eq!(job.deliver(0, 1, tag::PANIC, b"b"), Entered::Failed);
         assert_eq!(job.deliver(1, 4, tag::PANIC, b"e"), Entered::Stale);
         assert_eq!(results(&job), [(1, tag::PANIC, b"b".to_vec())]);
-        let last = Job::new(1, &[1], terms);
+        let last = Job::new(1, &[1], terms, None);
         assert_eq!(last.deliver(0, 0, tag::PANIC, b"a"), Entered::Last, "nothing is left to drop");
     }
 
     #[test]
     fn a_job_is_awaited_once_however_often_it_is_polled() {
-        let job = Job::new(1, &[1], Terms::default());
+        let job = Job::new(1, &[1], Terms::default(), None);
         let waker = &silent_waker();
         assert_eq!([0; 2].map(|_| job.add_waker(waker)), [Awaits::First, Awaits::Further]);
         assert_eq!(job.take_wakers().len(), 1);
@@ -487,8 +521,16 @@ mod tests {
     }
 
     #[test]
+    fn calls_are_counted_by_what_tasks_are_made_of() {
+        let job = Job::new(1, &[1, 1, 1], Terms::default(), Some(vec![4, 4, 2]));
+        assert_eq!((job.calls(0, 3), job.calls(1, 1), job.first_call(2), job.remaining_calls()), (10, 4, 8, 10));
+        job.deliver(1, 1, 0, b"b");
+        assert_eq!((job.remaining_calls(), job.remaining(), job.calls(2, 9)), (6, 2, 0));
+    }
+
+    #[test]
     fn a_task_is_run_again_as_often_as_was_asked() {
-        let job = Job::new(1, &[2], Terms { retries: 2, ..Terms::default() });
+        let job = Job::new(1, &[2], Terms { retries: 2, ..Terms::default() }, None);
         assert_eq!([0, 0, 1, 0].map(|index| job.retry(index)), [true, true, true, false]);
     }
 }

@@ -46,7 +46,7 @@ impl Lending {
 
     /// A block with these bytes; `None` if there is no room for it.
     pub(super) fn fill_block(self: &Arc<Self>, bytes: &[u8]) -> Option<Lent> {
-        let block = self.arguments().allocator.give(bytes)?;
+        let block = self.arguments().allocator.allocate(bytes)?;
         Some(Lent { lending: self.clone(), block: Some(block) })
     }
 

@@ -95,7 +95,7 @@ pub use procession_shm::Control;
 use crate::start::Start;
 use crate::{Error, Result};
 use backlog::Backlog;
-pub use chunk::{Answer, Chunk, ChunkEntry};
+pub use chunk::{Answer, Calls, Chunk, ChunkEntry};
 use crew::Crew;
 pub use feeder::Feeder;
 pub use handle::{Callback, Handle};

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::blocks::{self, Buffers, Place};
+use super::blocks;
 use super::lending::Lent;
 use super::shared::Shared;
+use crate::beside::{Buffers, Place};
 
 /// How long whoever submits waits for room, before it does without.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(1);

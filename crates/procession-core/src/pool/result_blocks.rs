@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use procession_shm::{Allocator, Area, BlockId, Control, Held, Holder};
 
-use super::blocks::{Buffers, Place, not_sent};
+use crate::beside::{Buffers, Place, not_sent};
 
 /// See the module.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Buffers for ResultBlocks {
             // Refused memory it is without blocks, for this result.
             empty => empty.insert(Allocator::new(self.results.clone()).ok()?),
         };
-        let block = allocator.give(bytes)?;
+        let block = allocator.allocate(bytes)?;
         self.given.borrow_mut().push(block.0);
         self.has_given.set(true);
         Some(Place { area: self.slot + 1, block: block.0 })

@@ -3,15 +3,15 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use procession_shm::{Control, Sight};
+use procession_shm::{Control, Snapshot};
 
 /// What each slot ran at the last look, and since when.
 #[derive(Debug, Default)]
-pub(super) struct RunningTasks(Mutex<Vec<Option<(Sight, Instant)>>>);
+pub(super) struct RunningTasks(Mutex<Vec<Option<(Snapshot, Instant)>>>);
 
 impl RunningTasks {
     /// What each slot runs now, and since when as far as is known.
-    pub(super) fn look(&self, control: &Control) -> Vec<Option<(Sight, Instant)>> {
+    pub(super) fn look(&self, control: &Control) -> Vec<Option<(Snapshot, Instant)>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.resize(control.slots(), None);
         for (slot, known) in known.iter_mut().enumerate() {

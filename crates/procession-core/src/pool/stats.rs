@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use procession_shm::Snapshot;
+
 use super::intake::Tally;
 use super::memory::Memory;
 use super::shared::Shared;
@@ -64,7 +66,7 @@ impl Shared {
                 pid,
                 running: running.map(|(sight, since)| RunningTask {
                     job: sight.job,
-                    index: sight.index as usize,
+                    index: self.table.get(sight.job).map_or(0, |job| job.first_call(sight.index)),
                     since,
                 }),
                 done: finished.saturating_sub(running.is_some().into()),
@@ -72,7 +74,10 @@ impl Shared {
             }
         };
         let workers: Vec<_> = roll.into_iter().map(of).collect();
-        let running = workers.iter().filter(|worker| worker.running.is_some()).count();
-        Stats { workers, queued: self.table.remaining().saturating_sub(running), done, failed, lost, respawns }
+        let begun =
+            |(sight, _): &(Snapshot, Instant)| self.table.get(sight.job).map_or(0, |job| job.calls(sight.index, 1));
+        let begun: u64 = running.iter().flatten().map(begun).sum();
+        let queued = self.table.remaining_calls().saturating_sub(begun) as usize;
+        Stats { workers, queued, done, failed, lost, respawns }
     }
 }

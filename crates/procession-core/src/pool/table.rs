@@ -45,9 +45,9 @@ pub(super) enum Delivery {
 }
 
 impl Table {
-    pub(super) fn add(&self, sizes: &[u32], terms: Terms) -> Arc<Job> {
+    pub(super) fn add(&self, sizes: &[u32], terms: Terms, calls: Option<Vec<u32>>) -> Arc<Job> {
         let mut jobs = self.jobs();
-        let job = jobs.add(sizes, terms);
+        let job = jobs.add(sizes, terms, calls);
         self.outstanding.store(jobs.live, Ordering::SeqCst);
         job
     }
@@ -61,9 +61,9 @@ impl Table {
         self.outstanding.load(Ordering::SeqCst)
     }
 
-    /// Tasks without a result.
-    pub(super) fn remaining(&self) -> usize {
-        self.jobs().iter().map(|job| job.remaining()).sum()
+    /// Calls without a result.
+    pub(super) fn remaining_calls(&self) -> u64 {
+        self.jobs().iter().map(|job| job.remaining_calls()).sum()
     }
 
     /// The jobs whose tasks have all been in the ring.
@@ -182,7 +182,7 @@ struct Jobs {
 }
 
 impl Jobs {
-    fn add(&mut self, sizes: &[u32], terms: Terms) -> Arc<Job> {
+    fn add(&mut self, sizes: &[u32], terms: Terms, calls: Option<Vec<u32>>) -> Arc<Job> {
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push((0, None));
             u32::try_from(self.places.len() - 1).expect("fewer than 2^32 jobs at once")
@@ -190,7 +190,7 @@ impl Jobs {
         let (uses, job) = &mut self.places[place as usize];
         // No job has the id 0.
         *uses = uses.wrapping_add(1).max(1);
-        let new = Arc::new(Job::new(u64::from(*uses) << 32 | u64::from(place), sizes, terms));
+        let new = Arc::new(Job::new(u64::from(*uses) << 32 | u64::from(place), sizes, terms, calls));
         *job = Some(new.clone());
         self.live += 1;
         new
@@ -230,9 +230,9 @@ mod tests {
     #[test]
     fn an_id_is_never_used_twice() {
         let table = Table::default();
-        let first = table.add(&[1], Terms::default());
+        let first = table.add(&[1], Terms::default(), None);
         let _ = table.withdraw(&first);
-        let second = table.add(&[1], Terms::default());
+        let second = table.add(&[1], Terms::default(), None);
         assert_ne!(first.id, second.id);
         assert!(table.get(first.id).is_none() && table.get(second.id).is_some());
         let _ = table.withdraw(&first);
@@ -242,9 +242,9 @@ mod tests {
     #[test]
     fn the_last_result_ends_a_job_and_takes_it_off_the_table() {
         let table = Table::default();
-        let job = table.add(&[2], Terms::default());
+        let job = table.add(&[2], Terms::default(), None);
         assert!(matches!(table.deliver(&job, 0, 0, tag::VALUE, b"a"), Delivery::Entered));
-        assert_eq!((table.remaining(), table.outstanding()), (1, 1));
+        assert_eq!((table.remaining_calls(), table.outstanding()), (1, 1));
         let Delivery::Finished(ended) = table.deliver(&job, 0, 1, tag::VALUE, b"b") else { panic!("it was the last") };
         assert!(!ended.has_tasks && ended.job.is_finished());
         assert!(table.get(job.id).is_none() && table.outstanding() == 0);
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn a_job_that_fails_fast_leaves_tasks() {
         let table = Table::default();
-        let job = table.add(&[2], Terms { fail_fast: true, ..Terms::default() });
+        let job = table.add(&[2], Terms { fail_fast: true, ..Terms::default() }, None);
         let Delivery::Finished(ended) = table.deliver(&job, 0, 0, tag::PANIC, b"a") else { panic!("it has failed") };
         assert!(ended.has_tasks);
         assert!(table.fail(&job, Error::Cancelled).is_none(), "it is over");
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn all_jobs_fail_at_once_and_each_once() {
         let table = Table::default();
-        let jobs = [1, 2].map(|size| table.add(&[size], Terms::default()));
+        let jobs = [1, 2].map(|size| table.add(&[size], Terms::default(), None));
         assert_eq!(table.fail_all(&Arc::new(Error::Terminated)).len(), 2);
         assert!(jobs.iter().all(|job| job.is_terminated()) && table.outstanding() == 0);
         assert!(table.fail_all(&Arc::new(Error::Terminated)).is_empty());
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn a_table_is_awaited_until_wakers_are_taken_and_callbacks_have_run() {
         let table = Table::default();
-        let job = table.add(&[1], Terms::default());
+        let job = table.add(&[1], Terms::default(), None);
         let waker = &crate::pool::job::silent_waker();
         assert_eq!([(); 2].map(|()| table.add_waker(&job, waker)), [Awaits::First, Awaits::Further]);
         table.expect_callback();

@@ -47,7 +47,7 @@ impl Shared {
         }
         self.wait_for_room(items.bytes().len());
         let (handles, lent) = (items.take_handles(), items.take_lent());
-        let job = self.table.add(sizes, terms);
+        let job = self.table.add(sizes, terms, items.take_calls());
         self.lending.lend(job.id, lent);
         let kept = self.broker.keep(job.id, handles);
         let kept = kept.map_err(Error::os("cannot start the thread that passes handles to workers"));

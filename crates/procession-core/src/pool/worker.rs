@@ -18,7 +18,7 @@ use procession_sys::image::{BuildId, Entry, SameImage};
 use procession_sys::link::Link;
 
 use super::blocks;
-use super::chunk::{CANNOT_SERVE, Chunk, ChunkEntry};
+use super::chunk::{CANNOT_SERVE, Chunk, ChunkEntry, ChunkFn};
 use super::frame::Header;
 use super::handle_broker::Asker;
 use super::result_blocks::ResultBlocks;
@@ -126,7 +126,7 @@ struct Worker<'a> {
     left: Option<u32>,
     proof: SameImage,
     /// The entry looked up last, since a job's frames all name the same.
-    known: Option<(u64, fn(&mut Chunk))>,
+    known: Option<(u64, ChunkFn)>,
     asker: &'a Asker,
     buffers: &'a ResultBlocks,
     chunk: Chunk,
@@ -255,7 +255,7 @@ impl<'a> Worker<'a> {
         self.left == Some(0) || self.chunk.is_leaving()
     }
 
-    fn entry(&mut self, raw: u64) -> Option<fn(&mut Chunk)> {
+    fn entry(&mut self, raw: u64) -> Option<ChunkFn> {
         match self.known {
             Some((known, entry)) if known == raw => Some(entry),
             _ => {

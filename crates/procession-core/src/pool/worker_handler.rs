@@ -250,7 +250,8 @@ impl Shared {
                 let tag = if cause == Some(Cause::Timeout) { tag::TIMED_OUT } else { tag::LOST };
                 let delivery = self.table.deliver(&job, header.chunk, lost, tag, &loss.encode());
                 if !matches!(delivery, Delivery::Stale) {
-                    self.intake.count_end(slot, tag == tag::LOST);
+                    let calls = if tag == tag::LOST { job.calls(lost, 1) } else { 1 };
+                    self.intake.count_end(slot, calls, tag == tag::LOST);
                 }
                 if let Delivery::Finished(ended) = delivery {
                     self.end_job(ended);
@@ -262,7 +263,7 @@ impl Shared {
 
     /// A worker is dead, and its results are read: what it had of others is nobody's, and what it told nobody of is free.
     fn free_blocks(&self, slot: usize) -> std::io::Result<()> {
-        self.control.arguments().bereave(slot as u32)?;
+        self.control.arguments().release_held_by(slot as u32)?;
         self.control.results(slot).reclaim()?;
         self.lending.sweep();
         Ok(())

@@ -208,8 +208,14 @@ class Pool(_standard.Pool):
     def stats(self):
         """What the pool is doing now, as a dict.
 
-        `workers`: for each its `pid`, what it is `running` (job, task, seconds; or `None`), how many tasks it has `done`, its `resident` memory
-        in bytes. Tasks `queued`, `done`, `failed` and `lost`, and how many workers were started in the place of others: `respawns`.
+        `workers`: for each its `pid`, what it is `running` (job, task, seconds; or `None`), how many
+        tasks it has `done`, its `resident` memory in bytes. Tasks `queued`, `done`, `failed` and
+        `lost`, and how many workers were started in the place of others: `respawns`.
+
+        A task is one call of the function, also where a chunk of them travels together. Tasks are
+        `queued` while no worker has begun their chunk, and `done` once their result has arrived. If
+        a task of a chunk raises, it is the one that has `failed`; the others of the chunk, whose
+        results are dropped, are in no count. If a worker is lost, so is the chunk that it was at.
         """
         return self._engine.stats()
 

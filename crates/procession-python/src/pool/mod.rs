@@ -258,11 +258,15 @@ impl Pool {
         is_kept: bool,
     ) -> PyResult<()> {
         let py = value.py();
+        let calls = match kind {
+            Kind::Map | Kind::Starmap => u32::try_from(value.len()?).unwrap_or(u32::MAX),
+            Kind::Call | Kind::CallNamed => 1,
+        };
         let too_large =
             || Unwritten::Refused(PyValueError::new_err("a task takes more than 4 GiB beside its large buffers"));
         let names_unknown = |pickle: &[u8]| self.names_unknown(py, pickle);
         let write = |out: &mut Vec<u8>| item::write(out, kind, function, value, is_kept, names_unknown);
-        let stand_in = match items.push(write, too_large) {
+        let stand_in = match items.push_batch(calls, write, too_large) {
             Ok(()) => return Ok(()),
             Err(Unwritten::NamesUnknown) => self.by_value(value, None)?,
             Err(Unwritten::Refused(error)) if error.is_instance_of::<PyException>(py) => {
@@ -271,7 +275,7 @@ impl Pool {
             Err(Unwritten::Refused(error)) => return Err(error),
         };
         let write = |out: &mut Vec<u8>| item::write(out, kind, function, &stand_in, is_kept, |_| Ok(false));
-        match items.push(write, too_large) {
+        match items.push_batch(calls, write, too_large) {
             Err(Unwritten::Refused(error)) => Err(error),
             Ok(()) | Err(Unwritten::NamesUnknown) => Ok(()),
         }

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, IntoRawFd, RawFd};
 use std::sync::Arc;
 
 use procession_core::outcome::tag;
-use procession_core::pool::{Answer, Chunk, Control, Service, worker};
+use procession_core::pool::{Answer, Calls, Chunk, Control, Service, worker};
 use procession_core::{Link, descriptor, handle, interrupt};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::prelude::*;
@@ -58,22 +58,23 @@ pub(crate) fn take_handle(index: u32) -> PyResult<RawFd> {
 
 /// The function that every chunk of Python's enters by.
 pub(super) fn entry(chunk: &mut Chunk) {
-    chunk.run(|item, out| Python::attach(|py| Answer::Written(answer(py, item, out))));
+    let calls = chunk.calls();
+    chunk.run(|item, out| Python::attach(|py| Answer::Written(answer(py, item, &calls, out))));
 }
 
-fn answer(py: Python<'_>, item: &[u8], out: &mut Vec<u8>) -> u32 {
+fn answer(py: Python<'_>, item: &[u8], calls: &Calls, out: &mut Vec<u8>) -> u32 {
     // A Ctrl-C that came before this task is not meant for it.
     handle_signals_of(py);
     let Some(item) = item::read(item) else {
         return fail(py, &PyValueError::new_err("a task is cut off on its way to a worker"), out);
     };
-    match run(py, &item).and_then(|value| give(&value, out)) {
+    match run(py, &item, calls).and_then(|value| give(&value, out)) {
         Ok(()) => tag::VALUE,
         Err(error) => fail(py, &error, out),
     }
 }
 
-fn run<'py>(py: Python<'py>, item: &Item<'_>) -> PyResult<Bound<'py, PyAny>> {
+fn run<'py>(py: Python<'py>, item: &Item<'_>, calls: &Calls) -> PyResult<Bound<'py, PyAny>> {
     let function = function::load(py, item.function)?;
     let value = item::read_value(py, item.value)?;
     match item.kind {
@@ -82,19 +83,23 @@ fn run<'py>(py: Python<'py>, item: &Item<'_>) -> PyResult<Bound<'py, PyAny>> {
             let (args, named): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = value.extract()?;
             function.call(args, Some(&named))
         }
-        Kind::Map => map(&function, &value, |item| function.call1((item,))),
-        Kind::Starmap => map(&function, &value, |item| function.call1(codec::as_tuple(&item)?)),
+        Kind::Map => map(py, &value, calls, |item| function.call1((item,))),
+        Kind::Starmap => map(py, &value, calls, |item| function.call1(codec::as_tuple(&item)?)),
     }
 }
 
 /// The list of what `call` returns for each item. A `StopIteration` that it raises is its error, and ends no list.
 fn map<'py>(
-    function: &Bound<'py, PyAny>,
+    py: Python<'py>,
     items: &Bound<'py, PyAny>,
+    calls: &Calls,
     call: impl Fn(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let results = PyList::empty(function.py());
-    for item in items.try_iter()? {
+    let results = PyList::empty(py);
+    for (index, item) in items.try_iter()?.enumerate() {
+        if index > 0 {
+            calls.begin_another();
+        }
         results.append(call(item?)?)?;
     }
     Ok(results.into_any())

@@ -1,26 +1,25 @@
-//! The head of the task ring as a worker has it: claiming frames. In a worker's only thread.
+//! The head of the task ring as a worker has it: claiming frames. Runs in a worker's only thread.
 
 use std::io;
 
 use super::frames::{Frame, HEADER, footprint};
+use super::tasks::MAX_REPLACEMENT;
 use super::{Cursor, TaskRing};
+use crate::begun::MAX_CLAIM_FRAMES;
 use crate::block::Holder;
 use crate::fault::{Step, point};
-use crate::lease::{MAX_CLAIM_BYTES, MOST_FRAMES, Slot};
+use crate::lease::{MAX_CLAIM_BYTES, Slot};
 use crate::primitive::Ordering;
 
-/// The most bytes that are claimed in the place of a frame for which there is no memory.
-pub(super) const MOST_INSTEAD: usize = 1024;
-
-/// A frame that is no longer is claimed by a worker that cannot map the ring: it is copied twice.
+/// The longest frame that a worker claims without mapping the ring. It is copied twice.
 const SHORT: usize = 64 << 10;
 
 /// How much one claim may take. It takes at least one frame if there is any.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimLimit {
-    /// At most so many frames; more than 64 are never taken at once.
+    /// At most this many frames; never more than 64.
     pub max_frames: usize,
-    /// No further frame once so many bytes are taken; 1 MiB at most.
+    /// No further frame once this many bytes are taken; 1 MiB at most.
     pub max_bytes: usize,
 }
 
@@ -41,7 +40,7 @@ impl TaskRing {
         WorkerHead { ring: self, holder }
     }
 
-    /// Worker: maps what holds frames.
+    /// Worker: maps the part that holds frames.
     ///
     /// # Errors
     ///
@@ -50,7 +49,8 @@ impl TaskRing {
         self.frames.map(self.words.ends.capacity()).map(drop)
     }
 
-    /// Worker: whether there is no frame to claim. A look from outside the lock: for a gate's condition.
+    /// Worker: returns whether there is no frame to claim. Works without the lock: for a gate's
+    /// condition.
     #[inline]
     pub fn looks_empty(&self) -> bool {
         self.words.ends.is_empty()
@@ -58,26 +58,26 @@ impl TaskRing {
 }
 
 impl WorkerHead<'_> {
-    /// Frames queued: so many at least, and more when some are being pushed.
+    /// Returns how many frames are queued. There may be more, if some are being pushed.
     pub fn len(&self) -> u64 {
         self.ring.words.ends.tail(Ordering::Acquire).since(self.head()).1
     }
 
-    /// Whether no frame is queued.
+    /// Returns whether no frame is queued.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Moves frames into the inbox of `slot`, whose holder this must be. Says how many.
+    /// Moves frames into the inbox of `slot`, which must be this holder's. Returns how many.
     ///
     /// # Errors
     ///
-    /// If a frame makes no sense, or there is no memory for the oldest.
+    /// If a frame is invalid, or there is no memory for the oldest.
     pub fn claim(&mut self, slot: &Slot, limit: ClaimLimit) -> io::Result<usize> {
         let (ends, from) = (&self.ring.words.ends, self.head());
         let laid = self.ring.frames.map(ends.capacity())?;
         let (mut to, mut used, mut claimed) = (from, 0, 0);
-        while claimed < limit.max_frames.clamp(1, MOST_FRAMES)
+        while claimed < limit.max_frames.clamp(1, MAX_CLAIM_FRAMES)
             && (claimed == 0 || used < limit.max_bytes.min(MAX_CLAIM_BYTES))
         {
             let Some(frame) = laid.next(ends, to)? else { break };
@@ -98,14 +98,16 @@ impl WorkerHead<'_> {
         Ok(self.commit(slot, from, to, claimed))
     }
 
-    /// Claims the oldest frame where [`claim`](WorkerHead::claim) found no memory for it. Returns the number of frames claimed.
+    /// Claims the oldest frame where [`claim`](WorkerHead::claim) found no memory for it. Returns
+    /// the number of frames claimed.
     ///
-    /// A short frame is claimed without mapping the ring. A long one is taken off, and the worker claims in its place what
-    /// `instead` makes of its first bytes, 64 at most; of that, 1 KiB at most.
+    /// A short frame is claimed without mapping the ring. A long one is taken off the ring, and the
+    /// worker claims a replacement. `instead` makes it, up to 1 KiB, from the frame's first bytes,
+    /// up to 64.
     ///
     /// # Errors
     ///
-    /// If a frame makes no sense, or there is no memory for its replacement either.
+    /// If a frame is invalid, or there is no memory for its replacement either.
     pub fn claim_instead(&mut self, slot: &Slot, instead: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<usize> {
         let (ends, from) = (&self.ring.words.ends, self.head());
         let (capacity, tail) = (ends.capacity(), ends.tail(Ordering::Acquire));
@@ -127,7 +129,7 @@ impl WorkerHead<'_> {
                 Some((_, content)) => content,
                 None => {
                     let mut replacement = instead(&beginning);
-                    replacement.truncate(MOST_INSTEAD);
+                    replacement.truncate(MAX_REPLACEMENT);
                     slot.make_room(0, replacement.len())?;
                     replacement
                 }
@@ -138,16 +140,16 @@ impl WorkerHead<'_> {
         Ok(self.commit(slot, from, to, 0))
     }
 
-    /// So many frames are in the inbox: they are no longer in the ring.
+    /// Commits a claim of this many frames, which are in the inbox: they are no longer in the ring.
     fn commit(&mut self, slot: &Slot, from: Cursor, to: Cursor, claimed: usize) -> usize {
         if claimed > 0 {
             point(Step::ClaimCopied);
             slot.words.from.store(from.0, Ordering::Relaxed);
             point(Step::ClaimLeased);
-            slot.words.hands.lay(claimed as u32);
-            point(Step::ClaimLaid);
+            slot.words.begun.set_claimed(claimed as u32);
+            point(Step::ClaimCounted);
         }
-        // Nothing but void frames go without a claim.
+        // If nothing is claimed, only void frames go.
         self.ring.words.ends.head.head.store(to.0, Ordering::Release);
         if claimed > 0 {
             point(Step::ClaimCommitted);
@@ -155,8 +157,8 @@ impl WorkerHead<'_> {
         claimed
     }
 
-    /// When its claim is finished: gives the memory of a large inbox back. Under the lock, so that the parent is not copying out of
-    /// it.
+    /// When its claim is finished: gives the memory of a large inbox back. It needs the lock, so
+    /// that the parent is not copying out of the inbox.
     ///
     /// # Errors
     ///
@@ -172,7 +174,7 @@ impl WorkerHead<'_> {
 
 impl Drop for WorkerHead<'_> {
     fn drop(&mut self) {
-        // A word that named another is the parent's to find.
+        // If the word named another holder, the parent will find that.
         self.ring.words.lock.unlock(self.holder);
     }
 }

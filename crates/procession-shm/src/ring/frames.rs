@@ -1,5 +1,5 @@
-//! The frames of a ring: how one lies in memory, and what is done with them by whoever holds an end. It reads neither cursors
-//! nor capacity from shared memory: the caller says them.
+//! The frames of a ring: how a frame lies in memory, and what the holder of an end does with it.
+//! This file reads neither cursors nor capacity from shared memory: the caller passes them.
 
 use std::io;
 
@@ -11,14 +11,14 @@ use crate::segment::{View, Window};
 #[cfg(not(loom))]
 use crate::window::{View, Window};
 
-/// The bytes that a ring has when it is made.
+/// How many bytes a new ring has.
 pub(crate) const BEGINS_WITH: usize = if cfg!(loom) { 32 } else { 64 * 1024 };
 /// The capacity a ring begins with and returns to.
 const INITIAL: u64 = BEGINS_WITH as u64;
 /// A ring that has grown beyond this gives its memory back when it is empty.
 const KEPT: u64 = if cfg!(loom) { 32 } else { 4 << 20 };
 pub(super) const HEADER: usize = 8;
-/// In a header: the frame is to be skipped.
+/// A bit of a header: consumers skip the frame.
 const VOID: u64 = 1 << 63;
 
 /// See the module.
@@ -29,7 +29,7 @@ pub(super) struct Frames {
     longest: usize,
 }
 
-/// The frames as a process has them before it, which has mapped as much as the capacity.
+/// The frames of a process that has mapped as much as the capacity.
 #[derive(Clone, Copy)]
 pub(super) struct Laid<'a> {
     bytes: &'a View,
@@ -37,7 +37,7 @@ pub(super) struct Laid<'a> {
     longest: usize,
 }
 
-/// What a frame's header says.
+/// A frame's header.
 #[derive(Clone, Copy)]
 pub(super) struct Frame {
     pub(super) len: usize,
@@ -45,19 +45,19 @@ pub(super) struct Frame {
 }
 
 impl Frames {
-    /// In a window; each at most so long that it and its header fit into `most` bytes.
+    /// Returns the frames in a window. Each must fit `most` bytes, its header included.
     pub(super) fn new(window: Window, most: usize) -> Frames {
         Frames { window, longest: most - UNIT as usize }
     }
 
-    /// The length of a frame of all `parts`.
+    /// Returns the length of a frame of all `parts`.
     pub(super) fn len_of(&self, parts: &[&[u8]]) -> Result<usize, RingFull> {
         let len = parts.iter().map(|part| part.len()).sum();
         let most = self.longest;
         if len > most { Err(RingFull::TooLong { len, most }) } else { Ok(len) }
     }
 
-    /// Maps what holds frames, for who is to read or write some.
+    /// Maps the part that holds frames, for a caller that will read or write some.
     ///
     /// # Errors
     ///
@@ -67,7 +67,8 @@ impl Frames {
         Ok(Laid { bytes: self.window.map(capacity as usize)?, capacity, longest: self.longest })
     }
 
-    /// Has the ring hold `room` bytes more than those between the cursors, with both ends held. Returns the capacity then.
+    /// Makes room for `room` bytes more than those between the cursors, with both ends held.
+    /// Returns the new capacity.
     #[cold]
     pub(super) fn grow(
         &self,
@@ -90,7 +91,7 @@ impl Frames {
         let bytes = self.window.reserve(needed as usize).map_err(RingFull::of_window)?;
         while capacity < needed {
             let double = capacity * 2;
-            // What lies at p mod C must lie at p mod 2C: the same place, or C higher.
+            // A byte at p mod C must lie at p mod 2C: the same place, or C higher.
             let (mut at, end) = (head.position(), head.position() + used);
             while at < end {
                 let piece = (capacity - at % capacity).min(end - at);
@@ -108,14 +109,14 @@ impl Frames {
         Ok(capacity)
     }
 
-    /// Whether an empty ring of this capacity is to give its memory back.
+    /// Returns whether an empty ring of this capacity should give its memory back.
     pub(super) fn is_large(&self, capacity: u64) -> bool {
         capacity > KEPT
     }
 
-    /// Gives the memory of an empty ring back, with both ends held. Returns the capacity then.
+    /// Gives the memory of an empty ring back, with both ends held. Returns the new capacity.
     pub(super) fn shrink(&self, ends: &Ends, capacity: u64) -> io::Result<u64> {
-        // Twice the capacity: a growth that died before its commit has written there.
+        // Twice the capacity, because a process may have died there in a growth before its commit.
         self.window.punch(0, (capacity as usize).saturating_mul(2))?;
         point(Step::ShrinkPunched);
         ends.capacity.store(INITIAL, Ordering::Release);
@@ -123,8 +124,8 @@ impl Frames {
         Ok(INITIAL)
     }
 
-    /// The frame at `at`, and a copy of its first bytes, `most` at most, of which nothing need be mapped; `None` if that is the
-    /// tail.
+    /// Returns the frame at `at` and a copy of its first bytes, `most` at most, without mapping
+    /// them. Returns `None` if that is the tail.
     pub(super) fn read(
         &self,
         capacity: u64,
@@ -149,7 +150,8 @@ impl Frames {
 }
 
 impl<'a> Laid<'a> {
-    /// Writes a frame behind `tail`, where there is room. Returns the tail behind it, which is to be committed.
+    /// Writes a frame behind `tail`, where there is room. Returns the tail behind it, which the
+    /// caller must commit.
     pub(super) fn append(self, tail: Cursor, len: usize, parts: &[&[u8]]) -> Cursor {
         let mut at = tail.position();
         self.write(at, &(len as u64).to_le_bytes());
@@ -162,7 +164,7 @@ impl<'a> Laid<'a> {
         tail.behind(footprint(len))
     }
 
-    /// The frame at `at`, for who holds the head; `None` behind the newest.
+    /// Returns the frame at `at`, for the holder of the head; `None` behind the newest.
     pub(super) fn next(self, ends: &Ends, at: Cursor) -> io::Result<Option<Frame>> {
         let seen = &ends.head.tail_seen;
         let mut tail = Cursor(seen.load(Ordering::Relaxed));
@@ -173,7 +175,7 @@ impl<'a> Laid<'a> {
         self.frame_at(at, tail)
     }
 
-    /// The frame at `at`; `None` if that is the tail.
+    /// Returns the frame at `at`; `None` if that is the tail.
     pub(super) fn frame_at(self, at: Cursor, tail: Cursor) -> io::Result<Option<Frame>> {
         if at == tail {
             return Ok(None);
@@ -182,12 +184,12 @@ impl<'a> Laid<'a> {
         frame_of(header, tail.since(at).0, self.capacity, self.longest).map(Some)
     }
 
-    /// The bytes of the frame at `at`.
+    /// Returns the bytes of the frame at `at`.
     pub(super) fn content(self, at: Cursor, frame: Frame) -> [&'a [u8]; 2] {
         self.parts(at.position() + HEADER as u64, frame.len)
     }
 
-    /// Has every consumer skip the frame at `at`, if it begins with these bytes.
+    /// Voids the frame at `at` if it begins with these bytes, so that every consumer skips it.
     pub(super) fn void(self, at: Cursor, frame: Frame, beginning: [u8; 8]) {
         // A header and the eight bytes behind it are one unit, and never meet the end.
         let [unit, _] = self.parts(at.position(), UNIT as usize);
@@ -214,26 +216,26 @@ impl<'a> Laid<'a> {
     }
 }
 
-/// What a header says, with `left` bytes between it and the tail.
+/// Reads a header that stands `left` bytes before the tail.
 fn frame_of(header: &[u8], left: u64, capacity: u64, longest: usize) -> io::Result<Frame> {
-    let header = u64::from_le_bytes(header.try_into().map_err(|_| senseless())?);
+    let header = u64::from_le_bytes(header.try_into().map_err(|_| invalid())?);
     let (len, is_void) = (header & !VOID, header & VOID != 0);
     if len > longest as u64 || footprint(len as usize) > left || left > capacity {
-        return Err(senseless());
+        return Err(invalid());
     }
     Ok(Frame { len: len as usize, is_void })
 }
 
-/// The capacity that a word of shared memory says.
+/// Returns the capacity that a word of shared memory stands for.
 pub(super) fn capacity_of(word: u64) -> u64 {
     if word == 0 { INITIAL } else { word }
 }
 
-/// The bytes that a frame takes.
+/// Returns how many bytes a frame takes.
 pub(super) fn footprint(len: usize) -> u64 {
     (HEADER + len).next_multiple_of(UNIT as usize) as u64
 }
 
-pub(super) fn senseless() -> io::Error {
+pub(super) fn invalid() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a frame in the ring makes no sense: shared memory was overwritten")
 }

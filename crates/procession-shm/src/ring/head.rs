@@ -1,5 +1,5 @@
-//! The head of a queue's ring: taking frames, and giving memory back when it is empty. In any process that consumes, under the
-//! head's lock.
+//! The head of a queue's ring: taking frames, and giving memory back when the ring is empty. Runs
+//! in any process that consumes, under the head's lock.
 
 use std::io;
 use std::marker::PhantomData;
@@ -39,21 +39,21 @@ impl<'a> HeadGuard<'a> {
         Ok(HeadGuard { ring, _owner: PhantomData })
     }
 
-    /// Frames queued: so many at least, and more when some are being pushed.
+    /// Returns how many frames are queued. There may be more, if some are being pushed.
     pub fn len(&self) -> u64 {
         self.ring.words.ends.tail(Ordering::Acquire).since(self.head()).1
     }
 
-    /// Whether no frame is queued.
+    /// Returns whether no frame is queued.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Appends the oldest frame to `out` and takes it off; `false` if there is none.
+    /// Takes the oldest frame and appends it to `out`. Returns `false` if there is none.
     ///
     /// # Errors
     ///
-    /// If the frame makes no sense, or memory cannot be mapped or given back.
+    /// If the frame is invalid, or memory cannot be mapped or given back.
     pub fn take(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         let append = |[first, second]: [&[u8]; 2]| {
             out.extend_from_slice(first);
@@ -63,8 +63,8 @@ impl<'a> HeadGuard<'a> {
         Ok(self.take_with(append)?.is_some())
     }
 
-    /// Shows the oldest frame to `read`, in place and in two parts, and takes it off unless `read` gives `None`; `None` too if
-    /// there is none.
+    /// Shows the oldest frame to `read`, in place and in two parts, and takes it off unless `read`
+    /// returns `None`. Returns `None` if there is no frame.
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl<'a> HeadGuard<'a> {
         if !self.ring.frames.is_large(capacity) || !self.ring.is_empty() {
             return Ok(());
         }
-        // A producer that is at it is about to fill the ring again.
+        // A producer that holds the tail is about to fill the ring again.
         let Some(tail) = TailGuard::try_lock(self.ring)? else { return Ok(()) };
         if tail.is_empty() {
             self.ring.frames.shrink(&self.ring.words.ends, capacity)?;

@@ -1,8 +1,8 @@
-//! The lock of the task ring's head: one word that names its holder, a worker's slot or the parent. Whatever is written into
-//! it, a wait of the parent's ends at its deadline.
+//! The lock of the task ring's head: one word that names its holder, a worker's slot or the parent.
+//! Whatever a process writes into it, the parent's waits end at their deadlines.
 //!
-//! The kernel knows nothing of it. A worker's death is told to the parent, which looks whether the word names that worker, and
-//! frees the lock in its place. If the parent dies, so do the workers.
+//! The kernel knows nothing of it. When the parent learns of a worker's death, it looks whether the
+//! word names that worker, and frees the lock in its place. If the parent dies, so do the workers.
 //!
 //! | the word | |
 //! |---|---|
@@ -24,7 +24,7 @@ use crate::block::Holder;
 use crate::primitive::{AtomicU32, Ordering, futex_wait, futex_wake};
 
 const FREE: u32 = 0;
-/// More than any slot's.
+/// More than any slot's number.
 const PARENT: u32 = 1 << 30;
 /// Somebody may sleep until the word changes.
 const WAITERS: u32 = 1 << 31;
@@ -45,12 +45,12 @@ impl SlotLock {
         SlotLock { word: AtomicU32::new(FREE) }
     }
 
-    /// Locks it, if nobody has.
+    /// Locks it, if it is free.
     pub(super) fn try_lock(&self, holder: Holder) -> bool {
         self.word.compare_exchange(FREE, number(holder), Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Locks it; `false` when the deadline came first.
+    /// Locks it. Returns `false` if the deadline came first.
     pub(super) fn lock(&self, holder: Holder, deadline: Option<Instant>) -> bool {
         let mut mine = number(holder);
         loop {
@@ -66,13 +66,14 @@ impl SlotLock {
                 || self.word.compare_exchange(seen, flagged, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             {
                 futex_wait(&self.word, flagged, left.min(BACKSTOP));
-                // Others may sleep, too, and whoever frees the lock wakes one.
+                // Others may sleep, too, and unlocking wakes one of them.
                 mine |= WAITERS;
             }
         }
     }
 
-    /// Frees it. `false`: the word did not name the holder, as somebody had overwritten it.
+    /// Unlocks it. Returns `false` if the word did not name the holder, because somebody had
+    /// overwritten it.
     pub(super) fn unlock(&self, holder: Holder) -> bool {
         let was = self.word.swap(FREE, Ordering::Release);
         if was & WAITERS != 0 {
@@ -81,17 +82,19 @@ impl SlotLock {
         was & !WAITERS == number(holder)
     }
 
-    /// Parent: has the lock instead of the worker that died with it. `false`: that one did not hold it.
+    /// Parent: takes the lock over from the worker that died with it. Returns `false` if that
+    /// worker did not hold it.
     pub(super) fn pass_on(&self, slot: u32) -> bool {
         let dead = number(Holder::Worker(slot));
-        // Nobody but waiters changes the word of a holder that is dead, and they add the bit.
+        // Only waiters change the word of a dead holder, and they add the bit.
         [dead, dead | WAITERS].into_iter().any(|word| {
             let next = word - dead + PARENT;
             self.word.compare_exchange(word, next, Ordering::Acquire, Ordering::Relaxed).is_ok()
         })
     }
 
-    /// Who holds it; the parent or one of so many slots. `Err`: nobody could.
+    /// Returns the holder: the parent or one of `slots` slots. Returns `Err` if the word names
+    /// neither.
     pub(super) fn holder(&self, slots: u32) -> Result<Option<Holder>, ()> {
         match self.word.load(Ordering::Relaxed) {
             FREE => Ok(None),
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_names_nobody_is_told_from_others() {
+    fn word_that_names_nobody_is_an_error() {
         for word in [5, 1000, PARENT - 1, PARENT + 1, WAITERS, u32::MAX] {
             let lock = SlotLock { word: AtomicU32::new(word) };
             assert_eq!(lock.holder(4), Err(()), "{word:x}");

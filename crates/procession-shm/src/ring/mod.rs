@@ -1,7 +1,8 @@
-//! The ring: a queue of frames from many producers to many consumers, in shared memory, under two locks: one for those who
-//! append at the tail, one for those who take at the head. A producer and a consumer do not wait for each other.
+//! A ring is a queue of frames from many producers to many consumers, in shared memory, under two
+//! locks: one at the tail, where producers append, and one at the head, where consumers take. A
+//! producer and a consumer do not wait for each other.
 //!
-//! There are two of them, over the same [`Frames`] and the same words:
+//! There are two kinds, over the same [`Frames`] and the same words:
 //!
 //! | | [`Ring`], of a queue | [`TaskRing`], of a pool |
 //! |---|---|---|
@@ -9,56 +10,61 @@
 //! | consumers | any process | workers; the parent takes claims back |
 //! | the tail's lock | a robust mutex | a mutex of the parent's own memory |
 //! | the head's lock | a robust mutex | one word that names its holder (`lock.rs`) |
-//! | who gives memory back | whoever finds it empty | the parent |
+//! | memory is given back by | any process that finds the ring empty | the parent |
 //! | tail, capacity | in shared memory | the parent's own, of which workers see copies |
 //!
-//! Processes with a queue are equals. The parent of a pool is to outlive what its workers do to their shared memory, so it
-//! takes no number from there without a look whether it can be.
+//! The processes of a queue are equals. The parent of a pool must survive whatever its workers do
+//! to their shared memory, so it checks every number that it reads there.
 //!
-//! Positions only grow; a frame at position *p* lies at *p* modulo the capacity, in two parts where it meets the end. One
-//! word holds a position and the number of frames before it, so that one store commits both. A frame exists from the
-//! store that advances `tail` and is gone from the store that advances `head`; nothing else says so, and so there is
-//! nothing to repair: the next to lock after a death finds one of two valid states.
+//! Positions only grow. A frame at position *p* lies at *p* modulo the capacity, in two parts where
+//! it meets the end. One word holds a position and the number of frames before it, so that one
+//! store commits both. A frame exists from the store that advances `tail` until the store that
+//! advances `head`. Nothing else says so, and so nothing needs repair: the next process to lock
+//! after a death finds one of two valid states.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | **push** 1. lock the tail | nothing; of a queue the next locker is told that the owner died |
+//! | **push** 1. lock the tail | nothing; the next to lock a queue's tail learns that the owner died |
 //! | 2. copy the frame behind `tail` | bytes that nobody sees |
 //! | 3. `tail` := behind it, **commit** | the frame |
 //! | **growth**, with the tail locked: 1. lock the head too | nothing |
 //! | 2. lengthen the [window](crate::window) | a longer window, of which the ring uses a part |
-//! | 3. copy what a ring of twice the capacity expects elsewhere | bytes that nobody sees: the upper half is unused, and shrinking gives it back too |
+//! | 3. copy the frames that a ring of twice the capacity expects elsewhere | bytes that nobody sees: the upper half is unused, and shrinking gives it back too |
 //! | 4. capacity := twice, **commit** | the larger ring |
 //! | **shrinking**, when empty, with one end locked: 1. lock the other too, or leave it | nothing |
 //! | 2. give the pages back | an empty ring all the same |
 //! | 3. capacity := initial, **commit** | the smaller ring |
 //! | **take** (queue) 1. lock the head; copy out | the frame, still there |
 //! | 2. `head` := behind it, **commit** | the frame is the dead consumer's: lost with it |
-//! | **voiding** a frame (pool), with the head locked: its header's mark := void, **commit** | a frame that every consumer skips |
-//! | **claim** (pool), with the head locked: 1. copy the frames into the inbox | frames still there; the claimer has nothing |
+//! | **voiding** a frame (pool), with the head locked: its header's void bit := 1, **commit** | a frame that every consumer skips |
+//! | **claim** (pool), with the head locked: 1. copy the frames into the inbox | frames still there; the worker has nothing |
 //! | 2. `from` := `head` | the same |
-//! | 3. hands on the frames | frames still there, and hands on their copies: **void** while `from` = `head` |
-//! | 4. `head` := behind them, **commit** | the frames are the dead claimer's, and all of them are in its inbox |
-//! | **finishing** a claim: hands off, **commit** | nothing: all its results are committed |
+//! | 3. count the frames as claimed | frames still there, and a claim of their copies: **void** while `from` = `head` |
+//! | 4. `head` := behind them, **commit** | the frames are the dead worker's, and all of them are in its inbox |
+//! | **finishing** a claim: count none, **commit** | nothing: all its results are committed |
 //! | **trimming** a large inbox, when its claim is finished 1. give the pages back | an inbox that still counts as large: the next worker in the slot trims it again |
 //! | 2. filled := 0 | an empty inbox |
 //!
-//! Recovery of a queue's lock: mark it consistent. Of a pool's, by the parent when it is told of the holder's death: have the
-//! lock in the dead one's place; if that had `from` = `head`, take its hands off; unlock.
+//! A dead holder's lock is recovered in two ways. In a queue, the next to lock marks it consistent.
+//! In a pool, the parent takes the lock over when it learns of the death, voids the dead worker's
+//! claim if its `from` = `head`, and unlocks.
 //!
-//! **No deadlock.** In a queue, who holds the tail may wait for the head; who holds the head only tries the tail. In a pool's
-//! parent it is the other way round, so that no thread waits for a worker with the tail locked. A process may be stopped
-//! while it holds either, so a parent gives each wait a deadline.
+//! **No deadlock.** In a queue, the holder of the tail may wait for the head, and the holder of the
+//! head only tries the tail. In a pool's parent it is the other way round, so that no thread waits
+//! for a worker while it holds the tail. A process may be stopped while it holds either, so a
+//! parent gives each wait a deadline.
 //!
-//! **The capacity** is a power of two, changed with both locks held, and so fixed for who holds either. It is never more
-//! than the window has; memory is used only where frames have been. A process maps as much as the capacity before it
-//! reads or writes frames ([`Frames::map`]), and if it cannot, nothing is taken or pushed.
+//! **The capacity** is a power of two. It changes with both locks held, so it is fixed for the
+//! holder of either. It is never more than the window has; memory is used only where frames have
+//! been. A process maps as much as the capacity before it reads or writes frames ([`Frames::map`]).
+//! If it cannot, it takes and pushes nothing.
 //!
-//! `tests/loom_ring.rs` checks the orderings, growth and shrinking included; `tests/loom_handover.rs` what is claimed and taken back.
+//! `tests/loom_ring.rs` checks the orderings, growth and shrinking included;
+//! `tests/loom_handover.rs` checks claims and their return.
 //!
-//! **The other end is looked at rarely**: each side keeps what it saw of the other's cursor last (`head_seen`, `tail_seen`)
-//! and looks again only when that does not suffice, so that a cache line does not cross for each frame. What was seen is
-//! never too much: cursors only grow.
+//! **Each side seldom looks at the other end.** It keeps the other's cursor as it saw it last
+//! (`head_seen`, `tail_seen`) and looks again only when that does not suffice, so that a cache line
+//! does not cross for each frame. The cursor it saw is never too far, since cursors only grow.
 
 mod claim;
 mod cursor;
@@ -95,7 +101,7 @@ pub use tasks::{ParentHead, ParentTail, TaskRing};
 struct Ends {
     tail: TailWords,
     head: HeadWords,
-    /// Bytes; 0 stands for the initial one. Changed with both ends held, with one store.
+    /// In bytes; 0 stands for the initial one. It changes with one store, with both ends held.
     capacity: AtomicU64,
 }
 
@@ -133,7 +139,7 @@ impl Ends {
         Cursor(self.tail.tail.load(order))
     }
 
-    /// The capacity, of which a process that does not keep its own asks here.
+    /// The capacity in shared memory, for a process that does not keep its own.
     fn capacity(&self) -> u64 {
         capacity_of(self.capacity.load(Ordering::Relaxed))
     }
@@ -143,7 +149,7 @@ impl Ends {
         point(Step::PushCommitted);
     }
 
-    /// Whether there is no frame. A look from outside the locks: for a gate's condition.
+    /// Returns whether there is no frame. Works without the locks: for a gate's condition.
     fn is_empty(&self) -> bool {
         self.head(Ordering::Acquire) == self.tail(Ordering::Acquire)
     }
@@ -159,7 +165,8 @@ pub(crate) struct RingWords {
     head_lock: RobustMutex,
 }
 
-// SAFETY: repr(C); atomics and process-shared mutexes. Zero is an empty ring once `create` has made the mutexes.
+// SAFETY: repr(C); atomics and process-shared mutexes. Zero is an empty ring once `create` has made
+// the mutexes.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
 unsafe impl Words for RingWords {}
 
@@ -178,7 +185,8 @@ pub struct Ring {
     frames: Frames,
 }
 
-/// What a process finds in shared memory that nobody writes by the protocols: one that uses it has overwritten it.
+/// A word in shared memory has a value that no protocol writes: a process that uses the memory has
+/// overwritten it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Overwritten(pub &'static str);
 
@@ -196,25 +204,25 @@ impl From<Overwritten> for io::Error {
     }
 }
 
-/// The ring cannot take the frame.
+/// Why the ring cannot take the frame.
 #[derive(Debug)]
 pub enum RingFull {
     /// The frame is longer than a consumer can claim.
     TooLong {
-        /// Its bytes.
+        /// The bytes of the frame.
         len: usize,
-        /// What they may be.
+        /// The most bytes of a frame.
         most: usize,
     },
-    /// The ring has grown as far as one may; its bytes.
+    /// The ring has grown as far as it may, to this many bytes.
     Reservation(u64),
-    /// It would have to grow, or what it has grown to be mapped, and the system refuses that.
+    /// The ring must grow, or this process must map more of it, and the system refuses.
     NoMemory(io::Error),
-    /// It would have to grow, and somebody holds the other end.
+    /// The ring must grow, and another process holds its other end.
     Busy,
-    /// A lock is beyond use, which takes a process that overwrites it.
+    /// A lock is damaged, because a process has overwritten it.
     Unusable,
-    /// Its words make no sense.
+    /// Its words are invalid.
     Overwritten(Overwritten),
 }
 
@@ -240,7 +248,7 @@ impl From<Overwritten> for RingFull {
 }
 
 impl RingFull {
-    /// Why the window of the ring is not as long, or not mapped.
+    /// Says why the window of the ring could not grow or be mapped.
     fn of_window(error: io::Error) -> RingFull {
         match error.kind() {
             io::ErrorKind::InvalidData => RingFull::Overwritten(Overwritten("the record of where the ring lies")),
@@ -257,7 +265,7 @@ impl Ring {
         words.head_lock.init()
     }
 
-    /// The ring with these words and its frames in `window`.
+    /// Returns the ring with these words and its frames in `window`.
     pub(crate) fn over(words: Placed<RingWords>, window: Window) -> Ring {
         let most = window.len();
         Ring { words, frames: Frames::new(window, most) }
@@ -267,7 +275,7 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// If the lock is beyond use, which takes a process that overwrites it.
+    /// If the lock is damaged, because a process has overwritten it.
     pub fn lock_tail(&self) -> io::Result<TailGuard<'_>> {
         TailGuard::lock(self)
     }
@@ -289,19 +297,19 @@ impl Ring {
         HeadGuard::try_lock(self)
     }
 
-    /// Whether it holds no frame. A look from outside the locks: for a gate's condition.
+    /// Returns whether it holds no frame. Works without the locks: for a gate's condition.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.words.ends.is_empty()
     }
 
-    /// How many frames it holds, at one moment.
+    /// Returns how many frames it holds, at one moment.
     pub fn len(&self) -> u64 {
         let ends = &self.words.ends;
         loop {
             let head = ends.head(Ordering::Acquire);
             let tail = ends.tail(Ordering::Acquire);
-            // The head has not moved meanwhile: both were so when the tail was read.
+            // The head has not moved meanwhile, so both were so when the tail was read.
             if head == ends.head(Ordering::Relaxed) {
                 return tail.since(head).1;
             }

@@ -1,4 +1,5 @@
-//! The tail of a queue's ring: appending frames, and growth. In any process that produces, under the tail's lock.
+//! The tail of a queue's ring: appending frames, and growth. Runs in any process that produces,
+//! under the tail's lock.
 
 use std::io;
 use std::marker::PhantomData;
@@ -38,12 +39,12 @@ impl<'a> TailGuard<'a> {
         Ok(TailGuard { ring, _owner: PhantomData })
     }
 
-    /// Frames queued: so many at most, and fewer when some are being taken.
+    /// Returns how many frames are queued. There may be fewer, if some are being taken.
     pub fn len(&self) -> u64 {
         self.tail().since(self.ring.words.ends.head(Ordering::Acquire)).1
     }
 
-    /// Whether no frame is queued.
+    /// Returns whether no frame is queued.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -52,7 +53,7 @@ impl<'a> TailGuard<'a> {
     ///
     /// # Errors
     ///
-    /// [`RingFull`]; the ring is as before.
+    /// [`RingFull`]; the ring is unchanged.
     pub fn push(&mut self, parts: &[&[u8]]) -> Result<(), RingFull> {
         let (frames, ends, tail) = (&self.ring.frames, &self.ring.words.ends, self.tail());
         let len = frames.len_of(parts)?;
@@ -62,7 +63,7 @@ impl<'a> TailGuard<'a> {
         Ok(())
     }
 
-    /// Whether a push of these needs no growth.
+    /// Returns whether a push of these parts needs no growth.
     pub(crate) fn has_room(&self, parts: &[&[u8]]) -> bool {
         let room = footprint(parts.iter().map(|part| part.len()).sum());
         let (used, _) = self.tail().since(self.ring.words.ends.head(Ordering::Acquire));
@@ -79,7 +80,7 @@ impl<'a> TailGuard<'a> {
         if tail.has_room(head, room, ring.capacity()) {
             return Ok(());
         }
-        // Consumers read where the capacity says, and must not be at it.
+        // Consumers read at the places that the capacity says, so they must not read now.
         let _head = ring.lock_head().map_err(|_| RingFull::Unusable)?;
         let head = words.ends.head(Ordering::Relaxed);
         ring.frames.grow(&words.ends, ring.capacity(), [head, tail], room).map(|_| ())

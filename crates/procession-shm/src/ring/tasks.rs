@@ -1,14 +1,15 @@
-//! The task ring as a pool's parent has it: appending frames, growth and shrinking, taking claims back. In threads of the parent.
+//! The task ring as a pool's parent has it: appending frames, growing and shrinking the ring,
+//! taking claims back. Runs in threads of the parent.
 //!
-//! The parent alone appends, and alone changes the capacity: both numbers are its own, and what is in shared memory are copies for
-//! workers to read. Of what workers write it reads the head, which it checks, and frames' headers, which it checks where it reads
-//! them. [`TaskRing::check`] finds the copies overwritten.
+//! The parent alone appends, and alone changes the capacity. It keeps both numbers in its own
+//! memory, and workers read copies in shared memory. Of the words that workers write it reads the
+//! head and the headers of frames, and checks each where it reads it. [`TaskRing::check`] finds
+//! copies that were overwritten.
 
 use std::io;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use super::claim::MOST_INSTEAD;
 use super::frames::{Frames, capacity_of, footprint};
 use super::lock::SlotLock;
 use super::{Cursor, Ends, Overwritten, RingFull};
@@ -21,6 +22,10 @@ use crate::segment::Window;
 use crate::segment::{Placed, Words};
 #[cfg(not(loom))]
 use crate::window::Window;
+
+/// The largest frame, in bytes, that a worker claims in the place of one for which it has no
+/// memory.
+pub(super) const MAX_REPLACEMENT: usize = 1024;
 
 #[derive(Debug)]
 #[repr(C)]
@@ -48,14 +53,14 @@ pub struct TaskRing {
     own: Own,
 }
 
-/// What the parent keeps for itself. A worker has no use for it.
+/// The parent's own numbers. A worker does not use them.
 #[derive(Debug)]
 struct Own {
     /// The tail's lock.
     pushing: Mutex<()>,
     tail: AtomicU64,
     capacity: AtomicU64,
-    /// The head as a thread saw it last, and found that it could be.
+    /// The head as a thread saw it last, and found it possible.
     head_seen: AtomicU64,
     /// The longest frame that was ever pushed.
     longest: AtomicU64,
@@ -66,7 +71,8 @@ struct Own {
 }
 
 impl TaskRing {
-    /// The ring with these words and its frames in `window`, each at most so long that it fits an inbox of so many bytes.
+    /// Returns the ring with these words and its frames in `window`. Each frame must fit an inbox
+    /// of `inbox` bytes.
     pub(crate) fn over(words: Placed<TaskWords>, window: Window, inbox: usize) -> TaskRing {
         let frames = Frames::new(window, inbox);
         let word = || AtomicU64::new(0);
@@ -89,14 +95,15 @@ impl TaskRing {
         ParentTail { ring: self, head: None, _pushing: pushing }
     }
 
-    /// Parent: as [`lock_tail`](TaskRing::lock_tail), with the other end locked too, so that the ring can grow whoever wants that.
-    /// `None`: a worker has it until the deadline.
+    /// Parent: as [`lock_tail`](TaskRing::lock_tail), with the other end locked too, so that the
+    /// ring can grow. Returns `None` if a worker holds the head until the deadline.
     pub fn lock_both_until(&self, deadline: Instant) -> Option<ParentTail<'_>> {
         let head = self.lock_head_until(deadline)?;
         Some(ParentTail { head: Some(head), ..self.lock_tail() })
     }
 
-    /// Parent: locks the end where frames are claimed. `None`: a worker has it until the deadline.
+    /// Parent: locks the end where frames are claimed. Returns `None` if a worker holds it until
+    /// the deadline.
     pub fn lock_head_until(&self, deadline: Instant) -> Option<ParentHead<'_>> {
         self.words.lock.lock(Holder::Parent, Some(deadline)).then(|| ParentHead::locked(self))
     }
@@ -105,7 +112,7 @@ impl TaskRing {
         self.words.lock.try_lock(Holder::Parent).then(|| ParentHead::locked(self))
     }
 
-    /// Parent: whether no frame is queued.
+    /// Parent: returns whether no frame is queued.
     ///
     /// # Errors
     ///
@@ -114,28 +121,30 @@ impl TaskRing {
         Ok(self.bytes()? == 0)
     }
 
-    /// Parent: how many bytes the queued frames take, or fewer if some are being pushed.
+    /// Parent: returns how many bytes the queued frames take. There may be more, if some are being
+    /// pushed.
     ///
     /// # Errors
     ///
     /// [`Overwritten`].
     pub fn bytes(&self) -> Result<u64, Overwritten> {
         let head = self.head()?;
-        // Read later, it is not before the head.
+        // Read after the head, so it is not before the head.
         Ok(self.tail().since(head).0)
     }
 
-    /// Parent: a number that changes with every frame that is pushed.
+    /// Parent: returns a number that changes with every frame that is pushed.
     pub fn pushed(&self) -> u64 {
         self.tail().0
     }
 
-    /// Parent: the longest frame that was ever pushed, or is claimed in the place of one, in bytes.
+    /// Parent: returns the length in bytes of the longest frame that was ever pushed or claimed as
+    /// a replacement.
     pub fn longest(&self) -> usize {
-        (self.own.longest.load(Ordering::Relaxed) as usize).max(MOST_INSTEAD)
+        (self.own.longest.load(Ordering::Relaxed) as usize).max(MAX_REPLACEMENT)
     }
 
-    /// Parent: gives the memory of a ring that has grown and is empty back, if nobody is at it.
+    /// Parent: gives back the memory of a ring that has grown and is empty, if nobody holds an end.
     ///
     /// # Errors
     ///
@@ -154,19 +163,20 @@ impl TaskRing {
         Ok(())
     }
 
-    /// Parent, when the worker of this slot is dead: if it died with the head locked, voids a claim that was half made, and unlocks.
-    /// Before the slot has another worker.
+    /// Parent, when the worker of this slot is dead and before the slot has another: if the worker
+    /// died with the head locked, voids its unfinished claim and unlocks.
     pub fn release(&self, index: u32, slot: &Slot) {
         if !self.words.lock.pass_on(index) {
             return;
         }
         let _head = ParentHead::locked(self);
         if slot.words.from.load(Ordering::Relaxed) == self.words.ends.head(Ordering::Relaxed).0 {
-            slot.words.hands.lay(0);
+            slot.words.begun.set_claimed(0);
         }
     }
 
-    /// Parent: who holds the head; a thread of the parent's, or the worker in one of so many slots.
+    /// Parent: returns the holder of the head: a thread of the parent, or the worker in one of
+    /// `slots` slots.
     ///
     /// # Errors
     ///
@@ -175,12 +185,14 @@ impl TaskRing {
         self.words.lock.holder(slots as u32).map_err(|()| Overwritten("the lock of the task ring"))
     }
 
-    /// Parent: whether one of its threads holds the head, as far as they know.
+    /// Parent: returns whether one of its threads holds the head, according to the parent's own
+    /// memory.
     pub fn is_held(&self) -> bool {
         self.own.is_holding.load(Ordering::Acquire)
     }
 
-    /// Parent: looks whether what only the parent writes is as the parent wrote it, and whether the head can be.
+    /// Parent: checks that the words which only the parent writes are as it wrote them, and that
+    /// the head is possible.
     ///
     /// # Errors
     ///
@@ -190,7 +202,7 @@ impl TaskRing {
         if self.own.has_lost.load(Ordering::Relaxed) {
             return Err(Overwritten("the lock of the task ring"));
         }
-        // A thread that is pushing is changing it. Next time, then.
+        // A thread that is pushing changes it now. The next check will do.
         let Ok(_pushing) = self.own.pushing.try_lock() else { return Ok(()) };
         let ends = &self.words.ends;
         if ends.tail(Ordering::Relaxed) != self.tail() {
@@ -202,9 +214,9 @@ impl TaskRing {
         Ok(())
     }
 
-    /// The head, if it lies between where it was and the tail.
+    /// The head, if it lies between its last value and the tail.
     fn head(&self) -> Result<Cursor, Overwritten> {
-        // In this order: it is not before what was seen of it, nor behind the tail of later.
+        // In this order: the head is not before its last value, nor behind the later tail.
         let seen = Cursor(self.own.head_seen.load(Ordering::Acquire));
         let head = self.words.ends.head(Ordering::Acquire);
         if head == seen {
@@ -213,7 +225,7 @@ impl TaskRing {
         if !head.is_between(seen, self.tail()) {
             return Err(Overwritten("the head of the task ring"));
         }
-        // An older one, of a thread that has been slow, serves as well.
+        // A slow thread may store an older head, which serves as well.
         self.own.head_seen.store(head.0, Ordering::Release);
         Ok(head)
     }
@@ -231,7 +243,8 @@ impl TaskRing {
 #[derive(Debug)]
 pub struct ParentTail<'a> {
     ring: &'a TaskRing,
-    /// The other end, if it is locked from the beginning. A thread that has the tail does not wait for it.
+    /// The other end, if it was locked first. A thread that has the tail does not wait for the
+    /// head.
     head: Option<ParentHead<'a>>,
     _pushing: MutexGuard<'a, ()>,
 }
@@ -241,7 +254,8 @@ impl ParentTail<'_> {
     ///
     /// # Errors
     ///
-    /// [`RingFull`]; the ring is as before. `Busy`: the ring is to grow, and a worker holds its other end.
+    /// [`RingFull`]; the ring is unchanged. It is `Busy` if the ring must grow and a worker holds
+    /// its other end.
     pub fn push(&mut self, parts: &[&[u8]]) -> Result<(), RingFull> {
         let TaskRing { words, frames, own } = self.ring;
         let (len, tail) = (frames.len_of(parts)?, self.ring.tail());
@@ -249,7 +263,7 @@ impl ParentTail<'_> {
         if !tail.has_room(Cursor(own.head_seen.load(Ordering::Relaxed)), room, self.ring.capacity())
             && !tail.has_room(self.ring.head()?, room, self.ring.capacity())
         {
-            // Consumers read where the capacity says, and must not be at it.
+            // Consumers read at the places that the capacity says, so they must not read now.
             let held = if self.head.is_some() { None } else { Some(self.ring.try_lock_head().ok_or(RingFull::Busy)?) };
             let ends = [self.ring.head()?, tail];
             own.capacity.store(frames.grow(&words.ends, self.ring.capacity(), ends, room)?, Ordering::Relaxed);
@@ -258,7 +272,7 @@ impl ParentTail<'_> {
         let laid = frames.map(self.ring.capacity()).map_err(RingFull::of_window)?;
         own.longest.fetch_max(len as u64, Ordering::Relaxed);
         let behind = laid.append(tail, len, parts);
-        // Before workers see it: their head is never behind it.
+        // Stored before workers see the frame: their head is never behind this tail.
         own.tail.store(behind.0, Ordering::Release);
         words.ends.commit_tail(behind);
         Ok(())
@@ -277,8 +291,8 @@ impl<'a> ParentHead<'a> {
         ParentHead { ring }
     }
 
-    /// Cuts off what the worker of `slot` has claimed and not begun, and gives copies of it. Under the lock, so that no claim of
-    /// the slot's is half made.
+    /// Cuts off the frames that the worker of `slot` has claimed and not begun, and returns copies
+    /// of them. It needs the lock, so that no claim of the slot is half made.
     ///
     /// # Errors
     ///
@@ -287,7 +301,7 @@ impl<'a> ParentHead<'a> {
         slot.cut(self.ring.longest())
     }
 
-    /// Marks every frame that begins with these bytes: no worker gets it.
+    /// Voids every frame that begins with these bytes, so that no worker gets it.
     ///
     /// # Errors
     ///
@@ -298,7 +312,8 @@ impl<'a> ParentHead<'a> {
         if at == tail {
             return Ok(());
         }
-        // This process mapped these bytes when it pushed the frames, so the system cannot refuse it now.
+        // This process mapped these bytes when it pushed the frames, so the system cannot refuse it
+        // now.
         let laid = self.ring.frames.map(self.ring.capacity()).map_err(overwritten)?;
         while let Some(frame) = laid.frame_at(at, tail).map_err(overwritten)? {
             laid.void(at, frame, beginning);

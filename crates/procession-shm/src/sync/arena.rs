@@ -1,18 +1,21 @@
-//! The arena: a segment of many cells, so that 100,000 locks are a few fds and no names. A process places its new cells in
-//! an arena of its own, one behind the other; others map it when a handle to one of its cells arrives, once.
+//! An arena is a segment of many cells, so that 100,000 locks are a few fds and no names. A process
+//! places its new cells in an arena of its own, one behind the other. Other processes map the arena
+//! once, when a handle to one of its cells arrives.
 //!
 //! # When a cell's bytes are used again
 //!
-//! A cell that never left its process is free when its handle is dropped: its bytes are zeroed, and serve the next cell
-//! of the same length. Two things let a cell leave, and each is noted before it can:
+//! A cell that never left its process is free when its handle is dropped: its bytes are zeroed and
+//! serve the next cell of the same length. Two events let a cell leave, and each is noted before it
+//! can:
 //!
 //! - A handle is encoded, for whatever process. Then the cell's kind says `TRAVELS`.
-//! - The process is forked. Then the count of forks is not that of the cell's making any more.
+//! - The process is forked. Then the count of forks differs from that of the cell's making.
 //!
-//! A cell that may have left is never used a second time. Nobody can know when its last handle is gone: it may lie in a
-//! queue, in a message on a socket, or in a forked child that has not looked at it yet, and a count in shared memory
-//! would be wrong after the first kill. Its bytes go with the arena, which is gone when the last handle into it is, in
-//! whatever process. A cell with a mutex that a thread still holds is not used again either: see [`Held::keep`].
+//! A cell that may have left is never used a second time. Nobody can know when its last handle is
+//! gone: it may lie in a queue, in a message on a socket, or in a forked child that has not looked
+//! at it yet. A count in shared memory would be wrong after the first kill. Its bytes go with the
+//! arena, which is gone when the last handle into it is, in whatever process. A cell with a mutex
+//! that a thread still holds is not used again either: see [`Held::keep`].
 //!
 //! Pages that no cell has touched take no memory.
 //!
@@ -25,7 +28,8 @@
 //! | **freeing**, of a cell that no other process knows 1. zero it | bytes that nobody uses |
 //! | 2. put it on this process's list of free cells | the same |
 //!
-//! What arrives is not trusted: an offset that is not a cell's, or a cell of another kind, is an error.
+//! Handles that arrive are not trusted: an offset that is not a cell's, or a cell of another kind,
+//! is an error.
 
 use std::collections::HashMap;
 use std::io;
@@ -41,7 +45,7 @@ use super::Primitive;
 use crate::primitive::{AtomicU32, Ordering};
 use crate::segment::{Placed, Segment, WeakSegment, Words};
 
-/// Where cells begin, and a multiple of which every cell is long.
+/// Cells begin at multiples of this, and are as long as a multiple of it.
 pub(crate) const UNIT: usize = 64;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"aren");
@@ -49,7 +53,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"aren");
 const VERSION: u32 = 1;
 /// Of address space: 262,000 locks.
 const RESERVATION: usize = 16 << 20;
-/// An arena with no cell left is kept for the next cells if no more than this has been used of it.
+/// An arena without cells is kept for the next cells if no more than this has been used of it.
 const MAX_EMPTY: usize = 1 << 20;
 /// From this length on, a free cell's pages are given back to the system.
 const MIN_PUNCHED: usize = 64 << 10;
@@ -72,9 +76,9 @@ unsafe impl Words for Header {}
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head {
-    /// Written last by the maker. Never changed but for [`TRAVELS`].
+    /// Written last by the maker. It never changes but for [`TRAVELS`].
     kind: AtomicU32,
-    /// Said by the maker: a size, a number of parties, a bound. Never changed.
+    /// Written by the maker: a size, a number of parties, a bound. It never changes.
     pub(crate) measure: AtomicU32,
 }
 
@@ -84,42 +88,44 @@ unsafe impl Words for Head {}
 
 /// A cell: words that begin with a [`Head`].
 pub(crate) trait Cell: Words {
-    /// Which cell it is. Neither 0 nor more than 31 bits.
+    /// Tells kinds of cells apart. Neither 0 nor more than 31 bits.
     const KIND: u32;
 
-    /// Its first field.
+    /// Returns its first field.
     fn head(&self) -> &Head;
 
-    /// How many bytes it takes that has this measure; `None` if none can have it.
+    /// Returns how many bytes a cell of this measure takes; `None` if there can be no such cell.
     fn len(measure: u32) -> Option<usize>;
 
-    /// How many of its `len` bytes, from the first on, may have been written.
+    /// Returns how many of its `len` bytes, from the first on, may have been written.
     fn written(&self, len: usize) -> usize {
         len
     }
 }
 
-/// A handle's hold of its cell. The last one is dropped with the handle, and then the cell is free if it never left.
+/// A handle's reference to its cell. The last one is dropped with the handle; the cell is then free
+/// if it never left.
 #[derive(Debug)]
 pub(crate) struct Held<C: Cell> {
     cell: Placed<C>,
-    /// The length and the [count of forks](forks) with which this process made it; `None` if it was sent here.
+    /// The length and the [count of forks](forks) with which this process made it; `None` if it
+    /// came from another process.
     made: Option<(usize, u64)>,
 }
 
 impl<C: Cell> Held<C> {
-    /// Its arena.
+    /// Returns its arena.
     pub(crate) fn segment(&self) -> &Segment {
         self.cell.segment()
     }
 
-    /// Where it is in its arena.
+    /// Returns where in the arena it is.
     pub(crate) fn offset(&self) -> usize {
         self.cell.offset()
     }
 
-    /// Never frees the cell, and leaves its arena mapped: a thread of this process holds a mutex in it, and glibc's and
-    /// the kernel's list of that thread's mutexes goes through it.
+    /// Never frees the cell, and leaves its arena mapped. A thread of this process holds a mutex in
+    /// the cell, and glibc's and the kernel's list of that thread's mutexes goes through it.
     pub(crate) fn keep(&mut self) {
         self.made = None;
         std::mem::forget(self.cell.segment().clone());
@@ -145,27 +151,28 @@ impl<C: Cell> Deref for Held<C> {
 impl<C: Cell> Drop for Held<C> {
     fn drop(&mut self) {
         let Some((len, made_at)) = self.made else { return };
-        // A fork that begins after this finds the handle in nobody's reach: it is being dropped.
+        // A later fork cannot copy the handle to where a child reaches it: the handle is being
+        // dropped.
         let has_left = forks() != made_at || self.cell.head().kind.load(Ordering::Relaxed) & TRAVELS != 0;
         if !has_left {
-            // What cannot be zeroed is not used again.
+            // A cell that cannot be zeroed is not used again.
             let _ = wipe(&self.cell, len).map(|()| arenas().free(self.cell.segment(), self.cell.offset(), len));
         }
     }
 }
 
-/// Zeroes a cell of which nobody knows any more.
+/// Zeroes a cell that no handle refers to.
 fn wipe<C: Cell>(cell: &Placed<C>, len: usize) -> io::Result<()> {
     let written = cell.written(len).min(len);
     if written < MIN_PUNCHED {
         cell.segment().zero(cell.offset(), written);
         return Ok(());
     }
-    // The kernel zeroes what is not a whole page.
+    // The kernel zeroes the parts that are no whole page.
     cell.segment().punch(cell.offset(), written)
 }
 
-/// Makes a cell of this measure; `init` writes what must not be zero.
+/// Makes a cell of this measure. `init` writes the words that must not be zero.
 pub(crate) fn make<C: Cell>(measure: u32, init: impl FnOnce(&Held<C>) -> io::Result<()>) -> io::Result<Held<C>> {
     let len = C::len(measure).ok_or(io::ErrorKind::InvalidInput)?.next_multiple_of(UNIT);
     // Before anybody can have a copy of the handle.
@@ -178,7 +185,7 @@ pub(crate) fn make<C: Cell>(measure: u32, init: impl FnOnce(&Held<C>) -> io::Res
     Ok(cell)
 }
 
-/// The cell of this kind that another process, or this one, made there.
+/// Returns the cell of this kind that another process, or this one, made there.
 pub(crate) fn find<C: Cell>(fd: OwnedFd, offset: u64) -> io::Result<Held<C>> {
     let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
     let segment = arenas().attach(fd)?;
@@ -207,21 +214,22 @@ fn arenas() -> MutexGuard<'static, Arenas> {
     ARENAS.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Those that this process knows.
+/// The arenas that this process knows.
 #[derive(Default)]
 struct Arenas {
-    /// Those with cells of this process, the oldest first.
+    /// The arenas with cells of this process, the oldest first.
     own: Vec<Own>,
     /// Keeps the last of these mapped: the next cell goes there.
     last: Option<Segment>,
-    /// All that are mapped. A mapping keeps its file open, so that no other has the same identity.
+    /// All arenas that are mapped. A mapping keeps its file open, so no other file has the same
+    /// identity.
     known: HashMap<Identity, WeakSegment>,
 }
 
 /// An arena in which this process places cells.
 struct Own {
     segment: WeakSegment,
-    /// From here on no byte was ever used.
+    /// No byte from here on was ever used.
     used: usize,
     /// How many cells are not free.
     cells: usize,
@@ -250,7 +258,7 @@ impl Arenas {
         if let Some(reserved) = self.own.iter_mut().find_map(|own| own.reserve(len)) {
             return Ok(reserved);
         }
-        // Less where files may not be as long.
+        // A shorter one where files may not be that long.
         let most = usize::try_from(memfd::max_len()).unwrap_or(usize::MAX);
         let segment = Segment::create("procession-arena", RESERVATION.min(most).max(UNIT + len))?;
         let header = segment.words::<Header>(0);
@@ -305,10 +313,10 @@ impl Arenas {
 pub(crate) trait Handle: Sized {
     type Cell: Cell;
 
-    /// Where it is.
+    /// Returns the cell.
     fn cell(&self) -> &Held<Self::Cell>;
 
-    /// A handle of a cell that was made or found.
+    /// Makes a handle of a cell that was made or found.
     fn at(cell: Held<Self::Cell>) -> io::Result<Self>;
 }
 
@@ -341,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_here_is_mapped_once_and_the_same() {
+    fn cell_that_comes_back_is_the_same_and_mapped_once() {
         let event = Event::create().unwrap();
         let same = Event::attach(fd(&event), event.offset()).unwrap();
         event.set();
@@ -349,11 +357,11 @@ mod tests {
         assert_eq!(event.fd().as_raw_fd(), same.fd().as_raw_fd());
     }
 
-    /// Drops the event, and says whether its cell is another event's then.
+    /// Drops the event, and returns whether a new event gets its cell.
     fn is_used_again(event: Event) -> bool {
         let place = (event.fd().as_raw_fd(), event.cell().offset());
         drop(event);
-        // Tests run in several threads, which take free cells too.
+        // Other tests run in other threads, and take free cells, too.
         let others: Vec<Event> = (0..1000).map(|_| Event::create().unwrap()).collect();
         let is_used = others.iter().any(|event| (event.fd().as_raw_fd(), event.cell().offset()) == place);
         assert!(others.iter().all(|event| !event.is_set()), "a cell is zeroed before it is used again");

@@ -1,23 +1,25 @@
-//! A barrier: a number of parties that wait for each other, again and again. A party that is killed breaks it, so that the
-//! others do not wait for ever; so does one whose time is out, and whoever aborts it.
+//! A barrier makes a number of parties wait for each other, again and again. A party that is killed
+//! breaks the barrier, so that the others do not wait for ever. So does a party whose time is out,
+//! and a call of `abort`.
 //!
-//! A party that waits sits in a [`Seat`]; that it lives the kernel tells. A process that has waited once is a party also
-//! while it does not wait: it is registered, with its start time, until it drops its last handle or leaves in an orderly way.
-//! Everything is changed under a robust mutex. Who has arrived is counted anew each time from the seats, so that no death
-//! leaves a count wrong; and who waits looks now and then whether a party has died.
+//! A party that waits has a [`Waiter`] record, by which others learn of its death. A process that
+//! has waited once is a party also while it does not wait: it is registered as a *member*, with its
+//! start time, until it drops its last handle or exits normally. Everything changes under a robust
+//! mutex. The arrived parties are counted anew each time from the records, so no death leaves a
+//! wrong count. Waiters look now and then whether a party has died.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
 //! | **wait** 1. lock | a dead owner: the next to lock breaks the barrier |
-//! | 2. register the process | the same |
-//! | 3. sit down: waiting | the same; with the lock given back, a registered process, and an abandoned seat |
-//! | 4. sleep while the seat says waiting | an abandoned seat: whoever looks, or arrives, breaks the barrier |
-//! | 5. get up | a registered process, which those who wait next find dead: they break it |
-//! | **the last to arrive** 3. each seat := passed, **commit** for its sitter | passed, or broken, for each |
-//! | 4. wake the sitter | a sitter that looks by itself |
-//! | with an action: 3. sit down, and give the lock back: who waits sees all seats taken | as after wait 3, all through the action |
-//! | **breaking** 1. the word := broken, **commit** | the same; whoever looks goes on |
-//! | 2. each seat := broken, and wake | the same |
+//! | 2. register the process as a member | the same |
+//! | 3. register the waiter: waiting | the same; once the lock is released, a member and an abandoned record |
+//! | 4. sleep while the record says waiting | an abandoned record: the next party that looks or arrives breaks the barrier |
+//! | 5. unregister the waiter | a member, which the next waiters find dead: they break the barrier |
+//! | **the last to arrive** 3. each waiter := passed, **commit** for this waiter | passed, or broken, for each |
+//! | 4. wake the waiter | a waiter that looks by itself |
+//! | with an action: 3. register, and release the lock: the others see all parties | as after wait 3, all through the action |
+//! | **breaking** 1. the word := broken, **commit** | the same; a waiter that looks goes on |
+//! | 2. each waiter := broken, and wake | the same |
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -28,7 +30,7 @@ use procession_sys::mutex::{Acquired, Relock, RobustMutex};
 use procession_sys::per_process::{PerProcess, fork_generation};
 
 use super::arena::{self, Cell, Handle, Head, Held};
-use super::seat::{FREE, Seat};
+use super::waiter::{FREE, Waiter};
 use super::{Refused, spin};
 use crate::fault::{Step, point};
 use crate::gate::Gate;
@@ -36,21 +38,21 @@ use crate::interrupt;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::segment::{PlacedArray, Words};
 
-/// Of a seat, besides those that every seat has: all have arrived.
+/// A waiter's state, besides those that every waiter has: all parties have arrived.
 const PASSED: u32 = 2;
-/// Not all will arrive.
+/// Not all parties will arrive.
 const BROKEN: u32 = 3;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct BarrierCell {
-    /// Its measure is the number of parties. As many seats follow, then as many members.
+    /// Its measure is the number of parties. As many waiters follow, then as many members.
     head: Head,
-    /// 1 while it is broken.
+    /// 1 while the barrier is broken.
     broken: AtomicU32,
     mutex: RobustMutex,
-    /// More come than there are seats: they wait for one here.
-    seats: Gate,
+    /// If more threads come than there are parties, they wait here for a free record.
+    room: Gate,
 }
 
 // SAFETY: repr(C); atomics and a process-shared mutex. Zero is a cell that `find` refuses.
@@ -63,7 +65,7 @@ unsafe impl Words for BarrierCell {}
 struct Member {
     /// [`Identity`]; 0 is no member.
     process: AtomicU64,
-    /// Of it, how many have waited that are not dropped.
+    /// How many of the process's handles have waited and are not dropped.
     handles: AtomicU32,
 }
 
@@ -79,14 +81,14 @@ impl Cell for BarrierCell {
     }
 
     fn len(parties: u32) -> Option<usize> {
-        (1..=Barrier::MOST)
+        (1..=Barrier::MAX_PARTIES)
             .contains(&parties)
             .then(|| members_at(parties as usize) + parties as usize * size_of::<Member>())
     }
 }
 
 fn members_at(parties: usize) -> usize {
-    size_of::<BarrierCell>() + parties * size_of::<Seat>()
+    size_of::<BarrierCell>() + parties * size_of::<Waiter>()
 }
 
 /// See the module.
@@ -96,14 +98,15 @@ pub struct Barrier(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     cell: Held<BarrierCell>,
-    seats: PlacedArray<Seat>,
+    waiters: PlacedArray<Waiter>,
     members: PlacedArray<Member>,
-    /// The fork generation plus one in which this handle's process became a member by it; 0 if it has not.
+    /// The fork generation plus one in which the process became a member by this handle; 0 if it
+    /// has not.
     joined: AtomicU64,
 }
 
-/// Takes this process out of all barriers that it is a member of. Called when it leaves in an orderly way, and no more
-/// waits are to come: without, they would break.
+/// Takes this process out of all barriers that it is a member of, so that its exit does not break
+/// them. A process calls it when it exits normally and will not wait again.
 pub fn leave_barriers() {
     joined().drain(..).filter_map(|parts| parts.upgrade()).for_each(|parts| parts.resign());
 }
@@ -115,40 +118,43 @@ fn joined() -> MutexGuard<'static, Vec<Weak<Parts>>> {
 
 impl Barrier {
     /// The most parties.
-    pub const MOST: u32 = 65_536;
+    pub const MAX_PARTIES: u32 = 65_536;
 
-    /// A new one for this many parties.
+    /// Makes a barrier for this many parties.
     ///
     /// # Errors
     ///
-    /// If the system refuses; `InvalidInput` for no party, or more than [`MOST`](Self::MOST).
+    /// If the system refuses; `InvalidInput` for no party, or more than
+    /// [`MAX_PARTIES`](Self::MAX_PARTIES).
     pub fn create(parties: u32) -> io::Result<Barrier> {
-        if !(1..=Self::MOST).contains(&parties) {
-            let text = format!("a barrier of {parties} parties: it has 1 to {}", Self::MOST);
+        if !(1..=Self::MAX_PARTIES).contains(&parties) {
+            let text = format!("a barrier of {parties} parties: it has 1 to {}", Self::MAX_PARTIES);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         Barrier::at(arena::make::<BarrierCell>(parties, |cell| cell.mutex.init_as(Relock::Refused))?)
     }
 
-    /// Waits until all parties do; says which of them this one was, the first being 0.
+    /// Waits until all parties wait. Returns the number of this party: 0 is the first that came.
     ///
     /// # Errors
     ///
-    /// [`Refused::Broken`]: a party was killed, or its time was out, or somebody aborted or reset it.
-    /// [`Refused::TimedOut`]: this one's time was out, and it has broken the barrier.
+    /// [`Refused::Broken`]: a party was killed, or its time was out, or somebody aborted or reset
+    /// the barrier. [`Refused::TimedOut`]: this party's time was out, and it has broken the
+    /// barrier.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<u32, Refused> {
         self.wait_with(deadline, None::<fn() -> bool>)
     }
 
-    /// As [`wait`](Self::wait); the last to arrive calls `action` before anybody goes on. Meanwhile all of them wait, and no
-    /// deadline comes. If it says `false`, or never returns, the barrier breaks.
+    /// As [`wait`](Self::wait); the last to arrive calls `action` before any party goes on. During
+    /// the action all parties wait, without deadlines. If the action returns `false` or never
+    /// returns, the barrier breaks.
     ///
     /// # Errors
     ///
     /// As [`wait`](Self::wait).
     pub fn wait_with(&self, deadline: Option<Instant>, action: Option<impl FnOnce() -> bool>) -> Result<u32, Refused> {
         let parts = &*self.0;
-        let (seat, is_last) = loop {
+        let (registered, is_last) = loop {
             let locked = parts.lock()?;
             if parts.is_broken() {
                 return Err(Refused::Broken);
@@ -165,33 +171,33 @@ impl Barrier {
                 locked.pass_all();
                 return Ok(arrived);
             }
-            if let Some(seat) = locked.sit(arrived)? {
-                break (Sitting { parts, seat }, is_last);
+            if let Some(waiter) = locked.register(arrived)? {
+                break (Registered { parts, waiter }, is_last);
             }
             drop(locked);
-            let has_room = || parts.is_broken() || parts.seats.iter().any(|seat| seat.state() == FREE);
-            if !parts.cell.seats.wait_until(deadline, spin(), has_room) {
+            let has_room = || parts.is_broken() || parts.waiters.iter().any(|waiter| waiter.state() == FREE);
+            if !parts.cell.room.wait_until(deadline, spin(), has_room) {
                 return Err(parts.give_up());
             }
         };
         point(Step::BarrierArrived);
-        let told = match action {
-            Some(action) if is_last => seat.act(action),
-            _ => seat.sleep(deadline),
+        let state = match action {
+            Some(action) if is_last => registered.act(action),
+            _ => registered.sleep(deadline),
         };
         point(Step::BarrierLeft);
-        match told? {
-            Some(PASSED) => Ok(seat.seat.ticket()),
+        match state? {
+            Some(PASSED) => Ok(registered.waiter.ticket()),
             Some(_) => Err(Refused::Broken),
             None => Err(Refused::TimedOut),
         }
     }
 
-    /// Makes it whole and empty; who waits finds it broken.
+    /// Makes the barrier whole and empty. Its waiters find it broken.
     ///
     /// # Errors
     ///
-    /// If shared memory is beyond use.
+    /// If shared memory is damaged.
     pub fn reset(&self) -> Result<(), Refused> {
         let locked = self.0.lock()?;
         locked.break_all();
@@ -199,34 +205,35 @@ impl Barrier {
         Ok(())
     }
 
-    /// Breaks it.
+    /// Breaks the barrier.
     ///
     /// # Errors
     ///
-    /// If shared memory is beyond use.
+    /// If shared memory is damaged.
     pub fn abort(&self) -> Result<(), Refused> {
         self.0.lock()?.break_all();
         Ok(())
     }
 
-    /// Whether it is broken.
+    /// Returns whether the barrier is broken.
     pub fn is_broken(&self) -> bool {
         self.0.is_broken()
     }
 
-    /// How many it is for.
+    /// Returns the number of parties.
     pub fn parties(&self) -> u32 {
         self.0.parties()
     }
 
-    /// How many wait now. Those who go on do not.
+    /// Returns how many parties wait now. Parties that go on are not counted.
     pub fn waiting(&self) -> u32 {
-        // All are told to go on under the mutex: who goes on must not see those who are not yet told.
+        // The last party sets all states under the mutex. A party that goes on must not see those
+        // that are not yet set.
         let _told = self.0.lock();
         self.0.waiting()
     }
 
-    /// Registers the process, the first time that it waits by this handle.
+    /// Makes the process a member, the first time that it waits by this handle.
     fn join(&self, _: &Locked<'_>) {
         let generation = fork_generation() + 1;
         if self.0.joined.load(Ordering::Relaxed) == generation {
@@ -236,7 +243,8 @@ impl Barrier {
         let members = &self.0.members;
         let place = members.iter().find(|member| member.process.load(Ordering::Relaxed) == own);
         let place = place.or_else(|| members.iter().find(|member| member.process.load(Ordering::Relaxed) == 0));
-        // More processes than parties take turns: those without a place are known while they wait only.
+        // More processes than parties take turns. A process without a place is known only while it
+        // waits.
         let Some(member) = place else { return };
         let is_new = member.process.load(Ordering::Relaxed) == 0;
         let handles = if is_new { 0 } else { member.handles.load(Ordering::Relaxed) };
@@ -250,11 +258,11 @@ impl Barrier {
     }
 }
 
-/// A process that returns from `main` leaves in an orderly way.
+/// Has a process that returns from `main` leave its barriers.
 fn register_exit() {
     static REGISTERED: AtomicU32 = AtomicU32::new(0);
     if REGISTERED.swap(1, Ordering::Relaxed) == 0 {
-        // Without it the exit counts as a death: the others are told too much, and not too little.
+        // If this fails, the exit counts as a death: the barriers break without need.
         let _ = procession_sys::exit::at_exit(leave_barriers);
     }
 }
@@ -270,9 +278,9 @@ impl Parts {
         Ok(locked)
     }
 
-    /// A sleeper, now and then: whether a party has died.
+    /// Now and then, by a sleeper: breaks the barrier if a party has died.
     fn look(&self) -> Result<(), Refused> {
-        // Without the lock: it asks the kernel about each.
+        // Without the lock, because it asks the kernel about each member.
         let own = Identity::of_self();
         let dead = self.members.iter().filter_map(|member| {
             let process = Identity::from_word(member.process.load(Ordering::Acquire))?;
@@ -301,12 +309,12 @@ impl Parts {
         }
     }
 
-    /// Takes this process's registration by this handle back.
+    /// Takes back the membership that this handle has given its process.
     fn resign(&self) {
         if self.joined.swap(0, Ordering::Relaxed) != fork_generation() + 1 {
             return;
         }
-        // Memory that is beyond use has no members.
+        // Damaged memory has no members.
         let Ok(_locked) = self.lock() else { return };
         let own = Identity::of_self().to_word();
         let Some(member) = self.members.iter().find(|member| member.process.load(Ordering::Relaxed) == own) else {
@@ -326,115 +334,118 @@ impl Parts {
     }
 
     fn waiting(&self) -> u32 {
-        self.seats.iter().filter(|seat| seat.is_waiting()).count() as u32
+        self.waiters.iter().filter(|waiter| waiter.is_waiting()).count() as u32
     }
 }
 
 impl Drop for Parts {
     fn drop(&mut self) {
         self.resign();
-        if self.cell.mutex.may_be_held_here() || self.seats.iter().any(Seat::is_taken_here) {
+        if self.cell.mutex.may_be_held_here() || self.waiters.iter().any(Waiter::is_in_this_process) {
             self.cell.keep();
         }
     }
 }
 
-/// A seat that the calling thread has; it gets up when this is dropped, however that comes.
-struct Sitting<'a> {
+/// The calling thread's registration. Dropping it unregisters, also if the thread unwinds.
+struct Registered<'a> {
     parts: &'a Parts,
-    seat: &'a Seat,
+    waiter: &'a Waiter,
 }
 
-impl Sitting<'_> {
-    /// What it is told; `None` once its time is out, and it has broken the barrier.
+impl Registered<'_> {
+    /// Sleeps and returns the new state. Returns `None` once the time is out, and breaks the
+    /// barrier.
     fn sleep(&self, mut deadline: Option<Instant>) -> Result<Option<u32>, Refused> {
         loop {
-            self.seat.sleep(deadline, || self.parts.look())?;
-            if !self.seat.is_waiting() {
-                return Ok(Some(self.seat.state()));
+            self.waiter.sleep(deadline, || self.parts.look())?;
+            if !self.waiter.is_waiting() {
+                return Ok(Some(self.waiter.state()));
             }
-            // Under the lock nobody is told what is not seen here.
+            // Under the lock no state changes unseen.
             let locked = self.parts.lock()?;
-            if !self.seat.is_waiting() {
-                return Ok(Some(self.seat.state()));
+            if !self.waiter.is_waiting() {
+                return Ok(Some(self.waiter.state()));
             }
             if self.parts.waiting() == self.parts.parties() && !interrupt::is_over() {
-                // All are there, and the last one acts.
+                // All parties have come, and the last one runs the action.
                 deadline = None;
                 continue;
             }
-            self.seat.tell(BROKEN);
+            self.waiter.set_state(BROKEN);
             locked.break_all();
             return Ok(None);
         }
     }
 
-    /// The last to arrive: lets all pass if `action` says so, and nobody has broken the barrier meanwhile.
+    /// Runs the action of the last party. Lets all pass if it returns `true` and nobody has broken
+    /// the barrier meanwhile.
     fn act(&self, action: impl FnOnce() -> bool) -> Result<Option<u32>, Refused> {
         let is_done = action();
         let locked = self.parts.lock()?;
-        match (self.seat.is_waiting(), is_done) {
+        match (self.waiter.is_waiting(), is_done) {
             (true, true) => locked.pass_all(),
             (true, false) => locked.break_all(),
             (false, _) => {}
         }
-        Ok(Some(self.seat.state()))
+        Ok(Some(self.waiter.state()))
     }
 }
 
-impl Drop for Sitting<'_> {
+impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        // An action that unwinds comes here, with all the others waiting. Memory beyond use has nobody to be told.
-        if self.seat.is_waiting()
+        // If the action unwinds, it comes here while all the others wait. In damaged memory there
+        // is nobody to wake.
+        if self.waiter.is_waiting()
             && let Ok(locked) = self.parts.lock()
         {
             locked.break_all();
         }
-        self.seat.leave();
-        self.parts.cell.seats.wake(1);
+        self.waiter.unregister();
+        self.parts.cell.room.wake(1);
     }
 }
 
-/// The barrier's mutex is held.
+/// Shows that the barrier's mutex is held.
 struct Locked<'a>(&'a Parts);
 
 impl<'a> Locked<'a> {
-    fn sit(&self, ticket: u32) -> io::Result<Option<&'a Seat>> {
-        for seat in self.0.seats.iter() {
-            if seat.take(ticket)? {
-                return Ok(Some(seat));
+    fn register(&self, ticket: u32) -> io::Result<Option<&'a Waiter>> {
+        for waiter in self.0.waiters.iter() {
+            if waiter.register(ticket)? {
+                return Ok(Some(waiter));
             }
         }
         Ok(None)
     }
 
-    /// Whether a seat is abandoned by one who waited. One who died on its way out is out.
+    /// Whether a waiting party is dead. A party that died after it had passed does not count.
     fn is_anyone_dead(&self) -> bool {
         let mut is_dead = false;
-        for seat in self.0.seats.iter().filter(|seat| seat.take_from_dead()) {
-            is_dead |= seat.is_waiting();
-            seat.leave();
+        for waiter in self.0.waiters.iter().filter(|waiter| waiter.lock_if_dead()) {
+            is_dead |= waiter.is_waiting();
+            waiter.unregister();
         }
         is_dead
     }
 
     fn pass_all(&self) {
-        for seat in self.0.seats.iter().filter(|seat| seat.is_waiting()) {
-            seat.tell(PASSED);
+        for waiter in self.0.waiters.iter().filter(|waiter| waiter.is_waiting()) {
+            waiter.set_state(PASSED);
             point(Step::BarrierPassed);
-            seat.wake();
+            waiter.wake();
         }
     }
 
-    /// Also what an earlier break, whose process died, did not come to.
+    /// It also finishes an earlier break whose process died.
     fn break_all(&self) {
         self.0.cell.broken.store(1, Ordering::Release);
         point(Step::BarrierBroken);
-        for seat in self.0.seats.iter().filter(|seat| seat.is_waiting()) {
-            seat.tell(BROKEN);
-            seat.wake();
+        for waiter in self.0.waiters.iter().filter(|waiter| waiter.is_waiting()) {
+            waiter.set_state(BROKEN);
+            waiter.wake();
         }
-        // It is known of these that they died. Once it is reset it does without them.
+        // These members have died. After a reset the barrier does without them.
         for member in self.0.members.iter() {
             let process = Identity::from_word(member.process.load(Ordering::Relaxed));
             if process.is_some_and(Identity::has_ended) {
@@ -442,7 +453,7 @@ impl<'a> Locked<'a> {
                 member.handles.store(0, Ordering::Relaxed);
             }
         }
-        self.0.cell.seats.wake(u32::MAX >> 1);
+        self.0.cell.room.wake(u32::MAX >> 1);
     }
 }
 
@@ -462,9 +473,9 @@ impl Handle for Barrier {
     fn at(cell: Held<BarrierCell>) -> io::Result<Self> {
         let parties = cell.head.measure.load(Ordering::Relaxed) as usize;
         let (segment, offset) = (cell.segment().clone(), cell.offset());
-        let seats = segment.array(offset + size_of::<BarrierCell>(), parties);
+        let waiters = segment.array(offset + size_of::<BarrierCell>(), parties);
         let members = segment.array(offset + members_at(parties), parties);
-        Ok(Barrier(Arc::new(Parts { cell, seats, members, joined: AtomicU64::new(0) })))
+        Ok(Barrier(Arc::new(Parts { cell, waiters, members, joined: AtomicU64::new(0) })))
     }
 }
 
@@ -502,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_on_sees_nobody_wait() {
+    fn released_party_sees_nobody_wait() {
         const PARTIES: u32 = 8;
         for _ in 0..100 {
             let barrier = Barrier::create(PARTIES).unwrap();

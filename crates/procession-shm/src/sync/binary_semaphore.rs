@@ -1,16 +1,17 @@
-//! One permit, bound to the process that has it, and given back by anybody: the lock of Python's `multiprocessing`, which
-//! another process or thread may release. That rules out a robust mutex, so the word names the owner, and who waits looks
-//! now and then whether it lives.
+//! One permit, bound to the process that has it, and released by any process: the lock of Python's
+//! `multiprocessing`, which another process or thread may release. That rules out a robust mutex.
+//! So the word names the owner, and waiters look now and then whether it lives.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | **acquire** 1. the word: 0 := this process, **commit** | the name of a dead process, which the next to look takes over |
-//! | **release** 1. the word := 0, **commit** | who sleeps looks by itself |
+//! | **acquire** 1. the word: 0 := this process, **commit** | the name of a dead process, which the next waiter that looks takes over |
+//! | **release** 1. the word := 0, **commit** | a sleeper looks by itself |
 //! | 2. wake one | nothing |
 //! | **taking over** 1. the word: the dead one := this process, **commit** | as after acquire |
 //!
-//! Taking over is one compare-and-swap from the very process that was found dead, start time and all; it acquires nothing
-//! any more, so its name is there only if nobody else has released or taken it meanwhile.
+//! A waiter takes over by one compare-and-swap from the very process that it found dead, start time
+//! and all. A dead process acquires nothing, so its name is there only if nobody else has released
+//! or taken the permit meanwhile.
 
 use std::cell::Cell as Local;
 use std::io;
@@ -25,7 +26,8 @@ use crate::gate::Gate;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::segment::Words;
 
-/// How long a wait lasts before the owner is looked at, and until it is again. The gate wakes a sleeper for it.
+/// How long a waiter waits before it looks at the owner, and before it looks again. The gate wakes
+/// a sleeper for it.
 const LOOK: Duration = Duration::from_millis(150);
 
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub(crate) struct BinaryCell {
     head: Head,
     /// [`Identity`] of the process that has it; 0 if none has.
     owner: AtomicU64,
-    takers: Gate,
+    waiters: Gate,
 }
 
 // SAFETY: repr(C), nothing but atomics; zero is a cell that `find` refuses.
@@ -60,7 +62,7 @@ pub struct BinarySemaphore {
 }
 
 impl BinarySemaphore {
-    /// A new one, which nobody has.
+    /// Makes a semaphore that nobody has.
     ///
     /// # Errors
     ///
@@ -69,12 +71,12 @@ impl BinarySemaphore {
         Ok(BinarySemaphore { cell: arena::make::<BinaryCell>(0, |_| Ok(()))? })
     }
 
-    /// Takes it; waits for who has it until the deadline, or until that process is found dead, which is told once: it is the
-    /// one that is returned.
+    /// Takes the permit. Waits until the deadline, or until the owner is found dead. If the owner
+    /// was dead, returns that process, once.
     ///
     /// # Errors
     ///
-    /// [`Refused::TimedOut`]. It is the answer of a living owner only: it has been looked at.
+    /// [`Refused::TimedOut`], only if the owner is alive at the end.
     pub fn acquire(&self, deadline: Option<Instant>) -> Result<Option<Identity>, Refused> {
         if self.replace(0) {
             return Ok(None);
@@ -90,24 +92,25 @@ impl BinarySemaphore {
             }
             took_over.get().is_some()
         };
-        if self.cell.takers.wait_until(deadline, spin(), is_had) {
+        if self.cell.waiters.wait_until(deadline, spin(), is_had) {
             return Ok(took_over.get());
         }
         self.try_acquire().ok_or(Refused::TimedOut)
     }
 
-    /// Takes it if nobody living has it, and says who died with it. A failure costs a look at the owner, some microseconds.
+    /// Takes the permit if no living process has it, and returns the process that died with it. A
+    /// failure costs a look at the owner, some microseconds.
     pub fn try_acquire(&self) -> Option<Option<Identity>> {
         if self.replace(0) { Some(None) } else { self.take_over().map(Some) }
     }
 
-    /// Takes it if nobody has it, be it alive or dead.
+    /// Takes the permit if no process has it, alive or dead.
     #[inline]
     pub fn try_acquire_free(&self) -> bool {
         self.cell.owner.load(Ordering::Relaxed) == 0 && self.replace(0)
     }
 
-    /// Gives it back, whoever took it.
+    /// Releases the permit, whichever process has it.
     ///
     /// # Errors
     ///
@@ -117,11 +120,11 @@ impl BinarySemaphore {
             return Err(Refused::Overflow);
         }
         point(Step::BinaryReleased);
-        self.cell.takers.wake(1);
+        self.cell.waiters.wake(1);
         Ok(())
     }
 
-    /// The process that has it.
+    /// Returns the process that has it.
     pub fn owner(&self) -> Option<Identity> {
         Identity::from_word(self.cell.owner.load(Ordering::Acquire))
     }

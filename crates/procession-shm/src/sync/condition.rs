@@ -1,27 +1,33 @@
-//! A condition: waiters that are notified, the first that came first, exactly as many as are asked for and wait. It goes
-//! with whatever lock its user has: that is unlocked once the waiter sits, and locked again by the user.
+//! A condition notifies its waiters in the order in which they came, exactly as many as the caller
+//! asks for. It goes with whatever lock its user has: the condition has the lock unlocked once the
+//! waiter is registered, and the user locks it again.
 //!
-//! A waiter sits in a [`Seat`]. What is in the seats is changed under the condition's own robust mutex, which is held for
-//! an instant and never while sleeping; each step is one store, so a death under it leaves nothing to repair.
+//! Each waiter has a [`Waiter`] record. The records change only under the condition's own robust
+//! mutex, which is held for an instant and never during a sleep. Each step is one store, so a death
+//! under the mutex leaves nothing to repair.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | **wait** 1. sit down: waiting, with the next ticket | an abandoned seat, which who notifies or sits down next frees |
+//! | **wait** 1. register: waiting, with the next ticket | an abandoned record, which the next to notify or to register frees |
 //! | 2. unlock the user's lock | the same |
-//! | 3. sleep while the seat says waiting | the same |
-//! | 4. get up | nothing |
-//! | **notify** 1. the oldest living waiter's seat := notified, **commit** | the notification; the waiter looks by itself |
+//! | 3. sleep while the record says waiting | the same |
+//! | 4. unregister | nothing |
+//! | **notify** 1. the oldest living waiter's record := notified, **commit** | the notification; the waiter looks by itself |
 //! | 2. wake it | nothing |
-//! | **mending** a seat that is notified and abandoned 1. notify another in its place | both: the next to mend notifies one more |
-//! | 2. free the seat | nothing |
+//! | **release a dead waiter** that was notified 1. notify another in its place | both: the next release notifies one more |
+//! | 2. free its record | nothing |
 //!
-//! **No notification is lost.** A waiter sits before it unlocks the user's lock, so whoever changes what is waited for
-//! under that lock finds it seated. Between 1 and 3 a notification changes the word it is about to sleep on, and the sleep
-//! does not begin. One that was given to a waiter that was killed before it took it goes to the next: who notifies
-//! mends, and so does every sleeper that wakes by itself, after 200 ms and then ever more rarely, at the latest after 1.6 s.
+//! **No notification is lost.** A waiter registers before it unlocks the user's lock, so a process
+//! that changes the awaited state under that lock finds it registered. A notification between steps
+//! 1 and 3 changes the word that the waiter is about to sleep on, and the sleep does not begin. If
+//! a waiter was notified and killed before it returned, its notification goes to the next waiter.
+//! Every `notify` looks for such waiters, and so does every sleeper that wakes by itself: after 200
+//! ms, then ever more rarely, at the latest after 1.6 s.
 //!
-//! **None is made up.** A waiter gets up notified or when its time is out, which it finds out under the mutex. A signal, or a
-//! sleep that ends for any other reason, is not a notification. (Once, where a process is killed between mending 1 and 2.)
+//! **No notification is made up**, with one exception. A waiter unregisters when it was notified or
+//! when its time is out, which it decides under the mutex. A signal, or a sleep that ends for
+//! another reason, is not a notification. The exception: a process that is killed between release 1
+//! and 2 leaves one notification too many.
 
 use std::io;
 use std::time::Instant;
@@ -30,24 +36,24 @@ use procession_sys::mutex::{Acquired, Relock, RobustMutex};
 
 use super::Refused;
 use super::arena::{self, Cell, Handle, Head, Held};
-use super::seat::Seat;
+use super::waiter::Waiter;
 use crate::fault::{Step, point};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::segment::{PlacedArray, Words};
 
-/// How many can wait at once.
-const SEATS: usize = 255;
+/// The most waiters at once.
+const MAX_WAITERS: usize = 255;
 
-/// Of a seat, besides those that every seat has: its sitter is notified.
+/// A waiter's state, besides those that every waiter has: it is notified.
 const NOTIFIED: u32 = 2;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct ConditionCell {
     head: Head,
-    /// The ticket of the next to sit down.
+    /// The ticket of the next waiter.
     next: AtomicU32,
-    /// No seat from here on was ever taken.
+    /// No record from here on was ever used.
     used: AtomicU32,
     mutex: RobustMutex,
 }
@@ -64,11 +70,11 @@ impl Cell for ConditionCell {
     }
 
     fn len(_: u32) -> Option<usize> {
-        Some(size_of::<Self>() + SEATS * size_of::<Seat>())
+        Some(size_of::<Self>() + MAX_WAITERS * size_of::<Waiter>())
     }
 
     fn written(&self, _: usize) -> usize {
-        size_of::<Self>() + self.used.load(Ordering::Relaxed) as usize * size_of::<Seat>()
+        size_of::<Self>() + self.used.load(Ordering::Relaxed) as usize * size_of::<Waiter>()
     }
 }
 
@@ -76,11 +82,11 @@ impl Cell for ConditionCell {
 #[derive(Debug)]
 pub struct Condition {
     cell: Held<ConditionCell>,
-    seats: PlacedArray<Seat>,
+    waiters: PlacedArray<Waiter>,
 }
 
 impl Condition {
-    /// A new one, at which nobody waits.
+    /// Makes a condition that has no waiters.
     ///
     /// # Errors
     ///
@@ -89,12 +95,12 @@ impl Condition {
         Condition::at(arena::make::<ConditionCell>(0, |cell| cell.mutex.init_as(Relock::Refused))?)
     }
 
-    /// Sits down, has the caller's lock unlocked, and waits to be notified; `false` when the deadline came first. The caller
-    /// locks again, whatever is returned.
+    /// Registers the caller, has its lock unlocked, and waits for a notification. Returns `false`
+    /// if the deadline came first. Whatever it returns, the caller must lock again.
     ///
     /// # Errors
     ///
-    /// [`Refused::Full`], with nothing unlocked; if shared memory is beyond use.
+    /// [`Refused::Full`], with nothing unlocked; an `Os` error if shared memory is damaged.
     pub fn wait(&self, deadline: Option<Instant>, unlock: impl FnOnce()) -> Result<bool, Refused> {
         let unlocked = || {
             unlock();
@@ -103,58 +109,58 @@ impl Condition {
         Ok(self.wait_if(deadline, unlocked)? == Some(true))
     }
 
-    /// As [`wait`](Self::wait), with a lock that may refuse to be unlocked. Then `unlock` says `false`, and nothing is waited
-    /// for: `None`.
+    /// As [`wait`](Self::wait), with a lock that may refuse to be unlocked. If `unlock` returns
+    /// `false`, the call does not wait and returns `None`.
     ///
     /// # Errors
     ///
     /// As [`wait`](Self::wait).
     pub fn wait_if(&self, deadline: Option<Instant>, unlock: impl FnOnce() -> bool) -> Result<Option<bool>, Refused> {
-        let sitting = self.sit()?;
-        point(Step::SeatTaken);
+        let registered = self.register()?;
+        point(Step::WaiterRegistered);
         if !unlock() {
             return Ok(None);
         }
-        sitting.seat.sleep(deadline, || self.lock()?.mend())?;
-        point(Step::SeatSlept);
-        // Nobody notifies now who is not seen to be.
+        registered.waiter.sleep(deadline, || self.lock()?.release_dead())?;
+        point(Step::WaiterSlept);
+        // Under the mutex nobody notifies, so the state is final.
         let _locked = self.lock()?;
-        let notified = sitting.seat.state() == NOTIFIED;
-        drop(sitting);
+        let notified = registered.waiter.state() == NOTIFIED;
+        drop(registered);
         Ok(Some(notified))
     }
 
-    /// How many wait now, of whom some may be dead.
+    /// Returns the number of waiters. Some of them may be dead.
     pub fn waiting(&self) -> usize {
-        self.used().iter().filter(|seat| seat.is_waiting()).count()
+        self.used().iter().filter(|waiter| waiter.is_waiting()).count()
     }
 
-    /// Notifies up to `count` of those who wait, in the order in which they came; says how many.
+    /// Notifies up to `count` waiters, oldest first. Returns how many it notified.
     ///
     /// # Errors
     ///
-    /// If shared memory is beyond use.
+    /// If shared memory is damaged.
     pub fn notify(&self, count: usize) -> Result<usize, Refused> {
         let locked = self.lock()?;
-        locked.mend()?;
+        locked.release_dead()?;
         Ok(locked.notify(count))
     }
 
-    fn sit(&self) -> Result<Sitting<'_>, Refused> {
+    fn register(&self) -> Result<Registered<'_>, Refused> {
         let locked = self.lock()?;
         let ticket = self.cell.next.fetch_add(1, Ordering::Relaxed);
-        if let Some(sitting) = locked.take_seat(ticket)? {
-            return Ok(sitting);
+        if let Some(registered) = locked.try_register(ticket)? {
+            return Ok(registered);
         }
-        // Perhaps some are of the dead.
-        locked.mend()?;
-        locked.take_seat(ticket)?.ok_or(Refused::Full { most: SEATS })
+        // Some of the records may be those of dead waiters.
+        locked.release_dead()?;
+        locked.try_register(ticket)?.ok_or(Refused::Full { most: MAX_WAITERS })
     }
 
-    /// Without the lock, those that are seen by now.
-    fn used(&self) -> &[Seat] {
+    /// The records that have been used. Without the lock others may be added meanwhile.
+    fn used(&self) -> &[Waiter] {
         let used = self.cell.used.load(Ordering::Relaxed) as usize;
-        &self.seats[..used.min(SEATS)]
+        &self.waiters[..used.min(MAX_WAITERS)]
     }
 
     fn lock(&self) -> Result<Locked<'_>, Refused> {
@@ -165,48 +171,48 @@ impl Condition {
     }
 }
 
-/// The condition's mutex is held.
+/// Shows that the condition's mutex is held.
 struct Locked<'a>(&'a Condition);
 
 impl<'a> Locked<'a> {
-    fn take_seat(&self, ticket: u32) -> io::Result<Option<Sitting<'a>>> {
-        for (index, seat) in self.0.seats.iter().enumerate() {
-            // Before it is taken, so that a seat is never beyond.
+    fn try_register(&self, ticket: u32) -> io::Result<Option<Registered<'a>>> {
+        for (index, waiter) in self.0.waiters.iter().enumerate() {
+            // Before the record is used, so that `used` always covers it.
             self.0.cell.used.fetch_max(index as u32 + 1, Ordering::Relaxed);
-            if seat.take(ticket)? {
-                return Ok(Some(Sitting { seat }));
+            if waiter.register(ticket)? {
+                return Ok(Some(Registered { waiter }));
             }
         }
         Ok(None)
     }
 
-    /// Frees the seats of the dead, and passes on what they had been told.
-    fn mend(&self) -> Result<(), Refused> {
-        for seat in self.0.used().iter().filter(|seat| seat.take_from_dead()) {
-            if seat.state() == NOTIFIED {
+    /// Frees the records of dead waiters and passes their notifications on.
+    fn release_dead(&self) -> Result<(), Refused> {
+        for waiter in self.0.used().iter().filter(|waiter| waiter.lock_if_dead()) {
+            if waiter.state() == NOTIFIED {
                 self.notify(1);
-                point(Step::SeatPassed);
+                point(Step::NotificationPassed);
             }
-            seat.leave();
+            waiter.unregister();
         }
         Ok(())
     }
 
     fn notify(&self, count: usize) -> usize {
         let next = self.0.cell.next.load(Ordering::Relaxed);
-        let mut waiting: Vec<&Seat> = self.0.used().iter().filter(|seat| seat.is_waiting()).collect();
-        waiting.sort_by_key(|seat| std::cmp::Reverse(next.wrapping_sub(seat.ticket())));
-        let living = waiting.into_iter().filter(|seat| {
-            let is_dead = seat.take_from_dead();
+        let mut waiting: Vec<&Waiter> = self.0.used().iter().filter(|waiter| waiter.is_waiting()).collect();
+        waiting.sort_by_key(|waiter| std::cmp::Reverse(next.wrapping_sub(waiter.ticket())));
+        let living = waiting.into_iter().filter(|waiter| {
+            let is_dead = waiter.lock_if_dead();
             if is_dead {
-                seat.leave();
+                waiter.unregister();
             }
             !is_dead
         });
-        let notify = |seat: &Seat| {
-            seat.tell(NOTIFIED);
-            point(Step::SeatNotified);
-            seat.wake();
+        let notify = |waiter: &Waiter| {
+            waiter.set_state(NOTIFIED);
+            point(Step::WaiterNotified);
+            waiter.wake();
         };
         living.take(count).map(notify).count()
     }
@@ -218,14 +224,14 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// A seat that the calling thread has; it gets up when this is dropped, however that comes.
-struct Sitting<'a> {
-    seat: &'a Seat,
+/// The calling thread's registration. Dropping it unregisters, also if the thread unwinds.
+struct Registered<'a> {
+    waiter: &'a Waiter,
 }
 
-impl Drop for Sitting<'_> {
+impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.seat.leave();
+        self.waiter.unregister();
     }
 }
 
@@ -237,8 +243,8 @@ impl Handle for Condition {
     }
 
     fn at(cell: Held<ConditionCell>) -> io::Result<Self> {
-        let seats = cell.segment().array(cell.offset() + size_of::<ConditionCell>(), SEATS);
-        Ok(Condition { cell, seats })
+        let waiters = cell.segment().array(cell.offset() + size_of::<ConditionCell>(), MAX_WAITERS);
+        Ok(Condition { cell, waiters })
     }
 }
 
@@ -285,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_between_the_seat_and_the_sleep_is_not_lost() {
+    fn notification_between_registration_and_sleep_is_not_lost() {
         let condition = Condition::create().unwrap();
         assert!(condition.wait(None, || assert_eq!(condition.notify(1).unwrap(), 1)).unwrap());
     }
@@ -325,20 +331,20 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_waiter_was_told_goes_to_the_next() {
+    fn notification_of_a_dead_waiter_goes_to_the_next() {
         let condition = Condition::create().unwrap();
-        // A thread that ends in its seat, as one that is killed.
+        // A thread that ends while it is registered, as one that is killed.
         let die = |state: u32| {
             thread::scope(|scope| {
                 let sit = || {
-                    let sitting = condition.sit().unwrap();
-                    sitting.seat.tell(state);
-                    std::mem::forget(sitting);
+                    let registered = condition.register().unwrap();
+                    registered.waiter.set_state(state);
+                    std::mem::forget(registered);
                 };
                 scope.spawn(sit).join().unwrap();
             });
         };
-        die(super::super::seat::WAITING);
+        die(super::super::waiter::WAITING);
         die(NOTIFIED);
         thread::scope(|scope| {
             let waiter = scope.spawn(|| condition.wait(None, || ()).unwrap());
@@ -350,10 +356,10 @@ mod tests {
     #[test]
     fn there_is_a_place_for_as_many_as_it_says() {
         let condition = Condition::create().unwrap();
-        let seats: Vec<_> = (0..SEATS).map(|_| condition.sit().unwrap()).collect();
+        let waiters: Vec<_> = (0..MAX_WAITERS).map(|_| condition.register().unwrap()).collect();
         let full = condition.wait(None, || panic!("nothing is unlocked"));
-        assert!(matches!(full, Err(Refused::Full { most: SEATS })));
-        drop(seats);
-        assert!(condition.sit().is_ok());
+        assert!(matches!(full, Err(Refused::Full { most: MAX_WAITERS })));
+        drop(waiters);
+        assert!(condition.register().is_ok());
     }
 }

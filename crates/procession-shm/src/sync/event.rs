@@ -1,13 +1,13 @@
-//! An event: a flag that anybody sets, clears and waits for. A set wakes all who wait then, even if it is cleared at once:
-//! the word counts the sets.
+//! An event is a flag that any process sets, clears and waits for. A set wakes all waiters, even if
+//! the flag is cleared at once: the word counts the sets.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | **set** 1. the word := next set, flag; **commit** | the event, set; who sleeps looks by itself |
+//! | **set** 1. the word := next set, flag; **commit** | the event, set; a sleeper looks by itself |
 //! | 2. wake all | nothing |
 //! | **clear** 1. the word := the same set, no flag; **commit** | the event, clear |
 //!
-//! Nobody waits for a waiter: one that is dead costs nothing.
+//! Nobody waits for a waiter, so a dead one costs nothing.
 
 use std::io;
 use std::time::Instant;
@@ -26,7 +26,7 @@ const NEXT: u32 = 2;
 #[repr(C, align(64))]
 pub(crate) struct EventCell {
     head: Head,
-    /// How often it was set, modulo 2^31, and whether it is.
+    /// How often it was set, modulo 2^31, and whether it is set now.
     sets: AtomicU32,
     waiters: Gate,
 }
@@ -54,7 +54,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// A new one, which is clear.
+    /// Makes an event that is clear.
     ///
     /// # Errors
     ///
@@ -63,13 +63,13 @@ impl Event {
         Ok(Event { cell: arena::make::<EventCell>(0, |_| Ok(()))? })
     }
 
-    /// Sets it, and wakes all who wait.
+    /// Sets it, and wakes all waiters.
     pub fn set(&self) {
         let set = |sets: u32| (sets & FLAG == 0).then(|| sets.wrapping_add(NEXT) | FLAG);
         if self.cell.sets.fetch_update(Ordering::AcqRel, Ordering::Acquire, set).is_ok() {
             point(Step::EventSet);
         }
-        // Also if it was set: who set it may be dead, and have woken nobody.
+        // Also if it was set, because the process that set it may have died before it woke anybody.
         self.cell.waiters.wake(u32::MAX >> 1);
     }
 
@@ -78,12 +78,13 @@ impl Event {
         self.cell.sets.fetch_and(!FLAG, Ordering::AcqRel);
     }
 
-    /// Whether it is set.
+    /// Returns whether it is set.
     pub fn is_set(&self) -> bool {
         self.cell.sets.load(Ordering::Acquire) & FLAG != 0
     }
 
-    /// Waits until it is set, or was since the call; `false` when the deadline came first.
+    /// Waits until it is set, or was set since the call. Returns `false` if the deadline came
+    /// first.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         let sets = || self.cell.sets.load(Ordering::Acquire);
         let before = sets();

@@ -1,15 +1,16 @@
-//! Locks that have an owner: the thread that locked them. A robust mutex, and a word that remembers an owner's death until
-//! somebody has made good what the lock guards.
+//! Locks whose owner is the thread that locked them: a robust mutex, and a word that remembers an
+//! owner's death until another owner has recovered the guarded data.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | **lock** 1. the mutex | a dead owner, of which the kernel tells the next to lock |
+//! | **lock** 1. the mutex | a dead owner, which the kernel reports to the next to lock |
 //! | if the owner before died: 2. the word := died | the same: the mutex still knows of the first death |
 //! | 3. the mutex is consistent | the word |
 //! | **recover** 1. the word := 0 | a dead owner |
 //! | **unlock** 1. the mutex | nothing |
 //!
-//! The fast path is the robust mutex's own, one compare-and-swap each way; the word is on the same line.
+//! The fast path is the robust mutex's own, one compare-and-swap each way; the word is in the same
+//! cache line.
 
 use std::io;
 use std::time::Instant;
@@ -24,7 +25,7 @@ use crate::segment::Words;
 
 /// A lock that its owner cannot lock again.
 pub type Lock = OwnerLock<LOCK>;
-/// A lock that its owner may lock again, and unlocks as often.
+/// A lock that its owner may lock again, and must unlock as often.
 pub type RLock = OwnerLock<RLOCK>;
 
 /// A kind of cell.
@@ -38,7 +39,7 @@ pub(super) const MUTEX: u32 = 3;
 #[repr(C, align(64))]
 pub(crate) struct LockCell<const KIND: u32> {
     head: Head,
-    /// 1 from when an owner was found dead until somebody recovers. Changed under the mutex.
+    /// 1 from when an owner was found dead until somebody recovers. It changes under the mutex.
     died: AtomicU32,
     mutex: RobustMutex,
 }
@@ -54,7 +55,7 @@ impl<const KIND: u32> Cell for LockCell<KIND> {
         &self.head
     }
 
-    /// Behind the lock are as many bytes as it says.
+    /// The measure is the number of bytes behind the lock.
     fn len(measure: u32) -> Option<usize> {
         size_of::<Self>().checked_add(measure as usize)
     }
@@ -67,7 +68,7 @@ pub struct OwnerLock<const KIND: u32> {
 }
 
 impl<const KIND: u32> OwnerLock<KIND> {
-    /// A new one, which nobody holds.
+    /// Makes a lock that nobody holds.
     ///
     /// # Errors
     ///
@@ -76,7 +77,7 @@ impl<const KIND: u32> OwnerLock<KIND> {
         Self::create_before(0, |_| Ok(()))
     }
 
-    /// One with `len` bytes behind it, which `init` writes.
+    /// Makes a lock with `len` bytes behind it, which `init` writes.
     pub(super) fn create_before(
         len: u32,
         init: impl FnOnce(&Held<LockCell<KIND>>) -> io::Result<()>,
@@ -89,11 +90,13 @@ impl<const KIND: u32> OwnerLock<KIND> {
         Ok(OwnerLock { cell })
     }
 
-    /// Locks it; waits for who holds it until the deadline. An owner's death is told until one [recovers](Self::recover).
+    /// Locks it. Waits for its holder until the deadline. Reports an owner's death until somebody
+    /// [recovers](Self::recover).
     ///
     /// # Errors
     ///
-    /// [`Refused::TimedOut`]; [`Refused::Deadlock`] for a thread that holds it, unless it may lock again.
+    /// [`Refused::TimedOut`]; [`Refused::Deadlock`] for a thread that holds it, unless it may lock
+    /// again.
     #[inline]
     pub fn lock(&self, deadline: Option<Instant>) -> Result<Acquired, Refused> {
         let acquired = match deadline {
@@ -113,23 +116,23 @@ impl<const KIND: u32> OwnerLock<KIND> {
         self.cell.mutex.try_lock()?.map(|acquired| self.noted(acquired)).transpose()
     }
 
-    /// Owner: what the lock guards is whole again.
+    /// Owner: says that the guarded data is valid again.
     pub fn recover(&self) {
         self.cell.died.store(0, Ordering::Relaxed);
     }
 
-    /// Owner: unlocks it. `false`: the calling thread does not hold it.
+    /// Owner: unlocks it. Returns `false` if the calling thread does not hold it.
     #[inline]
     pub fn unlock(&self) -> bool {
         self.cell.mutex.unlock_if_held()
     }
 
-    /// Whether somebody holds it. By now it may be otherwise.
+    /// Returns whether somebody holds it. That may have changed on return.
     pub fn is_held(&self) -> bool {
         self.cell.mutex.is_held()
     }
 
-    /// Whether both are handles of one lock.
+    /// Returns whether both are handles of one lock.
     pub fn is(&self, other: &Self) -> bool {
         std::ptr::eq::<LockCell<KIND>>(&*self.cell, &*other.cell)
     }
@@ -172,7 +175,7 @@ mod tests {
     use crate::sync::Primitive;
 
     #[test]
-    fn a_dead_owner_is_told_of_until_somebody_recovers() {
+    fn death_of_an_owner_is_reported_until_somebody_recovers() {
         let lock = Lock::create().unwrap();
         std::thread::scope(|scope| scope.spawn(|| lock.lock(None).unwrap()).join().unwrap());
         for _ in 0..3 {
@@ -187,7 +190,8 @@ mod tests {
 
     #[test]
     fn lock_has_the_size_that_the_docs_say() {
-        // The C library's mutex has 40 bytes on x86-64 and 48 on aarch64; a cell is a multiple of 64 bytes long.
+        // The C library's mutex has 40 bytes on x86-64 and 48 on aarch64; a cell is a multiple of
+        // 64 bytes long.
         let size = if cfg!(target_arch = "x86_64") { 64 } else { 128 };
         let [one, two] = [Lock::create().unwrap(), Lock::create().unwrap()];
         assert_eq!(size_of::<LockCell<LOCK>>(), size);

@@ -1,22 +1,24 @@
-//! Synchronisation between processes: what every process that has a handle may lock, take, set or wait for. Used through
-//! the faces, in any process and any thread of it; each is a cell of an [`arena`], which many share.
+//! Synchronisation between processes: locks, semaphores, conditions, events, barriers. Used through
+//! the faces, in any process and any thread. Each primitive is a cell of an [`arena`], which holds
+//! many.
 //!
-//! | room | what it is | when its owner, or who waits, is killed |
+//! | type | what it is | when its owner or its waiter is killed |
 //! |---|---|---|
-//! | [`Lock`], [`RLock`] | bound to the thread that locked it | the next to lock is told, and every next until one recovers it |
+//! | [`Lock`], [`RLock`] | a lock bound to the thread that locked it | every `lock` reports the death until one owner recovers it |
 //! | [`Mutex`] | a lock with a plain value behind it | the same |
-//! | [`RwLock`] | the same for many readers or one writer | the same for a writer; of a reader nothing is left |
+//! | [`RwLock`] | the same for many readers or one writer | the same for a writer; a reader leaves nothing |
 //! | [`Semaphore`] | permits, bound to nobody | a dead holder's permit is gone |
-//! | [`BinarySemaphore`] | one permit, bound to a process, given back by anybody | who waits takes it over and is told |
-//! | [`Condition`] | waiters in seats, notified in their order | its seat is free; a notification it was given goes to the next |
+//! | [`BinarySemaphore`] | one permit, bound to a process, released by anybody | a waiter takes it over and learns of the death |
+//! | [`Condition`] | waiters, notified in their order | its record is freed; its notification goes to the next |
 //! | [`Event`] | a flag to wait for | nothing |
 //! | [`Barrier`] | a number of parties that wait for each other | it breaks |
 //!
 //! # Guards that are forgotten, and forks
 //!
-//! A lock that is held is in its thread's list of robust mutexes, by address. A handle that is dropped while a thread of this
-//! process holds its lock (whose guard was forgotten) therefore leaves its arena mapped, for good. A forked child has
-//! copies of its parent's guards and holds none of the locks: a copy that is dropped does nothing.
+//! A held lock is in its thread's list of robust mutexes, by address. If a handle is dropped while
+//! a thread of this process holds its lock (because the guard was forgotten), the arena therefore
+//! stays mapped for good. A forked child has copies of its parent's guards and holds none of the
+//! locks: dropping a copy does nothing.
 
 pub(crate) mod arena;
 mod barrier;
@@ -26,8 +28,8 @@ mod event;
 mod lock;
 mod mutex;
 mod rwlock;
-mod seat;
 mod semaphore;
+mod waiter;
 
 use std::fmt;
 use std::io;
@@ -50,37 +52,38 @@ use crate::spin::Spin;
 
 /// What every primitive is: a place in an arena, by which it travels to another process.
 pub trait Primitive: Sized {
-    /// The arena's memfd.
+    /// Returns the arena's memfd.
     fn fd(&self) -> BorrowedFd<'_>;
 
-    /// Where in the arena it is. Who asks may tell another process, so the place is never another primitive's from now on.
+    /// Returns the place in the arena. The caller may send it to another process, so no other
+    /// primitive ever gets this place.
     fn offset(&self) -> u64;
 
-    /// The one at that place.
+    /// Opens the primitive at that place.
     ///
     /// # Errors
     ///
-    /// `InvalidData` if none of this kind is there.
+    /// `InvalidData` if there is none of this kind.
     fn attach(fd: OwnedFd, offset: u64) -> io::Result<Self>;
 }
 
-/// Why something could not be done.
+/// Why an operation was refused.
 #[derive(Debug)]
 pub enum Refused {
     /// The deadline came first.
     TimedOut,
-    /// The calling thread holds it already, and would wait for itself.
+    /// The calling thread holds the lock already, and would wait for itself.
     Deadlock,
-    /// More was released than had been taken.
+    /// It was released more often than acquired.
     Overflow,
-    /// So many wait that there is no place for another.
+    /// There are too many waiters.
     Full {
-        /// How many can.
+        /// The most waiters.
         most: usize,
     },
     /// The barrier is broken.
     Broken,
-    /// The system refuses, or shared memory is beyond use.
+    /// The system refuses, or shared memory is damaged.
     Os(io::Error),
 }
 
@@ -108,7 +111,7 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// What waiters do before they sleep: one taker and one giver are the least that there are.
+/// Returns what waiters do before they sleep. At least one process waits and one wakes.
 fn spin() -> &'static Spin {
     static SPIN: PerProcess<Spin> = PerProcess::new(|| Spin::new(2));
     SPIN.get()

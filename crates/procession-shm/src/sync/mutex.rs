@@ -1,4 +1,5 @@
-//! A lock with a plain value behind it, in memory that all processes share. Where a guard becomes a reference.
+//! A lock with a plain value behind it, in memory that all processes share. Here a guard becomes a
+//! reference.
 
 #![allow(unsafe_code, reason = "gives references to shared memory, to who holds its lock")]
 
@@ -26,14 +27,15 @@ pub struct Mutex<T: Pod> {
 }
 
 impl<T: Pod> Mutex<T> {
-    /// A new one, which nobody holds.
+    /// Makes a lock that nobody holds.
     ///
     /// # Errors
     ///
-    /// If the system refuses; `InvalidInput` for a type of 4 GiB or more, or aligned to more than 64 bytes.
+    /// If the system refuses; `InvalidInput` for a type of 4 GiB or more, or aligned to more than
+    /// 64 bytes.
     pub fn create(value: T) -> io::Result<Mutex<T>> {
         let lock = OwnerLock::create_before(measure::<T>()?, |cell| {
-            // SAFETY: the cell is in the making, and known to nobody else.
+            // SAFETY: the cell is being made, and nobody else knows of it.
             unsafe { *value_behind::<T, _>(cell).get_mut() = value };
             Ok(())
         })?;
@@ -61,7 +63,7 @@ impl<T: Pod> Mutex<T> {
         Ok(self.lock.try_lock()?.map(|acquired| (self.guard(), acquired)))
     }
 
-    /// Whether somebody holds it. By now it may be otherwise.
+    /// Returns whether somebody holds it. That may have changed on return.
     pub fn is_held(&self) -> bool {
         self.lock.is_held()
     }
@@ -73,16 +75,16 @@ impl<T: Pod> Mutex<T> {
 
 /// The value of a [`Mutex`], for the thread that holds it.
 ///
-/// A forked child's copy of it is of no use: the child does not hold the lock.
+/// A forked child's copy of the guard panics: the child does not hold the lock.
 pub struct MutexGuard<'a, T: Pod> {
     mutex: &'a Mutex<T>,
     generation: u64,
-    /// The lock is the thread's, as std's are.
+    /// The lock is bound to the thread, as those of the standard library are.
     not_send: PhantomData<std::sync::MutexGuard<'static, ()>>,
 }
 
 impl<T: Pod> MutexGuard<'_, T> {
-    /// What the lock guards is whole again.
+    /// Says that the guarded value is valid again.
     pub fn recover(&self) {
         self.mutex.lock.recover();
     }
@@ -96,8 +98,9 @@ impl<T: Pod> Deref for MutexGuard<'_, T> {
     /// In a child that was forked while this was held.
     fn deref(&self) -> &T {
         check_generation(self.generation);
-        // SAFETY: a guard is made by who has locked the mutex, cannot leave its thread, and unlocks when dropped; in this
-        // process it is the one that locked, as was just checked. The reference borrows the guard.
+        // SAFETY: the guard's maker has locked the mutex. The guard cannot leave its thread, and
+        // unlocks when dropped. The check has shown that this process is the one that locked. The
+        // reference borrows the guard.
         unsafe { self.mutex.value.get() }
     }
 }
@@ -105,8 +108,8 @@ impl<T: Pod> Deref for MutexGuard<'_, T> {
 impl<T: Pod> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         check_generation(self.generation);
-        // SAFETY: as in `deref`; the lock has one owner, who cannot lock it twice, so this guard is the only one, and it is
-        // borrowed exclusively.
+        // SAFETY: as in `deref`; the lock's one owner cannot lock it twice, so this guard is the
+        // only one, and it is borrowed exclusively.
         unsafe { self.mutex.value.get_mut() }
     }
 }
@@ -138,7 +141,7 @@ impl<T: Pod> Handle for Mutex<T> {
     }
 }
 
-/// How long a value is, as its cell says it.
+/// Returns how long a value is, as its cell stores it.
 pub(super) fn measure<T: Pod>() -> io::Result<u32> {
     let fits = u32::try_from(size_of::<T>()).ok().filter(|_| align_of::<T>() <= UNIT);
     fits.ok_or_else(|| {
@@ -147,7 +150,7 @@ pub(super) fn measure<T: Pod>() -> io::Result<u32> {
     })
 }
 
-/// A cell that came from elsewhere must be of this type, as far as its length tells.
+/// Checks that a cell from elsewhere is of this type, as far as its length tells.
 pub(super) fn check_measure<T: Pod>(head: &Head) -> io::Result<()> {
     let found = head.measure.load(Ordering::Relaxed);
     if measure::<T>()? == found {
@@ -158,7 +161,7 @@ pub(super) fn check_measure<T: Pod>(head: &Head) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
-/// The value behind a cell's words.
+/// Returns the value behind a cell's words.
 pub(super) fn value_behind<T: Pod, C: Cell>(cell: &Held<C>) -> Guarded<T> {
     cell.segment().guarded(cell.offset() + size_of::<C>())
 }

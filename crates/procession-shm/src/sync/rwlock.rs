@@ -1,22 +1,26 @@
-//! A plain value behind a lock for many readers or one writer. Sixteen robust mutexes, the lanes: a reader holds one of
-//! them, a writer all. So the kernel knows of every holder, and tells of the dead; there is no count of readers that a
-//! death could leave wrong.
+//! A plain value behind a lock for many readers or one writer. The lock is sixteen robust mutexes,
+//! the *lanes*: a reader holds one of them, a writer all. So the kernel knows of every holder and
+//! reports the dead, and there is no count of readers that a death could leave wrong.
 //!
-//! A writer that waits for readers holds the **turnstile**; new readers wait there, so that it is not starved. A reader that
-//! has a lane already goes on: it counts once more on its lane, and so cannot meet itself behind a writer. A reader that
-//! wants to write, or a writer that wants anything, would wait for itself, and is told so.
+//! A writer that waits for readers holds the **turnstile**. New readers wait there, so that the
+//! writer is not starved. A reader that has a lane already goes on: it counts once more on its
+//! lane, so it does not wait behind a writer that waits for it. A reader that wants to write, or a
+//! writer that locks again, would wait for itself and gets an error.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
-//! | **read** 1. a lane; one more of its depth | a dead owner's lane, which the next to take it makes good: nothing was changed |
-//! | **write** 1. the turnstile | a dead owner's, which the next makes good |
+//! | **read** 1. a lane; one more of its depth | a dead owner's lane, which its next owner marks consistent: nothing was changed |
+//! | **write** 1. the turnstile | a dead owner's, which the next owner marks consistent |
 //! | 2. the lanes, in order | the same, of each |
-//! | 3. the word := writing | the word: who takes a lane and reads it so knows that the writer is dead, since it has the lane |
+//! | 3. the word := writing | the word: a process that has a lane and reads *writing* knows that the writer is dead |
 //! | **unlock** 1. the word := clean | dead owners of lanes, as in 2 |
 //! | 2. lanes and turnstile | nothing |
 //!
-//! The word: clean, writing, or died, which stays until somebody recovers. Who finds *writing* makes it *died*. Of deadlock:
-//! a reader waits only while it has no lane, and a writer takes the lanes in order behind one turnstile.
+//! The word is clean, writing, or died, which stays until somebody recovers. A process that finds
+//! *writing* makes it *died*.
+//!
+//! **No deadlock.** A reader waits only while it has no lane, and a writer takes the lanes in order
+//! behind one turnstile.
 
 #![allow(unsafe_code, reason = "gives references to shared memory, to who holds its lock")]
 
@@ -41,9 +45,9 @@ use crate::segment::{Guarded, Words};
 
 const LANES: usize = 16;
 
-/// Nobody writes, nor died writing.
+/// Nobody writes, and no writer died.
 const CLEAN: u32 = 0;
-/// Somebody writes, or died so.
+/// A writer writes, or died while it wrote.
 const WRITING: u32 = 1;
 /// A writer died, and nobody has recovered.
 const DIED: u32 = 2;
@@ -52,7 +56,7 @@ const DIED: u32 = 2;
 #[repr(C, align(64))]
 struct Lane {
     mutex: RobustMutex,
-    /// How often its owner reads. The owner's.
+    /// How often its owner reads. The owner writes it.
     depth: AtomicU32,
 }
 
@@ -60,7 +64,7 @@ struct Lane {
 #[repr(C, align(64))]
 pub(crate) struct RwCell {
     head: Head,
-    /// One of the states above. Changed by who holds a lane.
+    /// One of the states above. The holder of a lane changes it.
     state: AtomicU32,
     turnstile: RobustMutex,
     lanes: [Lane; LANES],
@@ -89,7 +93,7 @@ pub struct RwLock<T: Pod> {
 }
 
 impl<T: Pod> RwLock<T> {
-    /// A new one, which nobody holds.
+    /// Makes a lock that nobody holds.
     ///
     /// # Errors
     ///
@@ -98,14 +102,14 @@ impl<T: Pod> RwLock<T> {
         let cell = arena::make::<RwCell>(measure::<T>()?, |cell| {
             cell.turnstile.init_as(Relock::Refused)?;
             cell.lanes.iter().try_for_each(|lane| lane.mutex.init_as(Relock::Refused))?;
-            // SAFETY: the cell is in the making, and known to nobody else.
+            // SAFETY: the cell is being made, and nobody else knows of it.
             unsafe { *value_behind::<T, _>(cell).get_mut() = value };
             Ok(())
         })?;
         RwLock::at(cell)
     }
 
-    /// Locks it for reading, until the deadline. A writer's death is told until one recovers.
+    /// Locks it for reading, until the deadline. Reports a writer's death until a writer recovers.
     ///
     /// # Errors
     ///
@@ -131,7 +135,7 @@ impl<T: Pod> RwLock<T> {
                 self.cell.turnstile.unlock();
                 return Err(refused);
             }
-            // What a dead reader has left.
+            // A dead reader may have left a depth.
             lane.depth.store(0, Ordering::Relaxed);
             if taken == LANES / 2 {
                 point(Step::RwLanes);
@@ -148,13 +152,14 @@ impl<T: Pod> RwLock<T> {
 }
 
 impl RwCell {
-    /// Takes the turnstile. A reader that slept for it would keep its lane from the writer that has it.
+    /// Takes the turnstile. A reader must not sleep for it, because it would keep its lane from the
+    /// writer that has the turnstile.
     fn turn(&self, deadline: Option<Instant>) -> Result<(), Refused> {
         if let Some(acquired) = self.turnstile.try_lock()? {
             return Ok(make_good(&self.turnstile, acquired)?);
         }
         for lane in &self.lanes {
-            // An error if the calling thread has it.
+            // An error if the calling thread has the lane.
             if let Some(acquired) = lane.mutex.try_lock()? {
                 make_good(&lane.mutex, acquired)?;
                 lane.mutex.unlock();
@@ -172,7 +177,7 @@ impl RwCell {
                 let lane = &self.lanes[index];
                 match lane.mutex.try_lock() {
                     Ok(None) => {}
-                    // A writer is before: only who reads already goes on.
+                    // A writer comes first. Only a thread that reads already goes on.
                     Ok(Some(acquired)) if is_turned => {
                         make_good(&lane.mutex, acquired)?;
                         lane.mutex.unlock();
@@ -198,7 +203,8 @@ impl RwCell {
         }
     }
 
-    /// The calling thread has that lane: it reads, or it writes, when it has all and of none a depth.
+    /// Locks again for a thread that has this lane: a reader counts once more; a writer, which has
+    /// all lanes and no depth, gets an error.
     fn enter_again(&self, index: usize) -> Result<usize, Refused> {
         let depth = &self.lanes[index].depth;
         let depth_now = depth.load(Ordering::Relaxed);
@@ -209,7 +215,7 @@ impl RwCell {
         Ok(index)
     }
 
-    /// Owner of a lane: whether a writer died.
+    /// Owner of a lane: returns whether a writer died.
     fn verdict(&self) -> Acquired {
         let dying = self.state.compare_exchange(WRITING, DIED, Ordering::Relaxed, Ordering::Relaxed);
         match dying {
@@ -250,7 +256,7 @@ pub struct RwLockReadGuard<'a, T: Pod> {
 }
 
 impl<T: Pod> RwLockReadGuard<'_, T> {
-    /// What the lock guards is whole all the same.
+    /// Says that the guarded value is valid although a writer died.
     pub fn recover(&self) {
         let _ = self.lock.cell.state.compare_exchange(DIED, CLEAN, Ordering::Relaxed, Ordering::Relaxed);
     }
@@ -264,8 +270,8 @@ impl<T: Pod> Deref for RwLockReadGuard<'_, T> {
     /// In a child that was forked while this was held.
     fn deref(&self) -> &T {
         check_generation(self.generation);
-        // SAFETY: a guard is made by who holds a lane, cannot leave its thread, and gives the lane back when dropped; a writer
-        // has all lanes. The reference borrows the guard.
+        // SAFETY: the guard's maker holds a lane. The guard cannot leave its thread, and gives the
+        // lane back when dropped; a writer has all lanes. The reference borrows the guard.
         unsafe { self.lock.value.get() }
     }
 }
@@ -298,7 +304,7 @@ pub struct RwLockWriteGuard<'a, T: Pod> {
 }
 
 impl<T: Pod> RwLockWriteGuard<'_, T> {
-    /// What the lock guards is whole again.
+    /// Says that the guarded value is valid again.
     pub fn recover(&self) {
         self.lock.cell.state.store(WRITING, Ordering::Relaxed);
     }
@@ -312,7 +318,8 @@ impl<T: Pod> Deref for RwLockWriteGuard<'_, T> {
     /// In a child that was forked while this was held.
     fn deref(&self) -> &T {
         check_generation(self.generation);
-        // SAFETY: a guard is made by who holds all lanes, cannot leave its thread, and gives them back when dropped.
+        // SAFETY: the guard's maker holds all lanes. The guard cannot leave its thread, and gives
+        // them back when dropped.
         unsafe { self.lock.value.get() }
     }
 }
@@ -320,7 +327,7 @@ impl<T: Pod> Deref for RwLockWriteGuard<'_, T> {
 impl<T: Pod> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         check_generation(self.generation);
-        // SAFETY: as in `deref`; who holds all lanes is one thread, and lock refuses it a second guard.
+        // SAFETY: as in `deref`; one thread holds all lanes, and `lock` refuses it a second guard.
         unsafe { self.lock.value.get_mut() }
     }
 }
@@ -331,7 +338,7 @@ impl<T: Pod> Drop for RwLockWriteGuard<'_, T> {
             return;
         }
         let cell = &self.lock.cell;
-        // One that nobody recovered stays died.
+        // A death that nobody recovered stays reported.
         let _ = cell.state.compare_exchange(WRITING, CLEAN, Ordering::Relaxed, Ordering::Relaxed);
         point(Step::RwWritten);
         cell.lanes.iter().for_each(|lane| lane.mutex.unlock());
@@ -357,7 +364,7 @@ fn make_good(mutex: &RobustMutex, acquired: Acquired) -> io::Result<()> {
     }
 }
 
-/// Where the calling thread looks first.
+/// Returns the lane where the calling thread looks first.
 fn own_lane() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -441,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_writer_is_told_of_and_a_dead_reader_is_not() {
+    fn death_of_a_writer_is_reported_and_of_a_reader_is_not() {
         let lock = RwLock::create(0u32).unwrap();
         std::thread::scope(|scope| scope.spawn(|| std::mem::forget(lock.read(None).unwrap())).join().unwrap());
         assert_eq!(lock.write(None).unwrap().1, Acquired::Clean);

@@ -1,10 +1,11 @@
-//! A semaphore: a number of permits, taken and given back by anybody. A permit is bound to nobody, so a process that is
-//! killed with one takes it along; where that must not be, use a lock.
+//! A semaphore is a number of permits, which any process acquires and releases. A permit is bound
+//! to nobody, so a process that is killed with one takes it along. Where that must not happen, use
+//! a lock.
 //!
 //! | step | a death after it leaves |
 //! |---|---|
 //! | **acquire** 1. one permit less | a permit that is gone |
-//! | **release** 1. one permit more | the permit; who sleeps for it looks by itself |
+//! | **release** 1. one permit more | the permit; a waiter looks by itself |
 //! | 2. wake one | nothing |
 
 use std::io;
@@ -23,7 +24,7 @@ pub(crate) struct SemaphoreCell {
     /// Its measure is the most permits.
     head: Head,
     permits: AtomicU32,
-    takers: Gate,
+    waiters: Gate,
 }
 
 // SAFETY: repr(C), nothing but atomics; zero is a cell that `find` refuses.
@@ -49,17 +50,17 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
-    /// The most permits that one can have.
-    pub const MOST: u32 = u32::MAX >> 1;
+    /// The most permits of a semaphore.
+    pub const MAX_PERMITS: u32 = u32::MAX >> 1;
 
-    /// One with this many permits, and at no time more than `most`.
+    /// Makes a semaphore with this many permits, and never more than `most`.
     ///
     /// # Errors
     ///
     /// If the system refuses; `InvalidInput` for more permits than there may be.
     pub fn create(permits: u32, most: u32) -> io::Result<Semaphore> {
-        if permits > most || most > Self::MOST {
-            let text = format!("a semaphore of {permits} permits of {most}: it may have up to {}", Self::MOST);
+        if permits > most || most > Self::MAX_PERMITS {
+            let text = format!("a semaphore of {permits} permits of {most}: it may have up to {}", Self::MAX_PERMITS);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let cell = arena::make::<SemaphoreCell>(most, |cell| {
@@ -69,13 +70,13 @@ impl Semaphore {
         Ok(Semaphore { cell })
     }
 
-    /// Takes a permit; waits for one until the deadline.
+    /// Takes a permit. Waits for one until the deadline.
     ///
     /// # Errors
     ///
     /// [`Refused::TimedOut`].
     pub fn acquire(&self, deadline: Option<Instant>) -> Result<(), Refused> {
-        let is_taken = self.try_acquire() || self.cell.takers.wait_until(deadline, spin(), || self.try_acquire());
+        let is_taken = self.try_acquire() || self.cell.waiters.wait_until(deadline, spin(), || self.try_acquire());
         if is_taken { Ok(()) } else { Err(Refused::TimedOut) }
     }
 
@@ -89,21 +90,21 @@ impl Semaphore {
         taken.is_ok()
     }
 
-    /// Gives `count` permits back, or more than there were.
+    /// Adds `count` permits, whether or not they were acquired before.
     ///
     /// # Errors
     ///
-    /// [`Refused::Overflow`] beyond the most that it may have; then none is given.
+    /// [`Refused::Overflow`] if that is more than the semaphore may have; then it adds none.
     pub fn release(&self, count: u32) -> Result<(), Refused> {
         let most = self.cell.head.measure.load(Ordering::Relaxed);
         let more = |permits: u32| permits.checked_add(count).filter(|permits| *permits <= most);
         self.cell.permits.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).map_err(|_| Refused::Overflow)?;
         point(Step::SemaphoreReleased);
-        self.cell.takers.wake(count);
+        self.cell.waiters.wake(count);
         Ok(())
     }
 
-    /// How many permits there are now.
+    /// Returns how many permits there are now.
     pub fn value(&self) -> u32 {
         self.cell.permits.load(Ordering::Acquire)
     }

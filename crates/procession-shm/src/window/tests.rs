@@ -1,4 +1,5 @@
-//! Windows that grow, in one process and as another sees them; and words that were overwritten.
+//! Tests of windows that grow, in one process and as another sees them, and of words that were
+//! overwritten.
 
 use super::*;
 use crate::segment::Segment;
@@ -7,7 +8,7 @@ const MAX: usize = 1 << 30;
 const MIB: usize = 1 << 20;
 const WINDOWS: usize = size_of::<FileWords>();
 
-/// A segment with room for many windows.
+/// Makes a segment with room for many windows.
 fn file() -> File {
     let segment = Segment::create_growing("procession-test", GRAIN, GRAIN).unwrap();
     let file = File::of(&segment, 0, 4 * MAX);
@@ -19,14 +20,14 @@ fn window(file: &File, index: usize) -> Window {
     Window::at(file, WINDOWS + index * size_of::<WindowWords>(), MAX)
 }
 
-/// As another process sees it.
+/// Returns the file as another process sees it.
 fn attached(file: &File) -> File {
     let fd = file.segment.as_fd().try_clone_to_owned().unwrap();
     File::of(&Segment::attach_growing(fd, GRAIN).unwrap(), 0, 4 * MAX)
 }
 
 #[test]
-fn what_was_mapped_before_a_growth_stays_valid() {
+fn slices_from_before_a_growth_stay_valid() {
     let window = window(&file(), 0);
     window.reserve(10).unwrap().write(0, b"before");
     let before = window.slice(0, 6);
@@ -101,7 +102,7 @@ fn words_that_make_no_sense_are_an_error() {
             assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidData, "{what}");
         }
     }
-    // Longer than the window may be, though the file has it.
+    // The file has as much, but it is longer than the window may be.
     let window = window(&file, words.len());
     let taken = file.take(2 * MAX).unwrap();
     window.begin(taken);
@@ -109,12 +110,12 @@ fn words_that_make_no_sense_are_an_error() {
 }
 
 #[test]
-fn what_is_given_out_is_about_as_much_as_the_file_has() {
+fn extents_cover_about_as_much_as_the_file_has() {
     let file = file();
     let window = window(&file, 0);
     window.reserve(4 * GRAIN).unwrap();
     assert!(file.check().is_ok());
-    // Nothing; what others have; what no file has; all bits.
+    // Nothing; bytes of other windows; more than any file has; all bits.
     for given in [0, 4 * GRAIN, 1 << 50, usize::MAX] {
         file.begin(given);
         assert!(file.check().is_err(), "{given}");
@@ -124,7 +125,7 @@ fn what_is_given_out_is_about_as_much_as_the_file_has() {
 }
 
 #[test]
-fn what_is_mapped_is_not_looked_up_again() {
+fn mapped_extents_are_not_looked_up_again() {
     let file = file();
     let window = window(&file, 0);
     window.reserve(3 * GRAIN).unwrap().write(0, b"bytes");
@@ -152,7 +153,7 @@ fn threads_that_map_and_grow_at_once_see_the_same_bytes() {
                 let own_window = window(file, own);
                 for grains in 1..=200 {
                     own_window.reserve(grains * GRAIN).unwrap().write((grains - 1) * GRAIN, &[own as u8]);
-                    // Longer by one of them, mapped by all.
+                    // One thread lengthens it, and all map it.
                     if own == 1 {
                         shared.reserve(grains * GRAIN).unwrap().write((grains - 1) * GRAIN, &[grains as u8]);
                     } else if let Ok(view) = shared.map(grains * GRAIN) {

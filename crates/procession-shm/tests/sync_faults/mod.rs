@@ -1,5 +1,5 @@
-//! The scenarios of `sync`: a process dies at each step of each primitive's protocol; the others are told what they must
-//! be told, wait for nobody dead, and go on.
+//! The scenarios of `sync`. A process dies at each step of each primitive's protocol; the others
+//! learn of the death where they must, wait for nobody dead, and go on.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use procession_sys::pidfd::PidFd;
 
 use crate::die_at;
 
-/// So long that the watchdog, which names what hangs, comes first.
+/// Longer than the watchdog, which names a test that hangs.
 pub(crate) fn patience() -> Option<Instant> {
     Some(Instant::now() + 2 * procession_testing::patience())
 }
@@ -29,9 +29,9 @@ pub(crate) fn scenario(step: Step, nth: u32) {
         BinaryTaken => owning(nth),
         BinaryReleased => disowning(nth),
         EventSet => setting(nth),
-        SeatTaken | SeatSlept => waiting(step, nth),
-        SeatNotified => notifying(nth),
-        SeatPassed => passing_on(nth),
+        WaiterRegistered | WaiterSlept => waiting(step, nth),
+        WaiterNotified => notifying(nth),
+        NotificationPassed => passing_on(nth),
         BarrierJoined | BarrierArrived | BarrierLeft => meeting(step, nth),
         BarrierPassed => meeting_last(nth),
         BarrierBroken => breaking(nth),
@@ -39,7 +39,7 @@ pub(crate) fn scenario(step: Step, nth: u32) {
     }
 }
 
-/// A child that begins by itself, and ends with 7 if `body` is true.
+/// Starts a child that ends with 7 if `body` returns `true`.
 fn child(body: impl FnOnce() -> bool) -> PidFd {
     fork(None, || if body() { 7 } else { 1 }).unwrap()
 }
@@ -48,7 +48,7 @@ fn joined(child: &PidFd) {
     assert_eq!(child.reap().unwrap().code(), 7, "the survivor finds what it must");
 }
 
-/// Polls; the watchdog ends it.
+/// Polls. The watchdog ends it.
 fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         std::thread::sleep(Duration::from_millis(1));
@@ -81,7 +81,8 @@ fn locking(nth: u32) {
 fn noting(nth: u32) {
     let lock = Lock::create().unwrap();
     die_at(Step::LockHeld, 1, || drop(lock.lock(None)));
-    // Each of these finds the one before dead with the lock, and dies before the mutex knows that all is well.
+    // Each of these finds that the owner before died, and dies before it has marked the mutex
+    // consistent.
     for _ in 0..nth {
         die_at(Step::LockNoted, 1, || drop(lock.lock(None)));
     }
@@ -105,7 +106,8 @@ fn writing(step: Step, nth: u32) {
             write();
         })
     });
-    // Dead with the word set, or before it, or after it: only the first may have left something half done.
+    // The process died with the word set, before it, or after it. Only in the first case may the
+    // value be half written.
     let expected = if step == Step::RwWriting { Acquired::OwnerDied } else { Acquired::Clean };
     let written = if step == Step::RwWritten { nth } else { nth - 1 };
     let reader = child(|| {
@@ -143,9 +145,9 @@ fn taking(nth: u32) {
 
 fn releasing(nth: u32) {
     let semaphore = Semaphore::create(0, 5).unwrap();
-    let taker = child(|| (0..nth).all(|_| semaphore.acquire(patience()).is_ok()));
+    let acquirer = child(|| (0..nth).all(|_| semaphore.acquire(patience()).is_ok()));
     die_at(Step::SemaphoreReleased, nth, || (0..nth).for_each(|_| semaphore.release(1).unwrap()));
-    joined(&taker);
+    joined(&acquirer);
     assert_eq!(semaphore.value(), 0);
 }
 
@@ -159,8 +161,8 @@ fn owning(nth: u32) {
     });
     let owner = semaphore.owner();
     assert!(owner.unwrap().has_ended());
-    let taker = child(|| semaphore.acquire(patience()).unwrap() == owner && semaphore.release().is_ok());
-    joined(&taker);
+    let acquirer = child(|| semaphore.acquire(patience()).unwrap() == owner && semaphore.release().is_ok());
+    joined(&acquirer);
     assert_eq!(semaphore.try_acquire(), Some(None), "told once");
     assert_eq!(semaphore.try_acquire(), None);
     let releaser = child(|| semaphore.release().is_ok());
@@ -171,17 +173,17 @@ fn owning(nth: u32) {
 fn disowning(nth: u32) {
     let semaphore = BinarySemaphore::create().unwrap();
     semaphore.acquire(None).unwrap();
-    let taker = child(|| semaphore.acquire(patience()).unwrap().is_none());
+    let acquirer = child(|| semaphore.acquire(patience()).unwrap().is_none());
     die_at(Step::BinaryReleased, nth, || {
         for turn in 0..nth {
-            // By then the taker may have been first, and have ended with it.
+            // By then another may have acquired and ended with it.
             if turn > 0 {
                 semaphore.acquire(patience()).unwrap();
             }
             semaphore.release().unwrap();
         }
     });
-    joined(&taker);
+    joined(&acquirer);
     assert!(semaphore.acquire(patience()).is_ok());
 }
 
@@ -198,7 +200,7 @@ fn setting(nth: u32) {
     assert!(event.is_set() && event.wait(None));
 }
 
-/// A waiter dies; what it was told, or would have been, another is.
+/// A waiter dies; another gets the notification that it had got or would have got.
 fn waiting(step: Step, nth: u32) {
     let condition = Condition::create().unwrap();
     let victim = fork(None, || {
@@ -226,11 +228,11 @@ fn waiting(step: Step, nth: u32) {
     assert_eq!(condition.notify(1).unwrap(), 0);
 }
 
-/// A notifier dies when it has said so and woken nobody.
+/// A notifier dies when the record says notified, and nobody is woken.
 fn notifying(nth: u32) {
     let condition = Condition::create().unwrap();
     let waiters: Vec<_> = (0..3).map(|_| child(|| condition.wait(patience(), || ()).unwrap())).collect();
-    die_at(Step::SeatNotified, nth, || {
+    die_at(Step::WaiterNotified, nth, || {
         let mut notified = 0;
         until(|| {
             notified += condition.notify(1).unwrap();
@@ -246,12 +248,12 @@ fn notifying(nth: u32) {
     assert_eq!(condition.notify(1).unwrap(), 0);
 }
 
-/// Who passes a dead waiter's notification on dies before it has freed the seat.
+/// A process that passes a dead waiter's notification on dies before it has freed the record.
 fn passing_on(nth: u32) {
     let condition = Condition::create().unwrap();
-    // One that is notified, and dies before it is up.
+    // A waiter that is notified, and dies before it has unregistered.
     let victim = fork(None, || {
-        arm(Step::SeatSlept, 1);
+        arm(Step::WaiterSlept, 1);
         let _ = condition.wait(None, || ());
         0
     })
@@ -259,14 +261,15 @@ fn passing_on(nth: u32) {
     until(|| condition.notify(1).unwrap() == 1);
     assert_eq!(victim.reap().unwrap().signal(), Some(9));
     for _ in 0..nth {
-        die_at(Step::SeatPassed, 1, || drop(condition.notify(0)));
+        die_at(Step::NotificationPassed, 1, || drop(condition.notify(0)));
     }
     let survivor = child(|| condition.wait(patience(), || ()).unwrap());
     joined(&survivor);
     assert_eq!(condition.notify(9).unwrap(), 0);
 }
 
-/// One of three parties dies, in its nth round; the others are told, and go on without it after a reset.
+/// One of three parties dies, in its nth round. The others learn of it, and go on without it after
+/// a reset.
 fn meeting(step: Step, nth: u32) {
     let barrier = Barrier::create(3).unwrap();
     let party = || {
@@ -314,7 +317,7 @@ fn breaking(nth: u32) {
     sound(&barrier);
 }
 
-/// It serves as ever.
+/// Checks that it works as before.
 fn sound(barrier: &Barrier) {
     barrier.reset().unwrap();
     assert!(!barrier.is_broken());

@@ -1,5 +1,5 @@
-//! Names of unix sockets that have no file: the kernel forgets a name with its listener. Called in any process and thread
-//! that listens or connects.
+//! Names of unix sockets that have no file: the kernel forgets a name with its listener. Called in
+//! any process and thread that listens or connects.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -25,7 +25,7 @@ pub fn connect(name: &[u8]) -> io::Result<UnixStream> {
     above_streams(UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?)
 }
 
-/// The name in an address, if it has one.
+/// Returns the name in an address, if it has one.
 pub fn of(address: &SocketAddr) -> Option<&[u8]> {
     address.as_abstract_name()
 }

@@ -1,11 +1,11 @@
-//! How a process ended that is not this process's to reap. Used by [`PidFd::ended_status`](super::pidfd::PidFd), in any
-//! process and thread.
+//! The exit status of a process that another process reaps. Used by
+//! [`PidFd::ended_status`](super::pidfd::PidFd), in any process and thread.
 //!
-//! | the process | who tells |
+//! | the process | source |
 //! |---|---|
 //! | has ended, nobody has reaped it | `/proc/PID/stat`, field 52 (proc(5)) |
 //! | has been reaped, Linux 6.15 or later | the request `PIDFD_GET_INFO` |
-//! | has been reaped, before Linux 6.15 | nobody |
+//! | has been reaped, before Linux 6.15 | none |
 
 #![allow(unsafe_code)] // An ioctl that rustix does not have.
 
@@ -29,42 +29,46 @@ const PIDFD_INFO_EXIT: u64 = 1 << 3;
 /// `_IOWR(0xFF, 11, struct pidfd_info)`.
 const PIDFD_GET_INFO: libc::c_ulong = 0xC000_FF0B | (size_of::<PidFdInfo>() as libc::c_ulong) << 16;
 
-/// The exit status of the process of a pidfd, if it has been reaped and the kernel remembers.
+/// Returns the exit status of the process of a pidfd, if it has been reaped and the kernel
+/// remembers.
 pub(super) fn status_of_reaped(pidfd: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
     let mut info = PidFdInfo { mask: PIDFD_INFO_EXIT, ..PidFdInfo::default() };
-    // SAFETY: the fd is open, as it is borrowed; the kernel reads and writes one structure of the size that is part of the
-    // request's number, to a live local.
+    // SAFETY: the fd is open, as it is borrowed; the kernel reads and writes one structure of the
+    // size that is part of the request's number, to a live local.
     let told = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
     if told == -1 {
         let error = io::Error::last_os_error();
-        // Before 6.13 there is no such request; before 6.15 it knows nothing of a process that was reaped.
+        // Kernels before 6.13 have no such request; before 6.15 they know nothing of a process that
+        // was reaped.
         let is_unknown = matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL | libc::ESRCH));
         return if is_unknown { Ok(None) } else { Err(error) };
     }
     Ok(if info.mask & PIDFD_INFO_EXIT == 0 { None } else { decoded(info.exit_code) })
 }
 
-/// The exit status of the process of a pidfd, if it has ended and nobody has reaped it. Without `/proc`: `None`.
+/// Returns the exit status of the process of a pidfd, if it has ended and nobody has reaped it.
+/// Returns `None` without `/proc`.
 pub(super) fn status_of_zombie(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     let pid = shown_pid(pidfd)?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Who may not look at the process is shown a 0. The link is subject to the same permission, and cannot be read then.
+    // A process that may not look at that one reads a 0. The link needs the same permission, and
+    // cannot be read then.
     std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()?;
-    // Until it is reaped its pid is nobody else's; so what was read is its own.
+    // Until it is reaped no other process has its pid, so the status is its own.
     if shown_pid(pidfd)? != pid {
         return None;
     }
     status_in(&stat)
 }
 
-/// Whether the process of a pidfd is stopped. Without `/proc`: `false`.
+/// Returns whether the process of a pidfd is stopped; `false` without `/proc`.
 pub(super) fn is_stopped(pidfd: BorrowedFd<'_>) -> bool {
     let stat = shown_pid(pidfd).and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
     let state = stat.as_deref().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
     matches!(state, Some('T' | 't'))
 }
 
-/// The pid as this `/proc` shows it. `None`: it has been reaped.
+/// Returns the pid as this `/proc` shows it; `None` if the process has been reaped.
 fn shown_pid(pidfd: BorrowedFd<'_>) -> Option<u32> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
     // It is -1 once the process has been reaped, and 0 in another namespace.
@@ -73,7 +77,7 @@ fn shown_pid(pidfd: BorrowedFd<'_>) -> Option<u32> {
 }
 
 fn status_in(stat: &str) -> Option<ExitStatus> {
-    // A name may hold anything; after it come the fields from the third, the state, on.
+    // A name may hold anything. After it come the fields from the third, the state, on.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     if *fields.first()? != "Z" {
         return None;

@@ -1,5 +1,6 @@
-//! Leaving a process, and what is flushed or run before. Children leave by [`exit_now`]; an executed child and the
-//! program itself by [`exit`], whose handlers the engine joins through [`at_exit`].
+//! How a process leaves, and what is flushed or run before. Children leave by [`exit_now`]. An
+//! executed child and the program itself leave by [`exit`], whose handlers the engine joins through
+//! [`at_exit`].
 
 #![allow(unsafe_code)] // _exit, fflush and __cxa_atexit: none of them exists in rustix.
 
@@ -16,22 +17,23 @@ pub fn exit(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Writes out what Rust's standard output and C's streams hold. What cannot be written (a closed pipe, a full disk)
-/// stays where it is, as at any exit: there is nobody left to tell.
+/// Writes out the contents of Rust's standard output and C's streams. Bytes that cannot be written
+/// (a closed pipe, a full disk) are lost, as at any exit.
 pub fn flush_stdio() {
     let _ = io::stdout().flush();
     // SAFETY: a null stream means all of them; each is locked while it is flushed.
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
-/// Runs the hook when the process exits by [`exit`] or by returning from `main`; the latest first. A child that was forked
-/// later inherits it, one that leaves by [`exit_now`] does not run it. A hook that panics aborts the process.
+/// Has the hook run when the process exits by [`exit`] or by returning from `main`. The latest hook
+/// runs first. A child that was forked later inherits the hook; one that leaves by [`exit_now`]
+/// does not run it. A hook that panics aborts the process.
 ///
 /// # Errors
 ///
-/// If memory for it is short.
+/// If there is no memory for it.
 pub fn at_exit(hook: fn()) -> io::Result<()> {
-    // The call behind atexit(3), which unlike that passes an argument on.
+    // The call behind atexit(3). Unlike atexit, it passes an argument on.
     unsafe extern "C" {
         fn __cxa_atexit(
             run: extern "C" fn(*mut libc::c_void),
@@ -39,8 +41,9 @@ pub fn at_exit(hook: fn()) -> io::Result<()> {
             object: *mut libc::c_void,
         ) -> libc::c_int;
     }
-    // SAFETY: `run_hook` expects a `fn()` as its argument, and gets one. It runs at exit, when this code is still mapped: no
-    // object is named whose unloading would run it earlier, and Rust code is never unloaded by us.
+    // SAFETY: `run_hook` expects a `fn()` as its argument, and gets one. It runs at exit, when this
+    // code is still mapped: the call names no object whose unloading would run it earlier, and Rust
+    // code is never unloaded here.
     let refused = unsafe { __cxa_atexit(run_hook, hook as *mut libc::c_void, std::ptr::null_mut()) };
     if refused == 0 {
         Ok(())
@@ -50,8 +53,8 @@ pub fn at_exit(hook: fn()) -> io::Result<()> {
 }
 
 extern "C" fn run_hook(hook: *mut libc::c_void) {
-    // SAFETY: only `at_exit` registers this function, always with a `fn()` cast to a pointer. An unwinding
-    // hook reaches the `extern "C"` boundary and aborts there.
+    // SAFETY: only `at_exit` registers this function, always with a `fn()` cast to a pointer. An
+    // unwinding hook reaches the `extern "C"` boundary and aborts there.
     let hook = unsafe { std::mem::transmute::<*mut libc::c_void, fn()>(hook) };
     hook();
 }

@@ -1,10 +1,11 @@
-//! Children that are copies of this process. Called in the parent, in whatever thread starts a process; the child
-//! goes on in here, as its only thread, and never comes out.
+//! Children that are copies of this process. Called in the parent, in whatever thread starts a
+//! process. The child runs its closure inside [`fork`], as its only thread, and never returns from
+//! it.
 //!
 //! # What the child finds
 //!
-//! Its memory is a copy; of the threads there is only the one that forked. What the others held at that instant
-//! stays held, and this is what is done about it:
+//! Its memory is a copy, and its only thread is the one that forked. Locks that other threads held
+//! at that instant stay held:
 //!
 //! | held by another thread | in the child |
 //! |---|---|
@@ -13,9 +14,9 @@
 //! | the engine's locks | not there: the engine keeps its state in [`PerProcess`](crate::per_process::PerProcess) values |
 //! | any other lock | held for ever: therefore [`fork`] refuses while the program has other threads |
 //!
-//! Standard output is flushed before, or what was buffered would be written twice.
+//! Standard output is flushed before the fork, because its buffer would otherwise be written twice.
 
-#![allow(unsafe_code)] // fork, pthread_atfork and sigaction: rustix leaves them to libc.
+#![allow(unsafe_code)] // fork and sigaction: rustix leaves them to libc.
 
 use std::io;
 
@@ -23,11 +24,11 @@ use super::exit::{exit_now, flush_stdio};
 use super::pidfd::PidFd;
 use super::thread;
 pub use crate::fork_terms::{ForkError, ThreadsAtFork};
-use crate::per_process::{after_fork, before_fork, fork_generation, in_forked_child};
+use crate::per_process::fork_generation;
 
-/// Forks. The child runs the closure, flushes its standard streams and leaves with the code, by `_exit`: no
-/// destructors, no exit handlers. A panic that escapes the closure aborts the child. Signal masks and
-/// handlers are inherited as they are.
+/// Forks. The child runs the closure, flushes its standard streams and leaves with the code, by
+/// `_exit`: no destructors, no exit handlers. A panic that escapes the closure aborts the child.
+/// The child inherits signal masks and handlers as they are.
 ///
 /// ```no_run
 /// use procession_sys::fork::fork;
@@ -40,8 +41,9 @@ use crate::per_process::{after_fork, before_fork, fork_generation, in_forked_chi
 ///
 /// # Errors
 ///
-/// [`ForkError::Threads`] if the process has threads besides the caller and the engine's own, and `allow` does not vouch
-/// for them; [`ForkError::Os`] if the system refuses, or has reaped the child already.
+/// [`ForkError::Threads`] if the process has threads besides the caller and the engine's own, and
+/// `allow` does not promise that they do no harm; [`ForkError::Os`] if the system refuses, or has
+/// reaped the child already.
 pub fn fork(allow: Option<ThreadsAtFork>, child: impl FnOnce() -> i32) -> Result<PidFd, ForkError> {
     if allow.is_none() {
         let others = settled(thread::other_threads).map_err(ForkError::Os)?;
@@ -53,9 +55,10 @@ pub fn fork(allow: Option<ThreadsAtFork>, child: impl FnOnce() -> i32) -> Result
     fork_generation();
     let stdout = io::stdout().lock();
     flush_stdio();
-    // SAFETY: libc's fork, whose handlers make the child's allocator and stdio usable. The child has one thread; that no
-    // other thread's lock matters to it is checked above (there are only the engine's threads, whose bodies share nothing
-    // lock-guarded with a child), or vouched for by who made `allow`.
+    // SAFETY: libc's fork, whose handlers make the child's allocator and stdio usable. The child
+    // has one thread. No other thread's lock matters to it: the check above found only the engine's
+    // threads, whose bodies share nothing lock-guarded with a child, or the maker of `allow`
+    // promised so.
     let pid = unsafe { libc::fork() };
     drop(stdout);
     match pid {
@@ -65,11 +68,11 @@ pub fn fork(allow: Option<ThreadsAtFork>, child: impl FnOnce() -> i32) -> Result
     }
 }
 
-/// What SIGCHLD did in this process before [`DefaultChildSignal::set`].
+/// The action of SIGCHLD in this process before [`DefaultChildSignal::set`].
 ///
-/// A process that ignores SIGCHLD, which an exec inherits, has the kernel reap its children, and nobody learns how they
-/// ended. A process that must report how its children end sets the default, and each child puts back what it would have
-/// inherited.
+/// If a process ignores SIGCHLD, which an exec inherits, the kernel reaps its children, and nobody
+/// learns how they ended. A process that must report how its children end sets the default, and
+/// each child restores the action that it would have inherited.
 pub struct DefaultChildSignal {
     before: libc::sigaction,
 }
@@ -81,8 +84,8 @@ impl DefaultChildSignal {
     ///
     /// None that a caller could cause.
     pub fn set() -> io::Result<DefaultChildSignal> {
-        // SAFETY: zero is a valid value of the C structure and means the default action; the call reads one live local and
-        // writes the other.
+        // SAFETY: zero is a valid value of the C structure and means the default action; the call
+        // reads one live local and writes the other.
         unsafe {
             let default: libc::sigaction = std::mem::zeroed();
             let mut before: libc::sigaction = std::mem::zeroed();
@@ -93,14 +96,15 @@ impl DefaultChildSignal {
         }
     }
 
-    /// Puts back what SIGCHLD did before. Called in a forked child.
+    /// Restores the action of SIGCHLD. Called in a forked child.
     ///
     /// # Errors
     ///
     /// None that a caller could cause.
     pub fn restore(&self) -> io::Result<()> {
-        // SAFETY: the action is what the kernel gave in `set`, in this process or the one it was forked from, whose code and
-        // handlers are mapped here at the same addresses; a null pointer means that nobody asks for the action before.
+        // SAFETY: the kernel gave the action in `set`, in this process or the one it was forked
+        // from, whose code and handlers are mapped here at the same addresses. A null pointer asks
+        // for no earlier action.
         match unsafe { libc::sigaction(libc::SIGCHLD, &raw const self.before, std::ptr::null_mut()) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -114,29 +118,7 @@ impl std::fmt::Debug for DefaultChildSignal {
     }
 }
 
-/// Has glibc call the generation's handlers around each fork of this process and of its children.
-pub(crate) fn register_handlers() -> io::Result<()> {
-    // SAFETY: the handlers are `extern "C"` functions that only load and store atomics, which is fit for any state of the
-    // process; they stay mapped as long as this code.
-    match unsafe { libc::pthread_atfork(Some(before_fork_hook), Some(after_fork_hook), Some(in_forked_child_hook)) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
-}
-
-unsafe extern "C" fn before_fork_hook() {
-    before_fork();
-}
-
-unsafe extern "C" fn after_fork_hook() {
-    after_fork();
-}
-
-unsafe extern "C" fn in_forked_child_hook() {
-    in_forked_child();
-}
-
-/// In the child: everything that is left of its life.
+/// Runs the rest of the child's life.
 fn run_child(child: impl FnOnce() -> i32) -> ! {
     let guard = AbortOnUnwind;
     let code = child();
@@ -145,7 +127,7 @@ fn run_child(child: impl FnOnce() -> i32) -> ! {
     exit_now(code)
 }
 
-/// An unwinding child must not come out of [`fork`] into its parent's frames.
+/// Aborts a child that unwinds, because it must not return from [`fork`] into its parent's frames.
 struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
@@ -154,7 +136,7 @@ impl Drop for AbortOnUnwind {
     }
 }
 
-/// Counts until the count is 0, for up to 50 ms: a joined thread has set its word, on which the joiner slept, shortly before
+/// Counts until the count is 0, for up to 50 ms. A thread that ends wakes its joiner shortly before
 /// the kernel ceases to count it.
 fn settled(count: impl Fn() -> io::Result<usize>) -> io::Result<usize> {
     for _ in 0..50 {

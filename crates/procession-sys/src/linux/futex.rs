@@ -1,5 +1,5 @@
-//! Sleeping on a word of shared memory, and waking who sleeps there. Called by the gate, in any process and thread that
-//! maps the word.
+//! Sleeping on a word of shared memory, and waking its sleepers. Called by the gate, in any process
+//! and thread that maps the word.
 
 use std::io;
 use std::sync::atomic::AtomicU32;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, Timespec};
 
-/// Sleeps while the word is `seen`, until woken, interrupted, or for `timeout`; not at all if it is something else by
-/// then. Why it ended the caller need not know: it looks again.
+/// Sleeps while the word is `seen`, until woken, interrupted, or for `timeout`. Returns at once if
+/// the word is something else. The caller looks again, whatever ended the sleep.
 ///
 /// # Errors
 ///
@@ -25,7 +25,7 @@ pub fn wait(word: &AtomicU32, seen: u32, timeout: Option<Duration>) -> io::Resul
     }
 }
 
-/// Wakes up to `count` sleepers; says how many slept.
+/// Wakes up to `count` sleepers. Returns how many slept.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
-//! Who a process is, in one word that fits shared memory: its pid, and the time it was started, so that a pid that another
-//! process got is not taken for it. Asked by who waits for a process it has no pidfd of; in any process and thread.
+//! A process in one word that fits shared memory: its pid and its start time, so that another
+//! process that got the same pid is not mistaken for it. Used by waiters that have no pidfd of a
+//! process, in any process and thread.
 
 use std::fs;
 
@@ -8,17 +9,18 @@ use rustix::io::Errno;
 use super::pidfd::{PidFd, current_pid};
 use crate::per_process::PerProcess;
 
-/// A process, for good. Never 0.
+/// Identifies a process for good. Never 0.
 ///
-/// Processes in several pid namespaces do not know each other by it.
+/// Processes in different pid namespaces cannot recognise each other by it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity(u64);
 
 impl Identity {
-    /// The kernel's largest pid is below 2^22; the rest of the word holds a start time in ticks for ages.
+    /// The kernel's largest pid is below 2^22; the rest of the word holds a start time in ticks for
+    /// ages.
     const PID_BITS: u32 = 22;
 
-    /// This process.
+    /// Returns this process's identity.
     pub fn of_self() -> Identity {
         static OWN: PerProcess<Identity> = PerProcess::new(|| {
             let pid = current_pid();
@@ -27,23 +29,23 @@ impl Identity {
         *OWN.get()
     }
 
-    /// As a word.
+    /// Returns the word.
     pub fn to_word(self) -> u64 {
         self.0
     }
 
-    /// From a word; 0 is nobody.
+    /// Makes an identity of a word; 0 is nobody.
     pub fn from_word(word: u64) -> Option<Identity> {
         (word != 0).then_some(Identity(word))
     }
 
-    /// Its pid.
+    /// Returns the pid.
     pub fn pid(self) -> u32 {
         (self.0 & ((1 << Self::PID_BITS) - 1)) as u32
     }
 
-    /// Whether it has ended, be it reaped or not. What cannot be found out is answered with `false`: nobody is declared dead
-    /// on a suspicion.
+    /// Returns whether the process has ended, reaped or not. Returns `false` if that cannot be
+    /// found out, so that no process is declared dead on a suspicion.
     pub fn has_ended(self) -> bool {
         match PidFd::open(self.pid()) {
             Ok(process) => process.has_ended().unwrap_or(false) || self.is_another(),
@@ -51,17 +53,18 @@ impl Identity {
         }
     }
 
-    /// Whether the pid is known to be another process's now.
+    /// Whether another process is known to have the pid now.
     fn is_another(self) -> bool {
         let started = self.0 >> Self::PID_BITS;
         started != 0 && start_time(self.pid()).is_some_and(|now| now != started)
     }
 }
 
-/// In the kernel's ticks since it booted. `None` without `/proc`.
+/// Returns the start time in the kernel's ticks since it booted; `None` without `/proc`.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may contain anything; the start time is the 22nd field, and the state behind the name the 3rd.
+    // The name, in parentheses, may contain anything. The start time is the 22nd field, and the
+    // state behind the name is the 3rd.
     stat.rsplit_once(") ")?.1.split(' ').nth(22 - 3)?.parse().ok()
 }
 

@@ -1,16 +1,19 @@
-//! A private pair of connected sockets, over which whole messages go, with fds beside the bytes. A parent and its
-//! child hold one end each; both use it in any thread.
+//! A private pair of connected sockets, over which whole messages go, with fds beside the bytes. A
+//! parent and its child hold one end each; both use it in any thread.
 //!
 //! # The lifeline
 //!
-//! A child that waits for its parent's death in a thread is late when it is stopped, busy or forked anew. The kernel is
-//! not: told to send SIGKILL as the "input is possible" signal of the child's end, it does so when the last copy of
-//! the parent's end is closed, which the parent's death does, whatever killed it. Unlike `PR_SET_PDEATHSIG` it is
-//! the process that counts and not the thread that started the child, and the fork server between the two does not matter.
+//! A thread of the child that waits for the parent's death is late if the child is stopped, busy or
+//! forked anew. The kernel is not. The child asks it to send SIGKILL as the "input is possible"
+//! signal of the child's end. The kernel does so when the last copy of the parent's end is closed,
+//! which the parent's death does, whatever killed it. Unlike with `PR_SET_PDEATHSIG`, the parent's
+//! process counts and not the thread that started the child, and the fork server between the two
+//! does not matter.
 //!
-//! A child that watches its parent itself wants a moment to act on the death. It is given one by two steps of the kernel's: the
-//! signal is another, whose handler starts a timer, whose signal is SIGKILL. Such a child can put its end off: stopped
-//! or with all signals blocked it does not run the handler. Therefore only those that ask are treated so.
+//! A child that watches its parent itself wants a moment to act on the death. The kernel grants it
+//! in two steps: it sends another signal, whose handler starts a timer, whose signal is SIGKILL.
+//! Such a child can delay its end: if it is stopped or blocks all signals, it does not run the
+//! handler. Therefore only children that ask for it are treated so.
 
 #![allow(unsafe_code)] // fcntl's F_SETOWN_EX, F_SETSIG and O_ASYNC: rustix has none of them.
 
@@ -36,12 +39,13 @@ pub use crate::message::{MAX_FDS, MAX_MESSAGE, Message, Received};
 
 const F_SETSIG: libc::c_int = 10;
 
-/// Of [`Link::kill_me_later`], for its signal's handler: the timer, and milliseconds.
+/// For the signal handler of [`Link::kill_me_later`]: the timer, and milliseconds.
 static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
 static LATER: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// Where messages are received. Kept, as zeroing it anew costs a page fault for each of its pages after each fork.
+    /// Where messages are received. It is kept, because zeroing a new one costs a page fault for
+    /// each of its pages after each fork.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -52,7 +56,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Two ends of a new pair.
+    /// Makes a pair and returns its two ends.
     ///
     /// ```
     /// use procession_sys::link::Link;
@@ -74,12 +78,14 @@ impl Link {
         Ok((Link { fd: above_streams(one)? }, Link { fd: above_streams(other)? }))
     }
 
-    /// Sends the parts as one message, with copies of the fds. Waits while the other end's buffer is full.
+    /// Sends the parts as one message, with copies of the fds. Waits while the other end's buffer
+    /// is full.
     ///
     /// # Errors
     ///
-    /// `BrokenPipe` if the other end is closed (there is no SIGPIPE); `InvalidInput` if the message is empty (which would
-    /// read as a closed end), longer than [`MAX_MESSAGE`] or has more than [`MAX_FDS`] fds.
+    /// `BrokenPipe` if the other end is closed (there is no SIGPIPE); `InvalidInput` if the message
+    /// is empty (which would read as a closed end), longer than [`MAX_MESSAGE`] or has more than
+    /// [`MAX_FDS`] fds.
     pub fn send(&self, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.send_with(parts, fds, SendFlags::NOSIGNAL)
     }
@@ -93,7 +99,8 @@ impl Link {
         self.send_with(parts, fds, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
     }
 
-    /// Has the other end find no more messages than those sent so far, as if this end were closed.
+    /// Says that this end sends no more messages: the other end finds the end after those sent so
+    /// far.
     ///
     /// # Errors
     ///
@@ -102,11 +109,13 @@ impl Link {
         Ok(shutdown(&self.fd, Shutdown::Write)?)
     }
 
-    /// Receives a message. `None`: the other end is closed, and all it sent has been received. No deadline: waits for ever.
+    /// Receives a message. Returns `None` if the other end is closed and all its messages have been
+    /// received. Without a deadline it waits for ever.
     ///
     /// # Errors
     ///
-    /// `TimedOut` past the deadline; `InvalidData` if what came is not a message of a `Link` (too long, too many fds).
+    /// `TimedOut` past the deadline; `InvalidData` if the bytes are not a message of a `Link` (too
+    /// long, too many fds).
     pub fn recv(&self, deadline: Option<Instant>) -> io::Result<Option<Message>> {
         loop {
             let flags = if deadline.is_some() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
@@ -130,8 +139,8 @@ impl Link {
         self.recv_with(RecvFlags::DONTWAIT)
     }
 
-    /// Whether the fd is a socket as [`pair`](Self::pair) makes them: a child can so tell the link it was promised from whatever
-    /// else it was started with.
+    /// Returns whether the fd is a socket as [`pair`](Self::pair) makes them. A child so
+    /// distinguishes the link it was promised from other fds that it was started with.
     ///
     /// # Errors
     ///
@@ -143,10 +152,12 @@ impl Link {
         }
     }
 
-    /// Makes the other end this process's lifeline: from now on the kernel kills this process (SIGKILL) when the last
-    /// copy of the other end is closed. If it is closed already, this call does not return.
+    /// Makes the other end this process's lifeline: from now on the kernel kills this process
+    /// (SIGKILL) when the last copy of the other end is closed. If it is closed already, this call
+    /// does not return.
     ///
-    /// Any message that arrives from now on kills just as well. This process's children are not affected.
+    /// Any message that arrives from now on kills the process, too. This process's children are not
+    /// affected.
     ///
     /// # Errors
     ///
@@ -161,15 +172,16 @@ impl Link {
         const F_OWNER_PID: libc::c_int = 1;
         let owner = Owner { kind: F_OWNER_PID, pid: getpid().as_raw_nonzero().get() };
         let fd = self.fd.as_raw_fd();
-        // SAFETY: the fd is open, as it is owned; `Owner` is the kernel's struct f_owner_ex, which it reads; the other
-        // calls take integers.
+        // SAFETY: the fd is open, as it is owned; `Owner` is the kernel's struct f_owner_ex, which
+        // it reads; the other calls take integers.
         unsafe {
             checked(libc::fcntl(fd, F_SETOWN_EX, &raw const owner))?;
             checked(libc::fcntl(fd, F_SETSIG, libc::SIGKILL))?;
             let flags = checked(libc::fcntl(fd, libc::F_GETFL))?;
             checked(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC))?;
         }
-        // An end that was closed before is not signalled any more, one that is closed from here on is.
+        // The kernel does not signal an end that was closed before; it signals one that is closed
+        // from here on.
         let mut end = [PollFd::new(&self.fd, PollFlags::RDHUP)];
         poll_until(&mut end, Some(Instant::now()), || false)?;
         if !end[0].revents().is_empty() {
@@ -178,16 +190,17 @@ impl Link {
         Ok(())
     }
 
-    /// From now on the end of a process whose lifeline this is comes so much later than that of its peer. It takes the highest
-    /// real-time signal that has no handler yet.
+    /// Delays this process's end after the end of its peer, by `grace`. The link must be its
+    /// lifeline. It takes the highest real-time signal that has no handler yet.
     ///
     /// # Errors
     ///
     /// If the kernel refuses, or no such signal is left.
     pub fn kill_me_later(&self, grace: Duration) -> io::Result<()> {
         let signal = free_realtime_signal()?;
-        // SAFETY: zero is a valid value of both C structures, whose fields are set below. The kernel reads the event and
-        // writes the timer to live locals; the handler is an `extern "C"` function that does what is safe in a handler.
+        // SAFETY: zero is a valid value of both C structures, whose fields are set below. The
+        // kernel reads the event and writes the timer to live locals; the handler is an
+        // `extern "C"` function that does what is safe in a handler.
         unsafe {
             let mut event: libc::sigevent = std::mem::zeroed();
             event.sigev_notify = libc::SIGEV_SIGNAL;
@@ -202,7 +215,7 @@ impl Link {
             checked(libc::sigaction(signal, &raw const action, std::ptr::null_mut()))?;
             checked(libc::fcntl(self.fd.as_raw_fd(), F_SETSIG, signal))?;
         }
-        // As for the lifeline itself: it may have been closed before.
+        // As for the lifeline itself: the other end may have been closed before.
         let mut end = [PollFd::new(&self.fd, PollFlags::RDHUP)];
         poll_until(&mut end, Some(Instant::now()), || false)?;
         if !end[0].revents().is_empty() {
@@ -282,8 +295,9 @@ impl From<Link> for OwnedFd {
     }
 }
 
-/// Repeats what a signal interrupted, and what a reset did: an end that was closed with messages of ours unread says so
-/// once, ahead of the messages that it sent before. Asked again it gives those, then the end of file or `EPIPE`.
+/// Repeats a call that a signal interrupted or a reset ended. If an end was closed before it had
+/// read this end's messages, the kernel reports a reset once, ahead of the messages that the closed
+/// end had sent. The next calls return those messages, then the end of file or `EPIPE`.
 fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
         match call() {
@@ -297,9 +311,10 @@ extern "C" fn start_timer(_signal: libc::c_int) {
     let later = LATER.load(Ordering::Relaxed);
     let value = libc::timespec { tv_sec: (later / 1000) as libc::time_t, tv_nsec: (later % 1000) as i64 * 1_000_000 };
     let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-    // SAFETY: timer_settime may be called in a signal handler; a timer of a process that this one was forked from is
-    // unknown to the kernel, which then does nothing; the value is read from a live local. errno is put back, as the code
-    // that was interrupted may be about to read it.
+    // SAFETY: timer_settime may be called in a signal handler. If the timer belongs to a process
+    // that this one was forked from, the kernel does not know it and does nothing. The value is
+    // read from a live local. errno is restored, because the interrupted code may be about to read
+    // it.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;

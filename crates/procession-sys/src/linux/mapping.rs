@@ -1,8 +1,9 @@
-//! A file's bytes in this process's memory, shared with every process that maps the same file. Called by the shared-memory
-//! structures, in any process and thread.
+//! A file's bytes in this process's memory, shared with every process that maps the same file.
+//! Called by the shared-memory structures, in any process and thread.
 //!
-//! A page that cannot be accessed lies before every mapping and another one behind it: code that runs over the end of a
-//! buffer of its own ends with SIGSEGV, and does not write into memory that others share.
+//! A page that cannot be accessed lies before every mapping and another one behind it. Code that
+//! runs over the end of its own buffer ends with SIGSEGV there, and does not write into memory that
+//! others share.
 
 #![allow(unsafe_code)] // mmap, madvise and munmap; sysconf.
 
@@ -25,15 +26,15 @@ pub struct Mapping {
     len: usize,
 }
 
-// SAFETY: the mapping is process-wide memory at a fixed address, unmapped only by the drop of its owner. No state in it is
-// bound to a thread.
+// SAFETY: the mapping is process-wide memory at a fixed address, unmapped only by the drop of its
+// owner. No state in it is bound to a thread.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; every method takes `&self` and gives no reference into the memory.
+// SAFETY: as above; every method takes `&self` and returns no reference into the memory.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the file's first `len` bytes to read and write. Pages that nobody touches take no memory. An access beyond the
-    /// end of the file raises SIGBUS.
+    /// Maps the file's first `len` bytes to read and write. Pages that nobody touches take no
+    /// memory. An access beyond the end of the file raises SIGBUS.
     ///
     /// # Errors
     ///
@@ -42,13 +43,14 @@ impl Mapping {
         Mapping::of_extents(file, &[Extent { offset: 0, len }])
     }
 
-    /// Maps parts of the file one behind the other, as one range. Each begins at a page of the file, and each but the last
-    /// is whole pages long.
+    /// Maps parts of the file one behind the other, as one range. Each begins at a page of the
+    /// file, and each but the last is whole pages long.
     ///
     /// # Errors
     ///
-    /// `OutOfMemory`, with a text of its own, if the process may have no more addresses (`ulimit -v`); `InvalidInput` for no
-    /// bytes and for parts that do not fit pages; what else the system refuses.
+    /// `OutOfMemory`, with a text of its own, if the process may have no more addresses
+    /// (`ulimit -v`); `InvalidInput` for no bytes and for parts that do not fit pages; other errors
+    /// of the system.
     pub fn of_extents(file: BorrowedFd<'_>, extents: &[Extent]) -> io::Result<Mapping> {
         let page = page_size();
         let (last, others) = extents.split_last().ok_or(io::ErrorKind::InvalidInput)?;
@@ -61,7 +63,8 @@ impl Mapping {
         let len = len.filter(|len| *len <= isize::MAX as usize).ok_or_else(no_addresses)?;
         let guarded = len.next_multiple_of(page).checked_add(2 * page).ok_or_else(no_addresses)?;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of this program's.
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing of this
+        // program's.
         let guard = unsafe { mmap_anonymous(std::ptr::null_mut(), guarded, ProtFlags::empty(), flags) };
         let guard = guard.map_err(refused)?;
         // SAFETY: the range is longer than a page.
@@ -75,8 +78,9 @@ impl Mapping {
         for extent in extents {
             let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED;
             let access = ProtFlags::READ | ProtFlags::WRITE;
-            // SAFETY: the parts lie one behind the other within the range that was mapped above, of which nobody knows yet
-            // and which is longer than all of them together. So what is replaced is a part of that range alone.
+            // SAFETY: the parts lie one behind the other within the range that was mapped above.
+            // Nobody knows of that range yet, and it is longer than all parts together. So only a
+            // part of it is replaced.
             let mapped = unsafe { mmap(base.as_ptr().add(at).cast(), extent.len, access, flags, file, extent.offset) };
             mapped.map_err(refused)?;
             at += extent.len;
@@ -86,17 +90,19 @@ impl Mapping {
 
     /// Leaves the memory out of core dumps, if the system can do that.
     pub fn leave_out_of_core_dumps(&self) {
-        // SAFETY: exactly what `of` mapped. Only what a core dump contains changes; refusal changes nothing.
+        // SAFETY: exactly what `of` mapped. Only what a core dump contains changes; refusal changes
+        // nothing.
         let _ = unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxDontDump) };
     }
 
-    /// Its first byte, at the start of a page. The last page is mapped whole, whatever the length.
+    /// Returns the first byte, at the start of a page. The last page is mapped whole, whatever the
+    /// length.
     #[inline]
     pub fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// How many bytes were asked for.
+    /// Returns how many bytes were asked for.
     #[allow(clippy::len_without_is_empty)] // It is never empty.
     #[inline]
     pub fn len(&self) -> usize {
@@ -106,13 +112,15 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: exactly what `of_extents` mapped; whoever makes references into the memory keeps the mapping for as long.
+        // SAFETY: exactly the range that `of_extents` mapped; a reference into the memory keeps the
+        // mapping.
         let unmapped = unsafe { munmap(self.guard.as_ptr().cast(), self.guarded) };
         debug_assert!(unmapped.is_ok(), "a mapping can be unmapped");
     }
 }
 
-/// Asked of libc: rustix reads the auxiliary vector itself for it, which ends the process under valgrind.
+/// Returns libc's page size. Rustix reads the auxiliary vector itself for it, which ends the
+/// process under valgrind.
 fn page_size() -> usize {
     // SAFETY: sysconf reads what libc knows, and has no precondition.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };

@@ -1,5 +1,6 @@
-//! Memory as a file without a name: what processes share, and what is too large for a message. It is gone when the last
-//! fd and mapping of it are, whoever is killed. Called in any process, any thread.
+//! Memory as a file without a name: memory that processes share, and messages that are too large
+//! for a socket. It is gone when its last fd and mapping are, whoever is killed. Called in any
+//! process and thread.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,8 +16,8 @@ use rustix::process::{Resource, getrlimit};
 
 use super::descriptor::above_streams;
 
-/// A new one of `len` zero bytes, none of which takes memory until it is touched. Its length is sealed, so that who maps
-/// it can touch all of it.
+/// Makes a file of `len` zero bytes, which take no memory until they are touched. Its length is
+/// sealed, so that a process that maps it can touch all of it.
 ///
 /// # Errors
 ///
@@ -42,24 +43,26 @@ fn create_sealed(name: &str, len: u64, seals: SealFlags) -> io::Result<OwnedFd> 
     Ok(fd)
 }
 
-/// Makes it `len` bytes long, if it is not as long already: any process that has it may have lengthened it further.
+/// Makes the file `len` bytes long, unless it is as long already. Any process that has it may have
+/// lengthened it further.
 ///
 /// # Errors
 ///
-/// `FileTooLarge` if that is beyond [`max_len`]; what else the system refuses.
+/// `FileTooLarge` if that is beyond [`max_len`]; other errors of the system.
 pub fn grow(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
     if self::len(fd)? >= len {
         return Ok(());
     }
     check_len(len)?;
     match ftruncate(fd, len) {
-        // By its seal it cannot be shortened: somebody has lengthened it further in between.
+        // The seal keeps it from being shortened: another process has lengthened it further in
+        // between.
         Err(Errno::PERM) if self::len(fd)? >= len => Ok(()),
         grown => Ok(grown?),
     }
 }
 
-/// How long this process may make a file: `RLIMIT_FSIZE`.
+/// Returns how long this process may make a file: `RLIMIT_FSIZE`.
 pub fn max_len() -> u64 {
     getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
@@ -81,18 +84,19 @@ pub(super) fn check_len(len: u64) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
 }
 
-/// The kernel makes them with mode 0777: whoever finds one under `/proc` could open it, and execute it.
+/// Makes a memfd that only its user may open. The kernel's mode would be 0777: anybody who finds
+/// the memfd under `/proc` could open and execute it.
 fn private(name: &str, flags: MemfdFlags) -> io::Result<OwnedFd> {
     let fd = above_streams(memfd_create(name, MemfdFlags::CLOEXEC | flags)?)?;
     fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
     Ok(fd)
 }
 
-/// The length of one that came from another process.
+/// Returns the length of a file that came from another process.
 ///
 /// # Errors
 ///
-/// `InvalidData` if it could be shortened under the caller's feet.
+/// `InvalidData` if another process could shorten it.
 pub fn sealed_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let sealed = fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
     if !sealed {
@@ -101,20 +105,21 @@ pub fn sealed_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
     len(fd)
 }
 
-/// A new one that holds these bytes.
+/// Makes a file that holds these bytes.
 ///
 /// # Errors
 ///
-/// `FileTooLarge` if they are more than [`max_len`]; if the system refuses: no fd left, or no memory.
+/// `FileTooLarge` if they are more than [`max_len`]; if the system refuses: no fd left, or no
+/// memory.
 pub fn from_bytes(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     check_len(bytes.len() as u64)?;
-    // Written, not mapped and copied into: that is twice as fast for fresh pages.
+    // Written by `write`, which is twice as fast for fresh pages as mapping and copying.
     let mut file = File::from(private(name, MemfdFlags::empty())?);
     file.write_all(bytes)?;
     Ok(file.into())
 }
 
-/// Everything in it.
+/// Reads all bytes of a file.
 ///
 /// # Errors
 ///
@@ -127,11 +132,11 @@ pub fn read_all(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Copies the bytes at `offset` out.
+/// Copies the bytes at `offset` into `out`.
 ///
 /// # Errors
 ///
-/// `UnexpectedEof` if it has not as many there.
+/// `UnexpectedEof` if the file has fewer.
 pub fn read_at(fd: BorrowedFd<'_>, offset: u64, out: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while done < out.len() {
@@ -143,7 +148,7 @@ pub fn read_at(fd: BorrowedFd<'_>, offset: u64, out: &mut [u8]) -> io::Result<()
     Ok(())
 }
 
-/// Gives the pages of a range back; it reads as zeros again.
+/// Gives the pages of a range back to the system; it reads as zeros again.
 ///
 /// # Errors
 ///

@@ -1,6 +1,8 @@
-//! Linux, kernel 5.10 or newer, with glibc: rustix where it has the call, libc where rustix refuses.
+//! Linux, kernel 5.10 or newer, with glibc: rustix where it has the call, libc where rustix has
+//! not.
 
 pub mod abstract_name;
+pub(crate) mod at_fork;
 pub mod descriptor;
 mod ended;
 pub mod exit;

@@ -1,8 +1,9 @@
-//! A lock in shared memory that survives its owner's death: glibc's robust process-shared mutex. When its owner dies the
-//! kernel says so to the next who locks it. Used under the ring and under every lock that has an owner, in any process and
-//! thread that maps it.
+//! A lock in shared memory that survives its owner's death: glibc's robust process-shared mutex.
+//! When its owner dies, the kernel reports that to the next thread that locks it. Used under the
+//! ring and under every lock that has an owner, in any process and thread that maps it.
 
-#![allow(unsafe_code)] // pthread_mutex_*: there is no other way to the kernel's robust list, which glibc owns.
+// pthread_mutex_*: there is no other way to the kernel's robust list, which glibc owns.
+#![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -11,27 +12,29 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How a lock was had.
+/// How a thread acquired a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acquired {
     /// As usual.
     Clean,
-    /// The owner before died holding it. What it guards must be made whole, then [`RobustMutex::mark_consistent`] called.
+    /// The last owner died while it held the lock. The caller must repair the guarded data and then
+    /// call [`RobustMutex::mark_consistent`].
     OwnerDied,
 }
 
-/// What a thread meets that locks what it holds.
+/// What happens to a thread that locks a mutex which it holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Relock {
-    /// It waits for itself, for ever: only for who never does it.
+    /// It waits for itself, for ever. Only for callers that never do it.
     Waits,
     /// An error of kind `Deadlock`.
     Refused,
-    /// It holds it once more, and unlocks it as often.
+    /// It holds the mutex once more, and must unlock it as often.
     Counts,
 }
 
-/// See the module. It is made in place, in shared memory that begins as zeros, by [`init`](RobustMutex::init).
+/// See the module. [`init`](RobustMutex::init) makes it in place, in shared memory that begins as
+/// zeros.
 #[repr(C)]
 pub struct RobustMutex {
     /// One of the states below.
@@ -39,11 +42,12 @@ pub struct RobustMutex {
     mutex: UnsafeCell<MaybeUninit<libc::pthread_mutex_t>>,
 }
 
-// SAFETY: a process-shared pthread mutex is made to be used from any thread of any process, by address.
+// SAFETY: a process-shared pthread mutex is made to be used from any thread of any process, by
+// address.
 unsafe impl Sync for RobustMutex {}
 
 impl RobustMutex {
-    /// In `made`: not begun; a death in between leaves one that nobody can use; done.
+    /// The states of `made`: not begun; being made, which a death leaves unusable for ever; done.
     const UNMADE: u32 = 0;
     const IN_MAKING: u32 = 2;
     const MADE: u32 = 1;
@@ -52,7 +56,7 @@ impl RobustMutex {
     const LOOKS: u32 = 6;
     const YIELDS: u32 = 8;
 
-    /// Makes it, once. A thread that locks it twice waits for ever.
+    /// Makes the mutex, once. A thread that locks it twice waits for ever.
     ///
     /// # Errors
     ///
@@ -61,7 +65,7 @@ impl RobustMutex {
         self.init_as(Relock::Waits)
     }
 
-    /// As [`init`](RobustMutex::init); `relock` says what a thread meets that locks it twice.
+    /// As [`init`](RobustMutex::init); `relock` says what happens to a thread that locks it twice.
     ///
     /// # Errors
     ///
@@ -77,8 +81,9 @@ impl RobustMutex {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the lock has been made before"));
         }
         let mut attributes = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
-        // SAFETY: the attributes are made by the first call before the others read them. The mutex is touched by
-        // nobody else: `made` was UNMADE, so this is its only maker, and who locks waits for MADE.
+        // SAFETY: the first call makes the attributes before the others read them. Nobody else
+        // touches the mutex: `made` was UNMADE, so this is its only maker, and lockers wait for
+        // MADE.
         unsafe {
             check(libc::pthread_mutexattr_init(attributes.as_mut_ptr()))?;
             check(libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED))?;
@@ -90,12 +95,12 @@ impl RobustMutex {
         Ok(())
     }
 
-    /// Locks it; waits for who holds it.
+    /// Locks it. Waits for its holder.
     ///
     /// # Errors
     ///
-    /// `NotFound` if it was never made; `Deadlock` as [`Relock::Refused`] says; `ENOTRECOVERABLE` if an owner found it
-    /// inconsistent and unlocked it so.
+    /// `NotFound` if it was never made; `Deadlock` as [`Relock::Refused`] says; `ENOTRECOVERABLE`
+    /// if an owner found it inconsistent and unlocked it so.
     #[inline]
     pub fn lock(&self) -> io::Result<Acquired> {
         match self.try_lock()? {
@@ -120,13 +125,14 @@ impl RobustMutex {
         }
     }
 
-    /// Locks it; `None` if the deadline comes first. `None` for a deadline is for ever.
+    /// Locks it. Returns `None` if the deadline came first. Without a deadline it waits for ever.
     ///
     /// # Errors
     ///
     /// As [`lock`](RobustMutex::lock).
     pub fn lock_until(&self, deadline: Option<Instant>) -> io::Result<Option<Acquired>> {
-        // glibc measures by the wall clock, which may be set: so in pieces, and the whole by one that is not.
+        // glibc measures by the wall clock, which somebody may set. So each piece is measured by
+        // that clock, and the whole by the monotonic one.
         const PIECE: Duration = Duration::from_secs(1);
         let Some(deadline) = deadline else { return self.lock().map(Some) };
         if let Some(acquired) = self.try_lock()? {
@@ -166,8 +172,8 @@ impl RobustMutex {
         acquired(unsafe { libc::pthread_mutex_lock(self.raw()) })
     }
 
-    /// Looks again for as long as a hold may last. It looks at the word, as each attempt would take its cache line away from
-    /// the holder.
+    /// Looks again for as long as a hold may last. It reads the word only, because each attempt
+    /// would take its cache line away from the holder.
     fn spin(&self) -> io::Result<Option<Acquired>> {
         for attempt in 0..Self::LOOKS + Self::YIELDS {
             if self.word() & libc::FUTEX_TID_MASK == 0
@@ -176,7 +182,8 @@ impl RobustMutex {
                 return Ok(Some(acquired));
             }
             if attempt < Self::LOOKS {
-                // Ever longer, so that who is in possession gets on: a lock that changes hands each time is slow.
+                // Ever longer, so that the holder makes progress: a lock that changes hands each
+                // time is slow.
                 (0..1 << attempt).for_each(|_| std::hint::spin_loop());
             } else {
                 std::thread::yield_now();
@@ -193,13 +200,13 @@ impl RobustMutex {
         Err(io::Error::new(io::ErrorKind::NotFound, "the lock was never made"))
     }
 
-    /// After [`Acquired::OwnerDied`]: what it guards is whole again.
+    /// After [`Acquired::OwnerDied`]: says that the guarded data is valid again.
     ///
     /// # Errors
     ///
     /// If the caller does not hold it so.
     pub fn mark_consistent(&self) -> io::Result<()> {
-        // SAFETY: only who has locked it calls this, so it is made.
+        // SAFETY: only a thread that has locked it calls this, so it is made.
         check(unsafe { libc::pthread_mutex_consistent(self.raw()) })
     }
 
@@ -214,33 +221,35 @@ impl RobustMutex {
         assert_eq!(unlocked, 0, "only who holds a lock unlocks it");
     }
 
-    /// Unlocks it, if the calling thread holds it: a forked child has copies of its parent's guards and none of its locks.
-    /// `false`: it does not.
+    /// Unlocks it, if the calling thread holds it. Returns `false` if it does not: a forked child
+    /// has copies of its parent's guards and none of its locks.
     #[inline]
     pub fn unlock_if_held(&self) -> bool {
-        // SAFETY: as in `unlock`; who has a guard has found it made.
+        // SAFETY: as in `unlock`; the owner of a guard has found it made.
         unsafe { libc::pthread_mutex_unlock(self.raw()) == 0 }
     }
 
-    /// Whether some thread of some process holds it, or died holding it. By now it may be otherwise.
+    /// Returns whether a thread of some process holds it, or died holding it. That may have changed
+    /// on return.
     #[inline]
     pub fn is_held(&self) -> bool {
         self.word() != 0
     }
 
-    /// Whether it is held by a thread of this process, as far as can be told: then its memory must stay mapped, which the
-    /// kernel and glibc reach through that thread's list of locks.
+    /// Returns whether a thread of this process may hold it. Then its memory must stay mapped,
+    /// because the kernel and glibc reach it through that thread's list of locks.
     pub fn may_be_held_here(&self) -> bool {
         let tid = self.word() & libc::FUTEX_TID_MASK;
         let is_thread = || std::fs::exists(format!("/proc/self/task/{tid}")).unwrap_or(true);
-        // Without `/proc` nothing can be told.
+        // Without `/proc` any thread may be one of this process.
         tid != 0 && (is_thread() || !std::fs::exists("/proc/self/task").unwrap_or(false))
     }
 
     fn word(&self) -> u32 {
-        // SAFETY: glibc's mutex begins with the futex word that the kernel's robust list finds by a fixed offset, which makes
-        // it part of the ABI: the owner's tid, or 0. It lies in this struct, is aligned, valid as zeros before `init`, and
-        // changed by atomic operations alone once others know of it.
+        // SAFETY: glibc's mutex begins with the futex word, which holds the owner's tid or 0. The
+        // kernel's robust list finds it by a fixed offset, so that is part of the ABI. The word
+        // lies in this struct, is aligned, valid as zeros before `init`, and changed by atomic
+        // operations alone once others know of it.
         let word = unsafe { AtomicU32::from_ptr(self.mutex.get().cast()) };
         word.load(Ordering::Acquire)
     }
@@ -318,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_dies_with_it_is_told_of_once() {
+    fn death_of_an_owning_thread_is_reported_once() {
         let mutex = made();
         std::thread::spawn(|| mutex.lock().unwrap()).join().unwrap();
         assert_eq!(mutex.lock().unwrap(), Acquired::OwnerDied);

@@ -1,9 +1,10 @@
-//! Memory as a file with a name, in `/dev/shm`, where POSIX's `shm_open` has it too: other programs can find it, and it
-//! stays until somebody unlinks it. Called in any process, any thread.
+//! Memory as a file with a name, in `/dev/shm`, as POSIX's `shm_open` has it too. Other programs
+//! can find it, and it stays until somebody unlinks it. Called in any process and thread.
 //!
-//! A file is made without a name and gets it whole, by a link: nobody can attach to one that is half made. Whoever has one
-//! open holds a shared `flock` on it, which the kernel takes back however the process ends; so whether it is in use is
-//! the kernel's to say, and no count can be left wrong.
+//! A file is made without a name and gets its name by a link when it is whole, so nobody can attach
+//! to one that is half made. A process that has one open holds a shared `flock` on it, which the
+//! kernel releases however the process ends. So the kernel knows whether the file is in use, and no
+//! count can be wrong.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -19,18 +20,19 @@ use super::descriptor::above_streams;
 use super::{memfd, random};
 pub use crate::file_identity::{Identity, Removal};
 
-/// Where the names are.
+/// The folder of the names.
 pub const DIRECTORY: &str = "/dev/shm";
 
-/// A new file of `len` zero bytes, without a name, in use by its fd. Its memory is reserved: what does not fit is an error
-/// here, and not a SIGBUS at some later access.
+/// Makes a file of `len` zero bytes, without a name, in use by its fd. Its memory is reserved: if
+/// there is too little, that is an error here, and not a SIGBUS at some later access.
 ///
 /// # Errors
 ///
-/// `NotFound` if there is no [`DIRECTORY`], `StorageFull` if it has no room for it, `FileTooLarge` if this process may not
-/// have such a file; what else the system refuses.
+/// `NotFound` if there is no [`DIRECTORY`], `StorageFull` if it has no room for it, `FileTooLarge`
+/// if this process may not have such a file; other errors of the system.
 pub fn make(len: u64) -> io::Result<OwnedFd> {
-    // A signal has the kernel give back what it had reserved: a piece is short enough to be done between two of them.
+    // When a signal comes, the kernel gives back what it has reserved in a call. So a piece is
+    // short enough to be done between two signals.
     const PIECE: u64 = 4 << 20;
     memfd::check_len(len)?;
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -42,16 +44,16 @@ pub fn make(len: u64) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// Gives it its name.
+/// Gives the file its name.
 ///
 /// # Errors
 ///
-/// `AlreadyExists` if the name is taken; `Unsupported` if neither the kernel nor `/proc` lets a file without a name have
-/// one.
+/// `AlreadyExists` if the name is taken; `Unsupported` if neither the kernel nor `/proc` lets a
+/// file without a name have one.
 pub fn link(file: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let path = path(name);
     match linkat(file, "", CWD, &path, AtFlags::EMPTY_PATH) {
-        // What kernels before 6.10 say to a process without CAP_DAC_READ_SEARCH.
+        // Kernels before 6.10 return this to a process without CAP_DAC_READ_SEARCH.
         Err(Errno::NOENT) => {}
         linked => return Ok(linked?),
     }
@@ -65,13 +67,13 @@ pub fn link(file: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     }
 }
 
-/// Opens the file of a name, and uses it from now on. Gives its length too, which nobody warrants: others that may write it
-/// may also cut it.
+/// Opens the file of a name, and uses it from now on. Returns its length as well. The length is
+/// untrusted: other processes that may write the file may also cut it.
 ///
 /// # Errors
 ///
-/// `NotFound` if there is none; `InvalidData` if it is no file or an empty one; `WouldBlock` if somebody keeps it to
-/// himself; `PermissionDenied` if it is another user's.
+/// `NotFound` if there is none; `InvalidData` if it is no file or an empty one; `WouldBlock` if
+/// another process holds it exclusively; `PermissionDenied` if it is another user's.
 pub fn attach(name: &str) -> io::Result<(OwnedFd, u64)> {
     const PATIENCE: Duration = Duration::from_secs(1);
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -90,7 +92,8 @@ pub fn attach(name: &str) -> io::Result<(OwnedFd, u64)> {
     }
     let stat = fstat(&file)?;
     if stat.st_nlink == 0 {
-        // Unlinked between the two: its user must not take it for the one that the name stands for.
+        // It was unlinked between the two calls: the caller must not mistake it for the file that
+        // has the name.
         return Err(io::ErrorKind::NotFound.into());
     }
     match u64::try_from(stat.st_size) {
@@ -101,7 +104,7 @@ pub fn attach(name: &str) -> io::Result<(OwnedFd, u64)> {
     }
 }
 
-/// Which file it is.
+/// Returns which file it is.
 ///
 /// # Errors
 ///
@@ -110,10 +113,11 @@ pub fn identity(file: BorrowedFd<'_>) -> io::Result<Identity> {
     Ok(identity_in(&fstat(file)?))
 }
 
-/// Takes the name from the file, if it is the file's; who has it mapped keeps it. `false` if it is not.
+/// Takes the name from the file, if it is the file's. Processes that have it mapped keep it.
+/// Returns `false` if the name is not the file's.
 ///
-/// POSIX has no call that compares and unlinks: a name that is taken from this file and given to another one within this
-/// call loses that one.
+/// POSIX has no call that compares and unlinks: if, during this call, the name goes from this file
+/// to another one, that other one loses it.
 ///
 /// # Errors
 ///
@@ -141,7 +145,7 @@ pub fn unlink(name: &str, identity: Identity) -> io::Result<bool> {
 /// If the system refuses.
 pub fn unlink_unused(name: &str, identity: Identity) -> io::Result<Removal> {
     let file = match open(path(name), OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
-        // A symbolic link is no file of ours.
+        // A symbolic link is not a file of this program.
         Err(Errno::NOENT | Errno::LOOP) => return Ok(Removal::Gone),
         file => above_streams(file?)?,
     };
@@ -152,11 +156,11 @@ pub fn unlink_unused(name: &str, identity: Identity) -> io::Result<Removal> {
         Err(Errno::AGAIN) => return Ok(Removal::InUse),
         locked => locked?,
     }
-    // Under the lock, so that one who attaches meanwhile waits, and finds the name gone.
+    // Under the lock, so that a process that attaches meanwhile waits, and finds the name gone.
     Ok(if unlink(name, identity)? { Removal::Unlinked } else { Removal::Gone })
 }
 
-/// A number that no other call gives, for a name.
+/// Returns a random number, to make a name of.
 ///
 /// # Errors
 ///

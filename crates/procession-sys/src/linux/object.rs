@@ -1,5 +1,5 @@
-//! Which loaded ELF object holds an address, where its code lies, and its GNU build id. Called once per process by
-//! [`crate::image`], in whichever thread asks first.
+//! Which loaded ELF object holds an address, where its code lies, and its GNU build id. Called once
+//! per process by [`crate::image`], in the thread that needs it first.
 
 #![allow(unsafe_code)] // dl_iterate_phdr hands out raw program headers.
 
@@ -12,19 +12,19 @@ use std::path::PathBuf;
 /// A program or shared object in memory.
 #[derive(Debug)]
 pub(crate) struct Object {
-    /// What the loader added to every address in the file.
+    /// The number that the loader added to every address in the file.
     pub(crate) base: usize,
-    /// The executable segment that holds the address asked for.
+    /// The executable segment that holds the address.
     pub(crate) code: Range<usize>,
-    /// The note's bytes; without a note, what tells the file apart.
+    /// The note's bytes; without a note, numbers that identify the file.
     pub(crate) build_id: Vec<u8>,
 }
 
-/// The object whose executable segment holds the address.
+/// Returns the object whose executable segment holds the address.
 pub(crate) fn containing(address: usize) -> Option<Object> {
     let mut search = Search { address, found: None };
-    // SAFETY: `visit` gets `search` back as its data, and only during this call. An object cannot be unloaded meanwhile: the
-    // loader's lock is held.
+    // SAFETY: `visit` gets `search` back as its data, and only during this call. No object can be
+    // unloaded meanwhile, because the loader's lock is held.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
     let Found { base, code, note, path } = search.found?;
     Some(Object { base, code, build_id: note.unwrap_or_else(|| file_identity(path)) })
@@ -44,10 +44,12 @@ struct Found {
 }
 
 unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the loader passes a valid description, and `data` is the `Search` that `containing` gave it.
+    // SAFETY: the loader passes a valid description, and `data` is the `Search` that `containing`
+    // gave it.
     let (info, search) = unsafe { (&*info, &mut *data.cast::<Search>()) };
     let base = info.dlpi_addr as usize;
-    // SAFETY: the loader keeps an object's program headers mapped as long as the object, and states their number.
+    // SAFETY: the loader keeps an object's program headers mapped as long as the object, and states
+    // their number.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
     let span = |header: &libc::Elf64_Phdr| {
         let start = base.wrapping_add(header.p_vaddr as usize);
@@ -61,7 +63,8 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut l
     let Some(code) = code else { return 0 };
     let note = headers.iter().filter(|header| header.p_type == libc::PT_NOTE).find_map(|header| {
         let notes = span(header);
-        // SAFETY: a PT_NOTE segment lies within a loaded one, readable and constant for the object's life.
+        // SAFETY: a PT_NOTE segment lies within a loaded one, readable and constant for the
+        // object's life.
         let bytes = unsafe { std::slice::from_raw_parts(notes.start as *const u8, notes.len()) };
         build_id(bytes, if header.p_align == 8 { 8 } else { 4 })
     });
@@ -89,8 +92,8 @@ fn build_id(mut notes: &[u8], align: usize) -> Option<Vec<u8>> {
     }
 }
 
-/// Device, inode, size and time of change: another build, or the same one written anew, differs in one of them.
-/// Empty if the file cannot be looked at.
+/// Returns device, inode, size and time of change: another build, or the same one written anew,
+/// differs in one of them. Returns nothing if the file cannot be read.
 fn file_identity(path: PathBuf) -> Vec<u8> {
     let path = if path.as_os_str().is_empty() { PathBuf::from("/proc/self/exe") } else { path };
     let Ok(file) = std::fs::metadata(path) else { return Vec::new() };
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_survived() {
+    fn wrong_lengths_are_survived() {
         let mut lie = note(b"GNU\0", 3, &[1; 20]);
         lie[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
         assert_eq!(build_id(&lie, 4), None);
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_told_apart() {
+    fn another_file_has_another_identity() {
         let me = file_identity(PathBuf::new());
         assert_eq!(me, file_identity(std::env::current_exe().unwrap()));
         assert_ne!(me, file_identity(PathBuf::from("/proc/self/status")));

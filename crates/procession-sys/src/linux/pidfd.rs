@@ -1,7 +1,9 @@
-//! A process as a file descriptor: readable once it has ended, and never some other process that got its pid. Used
-//! by parents (wait, signal, reap), by children (is the parent alive?), in any thread.
+//! A process as a file descriptor. It is readable once the process has ended, and never stands for
+//! another process that got its pid. Used by parents (wait, signal, reap) and by children (is the
+//! parent alive?), in any thread.
 
-#![allow(unsafe_code)] // pidfd_send_signal of any number: rustix's `Signal` cannot hold real-time signals and 0.
+// pidfd_send_signal of any number: rustix's `Signal` cannot hold real-time signals and 0.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -24,7 +26,7 @@ pub struct PidFd {
 }
 
 impl PidFd {
-    /// This process.
+    /// Opens a pidfd of this process.
     ///
     /// # Errors
     ///
@@ -33,8 +35,9 @@ impl PidFd {
         PidFd::open(current_pid())
     }
 
-    /// The process that has this pid now. Right only while something keeps the pid from being reused: it is the
-    /// caller's own, or its unreaped child's.
+    /// Opens a pidfd of the process that has this pid now. That is the right process only while
+    /// something keeps the pid from being reused: the pid is the caller's own, or its unreaped
+    /// child's.
     ///
     /// # Errors
     ///
@@ -44,12 +47,12 @@ impl PidFd {
         Ok(PidFd { fd: above_streams(pidfd_open(raw, PidfdFlags::empty())?)?, pid })
     }
 
-    /// A pidfd that came from elsewhere, such as a message, and the pid it stands for.
+    /// Makes one of a pidfd that came from elsewhere, such as a message, and its pid.
     pub fn from_parts(fd: OwnedFd, pid: u32) -> PidFd {
         PidFd { fd, pid }
     }
 
-    /// Another fd for the same process.
+    /// Opens another fd for the same process.
     ///
     /// # Errors
     ///
@@ -58,12 +61,12 @@ impl PidFd {
         Ok(PidFd { fd: self.fd.try_clone()?, pid: self.pid })
     }
 
-    /// The pid, for people to read. It may be another process's once this one is reaped.
+    /// Returns the pid, for people to read. Another process may get it once this one is reaped.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Sends a signal. `false`: the process had already ended, and got nothing.
+    /// Sends a signal. Returns `false` if the process had already ended, and got nothing.
     ///
     /// # Errors
     ///
@@ -74,8 +77,9 @@ impl PidFd {
             return Ok(false);
         }
         let no_info = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: the fd is open, as it is owned; the kernel checks the number; a null siginfo is allowed and means that the
-        // kernel fills it as for kill(2); no memory of ours is written.
+        // SAFETY: the fd is open, as it is owned. The kernel checks the number. A null siginfo is
+        // allowed and means that the kernel fills it as for kill(2). The kernel writes no memory of
+        // this process.
         let sent =
             unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal.as_raw(), no_info, 0) };
         if sent == 0 {
@@ -85,7 +89,8 @@ impl PidFd {
         if error.raw_os_error() == Some(libc::ESRCH) { Ok(false) } else { Err(error) }
     }
 
-    /// Waits until the process has ended, without reaping it: it need not be a child. `false`: the deadline passed first.
+    /// Waits until the process has ended, without reaping it: it need not be a child. Returns
+    /// `false` if the deadline passed first.
     ///
     /// # Errors
     ///
@@ -94,7 +99,7 @@ impl PidFd {
         Ok(poll_until(&mut [PollFd::new(&self.fd, PollFlags::IN)], deadline, || false)? > 0)
     }
 
-    /// Whether the process has ended, reaped or not.
+    /// Returns whether the process has ended, reaped or not.
     ///
     /// # Errors
     ///
@@ -103,7 +108,8 @@ impl PidFd {
         self.wait_ended(Some(Instant::now()))
     }
 
-    /// Whether the fd is a pidfd still, and not closed or another file by other code's doing.
+    /// Returns whether the fd is still a pidfd, and other code has not closed it or replaced it by
+    /// another file.
     pub fn is_open(&self) -> bool {
         match self.peek() {
             Ok(_) => true,
@@ -111,12 +117,14 @@ impl PidFd {
         }
     }
 
-    /// Whether the fd is a pidfd of this process still. As [`is_open`](PidFd::is_open), and no child's.
+    /// Returns whether the fd is still a pidfd of this process. As [`is_open`](PidFd::is_open), and
+    /// not a child's.
     pub fn is_own(&self) -> bool {
         self.peek().is_err_and(|error| error.raw_os_error() == Some(libc::ECHILD))
     }
 
-    /// Whether the process is stopped, by a signal or a debugger. `false` where `/proc` does not say.
+    /// Returns whether a signal or a debugger has stopped the process; `false` where `/proc` does
+    /// not say.
     pub fn is_stopped(&self) -> bool {
         ended::is_stopped(self.fd.as_fd())
     }
@@ -130,7 +138,7 @@ impl PidFd {
         self.wait(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
     }
 
-    /// How the child ended, if it has. It stays for others to reap.
+    /// Returns how the child ended, if it has. It stays for others to reap.
     ///
     /// # Errors
     ///
@@ -152,25 +160,27 @@ impl PidFd {
         }
     }
 
-    /// How the process ended, whoever reaps it: it need not be a child. `None`: it has not ended, or nobody can know.
-    /// The latter is so if it has been reaped and Linux is older than 6.15, or if there is no `/proc`.
+    /// Returns how the process ended, whoever reaps it: it need not be a child. Returns `None` if
+    /// it has not ended, or nobody can know. The latter is so if it has been reaped and Linux is
+    /// older than 6.15, or if there is no `/proc`.
     ///
     /// # Errors
     ///
-    /// If a security module refuses the kernel's memory of it.
+    /// If a security module refuses access to the kernel's record.
     pub fn ended_status(&self) -> io::Result<Option<ExitStatus>> {
         if let Some(status) = ended::status_of_zombie(self.fd.as_fd()) {
             return Ok(Some(status));
         }
-        // It may have been reaped just now.
+        // Another process may have reaped it just now.
         ended::status_of_reaped(self.fd.as_fd())
     }
 
-    /// The pidfd of a child just made by a call that tells only its pid.
+    /// Opens a pidfd of a new child, of which its maker knows only the pid.
     ///
-    /// A child keeps its pid until it is reaped, so the pid is still its own, unless somebody here reaps children that
-    /// are not theirs (`wait(-1)` in another thread, or SIGCHLD ignored, whereupon the kernel does). So the fd is
-    /// asked whether it is a child of ours. If it is not, the child is lost and its pid may be anyone's: nothing is killed.
+    /// A child keeps its pid until it is reaped. So the pid is still its own, unless other code
+    /// here reaps every child (`wait(-1)` in another thread, or SIGCHLD ignored, whereupon the
+    /// kernel does). So this checks that the fd is a child's. If it is not, the child is lost and
+    /// its pid may be anyone's: nothing is killed.
     ///
     /// # Errors
     ///
@@ -181,7 +191,7 @@ impl PidFd {
             Ok(child)
         });
         match opened {
-            // EINVAL: what Linux 5.10 says of a process that has just been reaped.
+            // EINVAL: Linux 5.10 returns it for a process that has just been reaped.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ECHILD | libc::EINVAL)) => {
                 Err(io::Error::new(
                     io::ErrorKind::NotFound,
@@ -192,8 +202,9 @@ impl PidFd {
                 ))
             }
             Err(error) => {
-                // SAFETY: plain calls on a pid that is still the unreaped child's, or the error above would have told;
-                // waitpid may write no status through a null pointer.
+                // SAFETY: plain calls on a pid that is still the unreaped child's, since the error
+                // above would have shown otherwise; waitpid may write no status through a null
+                // pointer.
                 unsafe {
                     libc::kill(pid, libc::SIGKILL);
                     while libc::waitpid(pid, std::ptr::null_mut(), 0) == -1
@@ -221,7 +232,7 @@ impl AsFd for PidFd {
     }
 }
 
-/// The caller's pid.
+/// Returns the caller's pid.
 pub fn current_pid() -> u32 {
     std::process::id()
 }

@@ -1,5 +1,6 @@
-//! Waiting for fds to become readable: an epoll instance for a standing set, `poll` for a few, an eventfd to interrupt
-//! either. Used by the engine's threads and by callers that wait for several processes.
+//! Waiting for fds to become readable: an epoll instance for a standing set, `poll` for a few, an
+//! eventfd to interrupt either. Used by the engine's threads and by callers that wait for several
+//! processes.
 
 use std::fmt;
 use std::io;
@@ -13,13 +14,14 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::descriptor::above_streams;
 
-/// A standing set of fds, each with a key. Level-triggered: what stays readable is reported again.
+/// A standing set of fds, each with a key. It is level-triggered: an fd that stays readable is
+/// reported again.
 pub struct Poller {
     epoll: OwnedFd,
 }
 
 impl Poller {
-    /// An empty set.
+    /// Makes an empty set.
     ///
     /// # Errors
     ///
@@ -46,8 +48,9 @@ impl Poller {
         Ok(epoll::delete(&self.epoll, fd)?)
     }
 
-    /// Replaces `keys` by those of the fds that are readable or closed at their other end, waiting until there is one or the
-    /// timeout is over. Returns early, with none, when a signal interrupts it.
+    /// Replaces `keys` by those of the fds that are readable or closed at their other end. Waits
+    /// until there is one or the timeout is over. Returns early, with none, when a signal
+    /// interrupts it.
     ///
     /// # Errors
     ///
@@ -85,7 +88,7 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// Not readable yet.
+    /// Makes one that is not readable.
     ///
     /// # Errors
     ///
@@ -127,8 +130,8 @@ impl AsFd for Waker {
     }
 }
 
-/// Waits until one of the fds is readable, or closed at its other end, and says which are. All `false`: the deadline
-/// passed. No deadline: for ever.
+/// Waits until one of the fds is readable, or closed at its other end, and returns which are. All
+/// are `false` if the deadline passed. Without a deadline it waits for ever.
 ///
 /// # Errors
 ///
@@ -137,8 +140,8 @@ pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::R
     wait_readable_unless(fds, deadline, || false)
 }
 
-/// As [`wait_readable`]. Asks `is_over` after each signal that this thread got meanwhile; `true` ends the wait as if the
-/// deadline had passed.
+/// As [`wait_readable`]. Calls `is_over` after each signal that this thread got meanwhile; `true`
+/// ends the wait as if the deadline had passed.
 ///
 /// # Errors
 ///
@@ -153,7 +156,8 @@ pub fn wait_readable_unless(
     Ok(polled.iter().map(|fd| count > 0 && !fd.revents().is_empty()).collect())
 }
 
-/// Waits until the fd takes bytes, or fails to; `false`: the deadline passed. No deadline: for ever.
+/// Waits until the fd takes bytes, or fails to. Returns `false` if the deadline passed. Without a
+/// deadline it waits for ever.
 ///
 /// # Errors
 ///
@@ -162,14 +166,15 @@ pub fn wait_writable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Resul
     Ok(poll_until(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], deadline, || false)? > 0)
 }
 
-/// Polls until something happens, the deadline passes (then 0), or a signal comes and `is_over` says `true` (then 0).
+/// Polls until something happens. Returns 0 if the deadline passes, or a signal comes and `is_over`
+/// returns `true`.
 pub(super) fn poll_until(
     fds: &mut [PollFd<'_>],
     deadline: Option<Instant>,
     mut is_over: impl FnMut() -> bool,
 ) -> io::Result<usize> {
     loop {
-        // A deadline beyond what the kernel's clock can say is none.
+        // A deadline beyond the range of the kernel's clock is none.
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(fds, left.as_ref()) {
@@ -225,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn readable_fds_are_told_apart() {
+    fn readable_fds_are_distinguished() {
         let wakers: Vec<Waker> = (0..3).map(|_| Waker::new().unwrap()).collect();
         let fds: Vec<BorrowedFd<'_>> = wakers.iter().map(AsFd::as_fd).collect();
         assert_eq!(wait_readable(&fds, soon()).unwrap(), [false, false, false]);

@@ -1,4 +1,5 @@
-//! Random bytes that nobody can guess. Called in any process and thread that makes a name or a challenge.
+//! Random bytes that nobody can guess. Called in any process and thread that makes a name or a
+//! challenge.
 
 use std::io;
 

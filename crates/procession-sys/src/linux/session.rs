@@ -1,5 +1,5 @@
-//! Leaving the session of the program that started this process: for a process that must outlive all the others, such
-//! as the tracker. Called in that process, in its only thread.
+//! Leaving the session of the program that started this process: for a process that must outlive
+//! all the others, such as the tracker. Called in that process, in its only thread.
 
 use std::io;
 
@@ -10,9 +10,10 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use super::descriptor::above_streams;
 use super::thread::block_all_signals;
 
-/// Makes this process one that no terminal, shell or signal of the program's reaches: it has a session and a process
-/// group of its own, all signals are blocked (SIGKILL cannot be), it keeps no folder busy, and nobody waits for the end of
-/// a pipe that was its standard input or output. Its standard error stays.
+/// Separates this process from the program's terminal, shell and signals. It gets a session and a
+/// process group of its own and blocks all signals (SIGKILL cannot be blocked). It keeps no folder
+/// busy, and closes its standard input and output so that nobody waits for the end of a pipe. Its
+/// standard error stays.
 ///
 /// # Errors
 ///
@@ -21,7 +22,7 @@ pub fn leave() -> io::Result<()> {
     block_all_signals();
     setsid()?;
     chdir("/")?;
-    // Without a /dev/null they stay as they are, which harms only whoever waits for their end.
+    // Without a /dev/null they stay as they are, which harms only those that wait for their end.
     if let Ok(null) = null() {
         dup2_stdin(&null)?;
         dup2_stdout(&null)?;
@@ -29,7 +30,7 @@ pub fn leave() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets go of standard error too: nobody listens any more.
+/// Closes standard error too, when nobody reads it any more.
 pub fn leave_stderr() {
     // As above.
     let _ = null().and_then(|null| Ok(dup2_stderr(&null)?));

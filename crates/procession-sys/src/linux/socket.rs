@@ -1,7 +1,9 @@
-//! Stream sockets: bytes with fds beside them, until a deadline. Called in the thread that connects, sends or receives.
+//! Stream sockets: bytes with fds beside them, until a deadline. Called in the thread that
+//! connects, sends or receives.
 //!
-//! No call sets `O_NONBLOCK`, which other processes with a copy of the socket would feel; where there is a deadline each call
-//! says `MSG_DONTWAIT`. A socket that somebody else made non-blocking is waited for by `poll`.
+//! No call sets `O_NONBLOCK`, which would affect other processes that have a copy of the socket.
+//! Where there is a deadline each call says `MSG_DONTWAIT`. If somebody else has made a socket
+//! non-blocking, `poll` waits for it.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -21,10 +23,11 @@ use super::poller::{wait_readable, wait_writable};
 use crate::message::MAX_FDS;
 pub use crate::stream::{Incoming, Kind, Peer};
 
-/// A frame up to so many bytes is copied together and sent as one piece: cheaper than telling the kernel of two.
+/// A frame of up to this many bytes is copied together and sent as one piece, which is cheaper than
+/// a call with two pieces.
 const JOINED: usize = 256;
 
-/// Two ends of a new connection.
+/// Makes a connection and returns its two ends.
 ///
 /// # Errors
 ///
@@ -52,7 +55,7 @@ pub fn end_connection(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(shutdown(socket, Shutdown::Both)?)
 }
 
-/// Of which kind a stream socket is; `None` for any other fd.
+/// Returns of which kind a stream socket is; `None` for any other fd.
 pub fn kind(fd: BorrowedFd<'_>) -> Option<Kind> {
     match (sockopt::socket_type(fd), sockopt::socket_domain(fd)) {
         (Ok(SocketType::STREAM), Ok(AddressFamily::UNIX)) => Some(Kind::Unix),
@@ -61,7 +64,7 @@ pub fn kind(fd: BorrowedFd<'_>) -> Option<Kind> {
     }
 }
 
-/// How many connections may wait to be accepted.
+/// Sets how many connections may wait to be accepted.
 ///
 /// # Errors
 ///
@@ -70,7 +73,8 @@ pub fn set_backlog(listener: BorrowedFd<'_>, connections: i32) -> io::Result<()>
     Ok(listen(listener, connections)?)
 }
 
-/// The process at the other end of a unix socket, as the kernel noted it when the two were connected.
+/// Returns the process at the other end of a unix socket, as the kernel noted it when the two were
+/// connected.
 ///
 /// # Errors
 ///
@@ -80,16 +84,16 @@ pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
     Ok(Peer { pid: peer.pid.as_raw_nonzero().get().unsigned_abs(), user: peer.uid.as_raw() })
 }
 
-/// The user whose rights this process has.
+/// Returns the user whose rights this process has.
 pub fn current_user() -> u32 {
     geteuid().as_raw()
 }
 
-/// Receives what is there, and waits for the first byte of it until the deadline.
+/// Receives the bytes that are there. Waits for the first byte until the deadline.
 ///
 /// # Errors
 ///
-/// If the system refuses. A closed end is none.
+/// If the system refuses. A closed end is not an error.
 pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], deadline: Option<Instant>) -> io::Result<Incoming> {
     let now = if deadline.is_some() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
@@ -117,8 +121,8 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], deadline: Option<Instant
 ///
 /// # Errors
 ///
-/// How many bytes went, and why no more: `BrokenPipe` if the other end is closed (there is no SIGPIPE), `TimedOut` at the
-/// deadline, `InvalidInput` for more fds than one message takes.
+/// How many bytes went, and why no more: `BrokenPipe` if the other end is closed (there is no
+/// SIGPIPE), `TimedOut` at the deadline, `InvalidInput` for more fds than one message takes.
 pub fn send_all(
     socket: BorrowedFd<'_>,
     header: &[u8],
@@ -153,7 +157,7 @@ pub fn send_all(
     Ok(())
 }
 
-/// Sends a small frame by the kernel's shorter way, as much of it as goes at once.
+/// Sends a small frame by the kernel's shorter call. Returns how much of it went at once.
 fn send_joined(
     socket: BorrowedFd<'_>,
     header: &[u8],
@@ -171,8 +175,9 @@ fn send_joined(
     }
 }
 
-/// Repeats what a signal interrupted, and what a reset did: it is said once, ahead of what the other end sent before it was
-/// closed. Asked again the socket gives that, then the end of file or `EPIPE`.
+/// Repeats a call that a signal interrupted or a reset ended. The kernel reports a reset once,
+/// ahead of the bytes that the other end sent before it was closed. The next calls return those
+/// bytes, then the end of file or `EPIPE`.
 fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
         match call() {
@@ -182,7 +187,8 @@ fn retried<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Re
     }
 }
 
-/// Takes the fds that came beside a message. All of them are taken, and so owned, even if one cannot be moved.
+/// Takes the fds that came beside a message. All of them are taken, and so owned, even if one
+/// cannot be moved.
 pub(super) fn received_fds(beside: &mut RecvAncillaryBuffer<'_>) -> io::Result<Vec<OwnedFd>> {
     let mut fds = Vec::new();
     for message in beside.drain() {

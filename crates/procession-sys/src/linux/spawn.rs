@@ -1,12 +1,13 @@
-//! Executing a program, and taking over what it was given. [`Spawn::start`] runs in the parent, in any thread;
-//! [`inherited_fd`] in the child's first.
+//! Executing a program, and taking the fds that it was given. [`Spawn::start`] runs in the parent,
+//! in any thread; [`inherited_fd`] in the child's first.
 //!
-//! `posix_spawn` is a vfork: the parent's page tables are not copied, however large it is. The child gets the fds
-//! that the caller names, at [`FIRST_FD`] and up, the standard streams, and nothing else: the child closes the fds that
-//! another library left without `CLOEXEC`.
+//! `posix_spawn` is a vfork: it does not copy the parent's page tables, however large the parent
+//! is. The child gets the fds that the caller names, at [`FIRST_FD`] and up, the standard streams,
+//! and nothing else: the child closes the fds that another library left without `CLOEXEC`.
 //!
-//! The parent lists those fds, since glibc has a call that closes all of them only from version 2.34 on. Listing takes
-//! about a microsecond for each open fd. The list misses an fd in two cases, and then the child inherits it:
+//! The parent lists those fds, since glibc has a call that closes all of them only from version
+//! 2.34 on. Listing takes about a microsecond for each open fd. The list misses an fd in two cases,
+//! and then the child inherits it:
 //!
 //! - Another thread opens it without `CLOEXEC` between the listing and the start of the child.
 //! - Its number is not below the soft limit of open files, which was lowered after it was opened.
@@ -31,35 +32,39 @@ pub const FIRST_FD: i32 = 3;
 
 const MAX_INHERITED: i32 = 16;
 
-/// How many numbers are tried where `/proc` cannot list the open fds: a few milliseconds of system calls.
+/// How many numbers are tried where `/proc` cannot list the open fds: a few milliseconds of system
+/// calls.
 const MAX_PROBED: i32 = 65536;
 
-/// A program to execute, with this process's environment, no signal blocked but the one that is said to be, and signal dispositions as they are (a Rust
-/// program ignores SIGPIPE, and so does its child).
+/// A program to execute. It gets this process's environment and its signal dispositions (a Rust
+/// program ignores SIGPIPE, and so does its child). No signal is blocked, but SIGINT if
+/// `holds_interrupts` says so.
 #[derive(Clone, Copy, Debug)]
 pub struct Spawn<'a> {
-    /// Its file. Not searched for in `PATH`.
+    /// The program's file. It is not searched for in `PATH`.
     pub program: &'a Path,
-    /// Its arguments, the name it is called by first.
+    /// The arguments, beginning with the program's name.
     pub args: &'a [OsString],
-    /// The fds it gets: the `i`-th becomes `FIRST_FD + i`. At most 16.
+    /// The fds that it gets: the `i`-th becomes `FIRST_FD + i`. At most 16.
     pub fds: &'a [BorrowedFd<'a>],
-    /// Whether SIGINT is blocked: a Ctrl-C that is meant for the program is not to end a child that has not begun.
+    /// Whether SIGINT is blocked, so that a Ctrl-C meant for the program does not end a child that
+    /// has not begun.
     pub holds_interrupts: bool,
 }
 
 impl Spawn<'_> {
-    /// Starts it, and returns once the program is loaded.
+    /// Starts the program, and returns once it is loaded.
     ///
     /// # Errors
     ///
-    /// What exec says of the program (`NotFound`, `PermissionDenied`, ...; the caller knows which it named);
-    /// `InvalidInput` if an argument has a NUL byte in it or there are too many fds; if no process or fd is left.
+    /// The error of the exec (`NotFound`, `PermissionDenied`, ...), which does not name the
+    /// program; `InvalidInput` if an argument has a NUL byte in it or there are too many fds; if no
+    /// process or fd is left.
     pub fn start(&self) -> io::Result<PidFd> {
         self.start_without(&inheritable_fds(FIRST_FD + self.fds.len() as i32))
     }
 
-    /// Starts it, and closes these numbers in the child, be they open or not.
+    /// Starts it, and closes these numbers in the child, open or not.
     fn start_without(&self, unwanted: &[i32]) -> io::Result<PidFd> {
         if self.fds.len() > MAX_INHERITED as usize {
             let message = format!("cannot pass {} fds to a program: at most {MAX_INHERITED}", self.fds.len());
@@ -70,7 +75,8 @@ impl Spawn<'_> {
         let environment = environment()?;
         let mut actions = FileActions::new()?;
         let first_free = FIRST_FD + self.fds.len() as i32;
-        // A source in the range of the targets could be overwritten before it is copied: it is moved out first.
+        // A source in the range of the targets could be overwritten before it is copied, so it is
+        // moved out first.
         let mut moved = Vec::new();
         for (target, fd) in (FIRST_FD..).zip(self.fds) {
             let mut source = fd.as_raw_fd();
@@ -87,8 +93,9 @@ impl Spawn<'_> {
         let attributes = Attributes::new(self.holds_interrupts)?;
         let (argv, envp) = (pointers(&args), pointers(&environment));
         let mut pid = 0;
-        // SAFETY: all pointers are to live, initialised values of the types asked for; the two arrays end with a null pointer
-        // and their strings with a NUL. posix_spawn keeps none of them.
+        // SAFETY: all pointers are to live, initialised values of the types asked for; the two
+        // arrays end with a null pointer and their strings with a NUL. posix_spawn keeps none of
+        // them.
         let refused = unsafe {
             libc::posix_spawn(
                 &raw mut pid,
@@ -108,8 +115,9 @@ impl Spawn<'_> {
 ///
 /// # Errors
 ///
-/// `InvalidInput` if `n` is not in `FIRST_FD..FIRST_FD + 16`; `NotFound` if no such fd was passed: it is not open, was taken
-/// before, or is this program's own. (What was passed is not `CLOEXEC`, and what Rust code opens is.)
+/// `InvalidInput` if `n` is not in `FIRST_FD..FIRST_FD + 16`; `NotFound` if no such fd was passed:
+/// it is not open, was taken before, or is this program's own. (A passed fd is not `CLOEXEC`, and
+/// an fd that Rust code opens is.)
 pub fn inherited_fd(n: i32) -> io::Result<OwnedFd> {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     if !(FIRST_FD..FIRST_FD + MAX_INHERITED).contains(&n) {
@@ -125,26 +133,27 @@ pub fn inherited_fd(n: i32) -> io::Result<OwnedFd> {
     if TAKEN.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
         return Err(not_passed("it was taken before"));
     }
-    // SAFETY: the fd is open and not CLOEXEC, so it came through an exec, and Rust code of this program did not open it:
-    // nothing here owns it. It is handed out once, as its bit in TAKEN was clear.
+    // SAFETY: the fd is open and not CLOEXEC, so it came through an exec, and Rust code of this
+    // program did not open it: nothing here owns it. It is handed out once, as its bit in TAKEN was
+    // clear.
     let fd = unsafe { OwnedFd::from_raw_fd(n) };
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
     Ok(fd)
 }
 
-/// A path by which a child of this process executes the image that this process runs, even if the program's file has
-/// been replaced or removed; without `/proc`, the file's path.
+/// Returns a path by which a child of this process executes the image that this process runs, even
+/// if the program's file has been replaced or removed. Without `/proc` it is the file's path.
 ///
 /// # Errors
 ///
 /// If neither can be found.
 pub fn current_executable() -> io::Result<PathBuf> {
-    // Resolved in the child, which by then shares this process's memory and hence its image.
+    // The child resolves it. By then it shares this process's memory and hence its image.
     let running = Path::new("/proc/self/exe");
     if std::fs::read_link(running).is_ok() { Ok(running.to_owned()) } else { std::env::current_exe() }
 }
 
-/// The fds from `first` on that an exec leaves open.
+/// Returns the fds from `first` on that an exec leaves open.
 fn inheritable_fds(first: i32) -> Vec<i32> {
     // posix_spawn refuses to close a number that is not below the limit.
     let limit = getrlimit(Resource::Nofile).current.map_or(i32::MAX, |limit| limit.try_into().unwrap_or(i32::MAX));
@@ -153,7 +162,7 @@ fn inheritable_fds(first: i32) -> Vec<i32> {
     fds
 }
 
-/// The open fds by `/proc`, with the one by which they are listed.
+/// Returns the open fds by `/proc`, with the one by which they are listed.
 fn listed_fds() -> io::Result<Vec<i32>> {
     let mut fds = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
@@ -162,7 +171,7 @@ fn listed_fds() -> io::Result<Vec<i32>> {
     Ok(fds)
 }
 
-/// Whether an exec closes the fd; `None` if the number is not open.
+/// Returns whether an exec closes the fd; `None` if the number is not open.
 fn cloexec_flag(fd: i32) -> Option<bool> {
     // SAFETY: asks for a flag of a number, which may or may not be an fd.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
@@ -174,7 +183,8 @@ fn c_string(string: &OsStr) -> io::Result<CString> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{string:?} has a NUL byte in it")))
 }
 
-/// A copy, taken under the standard library's lock, so that no `set_var` can change it meanwhile.
+/// Returns a copy, taken under the standard library's lock, so that no `set_var` can change it
+/// meanwhile.
 fn environment() -> io::Result<Vec<CString>> {
     let joined = std::env::vars_os().map(|(mut name, value)| {
         name.push("=");
@@ -184,7 +194,7 @@ fn environment() -> io::Result<Vec<CString>> {
     joined.collect()
 }
 
-/// As C wants an array of strings: the strings must outlive it, and are not written to.
+/// Returns an array of strings as C wants it. The strings must outlive it, and are not written to.
 fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
     strings.iter().map(|string| string.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect()
 }
@@ -193,13 +203,14 @@ fn checked(error: libc::c_int) -> io::Result<()> {
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
-/// Initialised from `new` to drop, and never moved in between: what is in them is the C library's.
+/// Initialised from `new` to drop, and never moved in between: the contents are the C library's.
 struct FileActions(Box<MaybeUninit<libc::posix_spawn_file_actions_t>>);
 
 impl FileActions {
     fn new() -> io::Result<FileActions> {
         let mut actions = Box::new(MaybeUninit::uninit());
-        // SAFETY: init initialises the value it is given; if it fails the value is dropped without being used.
+        // SAFETY: init initialises the value it is given; if it fails the value is dropped without
+        // being used.
         checked(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
         Ok(FileActions(actions))
     }
@@ -228,8 +239,9 @@ struct Attributes(Box<MaybeUninit<libc::posix_spawnattr_t>>);
 impl Attributes {
     fn new(holds_interrupts: bool) -> io::Result<Attributes> {
         let mut raw = Box::new(MaybeUninit::uninit());
-        // SAFETY: init initialises the value it is given unless it fails, and then the value is not used; from there on
-        // the guard destroys it. The setters copy what they are given. SIGINT is a signal's number.
+        // SAFETY: init initialises the value it is given unless it fails, and then the value is not
+        // used. From there on the guard destroys it. The setters copy their arguments. SIGINT is a
+        // signal's number.
         unsafe {
             let mut blocked = empty_set();
             if holds_interrupts {

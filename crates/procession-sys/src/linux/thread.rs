@@ -1,5 +1,5 @@
-//! Threads as forks and signals see them. The engine starts its threads here; a fork counts the others here; a new
-//! child names itself here.
+//! Threads as forks and signals see them. The engine starts its threads here, a fork counts the
+//! others here, and a new child names itself here.
 
 #![allow(unsafe_code)] // Signal masks: rustix leaves them to libc.
 
@@ -15,21 +15,24 @@ use rustix::io::Errno;
 
 use crate::per_process::{PerProcess, fork_generation};
 
-/// The engine's live threads. Counted up after a thread is made and down before it ends, so that it is never more than the
-/// kernel's count: a mistake for an instant looks like another thread, which a fork waits out, not like none.
+/// The number of the engine's live threads. It is raised after a thread is made and lowered before
+/// it ends, so that it is never above the kernel's count. If it is too low for an instant, an
+/// engine thread looks like another thread, which a fork waits out.
 static ENGINE_THREADS: PerProcess<AtomicIsize> = PerProcess::new(|| AtomicIsize::new(0));
 
 const NOT_ENGINE: u64 = u64::MAX;
 
 thread_local! {
-    /// The fork generation in which this thread is one of the engine's: a child forked by such a thread has none.
+    /// The fork generation in which this thread is one of the engine's. A child forked by such a
+    /// thread has another generation.
     static ENGINE_IN: Cell<u64> = const { Cell::new(NOT_ENGINE) };
 }
 
-/// Starts a thread of the engine's own. All signals but those of its own faults are blocked in it, so that one sent
-/// to the process always reaches a thread of the program; and it does not stand in the way of a fork.
+/// Starts a thread of the engine. It blocks all signals but those of its own faults, so that a
+/// signal to the process always reaches a thread of the program. A fork is not refused for it.
 ///
-/// The body must not take locks that a forked child could want: to a child it is as if it had never been.
+/// The body must not take locks that a forked child could want: to a child it is as if the thread
+/// had never been.
 ///
 /// # Errors
 ///
@@ -49,8 +52,8 @@ pub fn spawn_engine_thread(name: &str, body: impl FnOnce() + Send + 'static) -> 
     thread
 }
 
-/// Runs code of the program's in a thread of the engine's. Meanwhile the thread counts as one of the program's, beside
-/// which a fork is refused: it may hold any lock.
+/// Runs code of the program in a thread of the engine. Meanwhile the thread counts as one of the
+/// program's, and forks are refused: it may hold any lock.
 pub fn as_program_thread<R>(body: impl FnOnce() -> R) -> R {
     struct Engine(u64, &'static AtomicIsize);
     impl Drop for Engine {
@@ -70,12 +73,13 @@ pub fn as_program_thread<R>(body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// How many threads this process has besides the caller and the engine's own. A thread that was just joined may still
-/// be counted for an instant, and so may an engine thread that was just made.
+/// Returns how many threads this process has besides the caller and the engine's own. A thread that
+/// was just joined may still be counted for an instant, and so may an engine thread that was just
+/// made.
 ///
 /// # Errors
 ///
-/// If `/proc` cannot be read; one of kind `NotFound` says what to do where there is none.
+/// If `/proc` cannot be read; the error of kind `NotFound` says what to do where there is none.
 pub fn other_threads() -> io::Result<usize> {
     let is_engine = ENGINE_IN.get() == fork_generation();
     let engine = ENGINE_THREADS.get().load(Ordering::SeqCst) - isize::from(is_engine);
@@ -83,24 +87,25 @@ pub fn other_threads() -> io::Result<usize> {
     Ok(others.max(0).unsigned_abs())
 }
 
-/// Whether the caller is the thread that the process began with.
+/// Returns whether the caller is the thread that the process began with.
 pub fn is_main() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
-/// Names the calling thread, and in a process's first thread the process, as `ps` and `top` show it: the first 15 bytes.
+/// Names the calling thread, and in a process's first thread the process, as `ps` and `top` show
+/// it: the first 15 bytes.
 pub fn set_process_name(name: &str) {
     let visible = name.split('\0').next().unwrap_or_default();
     let end = (0..=visible.len().min(15)).rfind(|end| visible.is_char_boundary(*end)).unwrap_or(0);
     let name = CString::new(&visible[..end]).expect("cut before the first NUL");
-    // Refused by a security module: the name is for people alone.
+    // A security module may refuse it. The name is for people alone.
     let _ = rustix::thread::set_name(&name);
 }
 
-/// All signals but those of its own faults are blocked in the calling thread until this is dropped.
+/// Blocks all signals but those of its own faults in the calling thread until it is dropped.
 pub struct SignalsBlocked {
     before: libc::sigset_t,
-    /// A mask is a thread's own.
+    /// A mask belongs to one thread.
     _thread: PhantomData<*const ()>,
 }
 
@@ -111,10 +116,10 @@ impl SignalsBlocked {
         SignalsBlocked { before: set_signal_mask(&all_but_faults()), _thread: PhantomData }
     }
 
-    /// The numbers of the signals that were blocked before.
+    /// Returns the numbers of the signals that were blocked before.
     pub fn blocked_before(&self) -> Vec<i32> {
         let is_blocked = |signal: &i32| {
-            // SAFETY: reads an initialised set; a number that is no signal is answered with -1.
+            // SAFETY: reads an initialised set; for a number that is no signal it returns -1.
             unsafe { libc::sigismember(&raw const self.before, *signal) == 1 }
         };
         (1..=libc::SIGRTMAX()).filter(is_blocked).collect()
@@ -133,21 +138,23 @@ impl std::fmt::Debug for SignalsBlocked {
     }
 }
 
-/// Unblocks all signals in the calling thread. For a child that an engine thread forked or that a program with blocked
-/// signals executed.
+/// Unblocks all signals in the calling thread. For a child that an engine thread forked or that a
+/// program with blocked signals executed.
 pub fn unblock_all_signals() {
     set_signal_mask(&empty_set());
 }
 
-/// Blocks all signals but those of its own faults in the calling thread. For a process of the engine's own.
+/// Blocks all signals but those of its own faults in the calling thread. For a process of the
+/// engine.
 pub(super) fn block_all_signals() {
     set_signal_mask(&all_but_faults());
 }
 
-/// All threads of this process, the caller included.
+/// Returns the number of threads of this process, the caller included.
 pub(super) fn count() -> io::Result<usize> {
     let tasks = "/proc/self/task";
-    // A directory's links are its own two and one per directory in it; the kernel derives it from its count of threads.
+    // A directory's links are its own two and one per directory in it. The kernel derives it from
+    // its count of threads.
     let links = rustix::fs::stat(tasks).map_err(uncounted)?.st_nlink as usize;
     if links >= 3 {
         return Ok(links - 2);
@@ -173,10 +180,12 @@ pub(super) fn empty_set() -> libc::sigset_t {
     }
 }
 
-/// A fault in a thread that blocks its signal kills the process without the handler that explains it.
+/// Returns all signals but those of a thread's own faults. If a thread blocked a fault's signal,
+/// the fault would kill the process without the handler that explains it.
 fn all_but_faults() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigfillset initialises the whole set it is given, and sigdelset takes known signals off it.
+    // SAFETY: sigfillset initialises the whole set it is given, and sigdelset takes known signals
+    // off it.
     unsafe {
         libc::sigfillset(set.as_mut_ptr());
         for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS] {
@@ -186,7 +195,7 @@ fn all_but_faults() -> libc::sigset_t {
     }
 }
 
-/// Gives what the mask was before.
+/// Sets the calling thread's mask and returns the mask before.
 fn set_signal_mask(mask: &libc::sigset_t) -> libc::sigset_t {
     let mut before = empty_set();
     // SAFETY: reads one initialised set and writes another; changes only the calling thread's mask.
@@ -227,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_programs_code_in_an_engine_thread_is_not_the_engines() {
-        // Other tests start and end threads of either kind: what this one sees of itself is its own.
+        // Other tests start and end threads of either kind, so this one can only count its own.
         let thread = spawn_engine_thread("engine", || {
             assert_eq!(ENGINE_IN.get(), fork_generation());
             as_program_thread(|| {

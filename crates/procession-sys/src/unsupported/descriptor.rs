@@ -1,4 +1,4 @@
-//! No fds of the engine's. As [`linux/descriptor.rs`](../linux/descriptor.rs).
+//! No fds of the engine. As [`linux/descriptor.rs`](../linux/descriptor.rs).
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};

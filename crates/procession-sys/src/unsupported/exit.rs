@@ -14,7 +14,7 @@ pub fn exit(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Writes out what Rust's standard output holds; what cannot be written stays.
+/// Writes out the contents of Rust's standard output.
 pub fn flush_stdio() {
     let _ = io::stdout().flush();
 }

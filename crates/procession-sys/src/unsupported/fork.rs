@@ -15,7 +15,7 @@ pub fn fork(_allow: Option<ThreadsAtFork>, _child: impl FnOnce() -> i32) -> Resu
     unsupported().map_err(ForkError::Os)
 }
 
-/// What SIGCHLD did before: nothing that is known.
+/// The action of SIGCHLD: unknown.
 #[derive(Debug)]
 pub struct DefaultChildSignal;
 
@@ -30,12 +30,4 @@ impl DefaultChildSignal {
     pub fn restore(&self) -> io::Result<()> {
         unsupported()
     }
-}
-
-/// There is nothing to register: no fork of ours happens.
-pub(crate) fn register_handlers() -> io::Result<()> {
-    // Named, so that what a platform must call is not taken for dead.
-    use crate::per_process::{after_fork, before_fork, in_forked_child};
-    let _handlers: [extern "C" fn(); 3] = [before_fork, after_fork, in_forked_child];
-    Ok(())
 }

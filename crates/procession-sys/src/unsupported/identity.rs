@@ -7,27 +7,27 @@ use super::pidfd::current_pid;
 pub struct Identity(u64);
 
 impl Identity {
-    /// This process.
+    /// Returns this process.
     pub fn of_self() -> Identity {
         Identity(current_pid().into())
     }
 
-    /// As a word.
+    /// Returns the word.
     pub fn to_word(self) -> u64 {
         self.0
     }
 
-    /// From a word; 0 is nobody.
+    /// Makes one of a word; 0 is nobody.
     pub fn from_word(word: u64) -> Option<Identity> {
         (word != 0).then_some(Identity(word))
     }
 
-    /// Its pid.
+    /// Returns the pid.
     pub fn pid(self) -> u32 {
         self.0 as u32
     }
 
-    /// Nobody is declared dead on a suspicion.
+    /// Returns `false`: no process is declared dead on a suspicion.
     pub fn has_ended(self) -> bool {
         false
     }

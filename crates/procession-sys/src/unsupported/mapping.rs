@@ -33,12 +33,12 @@ impl Mapping {
     /// Does nothing.
     pub fn leave_out_of_core_dumps(&self) {}
 
-    /// No address.
+    /// Returns no address.
     pub fn base(&self) -> NonNull<u8> {
         NonNull::dangling()
     }
 
-    /// None.
+    /// Returns 0.
     #[allow(clippy::len_without_is_empty)] // As on Linux.
     pub fn len(&self) -> usize {
         0

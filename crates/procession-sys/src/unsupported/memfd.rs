@@ -21,7 +21,7 @@ pub fn grow(_fd: BorrowedFd<'_>, _len: u64) -> io::Result<()> {
     unsupported()
 }
 
-/// No bound.
+/// Returns no bound.
 pub fn max_len() -> u64 {
     u64::MAX
 }

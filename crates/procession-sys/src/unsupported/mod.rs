@@ -1,6 +1,7 @@
-//! A platform that procession does not know: everything compiles, nothing works, and every call says so.
+//! A platform that procession does not support: everything compiles, and every call refuses.
 
 pub mod abstract_name;
+pub(crate) mod at_fork;
 pub mod descriptor;
 pub mod exit;
 pub mod fork;

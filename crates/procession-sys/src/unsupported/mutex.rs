@@ -6,23 +6,23 @@ use std::time::Instant;
 
 use super::unsupported;
 
-/// How a lock was had.
+/// How a thread acquired a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acquired {
     /// As usual.
     Clean,
-    /// The owner before died holding it.
+    /// The last owner died while it held the lock.
     OwnerDied,
 }
 
-/// What a thread meets that locks what it holds.
+/// What happens to a thread that locks a mutex which it holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Relock {
     /// It waits for itself.
     Waits,
     /// An error.
     Refused,
-    /// It holds it once more.
+    /// It holds the mutex once more.
     Counts,
 }
 
@@ -52,17 +52,17 @@ impl RobustMutex {
         unsupported()
     }
 
-    /// Nobody holds it.
+    /// Returns `false`: nobody holds it.
     pub fn unlock_if_held(&self) -> bool {
         false
     }
 
-    /// Nobody holds it.
+    /// Returns `false`: nobody holds it.
     pub fn is_held(&self) -> bool {
         false
     }
 
-    /// Nobody holds it.
+    /// Returns `false`: nobody holds it.
     pub fn may_be_held_here(&self) -> bool {
         false
     }
@@ -77,6 +77,6 @@ impl RobustMutex {
         unsupported()
     }
 
-    /// Nobody holds it.
+    /// Does nothing: nobody holds it.
     pub fn unlock(&self) {}
 }

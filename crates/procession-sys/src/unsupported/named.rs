@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use super::unsupported;
 pub use crate::file_identity::{Identity, Removal};
 
-/// Where the names would be.
+/// The folder where the names would be.
 pub const DIRECTORY: &str = "/dev/shm";
 
 /// Refuses.

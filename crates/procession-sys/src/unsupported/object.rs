@@ -5,15 +5,15 @@ use std::ops::Range;
 /// A program or shared object in memory.
 #[derive(Debug)]
 pub(crate) struct Object {
-    /// What the loader added to every address in the file.
+    /// The number that the loader added to every address in the file.
     pub(crate) base: usize,
-    /// Where its code lies.
+    /// The executable segment.
     pub(crate) code: Range<usize>,
-    /// What tells its file apart.
+    /// Bytes that identify its file.
     pub(crate) build_id: Vec<u8>,
 }
 
-/// None: so no build is the same image as this one, and no entry is portable.
+/// Returns `None`: so no build is the same image as this one, and no entry is portable.
 pub(crate) fn containing(_address: usize) -> Option<Object> {
     None
 }

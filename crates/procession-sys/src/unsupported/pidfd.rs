@@ -26,7 +26,7 @@ impl PidFd {
         unsupported()
     }
 
-    /// The parts, unused.
+    /// Keeps the parts, unused.
     pub fn from_parts(fd: OwnedFd, pid: u32) -> PidFd {
         PidFd { fd, pid }
     }
@@ -36,7 +36,7 @@ impl PidFd {
         unsupported()
     }
 
-    /// The pid it was made from.
+    /// Returns the pid it was made from.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -56,17 +56,17 @@ impl PidFd {
         unsupported()
     }
 
-    /// As it may be.
+    /// Returns `true`.
     pub fn is_open(&self) -> bool {
         true
     }
 
-    /// As it may be.
+    /// Returns `true`.
     pub fn is_own(&self) -> bool {
         true
     }
 
-    /// Nobody says so.
+    /// Returns `false`.
     pub fn is_stopped(&self) -> bool {
         false
     }
@@ -103,7 +103,7 @@ impl AsFd for PidFd {
     }
 }
 
-/// The caller's pid.
+/// Returns the caller's pid.
 pub fn current_pid() -> u32 {
     std::process::id()
 }

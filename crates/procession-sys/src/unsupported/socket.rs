@@ -23,7 +23,7 @@ pub fn end_connection(_socket: BorrowedFd<'_>) -> io::Result<()> {
     unsupported()
 }
 
-/// None that is known.
+/// Returns `None`: no kind is known.
 pub fn kind(_fd: BorrowedFd<'_>) -> Option<Kind> {
     None
 }
@@ -38,7 +38,7 @@ pub fn peer(_socket: BorrowedFd<'_>) -> io::Result<Peer> {
     unsupported()
 }
 
-/// Nobody that any process runs as.
+/// Returns a user that no process runs as.
 pub fn current_user() -> u32 {
     u32::MAX
 }

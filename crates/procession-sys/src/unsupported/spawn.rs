@@ -16,9 +16,9 @@ pub const FIRST_FD: i32 = 3;
 pub struct Spawn<'a> {
     /// Its file.
     pub program: &'a Path,
-    /// Its arguments, the name it is called by first.
+    /// The arguments, beginning with the program's name.
     pub args: &'a [OsString],
-    /// The fds it gets.
+    /// The fds that it gets.
     pub fds: &'a [BorrowedFd<'a>],
     /// Whether SIGINT is blocked.
     pub holds_interrupts: bool,
@@ -44,7 +44,7 @@ pub fn inherited_fd(_n: i32) -> io::Result<OwnedFd> {
     unsupported()
 }
 
-/// The program's file.
+/// Returns the program's file.
 ///
 /// # Errors
 ///

@@ -28,7 +28,7 @@ pub fn other_threads() -> io::Result<usize> {
     unsupported()
 }
 
-/// As it may be.
+/// Returns `true`.
 pub fn is_main() -> bool {
     true
 }
@@ -47,11 +47,11 @@ impl SignalsBlocked {
         SignalsBlocked
     }
 
-    /// None.
+    /// Returns none.
     pub fn blocked_before(&self) -> Vec<i32> {
         Vec::new()
     }
 }
 
-/// Does nothing: no signal is blocked by anything here.
+/// Does nothing: nothing blocks signals here.
 pub fn unblock_all_signals() {}

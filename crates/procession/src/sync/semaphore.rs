@@ -36,7 +36,7 @@ impl Semaphore {
     ///
     /// If the system refuses; for 2^31 permits or more ([`Error::is_invalid`](crate::Error::is_invalid)).
     pub fn new(permits: u32) -> Result<Semaphore> {
-        let engine = engine::Semaphore::create(permits, engine::Semaphore::MOST);
+        let engine = engine::Semaphore::create(permits, engine::Semaphore::MAX_PERMITS);
         Ok(Semaphore { engine: Arc::new(engine::made(engine, "Semaphore")?) })
     }
 

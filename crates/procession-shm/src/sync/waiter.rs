@@ -1,9 +1,10 @@
-//! A seat: where one waiter of a condition or a barrier sits while it sleeps. It holds the seat's robust mutex, so that
-//! others learn from the kernel, without a call to it, whether it lives; and it sleeps on the seat's word, so that who
-//! wakes it wakes it and nobody else.
+//! The record of one waiter at a condition or a barrier. The waiter holds the record's robust mutex
+//! while it waits, so others learn from the mutex, without a system call, whether it lives. It
+//! sleeps on the record's word, so others can wake it and nobody else.
 //!
-//! Seats are taken and given out under the lock of the condition or the barrier they belong to. A sitter alone frees its
-//! seat, or, once it is dead, who finds it so.
+//! Records are handed out under the lock of the condition or the barrier that they belong to. A
+//! live waiter alone frees its record. The record of a dead waiter is freed by the first process
+//! that finds it dead.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,41 +15,41 @@ use crate::interrupt;
 use crate::primitive::{AtomicU32, Ordering, futex_wait, futex_wake};
 use crate::segment::Words;
 
-/// The first sleep without a look, doubled up to the longest, as at a gate.
+/// The first sleep until a look at the others. It doubles up to the longest, as at a gate.
 const BACKSTOP: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_millis(1600);
 
-/// Nobody sits there.
+/// The record has no waiter.
 pub(super) const FREE: u32 = 0;
-/// Its sitter waits.
+/// The waiter waits.
 pub(super) const WAITING: u32 = 1;
 
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(super) struct Seat {
-    /// Held by the sitter. Made when the seat is first taken.
-    sitter: RobustMutex,
-    /// [`FREE`], [`WAITING`], or what the sitter was told: its owner's states.
+pub(super) struct Waiter {
+    /// Held by the waiter. It is initialised when the record is first used.
+    mutex: RobustMutex,
+    /// [`FREE`], [`WAITING`], or a state that the condition or the barrier defines.
     state: AtomicU32,
-    /// Which of those who wait it is.
+    /// The waiter's place in the order of waiters.
     ticket: AtomicU32,
 }
 
 // SAFETY: repr(C); atomics and a process-shared mutex, which zero says is not made.
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
-unsafe impl Words for Seat {}
+unsafe impl Words for Waiter {}
 
-impl Seat {
-    /// Under the lock: sits down if nobody sits there, alive or dead.
-    pub(super) fn take(&self, ticket: u32) -> io::Result<bool> {
+impl Waiter {
+    /// Under the lock: registers the calling thread, unless the record has a waiter, alive or dead.
+    pub(super) fn register(&self, ticket: u32) -> io::Result<bool> {
         if self.state() != FREE {
             return Ok(false);
         }
-        match self.sitter.init() {
+        match self.mutex.init() {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        if !self.hold() {
+        if !self.try_lock() {
             return Ok(false);
         }
         self.ticket.store(ticket, Ordering::Relaxed);
@@ -56,23 +57,25 @@ impl Seat {
         Ok(true)
     }
 
-    /// Sitter: gets up.
-    pub(super) fn leave(&self) {
+    /// Waiter: frees the record.
+    pub(super) fn unregister(&self) {
         self.state.store(FREE, Ordering::Release);
-        self.sitter.unlock_if_held();
+        self.mutex.unlock_if_held();
     }
 
-    /// Under the lock: whether its sitter is dead. If so the caller holds the seat, and [`leave`](Self::leave)s it.
-    pub(super) fn take_from_dead(&self) -> bool {
-        self.state() != FREE && self.hold()
+    /// Under the lock: whether the waiter is dead. If so, the caller holds the mutex and must
+    /// [`unregister`](Self::unregister).
+    pub(super) fn lock_if_dead(&self) -> bool {
+        self.state() != FREE && self.try_lock()
     }
 
-    /// Under the lock: tells the sitter; it is awake or not yet asleep after [`wake`](Self::wake).
-    pub(super) fn tell(&self, state: u32) {
+    /// Under the lock: sets the waiter's state. A waiter that sleeps must be woken by
+    /// [`wake`](Self::wake).
+    pub(super) fn set_state(&self, state: u32) {
         self.state.store(state, Ordering::Release);
     }
 
-    /// Wakes the sitter, that was told.
+    /// Wakes the waiter after its state was set.
     pub(super) fn wake(&self) {
         futex_wake(&self.state, 1);
     }
@@ -89,8 +92,8 @@ impl Seat {
         self.ticket.load(Ordering::Relaxed)
     }
 
-    /// Sitter: sleeps until it is told something, or the deadline. Now and then it wakes by itself, and looks whether
-    /// others are dead.
+    /// Waiter: sleeps until its state changes, or until the deadline. Now and then it wakes by
+    /// itself and calls `look`, which checks whether others are dead.
     pub(super) fn sleep<E>(&self, deadline: Option<Instant>, mut look: impl FnMut() -> Result<(), E>) -> Result<(), E> {
         let mut backstop = BACKSTOP;
         let mut next_look = Instant::now() + backstop;
@@ -112,17 +115,18 @@ impl Seat {
         Ok(())
     }
 
-    fn hold(&self) -> bool {
-        match self.sitter.try_lock() {
+    fn try_lock(&self) -> bool {
+        match self.mutex.try_lock() {
             Ok(Some(Acquired::Clean)) => true,
-            Ok(Some(Acquired::OwnerDied)) => self.sitter.mark_consistent().is_ok(),
-            // Held; or its maker died making it, and nobody ever sits there.
+            Ok(Some(Acquired::OwnerDied)) => self.mutex.mark_consistent().is_ok(),
+            // The mutex is held. Or a process died while it initialised the mutex, and the record
+            // is never used.
             Ok(None) | Err(_) => false,
         }
     }
 
-    /// Whether its sitter is a thread of this process: see [`RobustMutex::may_be_held_here`].
-    pub(super) fn is_taken_here(&self) -> bool {
-        self.state() != FREE && self.sitter.may_be_held_here()
+    /// Whether the waiter is a thread of this process: see [`RobustMutex::may_be_held_here`].
+    pub(super) fn is_in_this_process(&self) -> bool {
+        self.state() != FREE && self.mutex.may_be_held_here()
     }
 }

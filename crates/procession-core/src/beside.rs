@@ -1,0 +1,142 @@
+//! What travels beside a message: handles ([`crate::handle`]) and large buffers ([`crate::pool::blocks`]). In any thread.
+//!
+//! Encoding and decoding are a face's, deep in its codec, and `serde` and pickle have no place for more than the message.
+//! So this goes by the thread, within a scope around the call of the codec: the one hand-over of the engine that is not a
+//! parameter.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use procession_shm::Held;
+
+/// What the thread's scopes have.
+#[derive(Default)]
+pub(crate) struct Beside {
+    pub(crate) handles: Option<Handles>,
+    pub(crate) buffers: Option<Rc<dyn Buffers>>,
+    /// Why a handle could not travel last, for codecs that lose an error's text.
+    pub(crate) refusal: Option<String>,
+}
+
+/// Where handles go to and come from.
+pub(crate) enum Handles {
+    /// They are collected, up to `most` of them.
+    Sending { most: usize, outgoing: Option<Box<Outgoing>> },
+    /// They have come with the message.
+    Receiving(Vec<OwnedFd>),
+    /// Each is asked for when it is needed.
+    Asking(Rc<dyn Ask>),
+}
+
+/// Handles that are collected.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    pub(crate) fds: Vec<OwnedFd>,
+    /// Where what was given before stands: many values may be the same queue.
+    pub(crate) known: BTreeMap<(RawFd, u64, u64), u32>,
+}
+
+/// Where a worker gets the handles of its tasks.
+pub(crate) trait Ask {
+    /// The fd that stands at `index`.
+    fn ask(&self, index: u32) -> io::Result<OwnedFd>;
+}
+
+/// Where large buffers go to and come from.
+pub(crate) trait Buffers {
+    /// Puts a buffer into a block; `None` if there is no room.
+    fn put(&self, _bytes: &[u8]) -> Option<Place> {
+        None
+    }
+
+    /// The buffer that was put there, in place.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not there.
+    fn take(&self, _place: Place) -> io::Result<Arc<Held>> {
+        Err(not_sent())
+    }
+}
+
+/// Where a buffer went: to be encoded in its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// 0: the arguments' area; else 1 more than the slot whose results' it is.
+    pub area: u32,
+    /// The block there.
+    pub block: u64,
+}
+
+/// A buffer is not where the message says that it is.
+pub(crate) fn not_sent() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "its buffer was not sent along")
+}
+
+thread_local! {
+    static BESIDE: RefCell<Beside> = const { RefCell::new(Beside { handles: None, buffers: None, refusal: None }) };
+}
+
+/// Looks at what the thread's scopes have.
+pub(crate) fn with<R>(look: impl FnOnce(&mut Beside) -> R) -> R {
+    BESIDE.with_borrow_mut(look)
+}
+
+/// Runs `body` with `value` in a place of the scope, and puts back what was there, whether `body` returns or unwinds.
+/// Returns what is there in the end.
+pub(crate) fn within<T, R>(
+    place: fn(&mut Beside) -> &mut Option<T>,
+    value: Option<T>,
+    body: impl FnOnce() -> R,
+) -> (R, Option<T>) {
+    struct Restore<T> {
+        place: fn(&mut Beside) -> &mut Option<T>,
+        before: Option<T>,
+    }
+    impl<T> Restore<T> {
+        fn swap(&mut self) -> Option<T> {
+            let (place, before) = (self.place, self.before.take());
+            with(|beside| std::mem::replace(place(beside), before))
+        }
+    }
+    impl<T> Drop for Restore<T> {
+        fn drop(&mut self) {
+            // Outside of the borrow: what is dropped may be a codec's value.
+            drop(self.swap());
+        }
+    }
+    let mut restore = Restore { place, before: value };
+    restore.before = restore.swap();
+    let result = body();
+    let last = restore.swap();
+    std::mem::forget(restore);
+    (result, last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_within_a_scope_gives_way_again() {
+        let ask = |index: u32| {
+            with(|beside| matches!(&beside.handles, Some(Handles::Receiving(fds)) if fds.len() == index as usize))
+        };
+        let receiving = || Some(Handles::Receiving(Vec::new()));
+        within(
+            |beside| &mut beside.handles,
+            receiving(),
+            || {
+                within(|beside| &mut beside.handles, None, || assert!(!ask(0)));
+                let unwound =
+                    std::panic::catch_unwind(|| within(|beside| &mut beside.handles, None, || panic!("in the codec")));
+                assert!(unwound.is_err() && ask(0));
+            },
+        );
+        assert!(!ask(0));
+    }
+}
