@@ -2,17 +2,14 @@
 //! would. If they overwrite numbers with other possible ones, any task's result may be wrong. But
 //! every call returns, the parent lives, and its processes end.
 
-#[path = "../../crates/procession/tests/overwritten/mod.rs"]
-mod overwritten;
-
 use std::time::{Duration, Instant};
 
 use procession::pool::WorkerStats;
 use procession::{AsyncResult, Bytes, Context, Error, Pool};
+use procession_testing::{Random, Segment};
 
 use crate::Tally;
 use crate::weather::Weather;
-use overwritten::{Random, Segment};
 
 /// A pool that is found overwritten ends within two seconds and a little.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use procession_testing::children_of;
+
 use crate::names;
-use crate::weather::children;
 
 /// The figures of one moment.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ impl Belongings {
         // This call lets go of children that have ended.
         drop(procession::active_children());
         let maps = fs::read_to_string("/proc/self/maps").expect("/proc is there");
-        let mut children: Vec<String> = children().into_iter().map(|(_, name)| name).collect();
+        let mut children: Vec<String> = children_of(std::process::id()).into_iter().map(|(_, name)| name).collect();
         children.sort();
         Belongings {
             fds: fs::read_dir("/proc/self/fd").expect("/proc is there").count(),

@@ -17,14 +17,14 @@ mod locks;
 mod names;
 mod pools;
 mod queues;
-mod watchdog;
 mod weather;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use procession::Context;
+use procession_testing::{CONTEXTS, patience, seed_of_now, watchdog};
 
 use leaks::Belongings;
 use weather::Weather;
@@ -43,9 +43,6 @@ const STORMS: [Storm; 6] = [
     ("names", names::storm),
     ("hostile", hostile::storm),
 ];
-
-const CONTEXTS: [(&str, Context); 3] =
-    [("fork", Context::fork()), ("spawn", Context::spawn()), ("forkserver", Context::forkserver())];
 
 fn main() -> ExitCode {
     procession::init();
@@ -108,14 +105,15 @@ impl Request {
 fn run(request: &Request) {
     let (replay, contexts, storms) = (request.replay(), &request.contexts, &request.storms);
     println!("seed {}, {} s; to replay: {replay}", request.seed, request.seconds);
-    watchdog::begin(&replay);
+    tell_of_replay_on_panic(&replay);
+    let watch = |storm: String| watchdog::watch(format!("{storm}; to replay: {replay}:"), patience());
     let end = Instant::now() + Duration::from_secs(request.seconds);
     let mut weather = Weather::new(request.seed);
     // The first run makes what is made once and kept, such as the fork server, which is no leak.
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for &(_, context) in contexts {
         for (name, storm) in storms {
-            watchdog::enter(format!("the first {name}"));
+            let _watch = watch(format!("the first {name}"));
             storm(context, &mut weather, Instant::now() + Duration::from_millis(50));
         }
     }
@@ -123,14 +121,14 @@ fn run(request: &Request) {
     while Instant::now() < end {
         for (name, storm) in storms {
             let (method, context) = contexts[weather.choose(contexts.len())];
-            watchdog::enter(format!("{name} under {method}"));
+            let _watch = watch(format!("{name} under {method}"));
             let until = end.min(Instant::now() + Duration::from_millis(300 + weather.choose(1200) as u64));
             for (what, count) in storm(context, &mut weather, until) {
                 *tallies.entry(*name).or_default().entry(what).or_default() += count;
             }
         }
     }
-    watchdog::enter("looking for what is left".into());
+    let _watch = watch("looking for what is left".into());
     before.expect_again();
     for (name, tally) in tallies {
         let seen: Vec<String> = tally.iter().map(|(what, count)| format!("{count} {what}")).collect();
@@ -140,6 +138,13 @@ fn run(request: &Request) {
     println!("everything arrived once, nothing hangs, nothing is left");
 }
 
-fn seed_of_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64 >> 8)
+/// Has a panic of this process, not of its children, say which storm it was in.
+fn tell_of_replay_on_panic(replay: &str) {
+    let (replay, own, default) = (replay.to_owned(), std::process::id(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        default(panic);
+        if std::process::id() == own {
+            eprintln!("\nthe storm that failed: {}", watchdog::latest().unwrap_or(replay.clone()));
+        }
+    }));
 }

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use procession_sys::Signal;
 use procession_sys::pidfd::PidFd;
 use procession_sys::thread::spawn_engine_thread;
+use procession_testing::{Random, children_named};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Weather {
-    state: u64,
+    random: Random,
     stopped: Arc<Mutex<Vec<(PidFd, Instant)>>>,
     kills: u64,
     stops: u64,
@@ -31,15 +32,12 @@ impl Weather {
             }
         };
         spawn_engine_thread("weather", go_on).expect("a thread starts");
-        Weather { state: seed | 1, stopped, kills: 0, stops: 0, server_kills: 0 }
+        Weather { random: Random::new(seed), stopped, kills: 0, stops: 0, server_kills: 0 }
     }
 
     /// Returns a number below `below`.
     pub(crate) fn choose(&mut self, below: usize) -> usize {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        (self.state % below as u64) as usize
+        self.random.index(below)
     }
 
     /// Returns `true` once in this many times.
@@ -83,7 +81,7 @@ impl Weather {
     }
 
     fn strike_server(&mut self) {
-        for server in children().into_iter().filter(|(_, name)| name == "forkserver").map(|(pid, _)| pid) {
+        for server in children_named("forkserver") {
             self.server_kills += u64::from(own_child(server).is_some_and(|process| send(&process, Signal::KILL)));
         }
     }
@@ -100,21 +98,6 @@ fn continue_until(stopped: &Mutex<Vec<(PidFd, Instant)>>, instant: Instant) {
 
 fn list(stopped: &Mutex<Vec<(PidFd, Instant)>>) -> MutexGuard<'_, Vec<(PidFd, Instant)>> {
     stopped.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns the children of this process: pid and name.
-pub(crate) fn children() -> Vec<(u32, String)> {
-    let entries = fs::read_dir("/proc").expect("/proc is there");
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, child_name(pid)?))).collect()
-}
-
-/// Returns the name of a process, if it is a child of this one.
-fn child_name(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (head, tail) = stat.rsplit_once(") ")?;
-    let parent: u32 = tail.split(' ').nth(1)?.parse().ok()?;
-    (parent == std::process::id()).then(|| head.split_once('(').map_or("", |(_, name)| name).to_owned())
 }
 
 /// Returns the process of this pid, if it runs this program: a child of this process, of its fork

@@ -36,17 +36,11 @@ def joined(*processes):
         assert process.exitcode == 0
 
 
-def ended_within(pid, seconds):
-    """Returns whether the process has ended, or is a zombie nobody waits for, in this many seconds.
+def all_end(pids):
+    """Returns whether each of the processes ends, or becomes a zombie nobody waits for. A step that
+    takes far longer than it should counts as a short one: the machine stood still.
     """
-    return all_ended_within([pid], seconds)
-
-
-def all_ended_within(pids, seconds):
-    """Returns the same of all of them. A step that takes far longer than it should counts as a
-    short one: the machine stood still.
-    """
-    left = seconds * SCALE
+    left = PATIENCE
     while not all(map(has_ended, pids)):
         if left <= 0:
             return False

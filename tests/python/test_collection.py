@@ -7,7 +7,7 @@ import weakref
 import procession
 import procession.pool
 import pytest
-from processes import PATIENCE, ended_within
+from processes import PATIENCE, all_end
 from tasks import double, fail
 
 pytestmark = pytest.mark.limit(120)
@@ -68,7 +68,7 @@ def test_unclosed_pools_in_cycles_end_their_workers():
             make()
         gc.collect()
     assert len(pids) == 5
-    assert all(ended_within(pid, PATIENCE) for pid in pids)
+    assert all_end(pids)
 
 
 def test_a_map_over_a_range_leaves_nothing():

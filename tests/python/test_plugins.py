@@ -25,7 +25,7 @@ import procession
 import procession.pool
 import pytest
 from joblib.externals import loky
-from processes import KERNEL_REMEMBERS_ENDS, ended_within
+from processes import KERNEL_REMEMBERS_ENDS, all_end
 from tasks import (
     add, answer_thrice, end_by, fail, initialize, initialized, log_to, sleep, sum_of, tell_who, use_all, whose_process,
 )
@@ -162,7 +162,7 @@ def test_workers_of_the_standard_librarys_end_with_their_parent(method, tmp_path
     with subprocess.Popen([sys.executable, program, method], stdout=subprocess.PIPE, text=True) as killed:
         worker = int(killed.stdout.readline())
     assert killed.returncode == -signal.SIGKILL
-    assert ended_within(worker, SECONDS)
+    assert all_end([worker])
 
 
 def test_a_pool_of_a_context_with_a_method_of_its_own():

@@ -14,7 +14,8 @@ import weakref
 
 import procession
 import pytest
-from processes import PATIENCE
+from processes import PATIENCE, all_end
+from waits import until
 
 
 class Awkward(Exception):
@@ -160,9 +161,7 @@ def test_a_callback_that_raises_is_the_result(pool):
 def test_terminate_from_a_callback_and_after_a_kill(ctx):
     pool = ctx.Pool(2)
     pool.apply_async(square, (1,), callback=lambda _: pool.terminate())
-    deadline = time.monotonic() + 30
-    while pool._state != procession.pool.TERMINATE and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: pool._state == procession.pool.TERMINATE)
     pool.join()
     pool = ctx.Pool(2)
     os.kill(pool._pool[0].pid, signal.SIGKILL)
@@ -251,10 +250,7 @@ def test_a_dropped_pool_ends_its_workers(ctx):
         warnings.simplefilter('ignore', ResourceWarning)
         del pool
         gc.collect()
-    deadline = time.monotonic() + 10
-    while any(alive(pid) for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert all_end(pids)
 
 
 def test_time_limits_retries_and_cancelling(ctx, tmp_path):
@@ -263,7 +259,7 @@ def test_time_limits_retries_and_cancelling(ctx, tmp_path):
             pool.apply(slow, (60,), timeout=0.2)
         assert pool.apply(fail_once, (str(tmp_path / 'failed'),), retries=1) == 'done'
         result = pool.apply_async(slow, (60,))
-        time.sleep(0.1)
+        until(lambda: any(worker['running'] for worker in pool.stats()['workers']))
         assert result.cancel()
         with pytest.raises(procession.CancelledError):
             result.get(30)
@@ -304,7 +300,7 @@ def test_ctrl_c_during_a_map(method, tmp_path):
         def slow(x):
             if x == 0:
                 print('begun', flush=True)
-            time.sleep(30)
+            time.sleep(3600)
 
         if __name__ == '__main__':
             pool = procession.get_context('{method}').Pool(2)
@@ -319,11 +315,9 @@ def test_ctrl_c_during_a_map(method, tmp_path):
     )
     assert process.stdout.readline() == 'begun\n'
     os.killpg(process.pid, signal.SIGINT)
-    begun = time.monotonic()
     _, errors = process.communicate(timeout=50)
     assert errors.count('Traceback (most recent call last)') == 1, errors
     assert errors.rstrip().endswith('KeyboardInterrupt')
-    assert time.monotonic() - begun < 20
 
 
 def test_workers_end_with_a_killed_parent(method, tmp_path):
@@ -343,15 +337,4 @@ def test_workers_end_with_a_killed_parent(method, tmp_path):
     assert len(pids) == 2
     process.kill()
     process.communicate(timeout=30)
-    deadline = time.monotonic() + 10
-    while any(alive(pid) for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def alive(pid):
-    try:
-        with open(f'/proc/{pid}/stat') as stat:
-            return stat.read().rpartition(')')[2].split()[0] != 'Z'
-    except FileNotFoundError:
-        return False
+    assert all_end(pids)

@@ -132,11 +132,10 @@ def test_a_grandchild_does_not_keep_the_sentinel_from_firing(ctx):
     os.kill(grandchild, signal.SIGKILL)
 
 
-def test_join_takes_its_time_and_no_more(ctx):
+def test_join_with_a_timeout_leaves_the_process_alive(ctx):
     process = started(ctx, sleep)
-    begin = time.monotonic()
     process.join(0.2)
-    assert 0.2 <= time.monotonic() - begin < 10 and process.is_alive()
+    assert process.is_alive()
     process.kill()
     process.join()
 

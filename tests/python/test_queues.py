@@ -31,18 +31,14 @@ def test_bounds_and_timeouts():
     for put in (lambda: queue.put_nowait(3), lambda: queue.put(3, False), lambda: queue.put(3, True, -1)):
         with pytest.raises(Full):
             put()
-    begun = time.monotonic()
     with pytest.raises(Full):
         queue.put(3, timeout=0.1)
-    assert 0.1 <= time.monotonic() - begun < 5
     assert [queue.get(), queue.get(timeout=5)] == [1, 2] and not queue.full()
     for get in (queue.get_nowait, lambda: queue.get(False), lambda: queue.get(True, -1)):
         with pytest.raises(Empty):
             get()
-    begun = time.monotonic()
     with pytest.raises(Empty):
         queue.get(timeout=0.1)
-    assert 0.1 <= time.monotonic() - begun < 5
     with pytest.raises(TypeError):
         queue.get(timeout='soon')
     with pytest.raises(ValueError, match='NaN'):
@@ -152,10 +148,8 @@ def test_a_signal_handler_ends_a_wait(wait):
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
-        begun = time.monotonic()
         with pytest.raises(Alarm):
             wait()
-        assert time.monotonic() - begun < 5
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -177,11 +171,9 @@ def test_other_threads_run_as_one_waits():
     queue = mp.Queue()
     thread = threading.Thread(target=queue.get)
     thread.start()
-    begun = time.monotonic()
-    sum(range(1_000_000))
+    # It would never be put if the thread that waits kept the interpreter.
     queue.put(1)
     thread.join()
-    assert time.monotonic() - begun < 30
 
 
 def test_modules_are_not_loaded_before_they_are_used():

@@ -16,6 +16,7 @@ import procession as mp
 from procession import heap, resource_tracker, shared_memory
 from procession.managers import SharedMemoryManager
 from procession.shared_memory import ShareableList, SharedMemory
+from waits import until
 
 
 @pytest.fixture
@@ -32,10 +33,7 @@ def exists(name):
 
 
 def wait_until_gone(name):
-    deadline = time.monotonic() + 20
-    while exists(name):
-        assert time.monotonic() < deadline, f'{name} is left'
-        time.sleep(0.01)
+    until(lambda: not exists(name))
 
 
 def start(code, *arguments):
@@ -142,7 +140,7 @@ def test_a_readers_end_is_no_event(block, how):
 
 
 MADE_BY_A_CHILD = '''
-    import sys, time
+    import os, sys
     import procession as mp
     from procession import shared_memory
 
@@ -150,17 +148,18 @@ MADE_BY_A_CHILD = '''
         block = shared_memory.SharedMemory(create=True, size=10)
         block.buf[0] = 5
         block.close()
-        queue.put(block.name)
+        # A tracker of its own would unlink the block once it has ended.
+        children = [open(f'/proc/self/task/{task}/children').read() for task in os.listdir('/proc/self/task')]
+        queue.put((block.name, ''.join(children)))
 
     if __name__ == '__main__':
         ctx = mp.get_context(sys.argv[1])
         queue = ctx.Queue()
         process = ctx.Process(target=make, args=(queue,))
         process.start()
-        name = queue.get()
+        name, trackers = queue.get()
         process.join()
-        # A tracker of the child's own would take about so long to unlink it.
-        time.sleep(0.5)
+        assert trackers == '', trackers
         block = shared_memory.SharedMemory(name)
         print(block.buf[0])
         block.close()
@@ -251,10 +250,7 @@ def test_no_moment_to_be_killed_in_leaves_a_block():
         time.sleep(0.03 + 0.007 * round)
         program.kill()
         program.communicate()
-        deadline = time.monotonic() + 20
-        while left := [name for name in os.listdir('/dev/shm') if name.startswith(prefix)]:
-            assert time.monotonic() < deadline, left
-            time.sleep(0.01)
+        until(lambda: not any(name.startswith(prefix) for name in os.listdir('/dev/shm')))
 
 
 UNTRACKED = '''

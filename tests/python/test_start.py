@@ -11,7 +11,7 @@ import textwrap
 
 import procession
 import pytest
-from processes import METHODS, PATIENCE, ended_within, run, started
+from processes import METHODS, PATIENCE, all_end, run, started
 from tasks import double, megabytes
 
 pytestmark = pytest.mark.limit(120)
@@ -86,7 +86,7 @@ def test_a_killed_server_is_started_anew_and_its_children_live(number, survives)
     process = started(ctx, wait_for_word, theirs)
     os.kill(before, number)
     if not survives:
-        assert ended_within(before, PATIENCE)
+        assert all_end([before])
     assert started(ctx, double, 5).result() == 10
     assert (server_pid() == before) is survives
     ours.send(7)

@@ -6,10 +6,7 @@
 //! step without one.
 
 mod sync_faults;
-#[path = "../../procession-sys/tests/time_scale/mod.rs"]
-mod time_scale;
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use procession_shm::fault::{Step, arm};
@@ -17,33 +14,34 @@ use procession_shm::{
     Allocator, Arrival, ClaimLimit, Control, Holder, Queue, Slot, Spin, StreamReader, Verdict, record,
 };
 use procession_sys::fork::fork;
-use procession_sys::thread::spawn_engine_thread;
-
-static RUNNING: Mutex<Option<(String, Instant)>> = Mutex::new(None);
+use procession_testing::{Trial, once, run, tests, trial};
 
 fn main() {
-    spawn_engine_thread("watchdog", || {
-        loop {
-            std::thread::sleep(Duration::from_millis(200));
-            if let Some((what, since)) = &*RUNNING.lock().unwrap()
-                && since.elapsed() > time_scale::scaled(Duration::from_secs(100))
-            {
-                eprintln!("hangs: {what}");
-                std::process::exit(101);
-            }
-        }
+    run(tests! {
+        for_each_step: [death_loses_nothing_that_was_committed],
+        once: [memory_of_a_growth_is_given_back],
     })
-    .unwrap();
-    for step in Step::ALL {
-        for nth in [1, 2, 3] {
-            *RUNNING.lock().unwrap() = Some((format!("{step:?}, pass {nth}"), Instant::now()));
-            scenario(step, nth);
-        }
-        println!("died at {step:?} and went on");
-    }
-    println!("{} steps visited", Step::ALL.len());
-    *RUNNING.lock().unwrap() = Some(("the memory of a growth".into(), Instant::now()));
-    memory_of_a_growth();
+}
+
+fn for_each_step(name: &str, body: fn(Step)) -> Vec<Trial> {
+    Step::ALL.into_iter().map(|step| trial(&format!("{name}::{step:?}"), move || body(step))).collect()
+}
+
+fn death_loses_nothing_that_was_committed(step: Step) {
+    (1..=3).for_each(|nth| scenario(step, nth));
+}
+
+/// The bytes that a growth had copied when its process died are given back with the rest.
+fn memory_of_a_growth_is_given_back() {
+    let queue = Queue::create(0, false).unwrap();
+    // The oldest frame lies in the middle of 8 MiB, so that the growth to 16 moves about half of
+    // them.
+    put(&queue, 0..4000);
+    drop(take_rest(&queue));
+    die_at(Step::GrowCopied, 2, || put(&queue, 0..20_000));
+    assert!(take_rest(&queue).len() > 8000, "8 MiB were queued");
+    let kept = rustix::fs::fstat(queue.as_fd()).unwrap().st_blocks * 512;
+    assert!(kept < 1 << 20, "{kept} bytes are kept by an empty ring");
 }
 
 fn scenario(step: Step, nth: u32) {
@@ -306,19 +304,6 @@ fn taking_to_be_done(nth: u32) {
     }
     assert!(queue.join(sync_faults::patience()).unwrap());
     assert!(!queue.done().unwrap(), "nothing is unfinished");
-}
-
-/// The bytes that a growth had copied when its process died are given back with the rest.
-fn memory_of_a_growth() {
-    let queue = Queue::create(0, false).unwrap();
-    // The oldest frame lies in the middle of 8 MiB, so that the growth to 16 moves about half of
-    // them.
-    put(&queue, 0..4000);
-    drop(take_rest(&queue));
-    die_at(Step::GrowCopied, 2, || put(&queue, 0..20_000));
-    assert!(take_rest(&queue).len() > 8000, "8 MiB were queued");
-    let kept = rustix::fs::fstat(queue.as_fd()).unwrap().st_blocks * 512;
-    assert!(kept < 1 << 20, "{kept} bytes are kept by an empty ring");
 }
 
 fn taking(step: Step, nth: u32) {

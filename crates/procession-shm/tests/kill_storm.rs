@@ -4,9 +4,6 @@
 //! `KILL_STORM_SEED` replays a run's choices (the machine decides the instants),
 //! `KILL_STORM_SECONDS` lengthens it.
 
-#[path = "../../procession-sys/tests/time_scale/mod.rs"]
-mod time_scale;
-
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -14,32 +11,23 @@ use procession_shm::{Arrival, ClaimLimit, Control, Queue, Spin, StreamReader, re
 use procession_sys::Signal;
 use procession_sys::fork::fork;
 use procession_sys::pidfd::PidFd;
-use procession_sys::thread::spawn_engine_thread;
+use procession_testing::{Random, once, run, storm, tests};
 
 const PRODUCERS: usize = 3;
 const CONSUMERS: usize = 3;
 
 fn main() {
-    let seconds = number_from("KILL_STORM_SECONDS").unwrap_or(2);
-    let seed = number_from("KILL_STORM_SEED").unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        now.as_nanos() as u64
-    });
-    println!("seed {seed}, {seconds} s");
-    let limit = Duration::from_secs(seconds) + time_scale::scaled(Duration::from_secs(60));
-    spawn_engine_thread("watchdog", move || {
-        std::thread::sleep(limit);
-        eprintln!("kill_storm hangs: seed {seed}");
-        std::process::exit(101);
+    run(tests! {
+        once: [tasks_arrive_once_whichever_workers_are_killed, items_arrive_once_whichever_processes_are_killed],
     })
-    .unwrap();
-    for source in [Source::Tasks { next: 0 }, Source::Queue(Queue::create(0, false).unwrap())] {
-        Storm::new(seed, source).run(Duration::from_secs(seconds) / 2);
-    }
 }
 
-fn number_from(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+fn tasks_arrive_once_whichever_workers_are_killed() {
+    Storm::over(Source::Tasks { next: 0 });
+}
+
+fn items_arrive_once_whichever_processes_are_killed() {
+    Storm::over(Source::Queue(Queue::create(0, false).unwrap()));
 }
 
 /// Where frames come from.
@@ -54,7 +42,7 @@ struct Storm {
     source: Source,
     /// The streams bring the frames back, whatever the source.
     control: Control,
-    random: u64,
+    random: Random,
     producers: Vec<PidFd>,
     consumers: Vec<(PidFd, StreamReader)>,
     next_producer: u64,
@@ -65,11 +53,16 @@ struct Storm {
 }
 
 impl Storm {
-    fn new(seed: u64, source: Source) -> Storm {
+    fn over(source: Source) {
+        let (random, length) = storm();
+        Storm::new(random, source).run(length / 2);
+    }
+
+    fn new(random: Random, source: Source) -> Storm {
         let control = Control::create(CONSUMERS).unwrap();
         let (producers, consumers) = (Vec::new(), Vec::new());
         let (arrived, lost) = (BTreeMap::new(), Vec::new());
-        Storm { source, control, random: seed | 1, producers, consumers, next_producer: 0, arrived, lost, kills: 0 }
+        Storm { source, control, random, producers, consumers, next_producer: 0, arrived, lost, kills: 0 }
     }
 
     fn run(mut self, length: Duration) {
@@ -86,13 +79,13 @@ impl Storm {
         let end = Instant::now() + length;
         // On a machine with other work the storm lasts longer. The watchdog bounds it.
         while Instant::now() < end || self.kills <= 20 || self.frames() <= 1000 {
-            std::thread::sleep(Duration::from_micros(self.choose(800)));
+            std::thread::sleep(Duration::from_micros(self.random.below(800)));
             (0..CONSUMERS).for_each(|slot| self.drain(slot));
             match self.source {
                 Source::Tasks { .. } => self.push_some(),
                 Source::Queue(_) => self.replace_producer(),
             }
-            std::thread::sleep(Duration::from_micros(self.choose(400)));
+            std::thread::sleep(Duration::from_micros(self.random.below(400)));
             self.replace_consumer();
         }
         for producer in std::mem::take(&mut self.producers) {
@@ -197,7 +190,7 @@ impl Storm {
     }
 
     fn replace_producer(&mut self) {
-        let victim = self.choose(PRODUCERS as u64) as usize;
+        let victim = self.random.index(PRODUCERS);
         self.producers[victim].signal(Signal::KILL).unwrap();
         self.producers[victim].reap().unwrap();
         self.kills += 1;
@@ -205,7 +198,7 @@ impl Storm {
     }
 
     fn replace_consumer(&mut self) {
-        let slot = self.choose(CONSUMERS as u64) as usize;
+        let slot = self.random.index(CONSUMERS);
         self.consumers[slot].0.signal(Signal::KILL).unwrap();
         self.consumers[slot].0.reap().unwrap();
         self.kills += 1;
@@ -270,13 +263,6 @@ impl Storm {
 
     fn frames(&self) -> usize {
         self.arrived.values().map(Vec::len).sum()
-    }
-
-    fn choose(&mut self, below: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % below
     }
 }
 

@@ -4,16 +4,13 @@
 //! `KILL_STORM_SEED` replays a run's choices (the machine decides the instants),
 //! `KILL_STORM_SECONDS` lengthens it.
 
-#[path = "../../procession-sys/tests/time_scale/mod.rs"]
-mod time_scale;
-
 use std::time::{Duration, Instant};
 
 use procession_shm::sync::{Acquired, BinarySemaphore, Condition, Event, Mutex, RwLock};
 use procession_sys::Signal;
 use procession_sys::fork::fork;
 use procession_sys::pidfd::PidFd;
-use procession_sys::thread::spawn_engine_thread;
+use procession_testing::{once, run, storm, tests};
 
 /// The first of them take turns at the locks, the others at the binary semaphore. A dead owner of
 /// the latter is found only after a while, so those are killed less often: otherwise nobody would
@@ -23,41 +20,21 @@ const PROCESSES: usize = LOCKERS + 2;
 const DONE: i32 = 7;
 
 fn main() {
-    let seconds = number_from("KILL_STORM_SECONDS").unwrap_or(2);
-    let seed = number_from("KILL_STORM_SEED").unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        now.as_nanos() as u64
-    });
-    println!("seed {seed}, {seconds} s");
-    let limit = Duration::from_secs(seconds) + time_scale::scaled(Duration::from_secs(60));
-    spawn_engine_thread("watchdog", move || {
-        std::thread::sleep(limit);
-        eprintln!("lock_storm hangs: seed {seed}");
-        std::process::exit(101);
+    run(tests! {
+        once: [nobody_is_in_with_another_or_hangs_whoever_is_killed],
     })
-    .unwrap();
-    storm(seed | 1, Duration::from_secs(seconds));
 }
 
-fn number_from(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
-}
-
-fn storm(mut random: u64, length: Duration) {
-    let mut choose = |below: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % below
-    };
+fn nobody_is_in_with_another_or_hangs_whoever_is_killed() {
+    let (mut random, length) = storm();
     let shared = Shared::new();
     let mut processes: Vec<PidFd> = (0..PROCESSES).map(|index| shared.start(index)).collect();
     let (end, mut kills) = (Instant::now() + length, 0);
     while Instant::now() < end || shared.has_seen_too_little(kills) {
-        std::thread::sleep(Duration::from_micros(choose(3000)));
-        let is_locker = choose(128) != 0;
+        std::thread::sleep(Duration::from_micros(random.below(3000)));
+        let is_locker = random.below(128) != 0;
         let (from, number) = if is_locker { (0, LOCKERS) } else { (LOCKERS, PROCESSES - LOCKERS) };
-        let victim = from + choose(number as u64) as usize;
+        let victim = from + random.index(number);
         processes[victim].signal(Signal::KILL).unwrap();
         let status = processes[victim].reap().unwrap();
         assert_eq!(status.signal(), Some(9), "it was killed, and had not failed: {status}");

@@ -5,11 +5,14 @@
 use std::time::Instant;
 
 use procession_shm::{ClaimLimit, Control};
+use procession_testing::patience;
+use procession_testing::watchdog::watch;
 
 const ONE: ClaimLimit = ClaimLimit { max_frames: 1, max_bytes: 1 << 30 };
 
 #[test]
 fn a_dead_workers_inbox_is_given_back_by_its_replacement() {
+    let _watch = watch("a_dead_workers_inbox_is_given_back_by_its_replacement", patience());
     let control = Control::create(1).unwrap();
     let (ring, slot) = (control.tasks(), control.slot(0));
     ring.lock_tail().push(&[&vec![7; 64 << 20]]).unwrap();
@@ -32,6 +35,7 @@ fn a_dead_workers_inbox_is_given_back_by_its_replacement() {
 
 #[test]
 fn frame_without_memory_is_claimed_as_its_replacement_and_can_be_taken_back() {
+    let _watch = watch("frame_without_memory_is_claimed_as_its_replacement_and_can_be_taken_back", patience());
     let control = Control::create(1).unwrap();
     let (ring, slot) = (control.tasks(), control.slot(0));
     let frame = |first: u8| -> Vec<u8> { (0..100_000).map(|i| (i % 251) as u8 + first).collect() };
@@ -62,6 +66,7 @@ fn frame_without_memory_is_claimed_as_its_replacement_and_can_be_taken_back() {
 
 #[test]
 fn a_claim_goes_on_behind_a_frame_that_was_replaced() {
+    let _watch = watch("a_claim_goes_on_behind_a_frame_that_was_replaced", patience());
     let control = Control::create(1).unwrap();
     let (ring, slot) = (control.tasks(), control.slot(0));
     ring.lock_tail().push(&[b"first"]).unwrap();

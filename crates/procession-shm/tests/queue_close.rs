@@ -5,11 +5,14 @@
 use std::thread;
 
 use procession_shm::{NotPut, Queue};
+use procession_testing::patience;
+use procession_testing::watchdog::watch;
 
 const ROUNDS: u32 = 1000;
 
 #[test]
 fn nothing_is_put_behind_a_consumer_that_has_ended() {
+    let _watch = watch("nothing_is_put_behind_a_consumer_that_has_ended", 3 * patience());
     for round in 0..ROUNDS {
         let queue = Queue::create(0, false).unwrap();
         let (put, got) = thread::scope(|scope| {

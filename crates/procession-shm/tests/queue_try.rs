@@ -5,6 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procession_shm::{NotPut, Queue, Tried};
+use procession_testing::patience;
+use procession_testing::watchdog::watch;
 
 fn whole([first, second]: [&[u8]; 2]) -> Option<Vec<u8>> {
     Some([first, second].concat())
@@ -12,6 +14,7 @@ fn whole([first, second]: [&[u8]; 2]) -> Option<Vec<u8>> {
 
 #[test]
 fn frames_come_back_in_order_and_across_the_rings_end() {
+    let _watch = watch("frames_come_back_in_order_and_across_the_rings_end", patience());
     let queue = Queue::create(0, false).unwrap();
     assert_eq!(queue.try_get(whole).unwrap(), Tried::NotNow);
     for round in 0..5000_u32 {
@@ -25,6 +28,7 @@ fn frames_come_back_in_order_and_across_the_rings_end() {
 
 #[test]
 fn a_bound_is_kept_and_a_growth_is_left_to_who_may_wait() {
+    let _watch = watch("a_bound_is_kept_and_a_growth_is_left_to_who_may_wait", patience());
     let queue = Queue::create(2, false).unwrap();
     let large = vec![7; 100_000];
     assert_eq!(queue.try_put(&[&large]).unwrap(), Tried::Busy);
@@ -39,6 +43,7 @@ fn a_bound_is_kept_and_a_growth_is_left_to_who_may_wait() {
 
 #[test]
 fn declined_frame_stays_and_has_no_consumer() {
+    let _watch = watch("declined_frame_stays_and_has_no_consumer", patience());
     let queue = Queue::create(0, true).unwrap();
     queue.put(b"frame", None).unwrap();
     assert_eq!(queue.try_get(|_| None::<()>).unwrap(), Tried::NotNow);
@@ -49,6 +54,7 @@ fn declined_frame_stays_and_has_no_consumer() {
 
 #[test]
 fn try_put_and_try_get_wake_waiters() {
+    let _watch = watch("try_put_and_try_get_wake_waiters", patience());
     let queue = Queue::create(1, false).unwrap();
     assert!(!queue.wait(Some(Instant::now() + Duration::from_millis(5))));
     thread::scope(|scope| {

@@ -4,8 +4,6 @@
 
 #![allow(unsafe_code)] // Closes the streams by their numbers, and puts them back.
 
-mod harness;
-
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -14,13 +12,16 @@ use procession_sys::link::Link;
 use procession_sys::pidfd::PidFd;
 use procession_sys::poller::{Poller, Waker};
 use procession_sys::{abstract_name, memfd, named, socket};
+use procession_testing::{in_time, once, run, tests};
 
 fn main() {
-    harness::run(&[
-        ("new_fds_are_above_closed_streams", new_fds_are_above_closed_streams),
-        ("received_fds_are_above_closed_streams", received_fds_are_above_closed_streams),
-        ("held_streams_keep_the_fds_of_others_above_them", held_streams_keep_the_fds_of_others_above_them),
-    ]);
+    run(tests! {
+        once: [
+            new_fds_are_above_closed_streams,
+            received_fds_are_above_closed_streams,
+            held_streams_keep_the_fds_of_others_above_them,
+        ],
+    })
 }
 
 /// Runs `body` with the standard streams closed.
@@ -88,7 +89,7 @@ fn received_fds_are_above_closed_streams() {
     ours.send(&[IoSlice::new(b"x")], &fds).unwrap();
     socket::send_all(one.as_fd(), b"", b"x", &fds, None).unwrap();
     let (by_link, by_stream) = with_closed_streams(|| {
-        (theirs.recv(Some(harness::in_time())), socket::receive(other.as_fd(), &mut [0; 8], Some(harness::in_time())))
+        (theirs.recv(Some(in_time())), socket::receive(other.as_fd(), &mut [0; 8], Some(in_time())))
     });
     let socket::Incoming::Bytes(1, by_stream) = by_stream.unwrap() else { panic!("one byte was sent") };
     for fds in [by_link.unwrap().unwrap().fds, by_stream] {

@@ -2,34 +2,34 @@
 
 #![allow(unsafe_code)] // Raw C calls, and vouching for the threads that a check makes.
 
-mod harness;
-
 use std::io::{Read, Write};
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-use harness::{end_of, eventually};
 use procession_sys::fork::{ForkError, ThreadsAtFork, fork};
 use procession_sys::per_process::{PerProcess, fork_generation};
 use procession_sys::{exit, pidfd, thread};
+use procession_testing::{end_of, eventually, in_time, once, run, tests};
 
 fn main() {
-    harness::run(&[
-        ("exit_code_is_the_closures", exit_code_is_the_closures),
-        ("child_borrows_a_copy", child_borrows_a_copy),
-        ("panic_aborts_the_child", panic_aborts_the_child),
-        ("another_thread_refuses_and_is_counted", another_thread_refuses_and_is_counted),
-        ("token_allows_another_thread", token_allows_another_thread),
-        ("joined_thread_does_not_refuse", joined_thread_does_not_refuse),
-        ("engine_thread_is_not_counted", engine_thread_is_not_counted),
-        ("child_of_an_engine_thread_counts_afresh", child_of_an_engine_thread_counts_afresh),
-        ("stdio_is_not_written_twice", stdio_is_not_written_twice),
-        ("stdout_locked_elsewhere_does_not_hang_the_child", stdout_locked_elsewhere_does_not_hang_the_child),
-        ("generation_counts_every_fork", generation_counts_every_fork),
-        ("per_process_value_is_fresh_in_the_child", per_process_value_is_fresh_in_the_child),
-        ("ignored_sigchld_is_explained", ignored_sigchld_is_explained),
-        ("exit_hooks_run_latest_first", exit_hooks_run_latest_first),
-    ]);
+    run(tests! {
+        once: [
+            exit_code_is_the_closures,
+            child_borrows_a_copy,
+            panic_aborts_the_child,
+            another_thread_refuses_and_is_counted,
+            token_allows_another_thread,
+            joined_thread_does_not_refuse,
+            engine_thread_is_not_counted,
+            child_of_an_engine_thread_counts_afresh,
+            stdio_is_not_written_twice,
+            stdout_locked_elsewhere_does_not_hang_the_child,
+            generation_counts_every_fork,
+            per_process_value_is_fresh_in_the_child,
+            ignored_sigchld_is_explained,
+            exit_hooks_run_latest_first,
+        ],
+    })
 }
 
 fn exit_code_is_the_closures() {
@@ -202,7 +202,7 @@ fn ignored_sigchld_is_explained() {
         // The race is seldom lost: the child must be gone before its pidfd is opened.
         for _ in 0..2000 {
             match fork(None, || 0) {
-                Ok(child) => assert!(child.wait_ended(Some(harness::in_time())).unwrap()),
+                Ok(child) => assert!(child.wait_ended(Some(in_time())).unwrap()),
                 Err(ForkError::Os(error)) => assert!(error.to_string().contains("SIGCHLD"), "{error}"),
                 Err(other) => panic!("{other}"),
             }

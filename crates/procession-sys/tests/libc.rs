@@ -4,44 +4,43 @@
 // Raw pthread mutexes and raise, to see what the C library thinks of the child.
 #![allow(unsafe_code)]
 
-mod harness;
-
 use std::mem::MaybeUninit;
 
-use procession::{Context, Error};
-
-const CONTEXTS: [Context; 3] = [Context::fork(), Context::spawn(), Context::forkserver()];
+use procession::Error;
+use procession_testing::{CONTEXTS, end_of, once, run, tests};
 
 fn main() {
     procession::init();
-    harness::run(&[
-        ("mutex_owner_is_the_childs_thread", mutex_owner_is_the_childs_thread),
-        ("recursive_mutex_is_the_childs_alone", recursive_mutex_is_the_childs_alone),
-        ("death_of_an_owner_frees_a_robust_mutex", death_of_an_owner_frees_a_robust_mutex),
-        ("raise_ends_the_child_by_its_signal", raise_ends_the_child_by_its_signal),
-        ("abort_ends_the_child_by_sigabrt", abort_ends_the_child_by_sigabrt),
-        ("thread_is_started_and_joined", thread_is_started_and_joined),
-        ("child_can_fork_and_execute", child_can_fork_and_execute),
-    ]);
+    run(tests! {
+        once: [
+            mutex_owner_is_the_childs_thread,
+            recursive_mutex_is_the_childs_alone,
+            death_of_an_owner_frees_a_robust_mutex,
+            raise_ends_the_child_by_its_signal,
+            abort_ends_the_child_by_sigabrt,
+            thread_is_started_and_joined,
+            child_can_fork_and_execute,
+        ],
+    })
 }
 
 /// Runs the function in two children of each start method. It must return an empty text: the
 /// children of one fork server must not take themselves for one another.
 fn is_well(what: impl Fn(u32) -> String + Copy + 'static) {
-    for context in CONTEXTS {
+    for (method, context) in CONTEXTS {
         let mut children = [0, 1].map(|number| context.process(what, number).start().unwrap());
         for child in &mut children {
-            assert_eq!(child.join().unwrap(), "", "{:?}", context.start_method());
+            assert_eq!(child.join().unwrap(), "", "{method}");
         }
     }
 }
 
 /// Returns how a child of each start method ends that runs the function.
 fn ends_by(what: impl Fn(()) + Copy + 'static, signal: i32) {
-    for context in CONTEXTS {
+    for (method, context) in CONTEXTS {
         let mut child = context.process(what, ()).start().unwrap();
         let error: Error = child.join().unwrap_err();
-        assert!(error.to_string().contains(&format!("signal {signal} ")), "{:?}: {error}", context.start_method());
+        assert!(error.to_string().contains(&format!("signal {signal} ")), "{method}: {error}");
     }
 }
 
@@ -105,7 +104,7 @@ fn death_of_an_owner_frees_a_robust_mutex() {
             0 => procession_sys::exit::exit_now(7),
             error => error,
         });
-        let code = harness::end_of(&child.unwrap()).code();
+        let code = end_of(&child.unwrap()).code();
         // SAFETY: as above; the mutex of the dead owner is marked consistent before the unlock.
         let (locked, whole, unlocked) = unsafe {
             (libc::pthread_mutex_lock(mutex), libc::pthread_mutex_consistent(mutex), libc::pthread_mutex_unlock(mutex))
@@ -143,7 +142,7 @@ fn thread_is_started_and_joined() {
 
 fn child_can_fork_and_execute() {
     is_well(|_| {
-        let forked = harness::end_of(&procession_sys::fork::fork(None, || 10).unwrap()).code();
+        let forked = end_of(&procession_sys::fork::fork(None, || 10).unwrap()).code();
         let executed = std::process::Command::new("true").status().unwrap();
         if forked == 10 && executed.success() { String::new() } else { format!("{forked}, {executed}") }
     });

@@ -3,19 +3,17 @@
 
 #![allow(unsafe_code)] // Raw fds, and a change of the environment.
 
-mod harness;
-
 use std::ffi::OsString;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
-use harness::{end_of, in_time};
 use procession_sys::image::{BuildId, Entry, EntryFn};
 use procession_sys::link::Link;
 use procession_sys::pidfd::PidFd;
 use procession_sys::spawn::{FIRST_FD, Spawn, current_executable, inherited_fd};
 use procession_sys::thread;
+use procession_testing::{end_of, in_time, once, run, tests};
 
 const CHILD: &str = "procession-sys-test-child";
 
@@ -24,18 +22,20 @@ fn main() {
     if args.first().is_some_and(|name| name == CHILD) {
         return child(&args[1], &args[2..]);
     }
-    harness::run(&[
-        ("fds_arrive_in_order_and_no_others", fds_arrive_in_order_and_no_others),
-        ("fd_with_a_high_number_does_not_reach_the_child", fd_with_a_high_number_does_not_reach_the_child),
-        ("sources_may_lie_among_the_targets", sources_may_lie_among_the_targets),
-        ("inherited_fd_is_taken_once", inherited_fd_is_taken_once),
-        ("signals_are_not_blocked", signals_are_not_blocked),
-        ("arguments_and_environment_arrive", arguments_and_environment_arrive),
-        ("function_crosses_by_entry", function_crosses_by_entry),
-        ("missing_program_is_an_error", missing_program_is_an_error),
-        ("nul_in_an_argument_is_an_error", nul_in_an_argument_is_an_error),
-        ("too_many_fds_are_an_error", too_many_fds_are_an_error),
-    ]);
+    run(tests! {
+        once: [
+            fds_arrive_in_order_and_no_others,
+            fd_with_a_high_number_does_not_reach_the_child,
+            sources_may_lie_among_the_targets,
+            inherited_fd_is_taken_once,
+            signals_are_not_blocked,
+            arguments_and_environment_arrive,
+            function_crosses_by_entry,
+            missing_program_is_an_error,
+            nul_in_an_argument_is_an_error,
+            too_many_fds_are_an_error,
+        ],
+    })
 }
 
 fn child(role: &str, args: &[String]) {

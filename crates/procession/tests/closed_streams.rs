@@ -3,15 +3,12 @@
 //! Rust's runtime opens `/dev/null` in the place of a closed stream. So nothing of the engine's is found under the three
 //! numbers, and what is printed changes nothing.
 
-mod harness;
-
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use harness::{CONTEXTS, run, trial};
-use libtest_mimic::Trial;
 use procession::{Context, Queue};
+use procession_testing::{CONTEXTS, Trial, run, tests, trial};
 
 const REDIRECTIONS: [&str; 3] = ["0<&-", "1>&-", "2>&-"];
 
@@ -25,21 +22,28 @@ fn main() {
         let said = std::panic::catch_unwind(|| check(context, closed)).map_or("a panic", |()| "all is well");
         return std::fs::write(verdict, said).unwrap();
     }
-    let trials = CONTEXTS.iter().flat_map(|(method, _)| REDIRECTIONS.map(|redirection| closed(method, redirection)));
-    run(trials.collect());
+    run(tests! {
+        for_each_stream_and_context: [program_works_with_a_stream_closed],
+    })
 }
 
-fn closed(method: &'static str, redirection: &'static str) -> Trial {
-    trial(&format!("program_works_with_a_stream_closed::{redirection}::{method}"), move || {
-        let folder = tempfile::tempdir().unwrap();
-        let verdict = folder.path().join("verdict");
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("exec \"$@\" {redirection}")).arg("sh").arg(std::env::current_exe().unwrap());
-        command.args([method, &redirection[..1]]).arg(&verdict).stdin(Stdio::null());
-        let ended = command.output().unwrap();
-        let said = std::fs::read_to_string(&verdict).unwrap_or_default();
-        assert!(ended.status.success() && said == "all is well", "{said}: {ended:?}");
-    })
+fn for_each_stream_and_context(name: &str, body: fn(&'static str, Context)) -> Vec<Trial> {
+    let both = REDIRECTIONS.into_iter().flat_map(|redirection| CONTEXTS.map(|context| (redirection, context)));
+    let test = |(redirection, (method, context))| {
+        trial(&format!("{name}::{redirection}::{method}"), move || body(redirection, context))
+    };
+    both.map(test).collect()
+}
+
+fn program_works_with_a_stream_closed(redirection: &'static str, context: Context) {
+    let folder = tempfile::tempdir().unwrap();
+    let verdict = folder.path().join("verdict");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("exec \"$@\" {redirection}")).arg("sh").arg(std::env::current_exe().unwrap());
+    command.args([&context.start_method().to_string(), &redirection[..1]]).arg(&verdict).stdin(Stdio::null());
+    let ended = command.output().unwrap();
+    let said = std::fs::read_to_string(&verdict).unwrap_or_default();
+    assert!(ended.status.success() && said == "all is well", "{said}: {ended:?}");
 }
 
 fn check(context: Context, closed: usize) {

@@ -1,15 +1,14 @@
 //! Connections with real CPythons at the other end, in both roles: what is on PATH of `python3`, `python3.12` (where the
-//! authentication changed) and `python3.13`. Where there is none, it says so and passes.
-
-mod harness;
+//! authentication changed) and `python3.13`. Where there is none, each test is skipped.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
 
-use harness::{run, trial};
 use procession::{Address, Client, Connection, Listener};
+use procession_testing::{Trial, run, skip, tests, trial};
 
 const KEY: &[u8] = b"\x00 a key, \xff not text";
 const SIZES: [usize; 9] = [0, 1, 16, 16_383, 16_384, 16_385, 65_536, 300_000, 1 << 20];
@@ -42,26 +41,87 @@ def talk(connection):
 
 fn main() {
     procession::init();
-    let pythons = pythons();
-    if pythons.is_empty() {
-        println!("connections with CPython: NOT RUN, no python3 on PATH");
+    run(tests! {
+        for_each_python: [
+            python_connects_by_unix_socket,
+            python_connects_by_abstract_socket,
+            python_connects_by_tcp,
+            python_listens_at_unix_socket,
+            python_listens_at_abstract_socket,
+            python_listens_at_tcp,
+            python_with_another_key_is_refused,
+            python_that_listens_with_another_key_is_refused,
+        ],
+    })
+}
+
+/// A test for each interpreter; without any, one that is skipped.
+fn for_each_python(name: &str, body: fn(&str)) -> Vec<Trial> {
+    static PYTHONS: LazyLock<Vec<(String, String)>> = LazyLock::new(pythons);
+    if PYTHONS.is_empty() {
+        return vec![trial(name, || skip("there is no python3 on PATH"))];
     }
-    let mut trials = Vec::new();
-    for (python, version) in pythons {
-        let mut add = |name: &str, body: fn(&str)| {
-            let python = python.clone();
-            trials.push(trial(&format!("{name}::cpython_{version}"), move || body(&python)));
-        };
-        add("python_connects_by_unix_socket", |python| python_connects(python, &unix));
-        add("python_connects_by_abstract_socket", |python| python_connects(python, &abstract_name));
-        add("python_connects_by_tcp", |python| python_connects(python, &tcp));
-        add("python_listens_at_unix_socket", |python| python_listens(python, &unix));
-        add("python_listens_at_abstract_socket", |python| python_listens(python, &abstract_name));
-        add("python_listens_at_tcp", |python| python_listens(python, &tcp));
-        add("python_with_another_key_is_refused", other_key_connects);
-        add("python_that_listens_with_another_key_is_refused", other_key_listens);
-    }
-    run(trials)
+    let test = |(python, version): &'static (String, String)| {
+        trial(&format!("{name}::cpython_{version}"), move || body(python))
+    };
+    PYTHONS.iter().map(test).collect()
+}
+
+fn python_connects_by_unix_socket(python: &str) {
+    python_connects(python, &unix);
+}
+
+fn python_connects_by_abstract_socket(python: &str) {
+    python_connects(python, &abstract_name);
+}
+
+fn python_connects_by_tcp(python: &str) {
+    python_connects(python, &tcp);
+}
+
+fn python_listens_at_unix_socket(python: &str) {
+    python_listens(python, &unix);
+}
+
+fn python_listens_at_abstract_socket(python: &str) {
+    python_listens(python, &abstract_name);
+}
+
+fn python_listens_at_tcp(python: &str) {
+    python_listens(python, &tcp);
+}
+
+fn python_with_another_key_is_refused(python: &str) {
+    let listener = Listener::private().unwrap().authkey(KEY).unwrap();
+    let script = format!(
+        "try:\n    Client({}, authkey=b'another')\nexcept AuthenticationError as error:\n    print(error, flush=True)",
+        literal(&listener.address())
+    );
+    let mut client = Script::start(python, &script);
+    let error = listener.accept::<(), ()>().unwrap_err();
+    assert!(error.is_authentication() && error.to_string().contains("does not know the key"), "{error}");
+    assert_eq!(client.line(), "digest sent was rejected");
+    client.end();
+}
+
+fn python_that_listens_with_another_key_is_refused(python: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let address = unix(folder.path());
+    let script = format!(
+        "with Listener({}, authkey=b'another') as listener:\n    \
+         print('listens', flush=True)\n    \
+         try:\n        \
+         listener.accept()\n    \
+         except AuthenticationError as error:\n        \
+         print(error, flush=True)",
+        literal(&address)
+    );
+    let mut server = Script::start(python, &script);
+    assert_eq!(server.line(), "listens");
+    let error = Client::connect_with::<(), ()>(&address, KEY).unwrap_err();
+    assert!(error.is_authentication() && error.to_string().contains("has another key"), "{error}");
+    assert_eq!(server.line(), "digest received was wrong");
+    server.end();
 }
 
 fn python_connects(python: &str, at: &dyn Fn(&Path) -> Address) {
@@ -104,39 +164,6 @@ fn python_listens(python: &str, at: &dyn Fn(&Path) -> Address) {
         assert_eq!(server.line(), "talked");
         server.end();
     }
-}
-
-fn other_key_connects(python: &str) {
-    let listener = Listener::private().unwrap().authkey(KEY).unwrap();
-    let script = format!(
-        "try:\n    Client({}, authkey=b'another')\nexcept AuthenticationError as error:\n    print(error, flush=True)",
-        literal(&listener.address())
-    );
-    let mut client = Script::start(python, &script);
-    let error = listener.accept::<(), ()>().unwrap_err();
-    assert!(error.is_authentication() && error.to_string().contains("does not know the key"), "{error}");
-    assert_eq!(client.line(), "digest sent was rejected");
-    client.end();
-}
-
-fn other_key_listens(python: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let address = unix(folder.path());
-    let script = format!(
-        "with Listener({}, authkey=b'another') as listener:\n    \
-         print('listens', flush=True)\n    \
-         try:\n        \
-         listener.accept()\n    \
-         except AuthenticationError as error:\n        \
-         print(error, flush=True)",
-        literal(&address)
-    );
-    let mut server = Script::start(python, &script);
-    assert_eq!(server.line(), "listens");
-    let error = Client::connect_with::<(), ()>(&address, KEY).unwrap_err();
-    assert!(error.is_authentication() && error.to_string().contains("has another key"), "{error}");
-    assert_eq!(server.line(), "digest received was wrong");
-    server.end();
 }
 
 /// The counterpart of the scripts' `talk`.

@@ -7,14 +7,11 @@ use std::time::Duration;
 use std::{env, fs, process, thread};
 
 use procession::Context;
+use procession_testing::{patience, watchdog};
 
 #[test]
 fn no_thread_of_a_misplaced_child_goes_on_or_starts_a_child() {
-    thread::spawn(|| {
-        thread::sleep(Duration::from_secs(120));
-        eprintln!("a child of this test hangs");
-        process::abort();
-    });
+    let _watch = watchdog::watch("a test in a thread, or its child,", patience());
     if env::args().next().is_some_and(|name| name.ends_with("[procession-child]")) {
         return misbehave(&folder(std::os::unix::process::parent_id()));
     }

@@ -2,8 +2,10 @@
 //! there. Tests of the usual kind, as these are what is meant.
 
 use procession::Context;
+use procession_testing::{patience, watchdog};
 
 fn is_told(context: Context) {
+    let _watch = watchdog::watch("a test in a thread", patience());
     procession::init();
     let error = context.process(|x: u32| x + 1, 1).start().and_then(|mut process| process.join()).unwrap_err();
     let text = error.to_string();

@@ -2,16 +2,13 @@
 //! much to be passed through it; no `/dev/shm`, one of 1 MiB, no `/proc`.
 //!
 //! The test runs this program again under a limit (`argument: what to do, a start method`). For mounts that takes privileges:
-//! without them such a test says that nothing was shown, by its name too.
-
-mod harness;
+//! without them such a test is skipped.
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use harness::{CONTEXTS, for_each_context, processes_below, run, trial};
-use libtest_mimic::Trial;
 use procession::{Bytes, Context, StartMethod};
+use procession_testing::{Trial, for_each_context, needs_mounts, processes_below, run, tests, trial};
 
 const MIB: usize = 1 << 20;
 
@@ -40,57 +37,44 @@ fn main() {
             }
         }
     }
-    let mut trials: Vec<_> =
-        for_each_context("400_tasks_under_64_fds", |context| limited("ulimit -n 64", context)).collect();
-    trials.extend(for_each_context("400_tasks_in_1_gib_of_addresses", |context| limited("ulimit -v 1048576", context)));
-    for (way, tasks, _) in WAYS {
-        trials.push(trial(&format!("{tasks}_mib_through_1_gib::{way}"), move || in_memory(way, tasks)));
-    }
-    for (lack, role, mount) in [
-        ("no_dev_shm", "many", "mount -t tmpfs tmpfs /dev && ! test -e /dev/shm"),
-        ("dev_shm_of_1_mib", "many", "mount -t tmpfs -o size=1M tmpfs /dev/shm"),
-        ("no_proc", "no-proc", "mount -t tmpfs tmpfs /proc && ! test -e /proc/self"),
-    ] {
-        trials.extend(CONTEXTS.map(|(method, context)| mounted(lack, method, role, mount, context)));
-    }
-    run(trials);
-}
-
-fn limited(limit: &str, context: Context) {
-    let output = again(Command::new("sh").arg("-c"), limit, "many", context).output().unwrap();
-    assert_sum(&output, 400 * 399 / 2);
-}
-
-/// This program again, by a shell that sets a limit first.
-fn again<'a>(shell: &'a mut Command, limit: &str, role: &str, context: Context) -> &'a mut Command {
-    shell
-        .arg(format!("{limit} && exec \"$0\" {role} \"$1\""))
-        .arg(std::env::current_exe().unwrap())
-        .arg(context.start_method().to_string())
-}
-
-fn assert_sum(output: &Output, sum: u64) {
-    assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("sum {sum}\n"));
-}
-
-fn mounted(lack: &str, method: &str, role: &'static str, mount: &'static str, context: Context) -> Trial {
-    let can_mount = Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|output| output.status.success());
-    let name = format!("400_tasks_with_{lack}::{method}");
-    if !can_mount {
-        let shown = name.clone();
-        return trial(&format!("{name}::NOT_SHOWN"), move || {
-            eprintln!("{shown} shows nothing: `unshare -m` is not permitted here");
-        });
-    }
-    trial(&name, move || {
-        let output = again(Command::new("unshare").args(["-m", "sh", "-c"]), mount, role, context).output().unwrap();
-        assert_sum(&output, 400 * 399 / 2);
+    run(tests! {
+        for_each_context: [
+            four_hundred_tasks_run_under_64_fds,
+            four_hundred_tasks_run_in_1_gib_of_addresses,
+            four_hundred_tasks_run_without_dev_shm,
+            four_hundred_tasks_run_with_a_dev_shm_of_1_mib,
+            four_hundred_tasks_run_without_proc,
+        ],
+        for_each_way: [many_mib_pass_through_1_gib],
     })
 }
 
+fn for_each_way(name: &str, body: fn(&'static str, u64)) -> [Trial; 4] {
+    WAYS.map(|(way, tasks, _)| trial(&format!("{name}::{way}"), move || body(way, tasks)))
+}
+
+fn four_hundred_tasks_run_under_64_fds(context: Context) {
+    limited("ulimit -n 64", context);
+}
+
+fn four_hundred_tasks_run_in_1_gib_of_addresses(context: Context) {
+    limited("ulimit -v 1048576", context);
+}
+
+fn four_hundred_tasks_run_without_dev_shm(context: Context) {
+    mounted("mount -t tmpfs tmpfs /dev && ! test -e /dev/shm", "many", context);
+}
+
+fn four_hundred_tasks_run_with_a_dev_shm_of_1_mib(context: Context) {
+    mounted("mount -t tmpfs -o size=1M tmpfs /dev/shm", "many", context);
+}
+
+fn four_hundred_tasks_run_without_proc(context: Context) {
+    mounted("mount -t tmpfs tmpfs /proc && ! test -e /proc/self", "no-proc", context);
+}
+
 /// What it and its workers have in memory never reaches 1 GiB: of what several have mapped each counts its part.
-fn in_memory(way: &str, tasks: u64) {
+fn many_mib_pass_through_1_gib(way: &'static str, tasks: u64) {
     let mut shell = Command::new("sh");
     let command = again(shell.arg("-c"), "true", way, Context::fork());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -115,6 +99,30 @@ fn in_memory(way: &str, tasks: u64) {
     println!("{way}: at most {} MiB in {samples} samples", most / MIB);
     assert!(samples >= 5 && most > 2 * MIB, "{samples} samples of {most} bytes at most show nothing");
     assert!(most < 1 << 30, "{} MiB were in memory", most / MIB);
+}
+
+fn limited(limit: &str, context: Context) {
+    let output = again(Command::new("sh").arg("-c"), limit, "many", context).output().unwrap();
+    assert_sum(&output, 400 * 399 / 2);
+}
+
+fn mounted(mount: &str, role: &str, context: Context) {
+    needs_mounts();
+    let output = again(Command::new("unshare").args(["-m", "sh", "-c"]), mount, role, context).output().unwrap();
+    assert_sum(&output, 400 * 399 / 2);
+}
+
+/// This program again, by a shell that sets a limit first.
+fn again<'a>(shell: &'a mut Command, limit: &str, role: &str, context: Context) -> &'a mut Command {
+    shell
+        .arg(format!("{limit} && exec \"$0\" {role} \"$1\""))
+        .arg(std::env::current_exe().unwrap())
+        .arg(context.start_method().to_string())
+}
+
+fn assert_sum(output: &Output, sum: u64) {
+    assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("sum {sum}\n"));
 }
 
 /// Bytes of memory; none of a process that has ended.

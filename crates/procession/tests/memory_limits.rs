@@ -4,45 +4,35 @@
 //!
 //! Each test runs this program again (`argument: what to do, a start method`), since a limit is its process's for good.
 
-mod harness;
-
 use std::process::Command;
 
-use harness::{CONTEXTS, eventually, run, trial};
 use procession::{Bytes, Context, Pool, Queue};
+use procession_testing::{CONTEXTS, Trial, eventually, run, trial};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 const MIB: usize = 1 << 20;
 const ADDRESSES: usize = 2048 * MIB;
 const FILES: usize = 8 * MIB;
 
-type Role = (&'static str, fn(Context));
+/// What this program does when it runs again.
+type Role = fn(Context);
 
-const ROLES: [Role; 8] = [
-    ("pool_and_100_queues_in_2_gib_of_addresses", |context| {
-        limit(Resource::As, ADDRESSES);
-        serve(&context, &context.pool(4).unwrap());
-    }),
-    ("pool_and_100_queues_with_files_of_8_mib", |context| {
-        limit(Resource::Fsize, FILES);
-        serve(&context, &context.pool(4).unwrap());
-    }),
-    ("addresses_limited_in_an_initializer", |context| {
-        let pool =
-            context.pool_builder(4).initializer(|most: u64| limit(Resource::As, most as usize), ADDRESSES as u64);
-        serve(&context, &pool.start().unwrap());
-    }),
-    ("addresses_and_files_limited_in_tasks", |context| {
-        let pool = context.pool(4).unwrap();
-        pool.chunk_size(1).map(|_: u64| limit(Resource::As, ADDRESSES), 0..64).unwrap();
-        serve(&context, &pool);
-        pool.chunk_size(1).map(|_: u64| limit(Resource::Fsize, FILES), 0..64).unwrap();
-        serve(&context, &pool);
-    }),
-    ("file_size_that_does_not_suffice_is_an_error", file_size_exhausted),
-    ("addresses_of_the_parent_that_do_not_suffice_are_an_error", parents_addresses_exhausted),
-    ("addresses_of_a_worker_that_do_not_suffice_are_its_tasks_error", workers_addresses_exhausted),
-    ("pages_around_each_mapping_are_inaccessible", guards),
+/// Roles by name, each named as its function is.
+macro_rules! roles {
+    ($($role:ident),+ $(,)?) => {
+        [$((stringify!($role), $role as Role)),+]
+    };
+}
+
+const ROLES: [(&str, Role); 8] = roles![
+    pool_and_100_queues_fit_in_2_gib_of_addresses,
+    pool_and_100_queues_fit_in_files_of_8_mib,
+    addresses_may_be_limited_in_an_initializer,
+    addresses_and_files_may_be_limited_in_tasks,
+    file_size_that_does_not_suffice_is_an_error,
+    addresses_of_the_parent_that_do_not_suffice_are_an_error,
+    addresses_of_a_worker_that_do_not_suffice_are_its_tasks_error,
+    pages_around_each_mapping_are_inaccessible,
 ];
 
 fn main() {
@@ -54,20 +44,41 @@ fn main() {
         act(Context::new(method.parse().unwrap()));
         return println!("done");
     }
-    let both = |(name, _): Role| CONTEXTS.map(|(method, context)| (name, method, context));
-    run(ROLES
-        .into_iter()
-        .flat_map(both)
-        .map(|(name, method, context)| {
-            trial(&format!("{name}::{method}"), move || {
-                let mut program = Command::new(std::env::current_exe().unwrap());
-                let output = program.args([name, &context.start_method().to_string()]).output().unwrap();
-                let errors = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "{}\n{errors}", output.status);
-                assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{errors}");
-            })
+    run(ROLES.into_iter().flat_map(|(name, _)| again_for_each_context(name)).collect())
+}
+
+fn again_for_each_context(role: &'static str) -> [Trial; 3] {
+    CONTEXTS.map(|(method, _)| {
+        trial(&format!("{role}::{method}"), move || {
+            let output = Command::new(std::env::current_exe().unwrap()).args([role, method]).output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}\n{errors}", output.status);
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{errors}");
         })
-        .collect())
+    })
+}
+
+fn pool_and_100_queues_fit_in_2_gib_of_addresses(context: Context) {
+    limit(Resource::As, ADDRESSES);
+    serve(&context, &context.pool(4).unwrap());
+}
+
+fn pool_and_100_queues_fit_in_files_of_8_mib(context: Context) {
+    limit(Resource::Fsize, FILES);
+    serve(&context, &context.pool(4).unwrap());
+}
+
+fn addresses_may_be_limited_in_an_initializer(context: Context) {
+    let pool = context.pool_builder(4).initializer(|most: u64| limit(Resource::As, most as usize), ADDRESSES as u64);
+    serve(&context, &pool.start().unwrap());
+}
+
+fn addresses_and_files_may_be_limited_in_tasks(context: Context) {
+    let pool = context.pool(4).unwrap();
+    pool.chunk_size(1).map(|_: u64| limit(Resource::As, ADDRESSES), 0..64).unwrap();
+    serve(&context, &pool);
+    pool.chunk_size(1).map(|_: u64| limit(Resource::Fsize, FILES), 0..64).unwrap();
+    serve(&context, &pool);
 }
 
 fn limit(resource: Resource, most: usize) {
@@ -112,7 +123,7 @@ fn serve(context: &Context, pool: &Pool) {
     }
 }
 
-fn file_size_exhausted(context: Context) {
+fn file_size_that_does_not_suffice_is_an_error(context: Context) {
     limit(Resource::Fsize, FILES);
     let pool = context.pool(2).unwrap();
     let error = pool.apply(|text: String| text.len(), "x".repeat(4 * FILES)).unwrap_err();
@@ -128,7 +139,7 @@ fn file_size_exhausted(context: Context) {
     assert_eq!(queue.get().unwrap(), [1]);
 }
 
-fn parents_addresses_exhausted(context: Context) {
+fn addresses_of_the_parent_that_do_not_suffice_are_an_error(context: Context) {
     let pool = context.pool(2).unwrap();
     let queue = Queue::new().unwrap();
     // The memory with which the pool's thread begins is not what this is about.
@@ -161,7 +172,7 @@ fn fill(queue: &Queue<Vec<u8>>, reason: &str) -> usize {
     count
 }
 
-fn workers_addresses_exhausted(context: Context) {
+fn addresses_of_a_worker_that_do_not_suffice_are_its_tasks_error(context: Context) {
     let pool = context.pool(1).unwrap();
     pool.apply(|()| limit_to_more(24 * MIB as u64), ()).unwrap();
     let pids = pool.worker_pids();
@@ -185,7 +196,7 @@ fn workers_addresses_exhausted(context: Context) {
     assert_eq!(pool.worker_pids(), pids, "no worker has died of it");
 }
 
-fn guards(context: Context) {
+fn pages_around_each_mapping_are_inaccessible(context: Context) {
     let pool = context.pool(2).unwrap();
     let _queue = Queue::<u64>::new().unwrap();
     pool.map(|bytes: Bytes| bytes, (0..8).map(|i| Bytes::from(vec![i; 300_000]))).unwrap();

@@ -1,32 +1,38 @@
 //! A program that forgot `procession::init()`: one clear error, and no process.
 
-mod harness;
-
-use harness::{run, trial};
 use procession::{Context, Pool, Process, SharedMemory};
+use procession_testing::{once, run, tests};
 
 fn main() {
-    run(vec![
-        trial("spawn_and_forkserver_name_the_missing_line", || {
-            for context in [Context::spawn(), Context::forkserver(), Context::default()] {
-                let process = context.process(|x: u8| x, 1).start().map(drop);
-                let pool = context.pool(2).map(drop);
-                for error in [process.unwrap_err(), pool.unwrap_err()] {
-                    assert!(error.is_not_initialized(), "{error}");
-                    assert!(error.to_string().contains("procession::init();"), "{error}");
-                }
-            }
-            assert!(Pool::new(1).unwrap_err().is_not_initialized());
-            assert!(procession::active_children().is_empty());
-        }),
-        trial("memory_with_a_name_needs_it_and_says_so", || {
-            let error = SharedMemory::create_named(10).unwrap_err();
-            assert!(error.is_not_initialized() && error.to_string().contains("procession::init();"), "{error}");
-            assert_eq!(SharedMemory::new(10).unwrap().size(), 10);
-        }),
-        trial("fork_can_do_without", || {
-            assert_eq!(Process::fork(|| 5u8).start().unwrap().join().unwrap(), 5);
-            assert_eq!(Context::fork().pool(2).unwrap().map(|x: u8| x, [1, 2]).unwrap(), [1, 2]);
-        }),
-    ])
+    run(tests! {
+        once: [
+            spawn_and_forkserver_name_the_missing_line,
+            memory_with_a_name_needs_it_and_says_so,
+            fork_can_do_without,
+        ],
+    })
+}
+
+fn spawn_and_forkserver_name_the_missing_line() {
+    for context in [Context::spawn(), Context::forkserver(), Context::default()] {
+        let process = context.process(|x: u8| x, 1).start().map(drop);
+        let pool = context.pool(2).map(drop);
+        for error in [process.unwrap_err(), pool.unwrap_err()] {
+            assert!(error.is_not_initialized(), "{error}");
+            assert!(error.to_string().contains("procession::init();"), "{error}");
+        }
+    }
+    assert!(Pool::new(1).unwrap_err().is_not_initialized());
+    assert!(procession::active_children().is_empty());
+}
+
+fn memory_with_a_name_needs_it_and_says_so() {
+    let error = SharedMemory::create_named(10).unwrap_err();
+    assert!(error.is_not_initialized() && error.to_string().contains("procession::init();"), "{error}");
+    assert_eq!(SharedMemory::new(10).unwrap().size(), 10);
+}
+
+fn fork_can_do_without() {
+    assert_eq!(Process::fork(|| 5u8).start().unwrap().join().unwrap(), 5);
+    assert_eq!(Context::fork().pool(2).unwrap().map(|x: u8| x, [1, 2]).unwrap(), [1, 2]);
 }

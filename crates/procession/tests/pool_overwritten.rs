@@ -1,16 +1,11 @@
 //! Native code of a task writes into the pool's shared memory. Results are right or errors, no call of the parent's hangs, and
 //! no process is left.
 
-mod harness;
-#[path = "overwritten/mod.rs"]
-mod overwritten;
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use harness::{eventually, long, run, runs, trial};
-use overwritten::Segment;
 use procession::{AsyncResult, Context, Error, Pool};
+use procession_testing::{Random, Segment, Trial, eventually, long, run, runs, tests, trial};
 
 /// Where the words are that parent and workers share. Behind them are the frames of the ring.
 const FIXED: u64 = 128 * 1024;
@@ -20,6 +15,65 @@ const FIRST: u64 = 2048;
 const COPIED: u64 = 512;
 /// Words that are looked at together.
 const LINE: u64 = 64;
+
+fn main() {
+    procession::init();
+    run(tests! {
+        for_each_word_in_use: [word_over_another_is_survived],
+        for_each_line: [store_is_survived],
+        for_each_seed: [random_stores_are_survived],
+    })
+}
+
+fn for_each_word_in_use(name: &str, body: fn(u64)) -> Vec<Trial> {
+    let words = used_pool().apply(words_in_use, ()).unwrap();
+    words.into_iter().map(|word| trial(&format!("{name}::{word:03x}"), move || body(word))).collect()
+}
+
+fn for_each_line(name: &str, body: fn(u64)) -> Vec<Trial> {
+    let in_use = used_pool().apply(lines_in_use, ()).unwrap();
+    let lines: BTreeSet<u64> = in_use.into_iter().chain((0..FIRST).step_by(LINE as usize)).collect();
+    lines.into_iter().map(|line| trial(&format!("{name}::{line:05x}"), move || body(line))).collect()
+}
+
+fn for_each_seed(name: &str, body: fn(u64)) -> Vec<Trial> {
+    (1..7).map(|seed| trial(&format!("{name}::{seed}"), move || body(seed))).collect()
+}
+
+/// A pool whose workers have both had tasks.
+fn used_pool() -> Pool {
+    let pool = Context::fork().pool(2).unwrap();
+    (0..20).for_each(|_| drop(pool.map(square, 0..100).unwrap()));
+    pool
+}
+
+fn word_over_another_is_survived(from: u64) {
+    for to in (0..COPIED).step_by(8).filter(|to| *to != from) {
+        survives(&format!("{from:#x} over {to:#x}"), |pool| pool.apply_async(copy, (from, to)));
+    }
+}
+
+fn store_is_survived(line: u64) {
+    for word in (line..line + LINE).step_by(8) {
+        for value in [0, 1, u64::MAX, Random::new(word + 1).number()] {
+            let what = format!("{value:#x} at {word:#x}");
+            survives(&what, |pool| pool.apply_async(store, (word, value)));
+        }
+    }
+}
+
+fn random_stores_are_survived(seed: u64) {
+    let pool = Context::fork().pool(3).unwrap();
+    let raging = pool.apply_async(rage, (seed, 300)).unwrap();
+    let end = Instant::now() + Duration::from_millis(400);
+    while Instant::now() < end {
+        judge_all(pool.map_async(square, 0..100), "a storm");
+    }
+    if let Err(error) = raging.get_timeout(long()) {
+        judge(&error, "a storm");
+    }
+    goes_on(pool, "a storm");
+}
 
 fn square(x: u64) -> u64 {
     x * x
@@ -45,7 +99,7 @@ fn copy((from, to): (u64, u64)) {
 
 /// Runs in a worker: stores at random places, for a while.
 fn rage((seed, millis): (u64, u64)) {
-    let mut random = overwritten::Random::new(seed);
+    let mut random = Random::new(seed);
     let segment = Segment::of_pool();
     let end = Instant::now() + Duration::from_millis(millis);
     while Instant::now() < end {
@@ -113,48 +167,4 @@ fn survives(what: &str, overwrite: impl FnOnce(&Pool) -> Result<AsyncResult<()>,
     }
     judge_all(after, what);
     goes_on(pool, what);
-}
-
-fn main() {
-    procession::init();
-    let mut trials = Vec::new();
-    let (in_use, words) = {
-        let pool = Context::fork().pool(2).unwrap();
-        // Both workers have had tasks.
-        (0..20).for_each(|_| drop(pool.map(square, 0..100).unwrap()));
-        (pool.apply(lines_in_use, ()).unwrap(), pool.apply(words_in_use, ()).unwrap())
-    };
-    for from in words {
-        trials.push(trial(&format!("the_word_at_{from:03x}_over_another_is_survived"), move || {
-            for to in (0..COPIED).step_by(8).filter(|to| *to != from) {
-                survives(&format!("{from:#x} over {to:#x}"), |pool| pool.apply_async(copy, (from, to)));
-            }
-        }));
-    }
-    let lines: BTreeSet<u64> = in_use.into_iter().chain((0..FIRST).step_by(LINE as usize)).collect();
-    for line in lines {
-        trials.push(trial(&format!("a_store_is_survived_at_{line:05x}"), move || {
-            for word in (line..line + LINE).step_by(8) {
-                for value in [0, 1, u64::MAX, overwritten::Random::new(word + 1).next()] {
-                    let what = format!("{value:#x} at {word:#x}");
-                    survives(&what, |pool| pool.apply_async(store, (word, value)));
-                }
-            }
-        }));
-    }
-    for seed in 1..7 {
-        trials.push(trial(&format!("random_stores_are_survived_{seed}"), move || {
-            let pool = Context::fork().pool(3).unwrap();
-            let raging = pool.apply_async(rage, (seed, 300)).unwrap();
-            let end = Instant::now() + Duration::from_millis(400);
-            while Instant::now() < end {
-                judge_all(pool.map_async(square, 0..100), "a storm");
-            }
-            if let Err(error) = raging.get_timeout(long()) {
-                judge(&error, "a storm");
-            }
-            goes_on(pool, "a storm");
-        }));
-    }
-    run(trials)
 }

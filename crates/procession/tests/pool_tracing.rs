@@ -1,18 +1,14 @@
 //! What pools tell `tracing`, under each start method. Parent and workers have the same subscriber, which writes a line for
 //! each span and event into one file.
 
-mod harness;
-
 use std::fmt::{Debug, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use harness::{eventually, for_each_context, run};
 use procession::Context;
-use procession_sys::Signal;
-use procession_sys::pidfd::PidFd;
+use procession_testing::{eventually, for_each_context, kill, run, tests};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -77,62 +73,62 @@ fn subscribe(path: String) {
 
 fn main() {
     procession::init();
-    let mut trials = Vec::new();
-    trials.extend(for_each_context("jobs_tasks_and_workers_are_told", |context: Context| {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lines").to_str().unwrap().to_owned();
-        subscribe(path.clone());
-        let lines = || -> Vec<String> { std::fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect() };
-        let pool = context.pool_builder(2).initializer(subscribe, path.clone()).start().unwrap();
-        let result = pool.chunk_size(2).map_async(
-            |x: u64| {
-                tracing::debug!("in the task");
-                (x, std::process::id())
-            },
-            0..4,
-        );
-        let result = result.unwrap();
-        let ran = result.get().unwrap();
-        let (us, id) = (std::process::id(), result.id());
-        let has = |line: &str| lines().iter().any(|known| known == line);
-        assert!(has(&format!("{us} span job id={id} tasks=4")), "{:#?}", lines());
-        assert!(has(&format!("{us} event DEBUG message=submitted job={id}")), "{:#?}", lines());
-        eventually("the end is told", || has(&format!("{us} event DEBUG message=finished job={id}")));
-        for (index, worker) in ran {
-            let all = lines();
-            let span = format!("{worker} span task job={id} index={index} pid={worker}");
-            let its: Vec<&str> = all.iter().filter_map(|line| line.strip_prefix(&format!("{worker} "))).collect();
-            let begun = all.iter().filter(|line| **line == span).count();
-            assert_eq!(begun, 1, "{span}: {all:#?}");
-            assert!(its.windows(3).any(|lines| lines == ["enter", "event DEBUG message=in the task", "exit"]));
-        }
-        let pids = pool.worker_pids();
-        for (slot, pid) in pids.iter().enumerate() {
-            assert!(
-                has(&format!("{us} event DEBUG message=worker started worker={pid} slot={slot}")),
-                "{:#?}",
-                lines()
-            );
-            eventually("each says that it is ready", || {
-                has(&format!("{pid} event DEBUG message=worker ready worker={pid} slot={slot}"))
-            });
-        }
-        PidFd::open(pids[1]).unwrap().signal(Signal::KILL).unwrap();
-        eventually("the dead one is replaced", || {
-            let now = pool.worker_pids();
-            now.len() == 2 && now[1] != pids[1]
+    run(tests! {
+        for_each_context: [
+            jobs_tasks_and_workers_are_traced,
+        ],
+    })
+}
+
+fn jobs_tasks_and_workers_are_traced(context: Context) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines").to_str().unwrap().to_owned();
+    subscribe(path.clone());
+    let lines = || -> Vec<String> { std::fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect() };
+    let pool = context.pool_builder(2).initializer(subscribe, path.clone()).start().unwrap();
+    let result = pool.chunk_size(2).map_async(
+        |x: u64| {
+            tracing::debug!("in the task");
+            (x, std::process::id())
+        },
+        0..4,
+    );
+    let result = result.unwrap();
+    let ran = result.get().unwrap();
+    let (us, id) = (std::process::id(), result.id());
+    let has = |line: &str| lines().iter().any(|known| known == line);
+    assert!(has(&format!("{us} span job id={id} tasks=4")), "{:#?}", lines());
+    assert!(has(&format!("{us} event DEBUG message=submitted job={id}")), "{:#?}", lines());
+    eventually("the end is told", || has(&format!("{us} event DEBUG message=finished job={id}")));
+    for (index, worker) in ran {
+        let all = lines();
+        let span = format!("{worker} span task job={id} index={index} pid={worker}");
+        let its: Vec<&str> = all.iter().filter_map(|line| line.strip_prefix(&format!("{worker} "))).collect();
+        let begun = all.iter().filter(|line| **line == span).count();
+        assert_eq!(begun, 1, "{span}: {all:#?}");
+        assert!(its.windows(3).any(|lines| lines == ["enter", "event DEBUG message=in the task", "exit"]));
+    }
+    let pids = pool.worker_pids();
+    for (slot, pid) in pids.iter().enumerate() {
+        assert!(has(&format!("{us} event DEBUG message=worker started worker={pid} slot={slot}")), "{:#?}", lines());
+        eventually("each says that it is ready", || {
+            has(&format!("{pid} event DEBUG message=worker ready worker={pid} slot={slot}"))
         });
-        let new = pool.worker_pids()[1];
-        eventually("which is told too", || {
-            has(&format!("{us} event WARN message=worker lost worker={} slot=1 code=-9", pids[1]))
-                && has(&format!("{us} event DEBUG message=worker replaced worker={new} slot=1"))
-        });
-        let cancelled = pool.apply_async(|()| std::thread::sleep(harness::patience()), ()).unwrap();
-        cancelled.cancel().unwrap();
-        let id = cancelled.id();
-        eventually("an early end says why", || {
-            has(&format!("{us} event DEBUG message=finished job={id} error=the task was cancelled"))
-        });
-    }));
-    run(trials);
+    }
+    assert!(kill(pids[1]));
+    eventually("the dead one is replaced", || {
+        let now = pool.worker_pids();
+        now.len() == 2 && now[1] != pids[1]
+    });
+    let new = pool.worker_pids()[1];
+    eventually("which is told too", || {
+        has(&format!("{us} event WARN message=worker lost worker={} slot=1 code=-9", pids[1]))
+            && has(&format!("{us} event DEBUG message=worker replaced worker={new} slot=1"))
+    });
+    let cancelled = pool.apply_async(|()| std::thread::sleep(procession_testing::patience()), ()).unwrap();
+    cancelled.cancel().unwrap();
+    let id = cancelled.id();
+    eventually("an early end says why", || {
+        has(&format!("{us} event DEBUG message=finished job={id} error=the task was cancelled"))
+    });
 }

@@ -1,14 +1,12 @@
 //! Shared memory where there is little of everything: a `/dev/shm` of 1 MiB or none, no `/proc`, few file descriptors.
 //!
 //! The test runs this program again (`argument: what it lacks`) in a mount namespace of its own, which takes privileges:
-//! without them that test is skipped, and says so.
-
-mod harness;
+//! without them that test is skipped.
 
 use std::process::Command;
 
-use harness::{run, trial};
 use procession::{Context, SharedArray, SharedMemory, share};
+use procession_testing::{needs_mounts, once, run, tests};
 
 fn main() {
     procession::init();
@@ -18,21 +16,30 @@ fn main() {
         Some("absent") => absent(),
         Some("no-proc") => no_proc(),
         Some("few-fds") => few_fds(),
-        _ => run(vec![
-            trial("dev_shm_of_1_mib", || mounted("mount -t tmpfs -o size=1M tmpfs /dev/shm", "little")),
-            trial("no_dev_shm", || mounted("mount -t tmpfs tmpfs /dev", "absent")),
-            trial("no_proc", || mounted("mount -t tmpfs tmpfs /proc", "no-proc")),
-            trial("few_fds", || under(Command::new("sh").arg("-c"), "ulimit -n 64", "few-fds")),
-        ]),
+        _ => run(tests! {
+            once: [works_with_a_dev_shm_of_1_mib, works_without_dev_shm, works_without_proc, works_with_few_fds],
+        }),
     }
 }
 
+fn works_with_a_dev_shm_of_1_mib() {
+    mounted("mount -t tmpfs -o size=1M tmpfs /dev/shm", "little");
+}
+
+fn works_without_dev_shm() {
+    mounted("mount -t tmpfs tmpfs /dev", "absent");
+}
+
+fn works_without_proc() {
+    mounted("mount -t tmpfs tmpfs /proc", "no-proc");
+}
+
+fn works_with_few_fds() {
+    under(Command::new("sh").arg("-c"), "ulimit -n 64", "few-fds");
+}
+
 fn mounted(mount: &str, role: &str) {
-    let can_mount = Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|output| output.status.success());
-    if !can_mount {
-        eprintln!("SKIPPED, and nothing is shown: `unshare -m` is not permitted here");
-        return;
-    }
+    needs_mounts();
     under(Command::new("unshare").args(["-m", "sh", "-c"]), mount, role);
 }
 

@@ -1,8 +1,6 @@
 //! Values of every shape that serde knows arrive as they were sent: as arguments and results of tasks, as items of a
 //! queue, and over a connection.
 
-mod harness;
-
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
@@ -13,13 +11,20 @@ use std::ops::Bound;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use harness::{run, trial};
 use indexmap::IndexMap;
 use procession::{Bytes, Connection, Context, Pool, Queue, Slice, pipe};
+use procession_testing::{Trial, once, run, tests, trial};
 use serde::de::DeserializeOwned;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
+
+use any::{any_bytes_are_a_value_or_an_error, any_value_of_any_shape_arrives};
+use attributes::{
+    attributes_of_fields_hold, attributes_of_structs_hold, flattened_fields_arrive, representations_of_enums_arrive,
+    skipped_variants_are_errors,
+};
+use attributes_at_random::any_value_with_attributes_arrives;
 
 #[path = "values/any.rs"]
 mod any;
@@ -30,36 +35,36 @@ mod attributes_at_random;
 
 fn main() {
     procession::init();
-    let trials: [Test; 19] = [
-        ("integers", integers),
-        ("floats_keep_their_bits", floats_keep_their_bits),
-        ("text", text),
-        ("options_in_options", options_in_options),
-        ("units_and_newtypes", units_and_newtypes),
-        ("collections", collections),
-        ("maps_with_keys_of_any_type", maps_with_keys_of_any_type),
-        ("types_of_the_standard_library", types_of_the_standard_library),
-        ("types_of_other_libraries", types_of_other_libraries),
-        ("json", json_values),
-        ("recursive_types", recursive_types),
-        ("large_payloads_within_values", large_payloads_within_values),
-        ("attributes_of_fields", attributes::fields),
-        ("attributes_of_structs", attributes::structs),
-        ("flattened_fields", attributes::flattened),
-        ("representations_of_enums", attributes::enums),
-        ("variants_that_are_skipped", attributes::skipped_variants),
-        ("a_value_that_does_not_arrive_is_an_error_that_names_type_and_field", errors),
-        ("bytes_of_a_peer_are_a_value_or_an_error", malformed_bytes),
-    ];
-    let mut trials: Vec<_> = trials.into_iter().map(|(name, body)| trial(name, move || body(&Ways::new()))).collect();
-    trials.push(trial("any_value_of_any_shape", || any::any_value_of_any_shape(&Ways::new())));
-    trials.push(trial("any_value_with_attributes", || attributes_at_random::any_value_with_attributes(&Ways::new())));
-    trials.push(trial("any_bytes_are_a_value_or_an_error", any::any_bytes_are_a_value_or_an_error));
-    run(trials);
+    run(tests! {
+        by_every_way: [
+            integers_arrive,
+            floats_keep_their_bits,
+            text_arrives,
+            nested_options_arrive,
+            units_and_newtypes_arrive,
+            collections_arrive,
+            maps_with_keys_of_any_type_arrive,
+            types_of_the_standard_library_arrive,
+            types_of_other_libraries_arrive,
+            json_arrives,
+            recursive_types_arrive,
+            large_payloads_within_values_arrive,
+            attributes_of_fields_hold,
+            attributes_of_structs_hold,
+            flattened_fields_arrive,
+            representations_of_enums_arrive,
+            skipped_variants_are_errors,
+            value_that_does_not_arrive_is_an_error_that_names_type_and_field,
+            any_value_of_any_shape_arrives,
+            any_value_with_attributes_arrives,
+        ],
+        once: [bytes_of_a_peer_are_a_value_or_an_error, any_bytes_are_a_value_or_an_error],
+    })
 }
 
-/// A test and its name.
-type Test = (&'static str, fn(&Ways));
+fn by_every_way(name: &str, body: fn(&Ways)) -> [Trial; 1] {
+    [trial(name, move || body(&Ways::new()))]
+}
 
 /// A value that can be sent and compared.
 trait Sent: Serialize + DeserializeOwned + PartialEq + Debug + Clone + Send + 'static {}
@@ -99,7 +104,7 @@ impl Ways {
     }
 }
 
-fn integers(ways: &Ways) {
+fn integers_arrive(ways: &Ways) {
     macro_rules! bounds {
         ($($integer:ty)*) => {$(
             ways.arrives(<$integer>::MIN);
@@ -135,7 +140,7 @@ fn floats_keep_their_bits(ways: &Ways) {
     }
 }
 
-fn text(ways: &Ways) {
+fn text_arrives(ways: &Ways) {
     for text in ["", "a", "a\0b\0", "\u{7f}\u{80}\u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}", "שלום \u{202e} 🦀"] {
         ways.arrives(text.to_owned());
         ways.arrives(Some(text.to_owned()));
@@ -148,7 +153,7 @@ fn text(ways: &Ways) {
     ways.arrives::<Box<str>>("boxed".into());
 }
 
-fn options_in_options(ways: &Ways) {
+fn nested_options_arrive(ways: &Ways) {
     type Deep = Option<Option<Option<()>>>;
     let all: [Deep; 4] = [None, Some(None), Some(Some(None)), Some(Some(Some(())))];
     all.into_iter().for_each(|value| ways.arrives(value));
@@ -173,7 +178,7 @@ struct Empty {}
 #[derive(Serialize, Deserialize, PartialEq, Debug, Clone, Default)]
 struct EmptyTuple();
 
-fn units_and_newtypes(ways: &Ways) {
+fn units_and_newtypes_arrive(ways: &Ways) {
     ways.arrives(());
     ways.arrives(vec![(); 1000]);
     ways.arrives((Unit, Empty {}, EmptyTuple(), Newtype(()), Newtype(Unit)));
@@ -181,7 +186,7 @@ fn units_and_newtypes(ways: &Ways) {
     ways.arrives((true, false, Some(true)));
 }
 
-fn collections(ways: &Ways) {
+fn collections_arrive(ways: &Ways) {
     ways.arrives(Vec::<u64>::new());
     ways.arrives((String::new(), Vec::<Vec<u8>>::new(), BTreeMap::<u8, u8>::new(), [0u8; 0]));
     ways.arrives((0..=255).collect::<Vec<u8>>());
@@ -219,7 +224,7 @@ enum Key {
     Struct { x: i8 },
 }
 
-fn maps_with_keys_of_any_type(ways: &Ways) {
+fn maps_with_keys_of_any_type_arrive(ways: &Ways) {
     let keys = [Key::Unit, Key::Newtype(1), Key::Tuple(2, "two".into()), Key::Struct { x: -3 }];
     ways.arrives(keys.iter().cloned().zip(0..).collect::<BTreeMap<_, u8>>());
     ways.arrives(keys.iter().cloned().map(|key| (vec![Newtype(key)], Unit)).collect::<HashMap<_, _>>());
@@ -230,7 +235,7 @@ fn maps_with_keys_of_any_type(ways: &Ways) {
     ways.arrives(BTreeMap::from([(BTreeMap::from([(1u8, 'x')]), 'y')]));
 }
 
-fn types_of_the_standard_library(ways: &Ways) {
+fn types_of_the_standard_library_arrive(ways: &Ways) {
     ways.arrives((Duration::MAX, Duration::ZERO, Duration::new(1, 999_999_999)));
     ways.arrives((SystemTime::UNIX_EPOCH, SystemTime::now()));
     ways.arrives((PathBuf::from("/tmp/é x"), PathBuf::new(), OsString::from("os")));
@@ -244,7 +249,7 @@ fn types_of_the_standard_library(ways: &Ways) {
     ways.arrives(std::ffi::CString::new("c").unwrap());
 }
 
-fn types_of_other_libraries(ways: &Ways) {
+fn types_of_other_libraries_arrive(ways: &Ways) {
     let date = chrono::NaiveDate::from_ymd_opt(2024, 2, 29).unwrap();
     let time = date.and_hms_nano_opt(23, 59, 59, 1_999_999_999).unwrap();
     ways.arrives((date, time, time.and_utc(), time.and_utc().fixed_offset(), chrono::Weekday::Sun));
@@ -256,7 +261,7 @@ fn types_of_other_libraries(ways: &Ways) {
     assert_eq!(ways.pool.apply(keys, ordered).unwrap(), ["z", "a", "m"]);
 }
 
-fn json_values(ways: &Ways) {
+fn json_arrives(ways: &Ways) {
     let value = json!({"": null, "a": [1, -1, 1.5, u64::MAX, i64::MIN, 1e300], "b": {"c": {}}, "d": "é\0", "e": true});
     ways.arrives(value.clone());
     ways.arrives([Value::Null, json!([]), json!({}), json!(0), json!("")]);
@@ -292,7 +297,7 @@ struct List {
     next: Option<Box<List>>,
 }
 
-fn recursive_types(ways: &Ways) {
+fn recursive_types_arrive(ways: &Ways) {
     let branch = |left, value, right| Tree::Branch { left: Box::new(left), value, right: Box::new(right) };
     let small = branch(Tree::Leaf, 1, branch(Tree::Many(vec![]), -2, Tree::Leaf));
     ways.arrives(Tree::Many(vec![small.clone(), Tree::Leaf, small]));
@@ -302,7 +307,7 @@ fn recursive_types(ways: &Ways) {
     assert!(error.is_encode() && error.to_string().contains("nested deeper than 1000 levels"), "{error}");
 }
 
-fn large_payloads_within_values(ways: &Ways) {
+fn large_payloads_within_values_arrive(ways: &Ways) {
     #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
     struct Frame {
         name: String,
@@ -352,7 +357,7 @@ enum Outer<T> {
     Holds { inner: Inner<T> },
 }
 
-fn errors(ways: &Ways) {
+fn value_that_does_not_arrive_is_an_error_that_names_type_and_field(ways: &Ways) {
     let holds = |wrong| Outer::Holds { inner: Inner { wrong } };
     let error = ways.pool.apply(|outer: Outer<Askew>| outer, holds(Askew)).unwrap_err();
     let text = error.to_string();
@@ -387,7 +392,7 @@ fn errors(ways: &Ways) {
     assert!(text.contains("missing field `needed`") && text.contains("Missing"), "{text}");
 }
 
-fn malformed_bytes(_: &Ways) {
+fn bytes_of_a_peer_are_a_value_or_an_error() {
     let (ours, peer) = pipe::<u8, Outer<HashMap<String, Vec<u64>>>>(true).unwrap();
     let rows = HashMap::from([("a".to_owned(), vec![1, 2, 1 << 60]), ("b".to_owned(), vec![])]);
     peer.send(&Outer::Holds { inner: Inner { wrong: rows } }).unwrap();

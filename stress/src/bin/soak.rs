@@ -12,13 +12,11 @@ use std::time::{Duration, Instant};
 
 use procession::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore};
 use procession::{Bytes, Context, Pool, Queue, SharedMemory};
+use procession_testing::CONTEXTS;
 
 /// How much a stretch may grow for reasons of the machine, and for each call.
 const MAX_BYTES: u64 = 1 << 20;
 const MAX_BYTES_FOR_EACH: u64 = 16;
-
-const CONTEXTS: [(&str, Context); 3] =
-    [("fork", Context::fork()), ("spawn", Context::spawn()), ("forkserver", Context::forkserver())];
 
 struct Call {
     name: &'static str,

@@ -490,14 +490,17 @@ mod tests {
     #[test]
     fn nobody_goes_on_before_the_action_is_done_and_no_deadline_comes_meanwhile() {
         let (barrier, done) = (Barrier::create(2).unwrap(), AtomicBool::new(false));
+        // Far enough for both to be there before it, also on a machine with other work.
+        let deadline = Instant::now() + Duration::from_millis(500);
         let act = || {
-            thread::sleep(Duration::from_millis(60));
+            while Instant::now() <= deadline {
+                thread::sleep(Duration::from_millis(10));
+            }
             done.store(true, Ordering::SeqCst);
             true
         };
         thread::scope(|scope| {
             scope.spawn(|| {
-                let deadline = Instant::now() + Duration::from_millis(30);
                 assert_eq!(barrier.wait(Some(deadline)).unwrap(), 0);
                 assert!(done.load(Ordering::SeqCst));
             });

@@ -11,11 +11,10 @@ use procession_sys::fork::fork;
 use procession_sys::pidfd::PidFd;
 
 use crate::die_at;
-use crate::time_scale::scaled;
 
 /// Longer than the watchdog, which names a test that hangs.
 pub(crate) fn patience() -> Option<Instant> {
-    Some(Instant::now() + scaled(Duration::from_secs(120)))
+    Some(Instant::now() + 2 * procession_testing::patience())
 }
 
 pub(crate) fn scenario(step: Step, nth: u32) {

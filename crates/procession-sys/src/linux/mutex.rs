@@ -299,10 +299,8 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 assert_eq!(mutex.try_lock().unwrap(), None);
-                let begun = Instant::now();
-                let deadline = begun + Duration::from_millis(30);
+                let deadline = Instant::now() + Duration::from_millis(30);
                 assert_eq!(mutex.lock_until(Some(deadline)).unwrap(), None);
-                assert!(begun.elapsed() >= Duration::from_millis(30));
                 assert!(!mutex.unlock_if_held(), "it is not this thread's");
             });
         });

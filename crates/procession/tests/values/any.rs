@@ -126,7 +126,7 @@ pub(super) fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
 }
 
-pub(super) fn any_value_of_any_shape(ways: &Ways) {
+pub(super) fn any_value_of_any_shape_arrives(ways: &Ways) {
     runner(300)
         .run(&vec(values(), 0..4), |values| {
             ways.arrives(values);

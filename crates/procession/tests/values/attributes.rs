@@ -48,7 +48,7 @@ fn seven() -> u8 {
     7
 }
 
-pub(super) fn fields(ways: &Ways) {
+pub(super) fn attributes_of_fields_hold(ways: &Ways) {
     let inner = Left { fourth: Some(Box::default()), ..Left::default() };
     ways.arrives(Left { first: None, second: 1, third: vec![9, 1, 5], fourth: None });
     ways.arrives(Left { first: Some(3), second: 9, third: vec![], fourth: Some(Box::new(inner.clone())) });
@@ -164,7 +164,7 @@ impl Default for Strict {
     }
 }
 
-pub(super) fn structs(ways: &Ways) {
+pub(super) fn attributes_of_structs_hold(ways: &Ways) {
     for inner in [None, Some(None), Some(Some(3))] {
         ways.arrives(Transparent { inner });
     }
@@ -210,7 +210,7 @@ enum Kind {
     Dotted { by: char },
 }
 
-pub(super) fn flattened(ways: &Ways) {
+pub(super) fn flattened_fields_arrive(ways: &Ways) {
     let size = |depth| Size { width: 1, height: None, depth, host: [1, 2, 3, 4].into() };
     let others: BTreeMap<_, _> = [("x", Some(Some(1))), ("z", None)].map(|(key, value)| (key.into(), value)).into();
     let margin = Margin { left: -1, id: uuid::Uuid::from_u128(5) };
@@ -278,7 +278,7 @@ enum Other {
     Unknown,
 }
 
-pub(super) fn enums(ways: &Ways) {
+pub(super) fn representations_of_enums_arrive(ways: &Ways) {
     let external = [
         External::Unit,
         External::Newtype(Some(())),
@@ -326,7 +326,7 @@ enum Access {
     Delete,
 }
 
-pub(super) fn skipped_variants(ways: &Ways) {
+pub(super) fn skipped_variants_are_errors(ways: &Ways) {
     for access in [Access::Read, Access::Write, Access::Delete] {
         ways.arrives(access);
     }

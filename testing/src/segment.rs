@@ -1,14 +1,16 @@
-//! Stores into the shared memory of the pool whose worker this process is, as a stray pointer of native code would make them.
-
-// Each binary uses what it needs of this.
-#![allow(dead_code, unreachable_pub)]
+//! Stores into the shared memory of the pool whose worker this process is, as a stray pointer of
+//! native code would make them.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{SeekFrom, seek};
 
-/// Of a pool, as a file: the memory behind it is what is mapped.
+use crate::Random;
+
+/// The shared memory of a pool as a file: the memory behind the file is what the pool's processes
+/// have mapped.
+#[derive(Debug)]
 pub struct Segment {
     file: File,
     /// Where it holds anything: from, to.
@@ -16,7 +18,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Of the pool that runs this task.
+    /// Opens that of the pool whose task calls this.
     pub fn of_pool() -> Segment {
         let of_pool = |path: &fs::DirEntry| {
             fs::read_link(path.path()).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:procession-pool"))
@@ -32,21 +34,22 @@ impl Segment {
         Segment { file, ranges }
     }
 
-    /// Writes there.
+    /// Writes bytes at an offset.
     pub fn store(&self, offset: u64, bytes: &[u8]) {
         self.file.write_all_at(bytes, offset).expect("shared memory can be written");
     }
 
-    /// Reads there.
+    /// Reads bytes at an offset.
     pub fn load(&self, offset: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, offset).expect("shared memory can be read");
         bytes
     }
 
-    /// Writes something, where there is something: as often where the words are as in any other range.
+    /// Overwrites 4 or 8 bytes at random, where there is something: as often where the words are as
+    /// in any other range.
     pub fn store_somewhere(&self, random: &mut Random) {
-        let (from, to) = self.ranges[random.below(self.ranges.len() as u64) as usize];
+        let (from, to) = self.ranges[random.index(self.ranges.len())];
         // Words first: of a long range the beginning is as likely as all the rest.
         let to = if random.below(2) == 0 { to.min(from + 8192) } else { to };
         let offset = from + random.below((to - from) / 8) * 8;
@@ -54,33 +57,9 @@ impl Segment {
             0 => 0,
             1 => u64::MAX,
             2 => random.below(1 << 16),
-            _ => random.next(),
+            _ => random.number(),
         };
         let len = if random.below(2) == 0 { 4 } else { 8 };
         self.store(offset, &value.to_le_bytes()[..len]);
-    }
-}
-
-/// Numbers that depend on a seed.
-#[derive(Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// Those of this seed.
-    pub fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// The next.
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// One that is less.
-    pub fn below(&mut self, below: u64) -> u64 {
-        self.next() % below.max(1)
     }
 }
