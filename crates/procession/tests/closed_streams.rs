@@ -1,7 +1,8 @@
-//! A program that was started with a standard stream closed (`program >&-`), and its children, under each start method.
+//! A program that was started with a standard stream closed (`program >&-`), and its children,
+//! under each start method.
 //!
-//! Rust's runtime opens `/dev/null` in the place of a closed stream. So nothing of the engine's is found under the three
-//! numbers, and what is printed changes nothing.
+//! Rust's runtime opens `/dev/null` in the place of a closed stream. So nothing of the engine's is
+//! found under the three numbers, and what is printed changes nothing.
 
 use std::io::Write;
 use std::path::PathBuf;

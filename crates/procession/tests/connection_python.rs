@@ -1,5 +1,6 @@
-//! Connections with real CPythons at the other end, in both roles: what is on PATH of `python3`, `python3.12` (where the
-//! authentication changed) and `python3.13`. Where there is none, each test is skipped.
+//! Connections with real CPythons at the other end, in both roles: what is on PATH of `python3`,
+//! `python3.12` (where the authentication changed) and `python3.13`. Where there is none, each test
+//! is skipped.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};

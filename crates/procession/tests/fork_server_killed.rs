@@ -42,7 +42,8 @@ fn killed_server_is_restarted_on_next_use() {
         assert!(kill(servers[0]));
         assert_eq!(context.process(|x: u32| x + 1, round).start().unwrap().join().unwrap(), round + 1);
         assert_ne!(children_named("forkserver"), servers);
-        // The workers of the first server's time serve on, and one of them is replaced by way of the new one.
+        // The workers of the first server's time serve on, and one of them is replaced by way of
+        // the new one.
         assert!(kill(pool.worker_pids()[0]));
         assert_eq!(pool.map(|x: u32| x * 2, 0..100).unwrap()[99], 198);
         eventually("the worker is replaced", || pool.worker_pids().len() == 2);
@@ -77,7 +78,8 @@ fn children_killed_in_their_first_moment_are_reaped() {
     let context = Context::forkserver();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // A child has its server's name until it can say who it is: so both are struck, alone or together.
+        // A child has its server's name until it can say who it is: so both are struck, alone or
+        // together.
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 for server in children_named("forkserver") {

@@ -1,5 +1,6 @@
-//! `init()` in a test, which runs in a thread: a child that was executed from there ends at once, and none of its threads goes
-//! any further. One test alone, so that it alone decides what happens in its children.
+//! `init()` in a test, which runs in a thread: a child that was executed from there ends at once,
+//! and none of its threads goes any further. One test alone, so that it alone decides what happens
+//! in its children.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
@@ -27,7 +28,8 @@ fn no_thread_of_a_misplaced_child_goes_on_or_starts_a_child() {
     assert!(done.is_empty(), "{done:?}");
 }
 
-/// Child: two threads call `init` at once, and one starts children without calling it. Each leaves a file if it can.
+/// Child: two threads call `init` at once, and one starts children without calling it. Each leaves
+/// a file if it can.
 fn misbehave(folder: &Path) {
     // One that runs exit handlers would take so long to end.
     procession_sys::exit::at_exit(|| thread::sleep(Duration::from_millis(500))).unwrap();

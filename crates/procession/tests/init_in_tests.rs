@@ -1,5 +1,5 @@
-//! `init()` in tests that run in threads, where it cannot be the first line of `main`: an error, and no process goes on from
-//! there. Tests of the usual kind, as these are what is meant.
+//! `init()` in tests that run in threads, where it cannot be the first line of `main`: an error,
+//! and no process goes on from there. Tests of the usual kind, as these are what is meant.
 
 use procession::Context;
 use procession_testing::{patience, watchdog};

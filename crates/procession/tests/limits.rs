@@ -1,8 +1,9 @@
-//! Little of everything: 64 file descriptors and 400 tasks outstanding; 1 GiB of address space; 1 GiB of memory and ten times as
-//! much to be passed through it; no `/dev/shm`, one of 1 MiB, no `/proc`.
+//! Little of everything: 64 file descriptors and 400 tasks outstanding; 1 GiB of address space; 1
+//! GiB of memory and ten times as much to be passed through it; no `/dev/shm`, one of 1 MiB, no
+//! `/proc`.
 //!
-//! The test runs this program again under a limit (`argument: what to do, a start method`). For mounts that takes privileges:
-//! without them such a test is skipped.
+//! The test runs this program again under a limit (`argument: what to do, a start method`). For
+//! mounts that takes privileges: without them such a test is skipped.
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -14,7 +15,8 @@ const MIB: usize = 1 << 20;
 
 type Pass = fn(Context, u64) -> u64;
 
-/// By which call, how many tasks of 1 MiB, with an argument that goes in a block or, copied more often, in the ring.
+/// By which call, how many tasks of 1 MiB, with an argument that goes in a block or, copied more
+/// often, in the ring.
 const WAYS: [(&str, u64, Pass); 4] = [
     ("imap_of_bytes", 10_000, |context, tasks| imap(context, tasks, bytes)),
     ("imap_of_text", 1500, |context, tasks| imap(context, tasks, text)),
@@ -73,7 +75,8 @@ fn four_hundred_tasks_run_without_proc(context: Context) {
     mounted("mount -t tmpfs tmpfs /proc && ! test -e /proc/self", "no-proc", context);
 }
 
-/// What it and its workers have in memory never reaches 1 GiB: of what several have mapped each counts its part.
+/// What it and its workers have in memory never reaches 1 GiB: of what several have mapped each
+/// counts its part.
 fn many_mib_pass_through_1_gib(way: &'static str, tasks: u64) {
     let mut shell = Command::new("sh");
     let command = again(shell.arg("-c"), "true", way, Context::fork());
@@ -139,7 +142,8 @@ fn many(context: Context) -> u64 {
     results.iter().map(|result| result.get().unwrap()).sum()
 }
 
-/// The program is found by what it is told. What forks cannot count threads there, and says what helps.
+/// The program is found by what it is told. What forks cannot count threads there, and says what
+/// helps.
 fn without_proc(context: Context) -> u64 {
     procession::set_executable(std::env::args().next().unwrap());
     if context.start_method() == StartMethod::Spawn {

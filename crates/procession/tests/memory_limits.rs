@@ -1,8 +1,10 @@
-//! Limits of addresses (`ulimit -v`, RLIMIT_AS) and of file sizes (`ulimit -f`, RLIMIT_FSIZE), set before anything is made, in
-//! an initializer, and in a task: what fits goes through, what does not is an error of the call or task, and nothing is lost.
-//! And what lies around each mapping of shared memory.
+//! Limits of addresses (`ulimit -v`, RLIMIT_AS) and of file sizes (`ulimit -f`, RLIMIT_FSIZE), set
+//! before anything is made, in an initializer, and in a task: what fits goes through, what does not
+//! is an error of the call or task, and nothing is lost. And what lies around each mapping of
+//! shared memory.
 //!
-//! Each test runs this program again (`argument: what to do, a start method`), since a limit is its process's for good.
+//! Each test runs this program again (`argument: what to do, a start method`), since a limit is its
+//! process's for good.
 
 use std::process::Command;
 

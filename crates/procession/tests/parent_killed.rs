@@ -1,6 +1,8 @@
-//! The parent is SIGKILLed: its children end with it, under each start method, and nothing stays on disk.
+//! The parent is SIGKILLed: its children end with it, under each start method, and nothing stays on
+//! disk.
 //!
-//! The test runs this program again as the parent to be killed (`argument: a start method`); that prints its children.
+//! The test runs this program again as the parent to be killed (`argument: a start method`); that
+//! prints its children.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -41,7 +43,8 @@ fn children_end_and_nothing_stays(context: Context) {
     assert_eq!(left_behind(), before, "/dev/shm and /tmp are as before");
 }
 
-/// A pool with workers busy and idle, a process that sleeps and one that computes, each the only holder of its life.
+/// A pool with workers busy and idle, a process that sleeps and one that computes, each the only
+/// holder of its life.
 fn victim(context: Context) -> ! {
     let pool = context.pool(3).unwrap();
     let _busy = pool.apply_async(|()| std::thread::sleep(Duration::from_secs(3600)), ()).unwrap();

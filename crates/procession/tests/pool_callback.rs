@@ -1,4 +1,5 @@
-//! Callbacks on results, under each start method: where they run, what they may do, what their panics do.
+//! Callbacks on results, under each start method: where they run, what they may do, what their
+//! panics do.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -190,7 +191,8 @@ fn callback_that_waits_does_not_delay_replacing_lost_workers(context: Context) {
         })
         .unwrap();
     let (lost, limited) = told(&receiver);
-    // Under fork the callback's own wait can start no replacement: there is one worker left for the second task.
+    // Under fork the callback's own wait can start no replacement: there is one worker left for the
+    // second task.
     assert!(lost && limited == Err(true));
     assert_eq!(pool.map(|x: u64| x, 0..100).unwrap().len(), 100);
 }

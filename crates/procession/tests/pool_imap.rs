@@ -1,4 +1,5 @@
-//! Lazy maps that outlive the taking of tasks, and functions of several arguments, under each start method.
+//! Lazy maps that outlive the taking of tasks, and functions of several arguments, under each start
+//! method.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

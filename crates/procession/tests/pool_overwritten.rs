@@ -1,5 +1,5 @@
-//! Native code of a task writes into the pool's shared memory. Results are right or errors, no call of the parent's hangs, and
-//! no process is left.
+//! Native code of a task writes into the pool's shared memory. Results are right or errors, no call
+//! of the parent's hangs, and no process is left.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

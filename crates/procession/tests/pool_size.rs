@@ -1,4 +1,5 @@
-//! Workers that come and go: limits of memory, sizes that change, and what statistics say, under each start method.
+//! Workers that come and go: limits of memory, sizes that change, and what statistics say, under
+//! each start method.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -105,7 +106,8 @@ fn a_pool_is_resized_again_and_again_and_no_task_is_lost(context: Context) {
 }
 
 fn sizes_limits_and_kills_at_once_lose_no_more_than_was_killed(context: Context) {
-    // Most tasks leak, so that workers make way all the time, while others are killed and the size changes.
+    // Most tasks leak, so that workers make way all the time, while others are killed and the size
+    // changes.
     let leak = |x: u64| {
         if x.is_multiple_of(3) {
             std::mem::forget(std::hint::black_box(vec![1u8; 1 << 20]));

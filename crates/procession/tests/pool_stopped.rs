@@ -1,5 +1,6 @@
-//! A worker is stopped while it holds a lock of the task ring, as a debugger or a control group's freezer may stop it.
-//! Nothing in the parent waits for it without a bound. See `procession_core::fault`.
+//! A worker is stopped while it holds a lock of the task ring, as a debugger or a control group's
+//! freezer may stop it. Nothing in the parent waits for it without a bound. See
+//! `procession_core::fault`.
 
 use std::time::Duration;
 

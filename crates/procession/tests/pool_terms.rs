@@ -1,4 +1,5 @@
-//! Time limits, cancelling, retries, initializers, short-lived workers and lazy maps, under each start method.
+//! Time limits, cancelling, retries, initializers, short-lived workers and lazy maps, under each
+//! start method.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What pools tell `tracing`, under each start method. Parent and workers have the same subscriber, which writes a line for
-//! each span and event into one file.
+//! What pools tell `tracing`, under each start method. Parent and workers have the same subscriber,
+//! which writes a line for each span and event into one file.
 
 use std::fmt::{Debug, Write as _};
 use std::fs::{File, OpenOptions};

@@ -1,4 +1,5 @@
-//! Shared memory between processes, under each start method: with and without names, arrays, values, and what is shared once.
+//! Shared memory between processes, under each start method: with and without names, arrays,
+//! values, and what is shared once.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

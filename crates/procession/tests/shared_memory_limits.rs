@@ -1,7 +1,8 @@
-//! Shared memory where there is little of everything: a `/dev/shm` of 1 MiB or none, no `/proc`, few file descriptors.
+//! Shared memory where there is little of everything: a `/dev/shm` of 1 MiB or none, no `/proc`,
+//! few file descriptors.
 //!
-//! The test runs this program again (`argument: what it lacks`) in a mount namespace of its own, which takes privileges:
-//! without them that test is skipped.
+//! The test runs this program again (`argument: what it lacks`) in a mount namespace of its own,
+//! which takes privileges: without them that test is skipped.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! What primitives leave behind: made and dropped by the ten thousand they take no more memory than a few of them, and what
-//! another process may still have is never another primitive's memory.
+//! What primitives leave behind: made and dropped by the ten thousand they take no more memory than
+//! a few of them, and what another process may still have is never another primitive's memory.
 
 use procession::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, Mutex, RLock, RwLock, Semaphore};
 use procession::{Context, Queue};
@@ -84,7 +84,8 @@ fn lock_that_is_dropped_while_it_is_held_is_no_other_lock() {
         let second = Lock::new().unwrap();
         std::mem::forget(second.lock().unwrap());
         drop(second);
-        // The kernel finds the first lock through the second, in the list of what this thread holds.
+        // The kernel finds the first lock through the second, in the list of what this thread
+        // holds.
         let others: Vec<Lock> = (0..100).map(|_| Lock::new().unwrap()).collect();
         others.iter().for_each(|other| drop(other.try_lock().unwrap().expect("nobody has it")));
     };

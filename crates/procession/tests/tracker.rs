@@ -1,7 +1,9 @@
-//! The tracker of shared memory: what a program leaves behind, however it ends; its own death; other programs.
+//! The tracker of shared memory: what a program leaves behind, however it ends; its own death;
+//! other programs.
 //!
-//! The test runs this program again as the one to be killed (`argument: a role, and what it needs`); that prints what it has
-//! made, and then waits for its end.
+//! The test runs this program again as the one to be killed
+//! (`argument: a role, and what it needs`); that prints what it has made, and then waits for its
+//! end.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -217,7 +219,8 @@ theirs.unlink()
     memory.unlink().unwrap();
 }
 
-/// Two names of its own, one of each of two children, and one of a child's child; prints them and all pids.
+/// Two names of its own, one of each of two children, and one of a child's child; prints them and
+/// all pids.
 fn makes(context: Context) -> ! {
     let names: Vec<SharedMemory> = (0..2).map(|_| SharedMemory::create_named(100).unwrap()).collect();
     let mut told: Vec<String> = names.iter().map(|memory| memory.name().unwrap().to_owned()).collect();

@@ -1,5 +1,5 @@
-//! Values of every shape that serde knows arrive as they were sent: as arguments and results of tasks, as items of a
-//! queue, and over a connection.
+//! Values of every shape that serde knows arrive as they were sent: as arguments and results of
+//! tasks, as items of a queue, and over a connection.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -87,7 +87,8 @@ impl Ways {
         self.arrives_as(value.clone(), value);
     }
 
-    /// Sends a value on every way, where what arrives is said to differ: a field that is not sent has its default.
+    /// Sends a value on every way, where what arrives is said to differ: a field that is not sent
+    /// has its default.
     #[track_caller]
     fn arrives_as<T: Sent>(&self, value: T, expected: T) {
         assert_eq!(self.pool.apply(|value: T| value, value.clone()).unwrap(), expected, "by apply");

@@ -252,8 +252,8 @@ fn trees() -> impl Strategy<Value = Tree> + Clone {
 }
 
 pub(super) fn any_value_with_attributes_arrives(ways: &Ways) {
-    // Integers of 128 bits are beside the trees: serde itself cannot keep them aside for a flattened, untagged or
-    // internally tagged value.
+    // Integers of 128 bits are beside the trees: serde itself cannot keep them aside for a
+    // flattened, untagged or internally tagged value.
     let wide = option::of(any::<(u128, i128)>());
     runner(200)
         .run(&(vec(trees(), 0..3), btree_map(any::<Option<i128>>(), trees(), 0..2), wide), |values| {
