@@ -1,8 +1,9 @@
-//! What travels beside a message: handles ([`crate::handle`]) and large buffers ([`crate::pool::blocks`]). In any thread.
+//! What travels beside a message: handles ([`crate::handle`]) and large buffers
+//! ([`crate::pool::blocks`]). In any thread.
 //!
-//! Encoding and decoding are a face's, deep in its codec, and `serde` and pickle have no place for more than the message.
-//! So this goes by the thread, within a scope around the call of the codec: the one hand-over of the engine that is not a
-//! parameter.
+//! Encoding and decoding are a face's, deep in its codec, and `serde` and pickle have no place for
+//! more than the message. So this goes by the thread, within a scope around the call of the codec:
+//! the one hand-over of the engine that is not a parameter.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -86,8 +87,8 @@ pub(crate) fn with<R>(look: impl FnOnce(&mut Beside) -> R) -> R {
     BESIDE.with_borrow_mut(look)
 }
 
-/// Runs `body` with `value` in a place of the scope, and puts back what was there, whether `body` returns or unwinds.
-/// Returns what is there in the end.
+/// Runs `body` with `value` in a place of the scope, and puts back what was there, whether `body`
+/// returns or unwinds. Returns what is there in the end.
 pub(crate) fn within<T, R>(
     place: fn(&mut Beside) -> &mut Option<T>,
     value: Option<T>,

@@ -1,10 +1,11 @@
-//! Handles in messages: how a queue travels as an argument. A handle is an fd; the message says where it stands among the
-//! fds that go beside. That is possible where the engine sends fds: with the argument of a process, an initializer or a
-//! pool's task, and over a connection. Anywhere else the attempt is refused, and told what to do instead.
+//! Handles in messages: how a queue travels as an argument. A handle is an fd; the message says
+//! where it stands among the fds that go beside. That is possible where the engine sends fds: with
+//! the argument of a process, an initializer or a pool's task, and over a connection. Anywhere else
+//! the attempt is refused, and told what to do instead.
 //!
-//! Encoding and decoding are a face's, deep in its codec, which has no place for fds. So they go by the thread: in a
-//! [`sending`] scope handles are collected, in a [`receiving`] scope they are handed out, and in a worker each is asked for
-//! when it is needed.
+//! Encoding and decoding are a face's, deep in its codec, which has no place for fds. So they go by
+//! the thread: in a [`sending`] scope handles are collected, in a [`receiving`] scope they are
+//! handed out, and in a worker each is asked for when it is needed.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};

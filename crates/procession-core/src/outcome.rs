@@ -1,5 +1,5 @@
-//! What a target left behind. A child writes it as the last message on its link; the parent reads it once the child has
-//! ended, so that nobody ever waits for a message that a dead process owes.
+//! What a target left behind. A child writes it as the last message on its link; the parent reads
+//! it once the child has ended, so that nobody ever waits for a message that a dead process owes.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -12,7 +12,8 @@ use procession_sys::pidfd::{PidFd, current_pid};
 
 use crate::wire::{Reader, Writer};
 
-/// How a target ended, in the one word that both faces agree on. The payload beside it is in the face's codec.
+/// How a target ended, in the one word that both faces agree on. The payload beside it is in the
+/// face's codec.
 pub mod tag {
     /// The target returned; the payload is its value.
     pub const VALUE: u32 = 0;
@@ -22,16 +23,19 @@ pub mod tag {
     pub const UNDECODABLE: u32 = 2;
     /// The value did not encode in the child; the payload says why.
     pub const UNENCODABLE: u32 = 3;
-    /// The worker died while it ran the task; the payload is a [`super::Loss`]. Written by the parent.
-    pub const LOST: u32 = 4;
-    /// The task ran longer than it was given, and its worker was ended; the payload is a [`super::Loss`]. Written by the
+    /// The worker died while it ran the task; the payload is a [`super::Loss`]. Written by the
     /// parent.
+    pub const LOST: u32 = 4;
+    /// The task ran longer than it was given, and its worker was ended; the payload is a
+    /// [`super::Loss`]. Written by the parent.
     pub const TIMED_OUT: u32 = 5;
-    /// The worker has no memory for the task's argument, by a limit of its own; the payload says why.
+    /// The worker has no memory for the task's argument, by a limit of its own; the payload says
+    /// why.
     pub const NO_MEMORY: u32 = 6;
 }
 
-/// Larger payloads go beside the message in a memfd, since one message must fit the link's buffer whole.
+/// Larger payloads go beside the message in a memfd, since one message must fit the link's buffer
+/// whole.
 pub(crate) const INLINE_LIMIT: usize = 16 * 1024;
 
 const HELLO: u8 = 1;
@@ -66,7 +70,8 @@ pub enum Outcome {
 pub struct Loss {
     /// The worker that ran the task.
     pub pid: u32,
-    /// Its exit code; negative: the signal that killed it; `None`: unknown, its status was taken by another wait.
+    /// Its exit code; negative: the signal that killed it; `None`: unknown, its status was taken by
+    /// another wait.
     pub code: Option<i32>,
     /// Whether the kernel's OOM killer ended it; `None`: that cannot be known here.
     pub by_oom_killer: Option<bool>,
@@ -93,7 +98,8 @@ impl Loss {
     }
 }
 
-/// Child: says that the bootstrap was reached, and attaches its own pidfd where the parent cannot know it otherwise.
+/// Child: says that the bootstrap was reached, and attaches its own pidfd where the parent cannot
+/// know it otherwise.
 pub fn send_hello(link: &Link, me: Option<&PidFd>) -> io::Result<()> {
     let message = Writer::default().u8(HELLO).u32(current_pid()).0;
     let fds: Vec<_> = me.iter().map(|pidfd| pidfd.as_fd()).collect();
@@ -154,7 +160,8 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    /// `began`: the child is known to have reached its bootstrap, so that its hello is not waited for.
+    /// `began`: the child is known to have reached its bootstrap, so that its hello is not waited
+    /// for.
     pub(crate) fn new(began: bool) -> Heard {
         Heard { began, outcome: None, exited: None }
     }
@@ -203,7 +210,8 @@ impl Heard {
     }
 }
 
-/// Parent: reads what a child that has ended left on its link. `began` says that the child needed no hello (fork).
+/// Parent: reads what a child that has ended left on its link. `began` says that the child needed
+/// no hello (fork).
 pub(crate) fn read(link: &Link, began: bool) -> io::Result<Outcome> {
     let mut heard = Heard::new(began);
     while let Received::Message(message) = link.recv_now()? {

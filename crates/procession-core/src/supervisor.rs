@@ -1,6 +1,7 @@
-//! The supervisor: the one thread of a process that waits for deaths. Pools ask it to be told of a worker's death, and
-//! a dropped handle leaves its process to it to be reaped. It begins with the first request and costs nothing while
-//! nobody dies. Children do not need one: the kernel ends them through their link when their parent dies.
+//! The supervisor: the one thread of a process that waits for deaths. Pools ask it to be told of a
+//! worker's death, and a dropped handle leaves its process to it to be reaped. It begins with the
+//! first request and costs nothing while nobody dies. Children do not need one: the kernel ends
+//! them through their link when their parent dies.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -17,8 +18,8 @@ use crate::child::Child;
 use crate::{Error, Result};
 
 /// Runs `on_end` in the supervisor's thread once the child has ended; at once if it has already.
-/// The callback must be brief and must not block. It is called too, in some thread, if the program has closed the fd that
-/// tells of the child's end; [`Child::check_open`] then says so.
+/// The callback must be brief and must not block. It is called too, in some thread, if the program
+/// has closed the fd that tells of the child's end; [`Child::check_open`] then says so.
 ///
 /// # Errors
 ///
@@ -29,8 +30,8 @@ pub fn watch(child: &Arc<Child>, on_end: impl FnOnce(&Arc<Child>) + Send + 'stat
     supervisor.add(child, Box::new(on_end))
 }
 
-/// Looks whether the program has closed the supervisor's fds, as one that becomes a daemon does. If so there is another, and
-/// whoever watches a child whose own fd is closed is told.
+/// Looks whether the program has closed the supervisor's fds, as one that becomes a daemon does. If
+/// so there is another, and whoever watches a child whose own fd is closed is told.
 pub(crate) fn check() -> Result<()> {
     let lost = {
         let mut current = current();
@@ -51,7 +52,8 @@ fn current() -> MutexGuard<'static, Option<Arc<Supervisor>>> {
     SUPERVISOR.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The supervisor, new if there is none whose fds are open; and whom the last one watched and nobody can watch any more.
+/// The supervisor, new if there is none whose fds are open; and whom the last one watched and
+/// nobody can watch any more.
 fn sound(current: &mut Option<Arc<Supervisor>>) -> Result<(Arc<Supervisor>, Vec<Watched>)> {
     if let Some(supervisor) = current.as_ref().filter(|supervisor| supervisor.is_open()) {
         return Ok((supervisor.clone(), Vec::new()));
@@ -105,11 +107,13 @@ impl Supervisor {
 
     fn run(&self) {
         let mut keys = Vec::new();
-        // Refused once the program has closed its fd: then there is another supervisor, or there will be.
+        // Refused once the program has closed its fd: then there is another supervisor, or there
+        // will be.
         while self.poller.wait(&mut keys, None).is_ok() {
             for key in keys.drain(..) {
                 let Some((child, on_end)) = self.watched().remove(&key) else { continue };
-                // Refused if the program has closed one of the two, which whoever buries the child finds out.
+                // Refused if the program has closed one of the two, which whoever buries the child
+                // finds out.
                 let _ = self.poller.remove(child.sentinel());
                 on_end(&child);
             }

@@ -1,8 +1,8 @@
-//! Synchronisation between processes: the primitives of `procession_shm`, with the engine's errors. Used in any process that
-//! has a handle, from any thread.
+//! Synchronisation between processes: the primitives of `procession_shm`, with the engine's errors.
+//! Used in any process that has a handle, from any thread.
 //!
-//! A handle of any of them is an arena's fd and an offset: [`Primitive`]. [`BinarySemaphore`] is for faces whose locks may be
-//! released by anybody.
+//! A handle of any of them is an arena's fd and an offset: [`Primitive`]. [`BinarySemaphore`] is
+//! for faces whose locks may be released by anybody.
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};

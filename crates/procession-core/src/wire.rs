@@ -1,5 +1,5 @@
-//! The form of the engine's own few messages: little-endian numbers and length-prefixed bytes. Users' values never
-//! pass here; they travel as opaque payloads in the codec of their face.
+//! The form of the engine's own few messages: little-endian numbers and length-prefixed bytes.
+//! Users' values never pass here; they travel as opaque payloads in the codec of their face.
 
 /// Appends fields to a message.
 #[derive(Debug, Default)]

@@ -1,12 +1,14 @@
-//! Replays what fuzzing has found: every file of `fuzz/corpus` through the function of its target. None of them panics, and none
-//! has memory taken for it that it has not sent itself. In the test's own process, on one thread for each test.
+//! Replays what fuzzing has found: every file of `fuzz/corpus` through the function of its target.
+//! None of them panics, and none has memory taken for it that it has not sent itself. In the test's
+//! own process, on one thread for each test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use procession_core::fuzzing::TARGETS;
 
-/// Beside what is copied of an input: the room that is made for a frame or a message before its bytes are there, some times over.
+/// Beside what is copied of an input: the room that is made for a frame or a message before its
+/// bytes are there, some times over.
 const BASE: u64 = 1 << 20;
 /// For each byte of an input.
 const FACTOR: u64 = 64;

@@ -1,4 +1,5 @@
-//! Contexts: a start method as an object, so that one program can use several. Used in the parent, from any thread.
+//! Contexts: a start method as an object, so that one program can use several. Used in the parent,
+//! from any thread.
 
 use crate::function::TaskFn;
 use crate::message::Message;
@@ -47,7 +48,8 @@ impl Context {
         self.method
     }
 
-    /// Describes a process that will run `function` over `argument`. See [`Process::new`](crate::Process::new).
+    /// Describes a process that will run `function` over `argument`. See
+    /// [`Process::new`](crate::Process::new).
     pub fn process<F, A, R>(&self, function: F, argument: A) -> Builder<'static, R>
     where
         F: TaskFn<A, R>,

@@ -1,4 +1,5 @@
-//! The processes around this one: itself, its parent, its children. Used in any process, from any thread.
+//! The processes around this one: itself, its parent, its children. Used in any process, from any
+//! thread.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -26,8 +27,8 @@ pub fn parent_process() -> Option<ParentProcess> {
     engine().identity().parent.as_ref().map(|pidfd| ParentProcess { pidfd })
 }
 
-/// The processes, workers of pools among them, that this one has started and that have not ended. Those that have are
-/// reaped on the way.
+/// The processes, workers of pools among them, that this one has started and that have not ended.
+/// Those that have are reaped on the way.
 pub fn active_children() -> Vec<ActiveChild> {
     engine().active_children().into_iter().map(|child| ActiveChild { child }).collect()
 }
@@ -67,7 +68,8 @@ impl ParentProcess {
         self.pidfd.pid()
     }
 
-    /// Whether it has not ended yet. It seldom is false for long: this process ends with its parent.
+    /// Whether it has not ended yet. It seldom is false for long: this process ends with its
+    /// parent.
     pub fn is_alive(&self) -> bool {
         !self.pidfd.has_ended().unwrap_or(false)
     }
@@ -93,7 +95,8 @@ impl ParentProcess {
     }
 }
 
-/// A child as [`active_children`] lists it. It has no result to give; its [`Process`](crate::Process) has.
+/// A child as [`active_children`] lists it. It has no result to give; its
+/// [`Process`](crate::Process) has.
 #[derive(Clone, Debug)]
 pub struct ActiveChild {
     child: Arc<Child>,

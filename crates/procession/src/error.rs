@@ -14,9 +14,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, to which process or task, and what to do about it.
 ///
-/// There is one error type because its causes travel together: any wait for a result can meet a panic, a lost worker, a
-/// value that does not decode or a deadline. Ask which it was with the predicates; show it with `Display`, which says
-/// everything in one line (a panic's backtrace is asked for by [`panic_backtrace`](Error::panic_backtrace)).
+/// There is one error type because its causes travel together: any wait for a result can meet a
+/// panic, a lost worker, a value that does not decode or a deadline. Ask which it was with the
+/// predicates; show it with `Display`, which says everything in one line (a panic's backtrace is
+/// asked for by [`panic_backtrace`](Error::panic_backtrace)).
 ///
 /// ```
 /// # fn task(_: u64) -> u64 { panic!("odd") }
@@ -68,7 +69,8 @@ impl Whose {
 }
 
 impl Error {
-    /// The time given to a call ran out. Nothing is lost: the process or task goes on, and can be asked again.
+    /// The time given to a call ran out. Nothing is lost: the process or task goes on, and can be
+    /// asked again.
     pub fn is_timeout(&self) -> bool {
         matches!(self.engine(), Some(Engine::Timeout { .. }))
     }
@@ -84,7 +86,8 @@ impl Error {
         matches!(*self.0, Kind::Lost { whose: Whose::Process { .. }, .. })
     }
 
-    /// The task ran longer than [`Pool::timeout`](crate::Pool::timeout) gave it; its worker was ended and replaced.
+    /// The task ran longer than [`Pool::timeout`](crate::Pool::timeout) gave it; its worker was
+    /// ended and replaced.
     pub fn is_task_timeout(&self) -> bool {
         matches!(*self.0, Kind::TimedOut { .. })
     }
@@ -94,13 +97,14 @@ impl Error {
         matches!(self.engine(), Some(Engine::Cancelled))
     }
 
-    /// The function panicked, or a [callback](crate::AsyncResult::on_complete) on its result; the text says which.
+    /// The function panicked, or a [callback](crate::AsyncResult::on_complete) on its result; the
+    /// text says which.
     pub fn is_panic(&self) -> bool {
         matches!(*self.0, Kind::Panic { .. })
     }
 
-    /// The pool is closed, or was terminated before the task was done; or the queue is closed; or the other end of the
-    /// connection is, or its process ended.
+    /// The pool is closed, or was terminated before the task was done; or the queue is closed; or
+    /// the other end of the connection is, or its process ended.
     pub fn is_closed(&self) -> bool {
         matches!(
             self.engine(),
@@ -108,8 +112,8 @@ impl Error {
         )
     }
 
-    /// The pool can run no more tasks: it has no worker left and could start no other, or a task has overwritten its shared
-    /// memory. The error's text says why, as do the other predicates.
+    /// The pool can run no more tasks: it has no worker left and could start no other, or a task
+    /// has overwritten its shared memory. The error's text says why, as do the other predicates.
     pub fn is_broken(&self) -> bool {
         match &*self.0 {
             Kind::Engine(error) => matches!(**error, Engine::Broken(_)),
@@ -120,7 +124,8 @@ impl Error {
         }
     }
 
-    /// `init()` was not called, here or in the program that was executed, or not in its main thread.
+    /// `init()` was not called, here or in the program that was executed, or not in its main
+    /// thread.
     pub fn is_not_initialized(&self) -> bool {
         matches!(
             self.engine(),
@@ -148,7 +153,8 @@ impl Error {
         matches!(self.engine(), Some(Engine::Inherited { .. }))
     }
 
-    /// The arguments make no sense, or the object cannot do this now; the text says what to do instead.
+    /// The arguments make no sense, or the object cannot do this now; the text says what to do
+    /// instead.
     pub fn is_invalid(&self) -> bool {
         matches!(self.engine(), Some(Engine::Invalid(_)))
     }
@@ -163,7 +169,8 @@ impl Error {
         matches!(*self.0, Kind::Unencodable { .. })
     }
 
-    /// Who held the lock died holding it: see [`LockError`](crate::sync::LockError), which can recover it.
+    /// Who held the lock died holding it: see [`LockError`](crate::sync::LockError), which can
+    /// recover it.
     pub fn is_owner_died(&self) -> bool {
         matches!(self.engine(), Some(Engine::OwnerDied { .. }))
     }
@@ -183,7 +190,8 @@ impl Error {
         matches!(self.engine(), Some(Engine::NameAbsent { .. }))
     }
 
-    /// What came over a connection was cut off, longer than its limit, or no frame. The connection is of no use any more.
+    /// What came over a connection was cut off, longer than its limit, or no frame. The connection
+    /// is of no use any more.
     pub fn is_malformed(&self) -> bool {
         matches!(self.engine(), Some(Engine::Malformed(_)))
     }
@@ -216,7 +224,8 @@ impl Error {
         }
     }
 
-    /// The exit code of what was lost; negative: minus the signal that killed it, as in `multiprocessing`.
+    /// The exit code of what was lost; negative: minus the signal that killed it, as in
+    /// `multiprocessing`.
     pub fn exit_code(&self) -> Option<i32> {
         match &*self.0 {
             Kind::Lost { loss, .. } => loss.code,
@@ -229,8 +238,9 @@ impl Error {
         self.exit_code().filter(|code| *code < 0).map(|code| -code)
     }
 
-    /// Whether the kernel's OOM killer ended the worker that was lost, for want of memory. `None`: no worker was lost, or it
-    /// cannot be known, where no control group of this process counts such deaths.
+    /// Whether the kernel's OOM killer ended the worker that was lost, for want of memory. `None`:
+    /// no worker was lost, or it cannot be known, where no control group of this process counts
+    /// such deaths.
     pub fn is_oom_kill(&self) -> Option<bool> {
         match &*self.0 {
             Kind::Lost { loss, .. } => loss.by_oom_killer,
@@ -390,7 +400,8 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What `fn main() -> Result` and `unwrap` show: the sentence, then the remote stack where there is one.
+        // What `fn main() -> Result` and `unwrap` show: the sentence, then the remote stack where
+        // there is one.
         write!(f, "{self}")?;
         match self.panic_backtrace() {
             Some(backtrace) if !backtrace.is_empty() => write!(f, "\nremote backtrace:\n{backtrace}"),

@@ -1,14 +1,14 @@
-//! What a function must be that runs in another process. Used in the parent, to name the function's entry, and in the worker,
-//! which calls it.
+//! What a function must be that runs in another process. Used in the parent, to name the function's
+//! entry, and in the worker, which calls it.
 
-/// A function from `A` to `R` that can run in another process: every `fn`, and every closure that captures nothing. Nothing
-/// else needs to be.
+/// A function from `A` to `R` that can run in another process: every `fn`, and every closure that
+/// captures nothing. Nothing else needs to be.
 pub trait TaskFn<A, R>: Fn(A) -> R + Copy + 'static {}
 
 impl<F, A, R> TaskFn<A, R> for F where F: Fn(A) -> R + Copy + 'static {}
 
-/// A function of two to eight arguments that can be called with a tuple of them. Every `fn` and every closure that
-/// captures nothing is one; nothing else needs to be.
+/// A function of two to eight arguments that can be called with a tuple of them. Every `fn` and
+/// every closure that captures nothing is one; nothing else needs to be.
 ///
 /// ```compile_fail,E0593
 /// # fn main() -> procession::Result<()> {

@@ -1,4 +1,5 @@
-//! Files and sockets as parts of values that go to another process. Used where such a value is encoded and decoded.
+//! Files and sockets as parts of values that go to another process. Used where such a value is
+//! encoded and decoded.
 
 use std::any::type_name;
 use std::ops::{Deref, DerefMut};
@@ -9,9 +10,9 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Lets a file, a socket or anything else that is a file descriptor travel as (part of) an argument, or over a
-/// [`Connection`](crate::Connection) that is no TCP one. The process it reaches has a copy: the same open file, whose
-/// position the two share.
+/// Lets a file, a socket or anything else that is a file descriptor travel as (part of) an
+/// argument, or over a [`Connection`](crate::Connection) that is no TCP one. The process it reaches
+/// has a copy: the same open file, whose position the two share.
 ///
 /// ```
 /// use std::fs::File;
@@ -30,7 +31,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// # Ok(()) }
 /// ```
 ///
-/// Both sides must name the same type: nothing checks that what is received as a `TcpStream` was not a file.
+/// Both sides must name the same type: nothing checks that what is received as a `TcpStream` was
+/// not a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Handle<T>(pub T);
 

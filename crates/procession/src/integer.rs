@@ -1,6 +1,7 @@
-//! Integers that are all of a message: the argument of a task, its result, an item of a queue. The length of a message is
-//! known wherever one is, so an integer travels as a [`Word`]: as short as in the codec, and without a loop over its bytes. Those
-//! within anything larger are the codec's. Which it is to be, the type tells: nothing is looked at when it runs.
+//! Integers that are all of a message: the argument of a task, its result, an item of a queue. The
+//! length of a message is known wherever one is, so an integer travels as a [`Word`]: as short as
+//! in the codec, and without a loop over its bytes. Those within anything larger are the codec's.
+//! Which it is to be, the type tells: nothing is looked at when it runs.
 
 use std::any::{Any, TypeId};
 
@@ -24,7 +25,8 @@ macro_rules! integers {
             None
         }
 
-        /// The integer that `bytes` are, `Some(None)` if they are none of its type; `None` if the type is no integer's.
+        /// The integer that `bytes` are, `Some(None)` if they are none of its type; `None` if the
+        /// type is no integer's.
         #[inline]
         pub(crate) fn decode<T: 'static>(bytes: &[u8]) -> Option<Option<T>> {
             let mut decoded: Option<T> = None;

@@ -1,5 +1,6 @@
-//! Messages of the Rust face: what stands in an argument, a result, an item of a queue. Used in the caller, which encodes
-//! arguments and decodes results, and in the process that runs the function, which does the reverse.
+//! Messages of the Rust face: what stands in an argument, a result, an item of a queue. Used in the
+//! caller, which encodes arguments and decodes results, and in the process that runs the function,
+//! which does the reverse.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -11,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{codec, integer};
 
-/// A value that can travel between processes: what serde serializes and deserializes, and what borrows nothing. Nothing else
-/// needs to be.
+/// A value that can travel between processes: what serde serializes and deserializes, and what
+/// borrows nothing. Nothing else needs to be.
 ///
 /// ```
 /// #[derive(serde::Serialize, serde::Deserialize)]
@@ -32,7 +33,8 @@ pub trait Message: Serialize + DeserializeOwned + 'static {}
 
 impl<T: Serialize + DeserializeOwned + 'static> Message for T {}
 
-/// Appends `value` to `out`; the error says why it does not encode. What an error leaves there is the caller's to cut off.
+/// Appends `value` to `out`; the error says why it does not encode. What an error leaves there is
+/// the caller's to cut off.
 #[inline]
 pub(crate) fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
     if let Some(word) = integer::encode(value) {
@@ -42,7 +44,8 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Re
     codec::to_bytes(value, out).map_err(|error| reason::<T>(&error))
 }
 
-/// As [`encode`], where no handle can travel, even if this happens within something that is encoded with handles.
+/// As [`encode`], where no handle can travel, even if this happens within something that is encoded
+/// with handles.
 pub(crate) fn encode_alone<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
     handle::outside(|| encode(value, out))
 }
@@ -102,7 +105,8 @@ fn keep_scratch(mut bytes: Vec<u8>) {
     }
 }
 
-/// Names the type. A handle that could not travel says why itself: a type that tries several ways to decode hides it.
+/// Names the type. A handle that could not travel says why itself: a type that tries several ways
+/// to decode hides it.
 #[cold]
 fn reason<T>(error: &codec::Error) -> String {
     let (of, text) = (std::any::type_name::<T>(), error.to_string());

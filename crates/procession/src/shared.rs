@@ -1,5 +1,5 @@
-//! Values that are put into shared memory once and handed to many. Used in the process that shares and in those that are given
-//! the handle, from any thread.
+//! Values that are put into shared memory once and handed to many. Used in the process that shares
+//! and in those that are given the handle, from any thread.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -16,11 +16,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Error, Result, message};
 
-/// Puts a value into shared memory, once, to be handed to any number of processes: a large table that every worker needs.
+/// Puts a value into shared memory, once, to be handed to any number of processes: a large table
+/// that every worker needs.
 ///
-/// The value itself is kept here, where the handle is used like a reference to it. Elsewhere it is made from the shared
-/// bytes when the handle arrives, at most once at a time in each process, however many handles arrive there. The bytes
-/// have no name; they are gone with the last handle anywhere.
+/// The value itself is kept here, where the handle is used like a reference to it. Elsewhere it is
+/// made from the shared bytes when the handle arrives, at most once at a time in each process,
+/// however many handles arrive there. The bytes have no name; they are gone with the last handle
+/// anywhere.
 ///
 /// ```
 /// use procession::{Context, Shared};
@@ -52,7 +54,8 @@ where
 
 /// A value that is shared: see [`share`]. Clones are the same value.
 ///
-/// It travels to a child as (part of) the argument of a process, of a pool's task or initializer, or over a connection.
+/// It travels to a child as (part of) the argument of a process, of a pool's task or initializer,
+/// or over a connection.
 pub struct Shared<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
@@ -111,7 +114,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Shared<T> {
             return Ok(Shared(inner));
         }
         let bytes = constant.read().map_err(|error| error.to_string())?;
-        // The handles that came along are not the value's: it was encoded where none could be given.
+        // The handles that came along are not the value's: it was encoded where none could be
+        // given.
         let value: T = handle::receiving(Vec::new(), || message::decode(&bytes))?;
         let shared = Shared(Arc::new(Inner { constant, value }));
         let mut known = known();
@@ -133,7 +137,8 @@ type Key = (Identity, TypeId);
 
 type Known = HashMap<Key, Weak<dyn Any + Send + Sync>>;
 
-/// The values that this process has. They keep their handle, so that no other has the same identity.
+/// The values that this process has. They keep their handle, so that no other has the same
+/// identity.
 static KNOWN: PerProcess<Mutex<Known>> = PerProcess::new(Mutex::default);
 
 static DECODING: PerProcess<Mutex<()>> = PerProcess::new(Mutex::default);

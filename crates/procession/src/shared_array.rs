@@ -15,8 +15,9 @@ use crate::Result;
 
 /// An array of plain values that any number of processes have in their memory at once.
 ///
-/// It travels to a child as (part of) the argument of a process, of a pool's task or initializer, or over a connection; under fork a closure may just
-/// capture it. Clones are the same array. It has no name, and is gone with its last user.
+/// It travels to a child as (part of) the argument of a process, of a pool's task or initializer,
+/// or over a connection; under fork a closure may just capture it. Clones are the same array. It
+/// has no name, and is gone with its last user.
 ///
 /// ```
 /// use procession::{Context, SharedArray};
@@ -32,10 +33,11 @@ use crate::Result;
 ///
 /// # Others at the same time
 ///
-/// An element of 1, 2, 4 or 8 bytes is read and written in one: what [`get`](SharedArray::get) gives was
-/// [`set`](SharedArray::set) by somebody, and what that process had written before, to whatever memory it shares, is seen too. Of a larger
-/// element, and of several, some parts may be of before and some of after. There is no lock inside, unlike in
-/// `multiprocessing.Array`: have one beside it where elements belong together. A process that is killed leaves what it has set.
+/// An element of 1, 2, 4 or 8 bytes is read and written in one: what [`get`](SharedArray::get)
+/// gives was [`set`](SharedArray::set) by somebody, and what that process had written before, to
+/// whatever memory it shares, is seen too. Of a larger element, and of several, some parts may be
+/// of before and some of after. There is no lock inside, unlike in `multiprocessing.Array`: have
+/// one beside it where elements belong together. A process that is killed leaves what it has set.
 pub struct SharedArray<T> {
     elements: Arc<Elements>,
     element: PhantomData<fn(T) -> T>,
@@ -94,8 +96,8 @@ impl<T: Pod> SharedArray<T> {
         self.elements.store(index, bytes_of(&value));
     }
 
-    /// Makes of the element at `index` what `change` makes of it, and gives what it was. Nobody's change in between is lost;
-    /// `change` may run several times.
+    /// Makes of the element at `index` what `change` makes of it, and gives what it was. Nobody's
+    /// change in between is lost; `change` may run several times.
     ///
     /// For elements of 1, 2, 4 or 8 bytes; others do not compile:
     ///
@@ -170,7 +172,8 @@ impl<T: Pod> SharedArray<T> {
 }
 
 impl<T: Integer> SharedArray<T> {
-    /// Adds to the element at `index`, wrapping around, and gives what it was. Nobody's addition is lost.
+    /// Adds to the element at `index`, wrapping around, and gives what it was. Nobody's addition is
+    /// lost.
     ///
     /// # Panics
     ///

@@ -14,9 +14,10 @@ use crate::Result;
 
 /// Bytes that any number of processes have in their memory at once.
 ///
-/// Without a name ([`new`](SharedMemory::new)) it travels to a child as (part of) the argument of a process or of a pool's
-/// initializer, and is gone with its last user. With a name ([`create`](SharedMemory::create)) it is also found by
-/// programs that have nothing else in common: the names are those of POSIX's `shm_open` and of Python's
+/// Without a name ([`new`](SharedMemory::new)) it travels to a child as (part of) the argument of a
+/// process or of a pool's initializer, and is gone with its last user. With a name
+/// ([`create`](SharedMemory::create)) it is also found by programs that have nothing else in
+/// common: the names are those of POSIX's `shm_open` and of Python's
 /// `multiprocessing.shared_memory`. Clones are the same memory.
 ///
 /// ```
@@ -36,31 +37,35 @@ use crate::Result;
 /// # Access
 ///
 /// Others may write at any moment, so there is no safe `&[u8]`. [`read`](SharedMemory::read) and
-/// [`write`](SharedMemory::write) copy, at the speed of copying; who reads what another writes meanwhile gets some
-/// bytes of before and some of after, which a lock or a message beside it prevents. [`words`](SharedMemory::words) are atomic, in
-/// place. [`raw`](SharedMemory::raw) has pointers and slices for who can vouch for the others.
-/// [`SharedArray`](crate::SharedArray) and [`SharedValue`](crate::SharedValue) have types.
+/// [`write`](SharedMemory::write) copy, at the speed of copying; who reads what another writes
+/// meanwhile gets some bytes of before and some of after, which a lock or a message beside it
+/// prevents. [`words`](SharedMemory::words) are atomic, in place. [`raw`](SharedMemory::raw) has
+/// pointers and slices for who can vouch for the others. [`SharedArray`](crate::SharedArray) and
+/// [`SharedValue`](crate::SharedValue) have types.
 ///
 /// # How long a name lives
 ///
-/// Until [`unlink`](SharedMemory::unlink), which any user may call, or until all its owners are gone: the processes of the program
-/// that created it, and whoever has it attached through this library, in any program. The end of one that merely read it
-/// changes nothing, and however they end, be all of them killed, the name goes soon after the last one. That is the work of
-/// a tracker, a small process which the first name starts, and which ends after the program. A child shares its parent's
-/// tracker if there was one when it was started; a name made in a child that is older than its parent's first name counts the child
-/// and its own children as its program.
+/// Until [`unlink`](SharedMemory::unlink), which any user may call, or until all its owners are
+/// gone: the processes of the program that created it, and whoever has it attached through this
+/// library, in any program. The end of one that merely read it changes nothing, and however they
+/// end, be all of them killed, the name goes soon after the last one. That is the work of a
+/// tracker, a small process which the first name starts, and which ends after the program. A child
+/// shares its parent's tracker if there was one when it was started; a name made in a child that is
+/// older than its parent's first name counts the child and its own children as its program.
 ///
 /// Dropping the memory does not unlink the name, unmapping is all it does.
 ///
-/// **Differences from `multiprocessing.shared_memory`:** a program that only attaches never unlinks; all of the memory
-/// is reserved at once, so that a small `/dev/shm` is an error here and no SIGBUS later; there is no `close`, it is dropped.
+/// **Differences from `multiprocessing.shared_memory`:** a program that only attaches never
+/// unlinks; all of the memory is reserved at once, so that a small `/dev/shm` is an error here and
+/// no SIGBUS later; there is no `close`, it is dropped.
 #[derive(Clone)]
 pub struct SharedMemory {
     engine: Arc<engine::SharedMemory>,
 }
 
 impl SharedMemory {
-    /// New memory of `size` zero bytes, without a name. It needs no `/dev/shm`, and takes memory as it is written.
+    /// New memory of `size` zero bytes, without a name. It needs no `/dev/shm`, and takes memory as
+    /// it is written.
     ///
     /// # Errors
     ///
@@ -69,14 +74,17 @@ impl SharedMemory {
         Ok(SharedMemory::of(engine::SharedMemory::new(size)?))
     }
 
-    /// New memory of `size` zero bytes with this name: the `/name` of `shm_open`, without the slash.
+    /// New memory of `size` zero bytes with this name: the `/name` of `shm_open`, without the
+    /// slash.
     ///
     /// # Errors
     ///
-    /// [`Error::is_already_exists`](crate::Error::is_already_exists); [`is_invalid`](crate::Error::is_invalid) for a
-    /// size of 0 and for what is no name (empty, with a slash, longer than 255 bytes);
-    /// [`is_not_initialized`](crate::Error::is_not_initialized) in a program without [`init`](crate::init()); if
-    /// `/dev/shm` is not there or has no room, or the system refuses otherwise.
+    /// [`Error::is_already_exists`](crate::Error::is_already_exists);
+    /// [`is_invalid`](crate::Error::is_invalid) for a size of 0 and for what is no name (empty,
+    /// with a slash, longer than 255 bytes);
+    /// [`is_not_initialized`](crate::Error::is_not_initialized) in a program without
+    /// [`init`](crate::init()); if `/dev/shm` is not there or has no room, or the system refuses
+    /// otherwise.
     ///
     /// ```no_run
     /// # fn main() -> procession::Result<()> {
@@ -92,7 +100,8 @@ impl SharedMemory {
         Ok(SharedMemory::of(engine::SharedMemory::create(name, size)?))
     }
 
-    /// As [`create`](SharedMemory::create), with a name that nothing else has: see [`name`](SharedMemory::name).
+    /// As [`create`](SharedMemory::create), with a name that nothing else has: see
+    /// [`name`](SharedMemory::name).
     ///
     /// # Errors
     ///
@@ -103,12 +112,13 @@ impl SharedMemory {
 
     /// The memory that has this name, whoever created it.
     ///
-    /// What other programs create may be cut by them (`ftruncate`), and an access to what is cut off ends this process
-    /// by SIGBUS.
+    /// What other programs create may be cut by them (`ftruncate`), and an access to what is cut
+    /// off ends this process by SIGBUS.
     ///
     /// # Errors
     ///
-    /// [`Error::is_not_found`](crate::Error::is_not_found); for what is no name; if it is another user's, or empty.
+    /// [`Error::is_not_found`](crate::Error::is_not_found); for what is no name; if it is another
+    /// user's, or empty.
     pub fn attach(name: &str) -> Result<SharedMemory> {
         Ok(SharedMemory::of(engine::SharedMemory::attach(name)?))
     }
@@ -127,8 +137,9 @@ impl SharedMemory {
     ///
     /// # Errors
     ///
-    /// [`Error::is_not_found`](crate::Error::is_not_found) if the name is gone, or by now another memory's, which is left alone;
-    /// [`is_invalid`](crate::Error::is_invalid) for memory without a name; if the system refuses.
+    /// [`Error::is_not_found`](crate::Error::is_not_found) if the name is gone, or by now another
+    /// memory's, which is left alone; [`is_invalid`](crate::Error::is_invalid) for memory without a
+    /// name; if the system refuses.
     pub fn unlink(&self) -> Result<()> {
         Ok(self.engine.unlink()?)
     }
@@ -142,7 +153,8 @@ impl SharedMemory {
         Ok(self.engine.read(offset, out)?)
     }
 
-    /// Copies `bytes` to `offset`. Bytes beside them are not touched, even if others write those meanwhile.
+    /// Copies `bytes` to `offset`. Bytes beside them are not touched, even if others write those
+    /// meanwhile.
     ///
     /// # Errors
     ///
@@ -151,7 +163,8 @@ impl SharedMemory {
         Ok(self.engine.write(offset, bytes)?)
     }
 
-    /// The memory in place, 8 bytes at a time. The rest of a size that is no multiple of 8 is not among them.
+    /// The memory in place, 8 bytes at a time. The rest of a size that is no multiple of 8 is not
+    /// among them.
     ///
     /// ```
     /// use std::sync::atomic::Ordering;
@@ -164,8 +177,8 @@ impl SharedMemory {
         self.engine.words()
     }
 
-    /// The memory in place as C has it: a pointer, which is safe to have, and slices and atomics of other sizes, which
-    /// only the caller can vouch for.
+    /// The memory in place as C has it: a pointer, which is safe to have, and slices and atomics of
+    /// other sizes, which only the caller can vouch for.
     pub fn raw(&self) -> RawMemory<'_> {
         self.engine.raw()
     }

@@ -8,10 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::Result;
 use crate::shared_array::{Integer, SharedArray};
 
-/// One plain value that any number of processes have in their memory at once: a counter, a flag, a progress.
+/// One plain value that any number of processes have in their memory at once: a counter, a flag, a
+/// progress.
 ///
-/// It travels, and others reach it at the same time, as a [`SharedArray`] of one element does: a value of 1, 2, 4 or 8
-/// bytes is read, written and changed in one. Clones are the same value.
+/// It travels, and others reach it at the same time, as a [`SharedArray`] of one element does: a
+/// value of 1, 2, 4 or 8 bytes is read, written and changed in one. Clones are the same value.
 ///
 /// ```
 /// use procession::{Context, SharedValue};
@@ -26,8 +27,8 @@ use crate::shared_array::{Integer, SharedArray};
 /// # Ok(()) }
 /// ```
 ///
-/// **Differences from `multiprocessing.Value`:** there is no lock inside; `fetch_add` and [`update`](SharedValue::update)
-/// need none.
+/// **Differences from `multiprocessing.Value`:** there is no lock inside; `fetch_add` and
+/// [`update`](SharedValue::update) need none.
 pub struct SharedValue<T>(SharedArray<T>);
 
 impl<T: Pod> SharedValue<T> {
@@ -52,8 +53,8 @@ impl<T: Pod> SharedValue<T> {
         self.0.set(0, value);
     }
 
-    /// Makes of the value what `change` makes of it, and gives what it was. Nobody's change in between is lost; `change` may
-    /// run several times.
+    /// Makes of the value what `change` makes of it, and gives what it was. Nobody's change in
+    /// between is lost; `change` may run several times.
     ///
     /// For values of 1, 2, 4 or 8 bytes; others do not compile.
     ///

@@ -1,4 +1,5 @@
-//! Large plain data in arguments and results. Used wherever a task is submitted, run, or its result read.
+//! Large plain data in arguments and results. Used wherever a task is submitted, run, or its result
+//! read.
 
 use std::fmt;
 use std::ops::Deref;
@@ -13,12 +14,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Bytes that cross to a worker and back without being copied more than once: see [`Slice`].
 pub type Bytes = Slice<u8>;
 
-/// Plain data, read-only and cheap to clone, that crosses to a pool's worker and back in shared memory.
+/// Plain data, read-only and cheap to clone, that crosses to a pool's worker and back in shared
+/// memory.
 ///
-/// In the argument or result of a pool's task 16 KiB and more are copied once, by who sends them, into memory that the pool
-/// has used before. Who receives them reads them there, in place, and lets go of the memory with the last clone. What is
-/// shorter, and what travels elsewhere (to a [`Process`](crate::Process), through a [`Queue`](crate::Queue)), is copied like
-/// a vector, at the speed of a copy and not element by element.
+/// In the argument or result of a pool's task 16 KiB and more are copied once, by who sends them,
+/// into memory that the pool has used before. Who receives them reads them there, in place, and
+/// lets go of the memory with the last clone. What is shorter, and what travels elsewhere (to a
+/// [`Process`](crate::Process), through a [`Queue`](crate::Queue)), is copied like a vector, at the
+/// speed of a copy and not element by element.
 ///
 /// ```
 /// use procession::{Bytes, Slice};
@@ -32,7 +35,8 @@ pub type Bytes = Slice<u8>;
 /// # Ok(()) }
 /// ```
 ///
-/// A process that forks while it has one keeps its memory until the pool ends, since the child may read it too.
+/// A process that forks while it has one keeps its memory until the pool ends, since the child may
+/// read it too.
 pub struct Slice<T: Pod>(Data<T>);
 
 enum Data<T: Pod> {

@@ -1,4 +1,5 @@
-//! The start methods by name, the default one, and the program that they execute. Used in the parent, from any thread.
+//! The start methods by name, the default one, and the program that they execute. Used in the
+//! parent, from any thread.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -61,12 +62,14 @@ impl std::str::FromStr for StartMethod {
 
 static DEFAULT: OnceLock<StartMethod> = OnceLock::new();
 
-/// Sets the start method of [`Context::default`](crate::Context::default), [`Process::new`](crate::Process::new) and
-/// [`Pool::new`](crate::Pool::new). Meant for the start of `main`.
+/// Sets the start method of [`Context::default`](crate::Context::default),
+/// [`Process::new`](crate::Process::new) and [`Pool::new`](crate::Pool::new). Meant for the start
+/// of `main`.
 ///
 /// # Errors
 ///
-/// When it has been set before: libraries cannot quarrel about it. Use a [`Context`](crate::Context) object instead.
+/// When it has been set before: libraries cannot quarrel about it. Use a
+/// [`Context`](crate::Context) object instead.
 ///
 /// ```
 /// use procession::StartMethod;
@@ -84,14 +87,16 @@ pub fn set_start_method(method: StartMethod) -> Result<()> {
     })
 }
 
-/// The start method of [`Context::default`](crate::Context::default): what [`set_start_method`] said, or else `forkserver`.
+/// The start method of [`Context::default`](crate::Context::default): what [`set_start_method`]
+/// said, or else `forkserver`.
 pub fn start_method() -> StartMethod {
     DEFAULT.get().copied().unwrap_or(StartMethod::ForkServer)
 }
 
-/// Sets the program that `spawn` and `forkserver` execute; the default is the image that is running. It must be the same
-/// build of the same program, wherever it lies; another one is found out when a process starts
-/// ([`Error::is_other_build`]). A fork server that already runs keeps its program.
+/// Sets the program that `spawn` and `forkserver` execute; the default is the image that is
+/// running. It must be the same build of the same program, wherever it lies; another one is found
+/// out when a process starts ([`Error::is_other_build`]). A fork server that already runs keeps its
+/// program.
 pub fn set_executable(program: impl Into<PathBuf>) {
     procession_core::start::set_executable(program);
 }

@@ -1,8 +1,10 @@
-//! A function on its way to another process: its entry there, and what surrounds the call. An entry decodes the
-//! argument, calls, encodes the value, and turns a panic anywhere in that into a message.
+//! A function on its way to another process: its entry there, and what surrounds the call. An entry
+//! decodes the argument, calls, encodes the value, and turns a panic anywhere in that into a
+//! message.
 //!
-//! Functions are found in the other process by their place in the program's code, which is the same in every process of
-//! the same build. A closure that captures nothing is all type and no value, so its type alone says what to call.
+//! Functions are found in the other process by their place in the program's code, which is the same
+//! in every process of the same build. A closure that captures nothing is all type and no value, so
+//! its type alone says what to call.
 
 use std::any::Any;
 use std::backtrace::Backtrace;
@@ -29,7 +31,8 @@ pub(crate) enum Report {
     ToCaller,
 }
 
-/// The entry of a process, which reports a panic there, or of an initializer, which reports it to its caller.
+/// The entry of a process, which reports a panic there, or of an initializer, which reports it to
+/// its caller.
 pub(crate) fn call_entry<F, A, R>(function: F, report: Report) -> Entry
 where
     F: TaskFn<A, R>,
@@ -178,7 +181,8 @@ struct Watched {
     panic: Option<Caught>,
 }
 
-/// A panic whose backtrace is not written out: that takes long, and is in vain for one that the task itself catches.
+/// A panic whose backtrace is not written out: that takes long, and is in vain for one that the
+/// task itself catches.
 struct Caught {
     message: String,
     location: String,

@@ -1,6 +1,6 @@
 //! Every example runs and prints what it promises. Run the whole of `cargo test -p procession`:
-//! cargo builds no examples for
-//! `--test examples` alone, and those of an earlier build would be tested.
+//! cargo builds no examples for `--test examples` alone, and those of an earlier build would be
+//! tested.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

@@ -1,8 +1,9 @@
 //! The tracker of shared memory: what a program leaves behind, however it ends; its own death;
 //! other programs.
 //!
-//! The test runs this program again as the one to be killed (`argument: a role, and what it
-//! needs`); that prints what it has made, and then waits for its end.
+//! The test runs this program again as the one to be killed
+//! (`argument: a role, and what it needs`); that prints what it has made, and then waits for its
+//! end.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;

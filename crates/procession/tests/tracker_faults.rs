@@ -1,8 +1,8 @@
 //! A process dies at every numbered step of a name's protocol, and the tracker at every one of its
 //! own; what is left is what the tables in the tracker's module say.
 //!
-//! The test runs this program again as the one to die (`arguments: who dies, the step's place, its
-//! pass, the names' beginning`).
+//! The test runs this program again as the one to die
+//! (`arguments: who dies, the step's place, its pass, the names' beginning`).
 
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;

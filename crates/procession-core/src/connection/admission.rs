@@ -1,9 +1,10 @@
-//! Authentications of those who connect to one listener, several at a time: each runs in a thread of its own, by its own
-//! deadline, so that a peer that says nothing keeps nobody else waiting. Whoever calls `accept` takes the first that is
-//! over.
+//! Authentications of those who connect to one listener, several at a time: each runs in a thread
+//! of its own, by its own deadline, so that a peer that says nothing keeps nobody else waiting.
+//! Whoever calls `accept` takes the first that is over.
 //!
-//! If as many are authenticated as may be, and one more connects, the oldest of them is given up once it has had
-//! [`MIN_TIME`]. So a crowd of silent peers delays an honest one by that time, and not by all of their deadlines.
+//! If as many are authenticated as may be, and one more connects, the oldest of them is given up
+//! once it has had [`MIN_TIME`]. So a crowd of silent peers delays an honest one by that time, and
+//! not by all of their deadlines.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -44,7 +45,8 @@ pub(super) struct Admission {
     shared: Arc<Shared>,
     /// Readable when a peer connects or an authentication is over.
     news: Poller,
-    /// A process forked from the one that listens has none of its threads, and must not meet their lock.
+    /// A process forked from the one that listens has none of its threads, and must not meet their
+    /// lock.
     generation: u64,
 }
 
@@ -177,7 +179,8 @@ impl Shared {
         let gone = || Error::Authentication("the other end was given up for others".into());
         let admitted = authenticated.and_then(|()| Arc::into_inner(connection).ok_or_else(gone));
         state.over.push_back((admitted, peer));
-        // Under the lock, so that it stays readable for as long as one is there. Refused only for want of memory.
+        // Under the lock, so that it stays readable for as long as one is there. Refused only for
+        // want of memory.
         let _ = self.over.wake();
     }
 }

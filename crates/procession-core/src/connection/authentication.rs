@@ -1,9 +1,10 @@
-//! Two ends prove to each other that they know the same key, and the key does not travel: the mutual challenge of Python's
-//! `multiprocessing.connection`. Runs in the thread that accepts or connects, before anything else goes over a connection.
+//! Two ends prove to each other that they know the same key, and the key does not travel: the
+//! mutual challenge of Python's `multiprocessing.connection`. Runs in the thread that accepts or
+//! connects, before anything else goes over a connection.
 //!
-//! One end sends `#CHALLENGE#` and a message of random bytes, the other answers with the message's HMAC under the key, and is
-//! told `#WELCOME#` or `#FAILURE#`. Then the roles change. The end that listens challenges first, so that nothing is computed
-//! with the key for a stranger.
+//! One end sends `#CHALLENGE#` and a message of random bytes, the other answers with the message's
+//! HMAC under the key, and is told `#WELCOME#` or `#FAILURE#`. Then the roles change. The end that
+//! listens challenges first, so that nothing is computed with the key for a stranger.
 //!
 //! | who | challenge | answers a message | accepts as an answer |
 //! |---|---|---|---|
@@ -11,9 +12,10 @@
 //! | Python from 3.12 | `{sha256}` and 40 bytes | of 20 bytes: HMAC-MD5; with a digest's name: that name and its HMAC | both |
 //! | here | as from 3.12 | as from 3.12 | as from 3.12 |
 //!
-//! An older Python takes `{sha256}` for a part of the random bytes, which it is: the HMAC covers it, so that nobody in the
-//! middle can talk two newer ends down. What a man in the middle can do is to pass messages on; then he knows what goes over
-//! the connection, and no key. Over a network that others can change, tunnel it.
+//! An older Python takes `{sha256}` for a part of the random bytes, which it is: the HMAC covers
+//! it, so that nobody in the middle can talk two newer ends down. What a man in the middle can do
+//! is to pass messages on; then he knows what goes over the connection, and no key. Over a network
+//! that others can change, tunnel it.
 
 use std::fmt;
 use std::time::Instant;
@@ -96,7 +98,8 @@ impl Key {
         Err("its challenge is too short or wants another digest than sha256 or md5".into())
     }
 
-    /// Whether an answer to a message proves that the key is known. Takes the same time wherever it differs.
+    /// Whether an answer to a message proves that the key is known. Takes the same time wherever it
+    /// differs.
     pub fn accepts(&self, message: &[u8], answer: &[u8]) -> bool {
         match answer.strip_prefix(SHA256) {
             Some(mac) => self.sha256(message).verify_slice(mac).is_ok(),
@@ -203,7 +206,8 @@ mod tests {
 
     #[test]
     fn answers_are_those_of_cpython() {
-        // hmac.new(b"key", b"12345678901234567890", "md5") and hmac.new(b"key", b"{sha256}" + b"x" * 40, "sha256")
+        // hmac.new(b"key", b"12345678901234567890", "md5") and hmac.new(b"key", b"{sha256}" + b"x"
+        // * 40, "sha256")
         let key = Key::new(b"key").unwrap();
         let old = key.answer(b"#CHALLENGE#12345678901234567890").unwrap();
         assert_eq!(hex(&old), "4499513af22604cc656fe3079aeecf43");

@@ -1,6 +1,6 @@
-//! The frame that Python's `multiprocessing.connection` puts around a message: its length, big-endian, and its bytes. A
-//! length is 4 bytes, signed; beyond 2 GiB it is -1 and then 8 bytes, unsigned. Pure: used by whoever sends or receives, in
-//! any thread.
+//! The frame that Python's `multiprocessing.connection` puts around a message: its length,
+//! big-endian, and its bytes. A length is 4 bytes, signed; beyond 2 GiB it is -1 and then 8 bytes,
+//! unsigned. Pure: used by whoever sends or receives, in any thread.
 
 use std::fmt;
 
@@ -44,7 +44,8 @@ impl Header {
 /// What the beginning of a stream holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed {
-    /// Less than a frame: so many bytes from its beginning are known to be needed, be it for the header alone.
+    /// Less than a frame: so many bytes from its beginning are known to be needed, be it for the
+    /// header alone.
     Needs(usize),
     /// A whole frame, whose payload is between the two.
     Whole {
@@ -55,7 +56,8 @@ pub enum Parsed {
     },
 }
 
-/// Looks at the frame at the beginning of `bytes`. Its length is judged before anybody could make room for it.
+/// Looks at the frame at the beginning of `bytes`. Its length is judged before anybody could make
+/// room for it.
 ///
 /// # Errors
 ///

@@ -13,8 +13,8 @@ use crate::Error;
 /// As much as goes into a socket that nobody reads yet.
 const MOST: usize = 64 * 1024;
 
-/// Frames over a connection: those that come are those that a plain reading finds, and then it ends alike, whether the connection
-/// reads ahead, and is handed on between two frames, or not.
+/// Frames over a connection: those that come are those that a plain reading finds, and then it ends
+/// alike, whether the connection reads ahead, and is handed on between two frames, or not.
 ///
 /// Of the input: these two and the limit, in one byte; what comes over the socket.
 pub fn framing(data: &[u8]) {
@@ -63,7 +63,8 @@ enum Plain {
     Defect,
 }
 
-/// The frame at the beginning, by the words of the protocol. The frame's own parser must say the same of it.
+/// The frame at the beginning, by the words of the protocol. The frame's own parser must say the
+/// same of it.
 fn plain(stream: &[u8], limit: u64) -> Plain {
     let found = match stream {
         [] => return Plain::End,
@@ -90,7 +91,8 @@ fn plain(stream: &[u8], limit: u64) -> Plain {
     }
 }
 
-/// Somebody without the key, in either role: whatever is said, no authentication succeeds, and what is answered is short.
+/// Somebody without the key, in either role: whatever is said, no authentication succeeds, and what
+/// is answered is short.
 ///
 /// Of the input: the role, in one byte; what comes over the socket, which is then closed.
 pub fn authentication(data: &[u8]) {

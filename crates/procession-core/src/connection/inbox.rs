@@ -2,17 +2,19 @@
 //!
 //! # Reading ahead
 //!
-//! A header and its payload would be two calls of the kernel, and a small round trip cannot afford the second one: the call
-//! asks for more than the header, and may so find the beginning of later frames too. They stay here for the next `recv`.
-//! Without reading ahead no call asks for a byte beyond the frame, at the price of two calls a frame; that is for an end
-//! from which several processes receive in turn.
+//! A header and its payload would be two calls of the kernel, and a small round trip cannot afford
+//! the second one: the call asks for more than the header, and may so find the beginning of later
+//! frames too. They stay here for the next `recv`. Without reading ahead no call asks for a byte
+//! beyond the frame, at the price of two calls a frame; that is for an end from which several
+//! processes receive in turn.
 //!
 //! # Whose fds they are
 //!
-//! A sender gives a frame's fds along with the call that sends its first byte. The kernel hands bytes of several calls out
-//! together, but ends a read behind the piece that had fds, so a read has those of one piece at most, and that piece is the
-//! last. Therefore: the fds of a read belong to the last frame that begins within its bytes. If none begins there, they came
-//! in the middle of a frame, which no connection sends.
+//! A sender gives a frame's fds along with the call that sends its first byte. The kernel hands
+//! bytes of several calls out together, but ends a read behind the piece that had fds, so a read
+//! has those of one piece at most, and that piece is the last. Therefore: the fds of a read belong
+//! to the last frame that begins within its bytes. If none begins there, they came in the middle of
+//! a frame, which no connection sends.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -27,7 +29,8 @@ use crate::{Error, Result};
 
 /// How much is asked for at once; a small frame is far smaller.
 const AHEAD: usize = 16 * 1024;
-/// Room that is made for a frame before any of its bytes came. Beyond it, room is only ever doubled.
+/// Room that is made for a frame before any of its bytes came. Beyond it, room is only ever
+/// doubled.
 const AT_FIRST: usize = 64 * 1024;
 /// Room that is kept between frames.
 const KEPT: usize = 256 * 1024;
@@ -87,7 +90,8 @@ impl Inbox {
         &self.buffer[at]
     }
 
-    /// Receives more of a frame of which `needs` bytes are known to be needed. `false`: nothing came until the deadline.
+    /// Receives more of a frame of which `needs` bytes are known to be needed. `false`: nothing
+    /// came until the deadline.
     pub(super) fn fill(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -142,8 +146,8 @@ impl Inbox {
         Ok(&self.buffer[self.taken..self.filled])
     }
 
-    /// Room behind what is filled, for a frame that needs so many bytes; gives its end. A header that promises much and
-    /// brings nothing costs [`AT_FIRST`].
+    /// Room behind what is filled, for a frame that needs so many bytes; gives its end. A header
+    /// that promises much and brings nothing costs [`AT_FIRST`].
     fn make_room(&mut self, needs: usize, ahead: bool) -> usize {
         let have = self.filled - self.taken;
         if have == 0 {

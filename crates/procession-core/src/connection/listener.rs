@@ -1,8 +1,9 @@
-//! Where connections come from: a listener has an address, and who knows it connects. Used in any process, from any thread.
+//! Where connections come from: a listener has an address, and who knows it connects. Used in any
+//! process, from any thread.
 //!
-//! A listener that nobody gave an address listens at an abstract one of 128 random bits, which has no file: a process that
-//! is killed leaves nothing behind. Such a name has no permissions either, so other users are turned away by the kernel's
-//! word on who they are.
+//! A listener that nobody gave an address listens at an abstract one of 128 random bits, which has
+//! no file: a process that is killed leaves nothing behind. Such a name has no permissions either,
+//! so other users are turned away by the kernel's word on who they are.
 
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
@@ -108,8 +109,8 @@ impl Listener {
         Ok(listener)
     }
 
-    /// One over a socket that listens already. Its connections do not read ahead, so that whoever made the socket can go on
-    /// with their fds.
+    /// One over a socket that listens already. Its connections do not read ahead, so that whoever
+    /// made the socket can go on with their fds.
     ///
     /// # Errors
     ///
@@ -140,7 +141,8 @@ impl Listener {
     ///
     /// If no fd is left.
     pub fn set_key(&mut self, key: Key) -> Result<()> {
-        // Several threads may accept, and one that comes too late is to wait for what the others wait for.
+        // Several threads may accept, and one that comes too late is to wait for what the others
+        // wait for.
         let prepared = match &self.socket {
             Socket::Unix(socket) => socket.set_nonblocking(true),
             Socket::Tcp(socket) => socket.set_nonblocking(true),
@@ -165,8 +167,8 @@ impl Listener {
         socket::set_backlog(self.socket.as_fd(), connections).map_err(Error::os("cannot change a listener's backlog"))
     }
 
-    /// Waits for a peer and authenticates it. Several are authenticated at a time, and the first to be done is returned.
-    /// Whatever is wrong with one peer, the next may be accepted.
+    /// Waits for a peer and authenticates it. Several are authenticated at a time, and the first to
+    /// be done is returned. Whatever is wrong with one peer, the next may be accepted.
     ///
     /// # Errors
     ///
@@ -225,8 +227,8 @@ impl Listener {
         Ok((connection, peer))
     }
 
-    /// Ends each `accept` that waits and each authentication that goes on, those of other threads too. In a process forked
-    /// from the one that listens it does nothing.
+    /// Ends each `accept` that waits and each authentication that goes on, those of other threads
+    /// too. In a process forked from the one that listens it does nothing.
     pub fn close(&self) {
         if let Some((_, admission)) = self.key.as_ref().filter(|(_, admission)| admission.is_own()) {
             admission.close();
@@ -238,7 +240,8 @@ impl Listener {
         &self.address
     }
 
-    /// Where the peer that was accepted last connected from; unix sockets are as a rule from nowhere.
+    /// Where the peer that was accepted last connected from; unix sockets are as a rule from
+    /// nowhere.
     pub fn last_accepted(&self) -> Option<Address> {
         self.last_accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -294,7 +297,8 @@ impl AsFd for Socket {
     }
 }
 
-/// The file of a unix socket; removed when its listener is dropped where it was made, unless it is another's by then.
+/// The file of a unix socket; removed when its listener is dropped where it was made, unless it is
+/// another's by then.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,

@@ -1,5 +1,5 @@
-//! Connections: frames between two processes over a stream socket, in the form of Python's `multiprocessing.connection`.
-//! Used in any process that has an end, from any thread.
+//! Connections: frames between two processes over a stream socket, in the form of Python's
+//! `multiprocessing.connection`. Used in any process that has an end, from any thread.
 //!
 //! | room | what it is |
 //! |---|---|
@@ -13,13 +13,16 @@
 //!
 //! # What can be relied on
 //!
-//! - Frames of several threads never interleave: one sends at a time, one receives at a time, and the two do not wait for
-//!   each other.
-//! - A deadline that passes within a frame loses nothing: what came of it stays in the inbox, and the next `recv` goes on.
-//! - A peer that is killed is an end of file here: [`Error::ConnectionClosed`] between frames, [`Error::Malformed`] within
-//!   one. Sending to it is [`Error::ConnectionClosed`], and no SIGPIPE.
-//! - Whatever a peer sends, no more memory is taken than about twice what it sent, and never more than the limit.
-//! - An end whose stream lost its frames (a defect, a send that failed half way) says so from then on.
+//! - Frames of several threads never interleave: one sends at a time, one receives at a time, and
+//!   the two do not wait for each other.
+//! - A deadline that passes within a frame loses nothing: what came of it stays in the inbox, and
+//!   the next `recv` goes on.
+//! - A peer that is killed is an end of file here: [`Error::ConnectionClosed`] between frames,
+//!   [`Error::Malformed`] within one. Sending to it is [`Error::ConnectionClosed`], and no SIGPIPE.
+//! - Whatever a peer sends, no more memory is taken than about twice what it sent, and never more
+//!   than the limit.
+//! - An end whose stream lost its frames (a defect, a send that failed half way) says so from then
+//!   on.
 
 mod address;
 mod admission;
@@ -74,7 +77,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The two ends of a new connection; not duplex: the first only receives, the second only sends.
+    /// The two ends of a new connection; not duplex: the first only receives, the second only
+    /// sends.
     ///
     /// # Errors
     ///
@@ -102,12 +106,14 @@ impl Connection {
         Ok(Connection::over(socket, kind == socket::Kind::Unix, Ways::Both))
     }
 
-    /// Sends one frame, with copies of the fds beside it; waits while the socket is full, or until the deadline.
+    /// Sends one frame, with copies of the fds beside it; waits while the socket is full, or until
+    /// the deadline.
     ///
     /// # Errors
     ///
-    /// [`Error::ConnectionClosed`]; [`Error::Invalid`] for fds over TCP, or at an end that only receives;
-    /// [`Error::Timeout`], after which an end that had begun to send cannot be sent over any more.
+    /// [`Error::ConnectionClosed`]; [`Error::Invalid`] for fds over TCP, or at an end that only
+    /// receives; [`Error::Timeout`], after which an end that had begun to send cannot be sent over
+    /// any more.
     pub fn send(&self, payload: &[u8], fds: &[OwnedFd], deadline: Option<Instant>) -> Result<()> {
         if self.ways == Ways::In {
             return Err(Error::Invalid("this end of a one-way pipe only receives: send at the other end".into()));
@@ -142,7 +148,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::ConnectionClosed`], [`Error::Malformed`], [`Error::Timeout`]; [`Error::Invalid`] at an end that only sends.
+    /// [`Error::ConnectionClosed`], [`Error::Malformed`], [`Error::Timeout`]; [`Error::Invalid`] at
+    /// an end that only sends.
     pub fn recv<R>(&self, deadline: Option<Instant>, read: impl FnOnce(&[u8], Vec<OwnedFd>) -> R) -> Result<R> {
         self.recv_limited(self.max_frame(), deadline, read)
     }
@@ -169,7 +176,8 @@ impl Connection {
         }
     }
 
-    /// Waits until there is something to receive, be it the beginning of a frame or the end; `false` at the deadline.
+    /// Waits until there is something to receive, be it the beginning of a frame or the end;
+    /// `false` at the deadline.
     ///
     /// # Errors
     ///
@@ -181,7 +189,8 @@ impl Connection {
         Ok(wait_readable(&[self.socket.as_fd()], deadline)?[0])
     }
 
-    /// Whether the next `recv` has an answer whatever the socket says. A thread that waits in `recv` has none yet.
+    /// Whether the next `recv` has an answer whatever the socket says. A thread that waits in
+    /// `recv` has none yet.
     pub fn is_ready(&self) -> bool {
         self.inbox.try_take().is_some_and(|inbox| inbox.is_ready(self.max_frame()))
     }
@@ -196,17 +205,19 @@ impl Connection {
         self.max_frame.store(bytes, Ordering::Relaxed);
     }
 
-    /// Sets whether a `recv` may take more from the socket than its frame; it may unless told otherwise.
+    /// Sets whether a `recv` may take more from the socket than its frame; it may unless told
+    /// otherwise.
     pub fn set_read_ahead(&self, read_ahead: bool) {
         self.read_ahead.store(read_ahead, Ordering::Relaxed);
     }
 
-    /// What must travel beside the fd for another process to go on where this one is: the ways, the limit, what was
-    /// received and not taken.
+    /// What must travel beside the fd for another process to go on where this one is: the ways, the
+    /// limit, what was received and not taken.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] while another thread receives, or when handles were received and not taken.
+    /// [`Error::Invalid`] while another thread receives, or when handles were received and not
+    /// taken.
     pub fn state(&self) -> Result<Vec<u8>> {
         let busy =
             || Error::Invalid("this connection cannot be sent away while another thread receives from it".into());
@@ -268,7 +279,8 @@ impl AsFd for Connection {
     }
 }
 
-/// Waits until one of the fds is readable, or closed at its other end, and says which are. All `false`: the deadline passed.
+/// Waits until one of the fds is readable, or closed at its other end, and says which are. All
+/// `false`: the deadline passed.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
-//! Whose turn it is: something that one thread at a time has, for as long as it likes, while others wait with a deadline.
-//! A connection's receiving end needs it: one thread sleeps in the kernel with it, another asks with a timeout.
+//! Whose turn it is: something that one thread at a time has, for as long as it likes, while others
+//! wait with a deadline. A connection's receiving end needs it: one thread sleeps in the kernel
+//! with it, another asks with a timeout.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
-//! What waits until the task ring can be had. A worker may be stopped while it holds one of the ring's locks (a debugger, a
-//! control group's freezer, SIGSTOP), and then nobody reaches the ring until the worker goes on. So nothing waits for it
-//! without a bound: what cannot be done now is put here, and done at a tick of the pool's thread. In the parent, in any
-//! thread.
+//! What waits until the task ring can be had. A worker may be stopped while it holds one of the
+//! ring's locks (a debugger, a control group's freezer, SIGSTOP), and then nobody reaches the ring
+//! until the worker goes on. So nothing waits for it without a bound: what cannot be done now is
+//! put here, and done at a tick of the pool's thread. In the parent, in any thread.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -99,8 +99,8 @@ impl Backlog {
         self.carrying.load(Ordering::SeqCst) == 0
     }
 
-    /// Notes at a tick who holds the ring. Returns whether the same has held it at so many ticks that it is stuck; said
-    /// once.
+    /// Notes at a tick who holds the ring. Returns whether the same has held it at so many ticks
+    /// that it is stuck; said once.
     pub(super) fn note_holder(&self, holder: Option<Holder>) -> bool {
         let held = &mut self.postponed().held;
         *held = (holder, if holder.is_some() && held.0 == holder { held.1 + 1 } else { 0 });

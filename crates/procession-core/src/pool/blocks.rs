@@ -1,6 +1,7 @@
-//! Large buffers of arguments and results, in blocks beside the frames and records. A face's codec, deep in an argument or a
-//! result, [`give`]s a buffer and encodes in its place where it went, and [`take`]s it where that is decoded, in place. As
-//! handles do, buffers go by the thread, within a scope:
+//! Large buffers of arguments and results, in blocks beside the frames and records. A face's codec,
+//! deep in an argument or a result, [`give`]s a buffer and encodes in its place where it went, and
+//! [`take`]s it where that is decoded, in place. As handles do, buffers go by the thread, within a
+//! scope:
 //!
 //! | scope | thread | gives | takes |
 //! |---|---|---|---|
@@ -8,8 +9,8 @@
 //! | [`ResultBlocks`](super::result_blocks) | the worker's | results, into its own area | arguments |
 //! | [`Handle`](super::handle) | of the program, decoding results | | results |
 //!
-//! An argument's block is its job's, and free when the job is over and no worker has it. A result's is held by the job from
-//! its arrival on, and by whoever has decoded it.
+//! An argument's block is its job's, and free when the job is over and no worker has it. A result's
+//! is held by the job from its arrival on, and by whoever has decoded it.
 
 use std::io;
 use std::rc::Rc;
@@ -20,12 +21,12 @@ use procession_shm::Held;
 pub use crate::beside::Place;
 use crate::beside::{self, Beside, Buffers, not_sent};
 
-/// A buffer that is shorter travels with the rest. Measured: there and back, 8 KiB take as long in a block as inline, 16 KiB
-/// two thirds, 64 KiB not half as long.
+/// A buffer that is shorter travels with the rest. Measured: there and back, 8 KiB take as long in
+/// a block as inline, 16 KiB two thirds, 64 KiB not half as long.
 pub const THRESHOLD: usize = 16 * 1024;
 
-/// Puts a buffer into a block. Returns `None` if it is to travel with the rest: it is short, or nothing takes blocks here,
-/// or there is no room.
+/// Puts a buffer into a block. Returns `None` if it is to travel with the rest: it is short, or
+/// nothing takes blocks here, or there is no room.
 pub fn give(bytes: &[u8]) -> Option<Place> {
     if bytes.len() < THRESHOLD {
         return None;
@@ -37,7 +38,8 @@ pub fn give(bytes: &[u8]) -> Option<Place> {
 ///
 /// # Errors
 ///
-/// Why it is not there: what to tell the user. `OutOfMemory` if this process may have no more addresses.
+/// Why it is not there: what to tell the user. `OutOfMemory` if this process may have no more
+/// addresses.
 pub fn take(place: Place) -> io::Result<Arc<Held>> {
     scope().map_or_else(|| Err(not_sent()), |buffers| buffers.take(place))
 }

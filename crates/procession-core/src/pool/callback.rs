@@ -1,13 +1,15 @@
-//! Callbacks: what a program wants done with a job's results once they are there. They run in the pool's thread, under none
-//! of its locks, one after the other; only where that thread has ended, in the one that brings them.
+//! Callbacks: what a program wants done with a job's results once they are there. They run in the
+//! pool's thread, under none of its locks, one after the other; only where that thread has ended,
+//! in the one that brings them.
 //!
-//! A job is *finished* when all its results are there, and *settled* when its callbacks have run too: that is what `get` and
-//! futures wait for, so that a callback that panics can be the job's error. A callback itself waits for finished jobs
-//! only, since those behind it in the line would never settle; and while it waits it does the pool's thread's other
-//! work, so that what it waits for can happen.
+//! A job is *finished* when all its results are there, and *settled* when its callbacks have run
+//! too: that is what `get` and futures wait for, so that a callback that panics can be the job's
+//! error. A callback itself waits for finished jobs only, since those behind it in the line would
+//! never settle; and while it waits it does the pool's thread's other work, so that what it waits
+//! for can happen.
 //!
-//! While a callback runs its thread counts as one of the program's: a fork by another thread would copy whatever lock the
-//! callback holds, and is refused.
+//! While a callback runs its thread counts as one of the program's: a fork by another thread would
+//! copy whatever lock the callback holds, and is refused.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,12 +25,13 @@ use crate::Error;
 impl Shared {
     /// Has `callback` run once the job is finished.
     pub(super) fn call_back(&self, job: &Arc<Job>, callback: JobCallback) {
-        // The pool's thread goes where workers wake whoever takes results. Its own wake is over by the time they do.
+        // The pool's thread goes where workers wake whoever takes results. Its own wake is over by
+        // the time they do.
         self.table.expect_callback();
         job.add_callback(callback);
         if self.mail.is_resting() {
-            // A thread that does not rest is left alone, since it looks at that before it rests again: a poke is a
-            // system call.
+            // A thread that does not rest is left alone, since it looks at that before it rests
+            // again: a poke is a system call.
             self.poke();
         }
         // Whoever finishes the job looks for callbacks after; one of the two sees the other.
@@ -51,7 +54,8 @@ impl Shared {
         }
     }
 
-    /// Drops the callbacks of a job that `terminate` gave up: the program wants none of its results.
+    /// Drops the callbacks of a job that `terminate` gave up: the program wants none of its
+    /// results.
     pub(super) fn settle_uncalled(&self, job: &Job) {
         while let Some(callback) = job.next_callback() {
             drop(callback);
@@ -84,7 +88,8 @@ impl Shared {
         loop {
             self.tend(true);
             if self.vacancy_is_mine() && !self.crew.has_worker() {
-                // Under fork no thread can start a worker beside a callback, and this wait would not end: say so.
+                // Under fork no thread can start a worker beside a callback, and this wait would
+                // not end: say so.
                 self.refill();
             }
             let now = Instant::now();

@@ -1,9 +1,9 @@
-//! The worker's way through a chunk: which task is next, what is written before and after it, and where its result goes. In
-//! the worker's only thread.
+//! The worker's way through a chunk: which task is next, what is written before and after it, and
+//! where its result goes. In the worker's only thread.
 //!
-//! The entry of a job gets the chunk and has it [run](Chunk::run) a closure over each argument. So the loop is compiled with
-//! the user's types, and costs a few nanoseconds a task; what is looked at for some chunks only (time limits, the
-//! worker's memory, tracing) are branches in it.
+//! The entry of a job gets the chunk and has it [run](Chunk::run) a closure over each argument. So
+//! the loop is compiled with the user's types, and costs a few nanoseconds a task; what is looked
+//! at for some chunks only (time limits, the worker's memory, tracing) are branches in it.
 //!
 //! | | a chunk whose tasks have no time limit | one whose tasks have |
 //! |---|---|---|
@@ -139,9 +139,9 @@ impl Chunk {
         Some(header)
     }
 
-    /// Runs `task` over the argument of each task that is left, and commits what it answers with. The vector is empty, and
-    /// for the payload of the answer. If `task` unwinds, the task at hand is to be [finished](Chunk::finish), and the rest
-    /// may be run on.
+    /// Runs `task` over the argument of each task that is left, and commits what it answers with.
+    /// The vector is empty, and for the payload of the answer. If `task` unwinds, the task at hand
+    /// is to be [finished](Chunk::finish), and the rest may be run on.
     #[inline]
     pub fn run(&mut self, mut task: impl FnMut(&[u8], &mut Vec<u8>) -> Answer) {
         let Chunk { control, slot, stream, buffers, diet, cursor, state, output, named } = self;
@@ -181,8 +181,8 @@ impl Chunk {
         Calls(self.slot.clone())
     }
 
-    /// Commits the outcome of the task at hand, which [`run`](Chunk::run) has not committed as it unwound. What `write` does
-    /// counts no more towards the task's time limit.
+    /// Commits the outcome of the task at hand, which [`run`](Chunk::run) has not committed as it
+    /// unwound. What `write` does counts no more towards the task's time limit.
     pub fn finish(&mut self, write: impl FnOnce(&mut Vec<u8>) -> u32) {
         let Chunk { control, slot, stream, buffers, cursor, state, output, named, .. } = self;
         if cursor.header.is_limited() {
@@ -227,8 +227,8 @@ impl Chunk {
         !self.state.is_malformed
     }
 
-    /// Whether the worker is to make way for another. One that has once left a claim undone is not to claim again, since
-    /// that would void it, whatever the parent thinks by then.
+    /// Whether the worker is to make way for another. One that has once left a claim undone is not
+    /// to claim again, since that would void it, whatever the parent thinks by then.
     #[inline]
     pub(super) fn is_leaving(&mut self) -> bool {
         self.state.is_leaving(&self.slot)

@@ -1,11 +1,13 @@
-//! The workers of a pool, by slot: which there are, how each is started and stopped, and when the pool gives up replacing
-//! them. In the parent, in any thread.
+//! The workers of a pool, by slot: which there are, how each is started and stopped, and when the
+//! pool gives up replacing them. In the parent, in any thread.
 //!
-//! A start may take long: a fork server may be stopped, an interpreter busy. So it happens under no lock. The thread that
-//! starts a worker reserves its slot first, and enters the worker when it is there.
+//! A start may take long: a fork server may be stopped, an interpreter busy. So it happens under no
+//! lock. The thread that starts a worker reserves its slot first, and enters the worker when it is
+//! there.
 //!
-//! A worker that cannot be started, or ends before it is ready, is tried again after a pause that grows. When that has
-//! failed so often in a row that no worker is left, there is no hope for the pool: [`Crew::hopeless`] says why.
+//! A worker that cannot be started, or ends before it is ready, is tried again after a pause that
+//! grows. When that has failed so often in a row that no worker is left, there is no hope for the
+//! pool: [`Crew::hopeless`] says why.
 
 use std::io;
 use std::mem;
@@ -132,8 +134,8 @@ impl Crew {
         self.starter.method()
     }
 
-    /// Whether workers are forked by threads of the program alone, and not by the pool's: a fork copies whatever lock
-    /// another thread holds.
+    /// Whether workers are forked by threads of the program alone, and not by the pool's: a fork
+    /// copies whatever lock another thread holds.
     pub(super) fn is_forked(&self) -> bool {
         self.method() == Method::Fork
     }
@@ -174,7 +176,8 @@ impl Crew {
         start::start(&*self.starter, preparation)
     }
 
-    /// Enters the worker that was started in a reserved slot, in which so many tasks had been begun before.
+    /// Enters the worker that was started in a reserved slot, in which so many tasks had been begun
+    /// before.
     pub(super) fn enter(&self, slot: usize, child: Arc<Child>, begun_before: u64) {
         self.workers().slots[slot] = Slot { state: State::Serving(child, None), begun_before };
     }
@@ -184,8 +187,8 @@ impl Crew {
         self.workers().slots[slot].state = State::Vacant;
     }
 
-    /// Changes how many workers are kept: makes shared memory for them, dismisses the others, and reserves the slots that
-    /// are to have one besides. Returns the size before.
+    /// Changes how many workers are kept: makes shared memory for them, dismisses the others, and
+    /// reserves the slots that are to have one besides. Returns the size before.
     ///
     /// # Errors
     ///
@@ -200,7 +203,8 @@ impl Crew {
         Ok((before, vacant.into_iter().map(|slot| workers.reserve(slot, self.method())).collect()))
     }
 
-    /// Changes the size back, as workers could not be started; unless another thread has changed it since.
+    /// Changes the size back, as workers could not be started; unless another thread has changed it
+    /// since.
     pub(super) fn resize_back(&self, control: &Control, size: usize, before: usize) {
         let _workers = self.workers();
         if self.size.compare_exchange(size, before, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
@@ -208,8 +212,9 @@ impl Crew {
         }
     }
 
-    /// Notes how a worker has ended: what is known of the chances of replacing it, and why it was stopped. From now on
-    /// nobody stops its task any more. Its slot is [vacated](Crew::vacate) once its tasks are accounted for.
+    /// Notes how a worker has ended: what is known of the chances of replacing it, and why it was
+    /// stopped. From now on nobody stops its task any more. Its slot is [vacated](Crew::vacate)
+    /// once its tasks are accounted for.
     pub(super) fn note_end(
         &self,
         slot: usize,
@@ -267,7 +272,8 @@ impl Crew {
         Some(self.workers().not_before.map_or(Duration::ZERO, |then| then.saturating_duration_since(now)))
     }
 
-    /// Stops the task that a worker was seen at, by the end of the worker, unless the task has ended meanwhile.
+    /// Stops the task that a worker was seen at, by the end of the worker, unless the task has
+    /// ended meanwhile.
     pub(super) fn stop_task(&self, control: &Control, slot: usize, sight: Snapshot, cause: Cause) {
         let mut workers = self.workers();
         let State::Serving(child, stopped) = &mut workers.slots[slot].state else { return };
@@ -322,8 +328,8 @@ impl Crew {
         }
     }
 
-    /// Each worker's slot and pid, and the tasks begun in the slot before it came; and how many workers were started in
-    /// the place of others.
+    /// Each worker's slot and pid, and the tasks begun in the slot before it came; and how many
+    /// workers were started in the place of others.
     pub(super) fn roll(&self) -> (Vec<(usize, u32, u64)>, u64) {
         let workers = self.workers();
         let of = |(slot, child): (usize, &Arc<Child>)| (slot, child.pid(), workers.slots[slot].begun_before);

@@ -1,5 +1,6 @@
-//! A feeder: who submits a job bit by bit, and began before the pool was closed. It may go on until it is done, and the
-//! pool's workers stay as long as there is one. Used in the thread that submits.
+//! A feeder: who submits a job bit by bit, and began before the pool was closed. It may go on until
+//! it is done, and the pool's workers stay as long as there is one. Used in the thread that
+//! submits.
 
 use std::fmt;
 use std::sync::Arc;

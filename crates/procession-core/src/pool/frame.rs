@@ -1,5 +1,6 @@
-//! The frame of a chunk in the task ring: a header and the chunk's encoded arguments. Written by the task handler, read
-//! by the worker that claims it, and by the worker handler when that worker dies.
+//! The frame of a chunk in the task ring: a header and the chunk's encoded arguments. Written by
+//! the task handler, read by the worker that claims it, and by the worker handler when that worker
+//! dies.
 
 use procession_shm::record;
 
@@ -7,7 +8,8 @@ use crate::wire::Reader;
 
 /// Set in the tag of the first result of a chunk: the payload begins with job, chunk and index.
 pub(super) const FIRST: u32 = 1 << 31;
-/// Set in the tag of a result with large buffers: the rest of the payload begins with their number and their blocks.
+/// Set in the tag of a result with large buffers: the rest of the payload begins with their number
+/// and their blocks.
 pub(super) const BLOCKS: u32 = 1 << 30;
 
 /// How a worker treats the tasks of a frame.
@@ -17,7 +19,8 @@ pub(super) enum Kind {
     Plain,
     /// They have a time limit.
     Limited,
-    /// Their worker had no memory for their arguments: why stands in the place of the items, and each is to end with that.
+    /// Their worker had no memory for their arguments: why stands in the place of the items, and
+    /// each is to end with that.
     Refused,
 }
 
@@ -82,7 +85,8 @@ impl Header {
     }
 }
 
-/// Which task a result is of: job, chunk, index. Before the first result of a chunk in a worker's stream.
+/// Which task a result is of: job, chunk, index. Before the first result of a chunk in a worker's
+/// stream.
 pub(super) struct Identity {
     pub(super) job: u64,
     pub(super) chunk: u32,

@@ -5,8 +5,8 @@ use procession_shm::record;
 use super::frame::{Header, Identity, span};
 use super::items::Items;
 
-/// A frame, as a worker reads it from its inbox; a record, as the parent does from a worker's stream; and items of any bytes, there and
-/// back.
+/// A frame, as a worker reads it from its inbox; a record, as the parent does from a worker's
+/// stream; and items of any bytes, there and back.
 pub fn frames(data: &[u8]) {
     if let Some((header, items)) = Header::parse(data) {
         assert_eq!(data, [&header.encode()[..], items].concat());

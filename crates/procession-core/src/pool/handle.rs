@@ -1,4 +1,5 @@
-//! A submitted job as its submitter holds it: what waits for its results, and reads them. In the parent, in any thread.
+//! A submitted job as its submitter holds it: what waits for its results, and reads them. In the
+//! parent, in any thread.
 
 use std::cell::Cell;
 use std::fmt;
@@ -38,8 +39,8 @@ impl Handle {
         self.job.len
     }
 
-    /// Waits until every task has a result and every callback has run; `false` when the deadline came first. In a callback:
-    /// until every task has a result.
+    /// Waits until every task has a result and every callback has run; `false` when the deadline
+    /// came first. In a callback: until every task has a result.
     ///
     /// # Errors
     ///
@@ -67,12 +68,14 @@ impl Handle {
         self.shared.is_ready(&self.job)
     }
 
-    /// As [`is_finished`](Handle::is_finished), by what is known without a look at the workers' streams.
+    /// As [`is_finished`](Handle::is_finished), by what is known without a look at the workers'
+    /// streams.
     pub fn is_complete(&self) -> bool {
         self.shared.is_ready(&self.job)
     }
 
-    /// Has `callback` run in the pool's thread once every task has a result; a panic of it becomes the job's error.
+    /// Has `callback` run in the pool's thread once every task has a result; a panic of it becomes
+    /// the job's error.
     ///
     /// # Errors
     ///
@@ -85,8 +88,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Ends the job without the results that are missing: what is queued does not begin, what runs is ended with its
-    /// worker. `false`: it was finished before.
+    /// Ends the job without the results that are missing: what is queued does not begin, what runs
+    /// is ended with its worker. `false`: it was finished before.
     ///
     /// # Errors
     ///
@@ -96,7 +99,8 @@ impl Handle {
         Ok(self.shared.cancel(&self.job))
     }
 
-    /// Whether one of several has every result now, waiting for it until the deadline. Which one the caller finds out.
+    /// Whether one of several has every result now, waiting for it until the deadline. Which one
+    /// the caller finds out.
     ///
     /// # Errors
     ///
@@ -116,9 +120,10 @@ impl Handle {
         reading(&self.job, || self.job.visit(0, visitor))
     }
 
-    /// Waits, as [`wait`](Handle::wait), and visits, as [`visit`](Handle::visit), what is there meanwhile: who decodes a long
-    /// job's results does so beside the workers. `Ok(None)` when the deadline came first, or the visitor has said `false`, which
-    /// ends the wait; what was visited by then was not all.
+    /// Waits, as [`wait`](Handle::wait), and visits, as [`visit`](Handle::visit), what is there
+    /// meanwhile: who decodes a long job's results does so beside the workers. `Ok(None)` when the
+    /// deadline came first, or the visitor has said `false`, which ends the wait; what was visited
+    /// by then was not all.
     ///
     /// # Errors
     ///

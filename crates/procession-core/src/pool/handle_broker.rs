@@ -1,6 +1,6 @@
-//! The handle broker: where a worker asks for the handles in a task's argument. An argument crosses in shared memory, which
-//! no fd can, and nobody knows beforehand which worker will run it. So the parent keeps the job's fds, and the argument says
-//! which one it needs:
+//! The handle broker: where a worker asks for the handles in a task's argument. An argument crosses
+//! in shared memory, which no fd can, and nobody knows beforehand which worker will run it. So the
+//! parent keeps the job's fds, and the argument says which one it needs:
 //!
 //! ```text
 //! worker                                      parent
@@ -8,10 +8,10 @@
 //! fd ◀─────────────────────────────────────── into the reply end
 //! ```
 //!
-//! The requests' link is the pool's, with one end for all workers; each message is whole or not sent. The reply end is the
-//! request's own, so a worker that is killed while it waits is in nobody's way. A job that is over, and a parent that is
-//! gone, close the reply end. The thread begins with the first job that has handles, and ends when the pool and its
-//! workers are gone.
+//! The requests' link is the pool's, with one end for all workers; each message is whole or not
+//! sent. The reply end is the request's own, so a worker that is killed while it waits is in
+//! nobody's way. A job that is over, and a parent that is gone, close the reply end. The thread
+//! begins with the first job that has handles, and ends when the pool and its workers are gone.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

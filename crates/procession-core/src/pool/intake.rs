@@ -1,5 +1,5 @@
-//! The parent's end of the result streams: it takes what workers have committed and enters it into the table of jobs. In
-//! whichever thread drains; one at a time.
+//! The parent's end of the result streams: it takes what workers have committed and enters it into
+//! the table of jobs. In whichever thread drains; one at a time.
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -179,7 +179,8 @@ struct Current {
 #[derive(Debug, Default)]
 struct Turn {
     is_taken: bool,
-    /// Threads that wait for the turn or for a result; nobody is woken, at the price of a system call, for none.
+    /// Threads that wait for the turn or for a result; nobody is woken, at the price of a system
+    /// call, for none.
     waiting: usize,
 }
 
@@ -324,8 +325,8 @@ impl Arrivals<'_> {
             Delivery::Stale | Delivery::Entered => Ok(()),
             Delivery::Impossible => Err(TASK),
             Delivery::Finished(ended) => {
-                // A job that is over is its handle's alone, and so are the blocks of its results: this worker's
-                // next job may be long in coming.
+                // A job that is over is its handle's alone, and so are the blocks of its results:
+                // this worker's next job may be long in coming.
                 if let Some(current) = self.current {
                     current.job = None;
                 }

@@ -1,4 +1,5 @@
-//! The encoded arguments of a job, before they are cut into frames. Filled in the thread that submits, as are the frames.
+//! The encoded arguments of a job, before they are cut into frames. Filled in the thread that
+//! submits, as are the frames.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use super::outbox;
 use super::shared::Shared;
 use crate::handle;
 
-/// Encoded arguments of a job, one behind the other, in the form of [`record`](procession_shm::record).
+/// Encoded arguments of a job, one behind the other, in the form of
+/// [`record`](procession_shm::record).
 #[derive(Debug, Default)]
 pub struct Items {
     bytes: Vec<u8>,
@@ -86,7 +88,8 @@ impl Items {
         Ok(())
     }
 
-    /// Appends one item that is the arguments of `calls` calls, which one worker makes and answers at once.
+    /// Appends one item that is the arguments of `calls` calls, which one worker makes and answers
+    /// at once.
     ///
     /// # Errors
     ///
@@ -119,7 +122,8 @@ impl Items {
         let mut words = words.into_iter();
         self.expects_long = false;
         loop {
-            // As many at once as one mark is for, beside the vector: its length in memory would be waited for with each.
+            // As many at once as one mark is for, beside the vector: its length in memory would be
+            // waited for with each.
             let (mut records, mut len, mut count) = ([0; MARKED as usize * MAX_WORD_RECORD], 0, 0);
             for word in words.by_ref().take((MARKED - self.count % MARKED) as usize) {
                 let (record, of_it) = word.record();

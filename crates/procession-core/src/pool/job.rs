@@ -1,5 +1,5 @@
-//! A job: all tasks of one call, and what has come back of them. Lives in the parent; filled by whichever thread drains
-//! results, read by the thread that asks for them.
+//! A job: all tasks of one call, and what has come back of them. Lives in the parent; filled by
+//! whichever thread drains results, read by the thread that asks for them.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -24,7 +24,8 @@ type Blocks = HashMap<(u32, u64), Result<Arc<Held>, (ErrorKind, String)>>;
 /// What came back of a job's tasks, or why nothing will.
 type Finished = Result<Vec<ChunkResults>, Arc<Error>>;
 
-/// What is to be done once a job is finished. Returns the panic that it ended with, in the face's codec, if it did.
+/// What is to be done once a job is finished. Returns the panic that it ended with, in the face's
+/// codec, if it did.
 pub(super) type JobCallback = Box<dyn FnOnce() -> Option<Vec<u8>> + Send>;
 
 pub(super) struct Job {
@@ -74,8 +75,8 @@ pub struct Terms {
     pub timeout: Option<Duration>,
     /// How often a task is run again after its worker was lost.
     pub retries: u32,
-    /// Whether the first task that fails ends the job: its outcome is the only one, tasks that have not begun do not begin,
-    /// and what runs is let finish and its result dropped.
+    /// Whether the first task that fails ends the job: its outcome is the only one, tasks that have
+    /// not begun do not begin, and what runs is let finish and its result dropped.
     pub fail_fast: bool,
 }
 
@@ -107,7 +108,8 @@ struct Progress {
 }
 
 impl Progress {
-    /// The chunk whose next tasks are the `count` from `first` on; if they are not, what became of their results.
+    /// The chunk whose next tasks are the `count` from `first` on; if they are not, what became of
+    /// their results.
     fn place(&mut self, chunk: u32, first: u32, count: u32) -> Result<&mut ChunkResults, Entered> {
         if self.chunks.is_empty() {
             // The job is over.
@@ -132,7 +134,8 @@ impl Progress {
 }
 
 impl Job {
-    /// `sizes`: the number of tasks in each chunk. `calls`: the number of calls of each task, if it is not one.
+    /// `sizes`: the number of tasks in each chunk. `calls`: the number of calls of each task, if it
+    /// is not one.
     pub(super) fn new(id: u64, sizes: &[u32], terms: Terms, calls: Option<Vec<u32>>) -> Job {
         let mut next = 0;
         let chunks: Vec<_> = sizes
@@ -184,8 +187,8 @@ impl Job {
         self.progress().is_queued
     }
 
-    /// Enters the result of task `index`. One that is before the next of its chunk is a copy of one entered before, and is
-    /// dropped.
+    /// Enters the result of task `index`. One that is before the next of its chunk is a copy of one
+    /// entered before, and is dropped.
     pub(super) fn deliver(&self, chunk: u32, index: u32, tag: u32, payload: &[u8]) -> Entered {
         let mut progress = self.progress();
         let chunk = match progress.place(chunk, index, 1) {
@@ -213,7 +216,8 @@ impl Job {
         }
     }
 
-    /// Enters the results of `run`, which all are values, as [`deliver`](Job::deliver) does one by one. Leaves it empty.
+    /// Enters the results of `run`, which all are values, as [`deliver`](Job::deliver) does one by
+    /// one. Leaves it empty.
     pub(super) fn deliver_run(&self, chunk: u32, run: &mut Run) -> Entered {
         let count = mem::take(&mut run.count);
         let mut progress = self.progress();
@@ -345,12 +349,13 @@ impl Job {
         self.uncalled.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Visits every task's result in order, those of a chunk at a time, but for those of the first `seen` chunks. Of a job that
-    /// failed early there is only the one.
+    /// Visits every task's result in order, those of a chunk at a time, but for those of the first
+    /// `seen` chunks. Of a job that failed early there is only the one.
     ///
     /// # Errors
     ///
-    /// The error that ended the job early, or that a callback made of it; `None` while it is not finished.
+    /// The error that ended the job early, or that a callback made of it; `None` while it is not
+    /// finished.
     pub(super) fn visit(&self, seen: usize, visitor: impl FnMut(Results<'_>)) -> Option<Result<(), Arc<Error>>> {
         if let Some(error) = self.spoiled.get() {
             return Some(Err(error.clone()));
@@ -362,7 +367,8 @@ impl Job {
         Some(Ok(()))
     }
 
-    /// Whether so many chunks beyond the first `seen` are complete, in a job that is not finished, that a visit is worth it.
+    /// Whether so many chunks beyond the first `seen` are complete, in a job that is not finished,
+    /// that a visit is worth it.
     pub(super) fn has_complete(&self, seen: usize) -> bool {
         /// The most visits of one job: each has the thread that asks take time from the workers.
         const VISITS: usize = 64;
@@ -376,8 +382,8 @@ impl Job {
         enough > 0 && progress.complete - seen >= enough
     }
 
-    /// Visits the results of the chunks beyond the first `seen` that are complete in a job that is not finished. Returns how many
-    /// have been seen then.
+    /// Visits the results of the chunks beyond the first `seen` that are complete in a job that is
+    /// not finished. Returns how many have been seen then.
     pub(super) fn visit_complete(&self, seen: usize, visitor: impl FnMut(Results<'_>)) -> usize {
         // Copied: the visitor is the user's code, and not to run under the lock.
         let complete = {
@@ -388,8 +394,8 @@ impl Job {
         seen + complete.len()
     }
 
-    /// Holds a block of its results; or why it could not be had, if this process has no memory for it: whoever decodes the
-    /// result is told.
+    /// Holds a block of its results; or why it could not be had, if this process has no memory for
+    /// it: whoever decodes the result is told.
     pub(super) fn hold_block(&self, place: Place, held: io::Result<Held>) {
         let held = held.map(Arc::new).map_err(|error| (error.kind(), error.to_string()));
         self.blocks().insert((place.area, place.block), held);

@@ -1,5 +1,5 @@
-//! The large buffers of arguments: blocks in the parent's area, each lent to a job until the job is over and no worker has
-//! the block. In the parent, in any thread.
+//! The large buffers of arguments: blocks in the parent's area, each lent to a job until the job is
+//! over and no worker has the block. In the parent, in any thread.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_shm::{Allocator, BlockId, Control};
 
-/// What arguments may take up, in blocks and as much again in the ring, before whoever submits waits for tasks to finish.
+/// What arguments may take up, in blocks and as much again in the ring, before whoever submits
+/// waits for tasks to finish.
 pub(super) const MAX_BYTES: usize = 256 << 20;
 
 /// See the module.
@@ -23,8 +24,8 @@ struct Arguments {
     jobs: HashMap<u64, Vec<BlockId>>,
 }
 
-/// A block that is being submitted. It is free once this is dropped and no worker has it, unless a job has been
-/// [lent](Lending::lend) it.
+/// A block that is being submitted. It is free once this is dropped and no worker has it, unless a
+/// job has been [lent](Lending::lend) it.
 #[derive(Debug)]
 pub(super) struct Lent {
     lending: Arc<Lending>,

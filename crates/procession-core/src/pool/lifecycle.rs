@@ -62,12 +62,14 @@ impl Lifecycle {
         self.broken.get_or_init(|| error).clone()
     }
 
-    /// Whether the pool has ended because its shared memory was overwritten: nothing in it is read any more.
+    /// Whether the pool has ended because its shared memory was overwritten: nothing in it is read
+    /// any more.
     pub(super) fn is_overwritten(&self) -> bool {
         self.broken.get().is_some_and(|error| matches!(**error, Error::Overwritten { .. }))
     }
 
-    /// Whether all tasks that were left have been given up, so that nothing is taken back from a worker.
+    /// Whether all tasks that were left have been given up, so that nothing is taken back from a
+    /// worker.
     pub(super) fn has_given_up(&self) -> bool {
         self.phase() == Phase::Terminated || self.is_overwritten()
     }
@@ -107,8 +109,9 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Counts somebody who may submit though the pool is closed. Counted before the look at the phase: `close` looks at
-    /// the count after it has changed the phase, so one of the two sees the other.
+    /// Counts somebody who may submit though the pool is closed. Counted before the look at the
+    /// phase: `close` looks at the count after it has changed the phase, so one of the two sees the
+    /// other.
     pub(super) fn add_feeder(&self) {
         self.feeders.fetch_add(1, Ordering::SeqCst);
     }

@@ -1,5 +1,5 @@
-//! The letterbox of the pool's thread: what it is told, and how it is woken. Filled by the supervisor, by whoever finishes
-//! a job with callbacks, by `close` and `terminate`.
+//! The letterbox of the pool's thread: what it is told, and how it is woken. Filled by the
+//! supervisor, by whoever finishes a job with callbacks, by `close` and `terminate`.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -75,7 +75,8 @@ impl Mail {
         self.contents().thread = Thread::Working;
     }
 
-    /// Says that the pool's thread is there, or will be in a moment: whoever waits for the pool's end waits for it.
+    /// Says that the pool's thread is there, or will be in a moment: whoever waits for the pool's
+    /// end waits for it.
     pub(super) fn expect_thread(&self) {
         let mut contents = self.contents();
         if contents.thread == Thread::NotBegun {
@@ -166,8 +167,9 @@ impl Mail {
         self.is_dozing.load(Ordering::SeqCst)
     }
 
-    /// In the pool's thread: waits for news. One that dozes looks at `has_work` once it can be woken: work that came before
-    /// has woken nobody. Takes the poke, and returns whether there was news.
+    /// In the pool's thread: waits for news. One that dozes looks at `has_work` once it can be
+    /// woken: work that came before has woken nobody. Takes the poke, and returns whether there was
+    /// news.
     pub(super) fn rest(&self, rest: Rest, has_work: impl Fn() -> bool) -> bool {
         let mut contents = self.contents();
         if contents.has_news() {

@@ -1,5 +1,5 @@
-//! How much memory a worker has. A worker that is to stay small looks at its own, between tasks; the parent looks at all
-//! for its statistics, and they notice nothing of that.
+//! How much memory a worker has. A worker that is to stay small looks at its own, between tasks;
+//! the parent looks at all for its statistics, and they notice nothing of that.
 
 use std::fs::{self, File};
 use std::io;

@@ -15,7 +15,8 @@
 //!   └──────────────────────┘
 //! ```
 //!
-//! The parent's state has owners. None knows another, and each has its locks to itself; `shared.rs` holds them all:
+//! The parent's state has owners. None knows another, and each has its locks to itself; `shared.rs`
+//! holds them all:
 //!
 //! | owner | file | holds |
 //! |---|---|---|
@@ -45,9 +46,10 @@
 //! | large buffers | `blocks.rs`; `outbox.rs` for arguments, `result_blocks.rs` for results | whoever encodes or decodes |
 //! | worker | `worker.rs`; `chunk.rs`: its way through a chunk; `role.rs`: its spawn message | the worker process |
 //!
-//! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's inbox, or accounted for in
-//! its job. A result counts from the one store that commits it to the worker's stream. What a dead worker had
-//! committed counts, the task it ran is lost, what it had only claimed goes back to the ring.
+//! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's
+//! inbox, or accounted for in its job. A result counts from the one store that commits it to the
+//! worker's stream. What a dead worker had committed counts, the task it ran is lost, what it had
+//! only claimed goes back to the ring.
 
 mod backlog;
 pub mod blocks;
@@ -118,7 +120,8 @@ pub use worker::{Initializer, Service};
 /// The most workers a pool can have.
 pub const MAX_WORKERS: usize = 1024;
 
-/// How often its first size a pool may grow to, and how far a small one may in any case. The room is addresses only.
+/// How often its first size a pool may grow to, and how far a small one may in any case. The room
+/// is addresses only.
 const ROOM_FACTOR: usize = 4;
 const MIN_ROOM: usize = 64;
 
@@ -176,13 +179,14 @@ impl Pool {
         self.shared.crew.size()
     }
 
-    /// Keeps so many workers from now on. More are started at once; of fewer, those that are too many end after the task
-    /// that they run.
+    /// Keeps so many workers from now on. More are started at once; of fewer, those that are too
+    /// many end after the task that they run.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for no worker, or more than there is room for; what the start method says, and then the pool keeps
-    /// as many as before. [`Error::Closed`], [`Error::Broken`], [`Error::Inherited`].
+    /// [`Error::Invalid`] for no worker, or more than there is room for; what the start method
+    /// says, and then the pool keeps as many as before. [`Error::Closed`], [`Error::Broken`],
+    /// [`Error::Inherited`].
     pub fn resize(&self, workers: usize) -> Result<()> {
         self.shared.lifecycle.check_owner("Pool")?;
         self.shared.resize(workers)
@@ -220,8 +224,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] after `close` or `terminate`; [`Error::Broken`]; [`Error::Inherited`] in a forked child;
-    /// [`Error::Invalid`] for a chunk of 0, or when the shared memory cannot take the job.
+    /// [`Error::Closed`] after `close` or `terminate`; [`Error::Broken`]; [`Error::Inherited`] in a
+    /// forked child; [`Error::Invalid`] for a chunk of 0, or when the shared memory cannot take the
+    /// job.
     pub fn submit(&self, entry: ChunkEntry, items: Items, terms: Terms) -> Result<Handle> {
         self.shared.lifecycle.check_owner("Pool")?;
         self.shared.refill_if_mine();
@@ -253,13 +258,15 @@ impl Pool {
 
     /// Kills the workers and gives up what is not finished. Returns when they are gone.
     pub fn terminate(&self) {
-        // D state aside, a killed process is gone in no time; a bound all the same, so that no drop blocks for ever.
+        // D state aside, a killed process is gone in no time; a bound all the same, so that no drop
+        // blocks for ever.
         const PATIENCE: Duration = Duration::from_secs(5);
         if self.shared.lifecycle.check_owner("Pool").is_ok() {
             self.shared.terminate();
             let deadline = Instant::now() + PATIENCE;
             if self.shared.mail.is_own_thread() {
-                // In a callback: the thread that would say so waits here. It goes when the callback has returned.
+                // In a callback: the thread that would say so waits here. It goes when the callback
+                // has returned.
                 self.shared.wait_for_workers(deadline);
             } else {
                 self.shared.wait_gone(Some(deadline));
@@ -271,8 +278,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] before `close` or `terminate`, since it would wait for ever; [`Error::Timeout`] if a signal has
-    /// [ended](crate::interrupt) the wait.
+    /// [`Error::Invalid`] before `close` or `terminate`, since it would wait for ever;
+    /// [`Error::Timeout`] if a signal has [ended](crate::interrupt) the wait.
     pub fn join(&self) -> Result<()> {
         self.shared.lifecycle.check_owner("Pool")?;
         if self.shared.lifecycle.is_open() {

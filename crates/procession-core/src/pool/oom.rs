@@ -1,10 +1,12 @@
-//! The kernel's OOM killer: whether a worker's death was its doing. The kernel counts the processes of a control group that
-//! it killed for want of memory; a count that has risen when a worker is found killed, by nobody here, tells. Read in the
-//! parent, when a pool starts and when a worker dies so.
+//! The kernel's OOM killer: whether a worker's death was its doing. The kernel counts the processes
+//! of a control group that it killed for want of memory; a count that has risen when a worker is
+//! found killed, by nobody here, tells. Read in the parent, when a pool starts and when a worker
+//! dies so.
 //!
-//! The count is of the parent's own group, in which its workers are. Who moves them elsewhere, or runs where no group of the
-//! memory controller can be seen, is not told. A process of the group that is none of the pool's counts too: it could be
-//! blamed on a worker that somebody else killed at that very time.
+//! The count is of the parent's own group, in which its workers are. Who moves them elsewhere, or
+//! runs where no group of the memory controller can be seen, is not told. A process of the group
+//! that is none of the pool's counts too: it could be blamed on a worker that somebody else killed
+//! at that very time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +36,8 @@ impl OomWatch {
         OomWatch { source: source.filter(|_| first.is_some()), known: Mutex::new(first.unwrap_or(0)) }
     }
 
-    /// Whether a kill is not yet accounted for, and accounts for it; `None` where that cannot be known.
+    /// Whether a kill is not yet accounted for, and accounts for it; `None` where that cannot be
+    /// known.
     pub(super) fn blames(&self) -> Option<bool> {
         let now = self.source.as_ref()?.read()?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +54,8 @@ impl Source {
         Source::find(&groups, &mounts)
     }
 
-    /// `groups` and `mounts`: as `/proc` has them. Where the first version has the memory controller, the second has not.
+    /// `groups` and `mounts`: as `/proc` has them. Where the first version has the memory
+    /// controller, the second has not.
     fn find(groups: &str, mounts: &str) -> Option<Source> {
         let mut second = None;
         for line in groups.lines() {

@@ -1,5 +1,5 @@
-//! The large buffers of arguments on their way into a pool: in blocks that are then lent to what is submitted. In the thread
-//! that encodes the arguments.
+//! The large buffers of arguments on their way into a pool: in blocks that are then lent to what is
+//! submitted. In the thread that encodes the arguments.
 
 use std::cell::RefCell;
 use std::rc::Rc;

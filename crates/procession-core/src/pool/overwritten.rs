@@ -1,6 +1,7 @@
-//! What native code of a task may do to the pool's shared memory, and how the parent outlives it. Whatever the parent reads there
-//! it checks where it reads it; here is what it looks for at each tick, and what it does once it has found something: it ends
-//! the pool. Workers are killed, since they may be in loops over such numbers, and every task that is left has the error.
+//! What native code of a task may do to the pool's shared memory, and how the parent outlives it.
+//! Whatever the parent reads there it checks where it reads it; here is what it looks for at each
+//! tick, and what it does once it has found something: it ends the pool. Workers are killed, since
+//! they may be in loops over such numbers, and every task that is left has the error.
 //!
 //! | overwritten | found by |
 //! |---|---|
@@ -42,8 +43,8 @@ impl Shared {
         Ok(())
     }
 
-    /// In the pool's thread, at each tick while there are tasks: if they are in no place where a task can be, they will never be
-    /// done.
+    /// In the pool's thread, at each tick while there are tasks: if they are in no place where a
+    /// task can be, they will never be done.
     pub(super) fn check_for_lost_tasks(&self) {
         if !self.are_all_idle() {
             return;
@@ -77,7 +78,8 @@ impl Shared {
         self.control.tasks().is_empty() == Ok(true) && slots.all(|slot| slot.has_nothing())
     }
 
-    /// Whether no thread of the parent has frames, and none will have of what is in the ring or with workers now.
+    /// Whether no thread of the parent has frames, and none will have of what is in the ring or
+    /// with workers now.
     fn is_nothing_underway(&self) -> bool {
         self.backlog.is_nobody_carrying() && !self.backlog.has_tasks() && !self.mail.has_deaths()
     }

@@ -1,5 +1,6 @@
-//! The large buffers of results: blocks in a worker's own area, which it fills and the parent takes. In the worker's only
-//! thread; there it also takes the arguments' blocks, until it lets go of them.
+//! The large buffers of results: blocks in a worker's own area, which it fills and the parent
+//! takes. In the worker's only thread; there it also takes the arguments' blocks, until it lets go
+//! of them.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -1,10 +1,10 @@
 //! The result handler: waits for results and has them taken off the workers' streams.
 //!
-//! It has no thread of its own. Of the threads that wait for results, one has the *turn*: it sleeps where workers wake
-//! it, drains every stream, and so completes the others' jobs too; they wait until it has or until the turn is free.
-//! So the usual round trip, one thread that waits for its own result, has one wake each way and no hop between threads.
-//! The pool's thread drains results that nobody waits for, at its tick; and those that a future or a callback awaits, as
-//! they come.
+//! It has no thread of its own. Of the threads that wait for results, one has the *turn*: it sleeps
+//! where workers wake it, drains every stream, and so completes the others' jobs too; they wait
+//! until it has or until the turn is free. So the usual round trip, one thread that waits for its
+//! own result, has one wake each way and no hop between threads. The pool's thread drains results
+//! that nobody waits for, at its tick; and those that a future or a callback awaits, as they come.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -20,7 +20,8 @@ use super::shared::Shared;
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Shared {
-    /// Waits until `done`, handling results meanwhile; `false` when the deadline came first, or a signal has ended the wait.
+    /// Waits until `done`, handling results meanwhile; `false` when the deadline came first, or a
+    /// signal has ended the wait.
     pub(super) fn wait_until(self: &Arc<Self>, done: impl Fn() -> bool, deadline: Option<Instant>) -> bool {
         self.wait_spinning(done, deadline, self.intake.spin)
     }
@@ -59,7 +60,8 @@ impl Shared {
             if !done() {
                 let news = || done() || self.has_results() || (!is_vacant && self.vacancy_is_mine());
                 self.control.result_gate().wait_until(until, &spin, news);
-                // What is not there after one wake is many tasks, or long ones, and its workers need the cores.
+                // What is not there after one wake is many tasks, or long ones, and its workers
+                // need the cores.
                 spin = Spin::none();
                 self.drain();
             }
@@ -89,8 +91,8 @@ impl Shared {
     }
 }
 
-/// A wait during which results come without a pause. To be there at each of them takes their workers' cores and their
-/// streams' cache lines.
+/// A wait during which results come without a pause. To be there at each of them takes their
+/// workers' cores and their streams' cache lines.
 struct Stretch {
     begun: Instant,
     /// When signals were asked after.
@@ -103,7 +105,8 @@ impl Stretch {
         Stretch { begun, asked: begun }
     }
 
-    /// Sleeps for a part of the time that it has taken already: nobody waits much longer for the last result.
+    /// Sleeps for a part of the time that it has taken already: nobody waits much longer for the
+    /// last result.
     fn leave_cores(&mut self) {
         // A shorter sleep is none; for a longer one a stream is too small.
         const MIN_PAUSE: Duration = Duration::from_micros(100);

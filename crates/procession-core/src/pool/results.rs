@@ -1,10 +1,12 @@
-//! The results of a chunk's tasks: on their way into the job, in it, and as they are read. In the parent.
+//! The results of a chunk's tasks: on their way into the job, in it, and as they are read. In the
+//! parent.
 
 use procession_shm::record;
 
 use crate::outcome::tag;
 
-/// Consecutive tasks of a job. A chunk is run by one worker at a time, in order, so its results arrive in order.
+/// Consecutive tasks of a job. A chunk is run by one worker at a time, in order, so its results
+/// arrive in order.
 #[derive(Clone, Default, Debug)]
 pub(super) struct ChunkResults {
     /// Index of the first task.
@@ -17,7 +19,8 @@ pub(super) struct ChunkResults {
     pub(super) records: Vec<u8>,
 }
 
-/// Values that have arrived for consecutive tasks of a chunk, on their way into the job: one lock for all.
+/// Values that have arrived for consecutive tasks of a chunk, on their way into the job: one lock
+/// for all.
 #[derive(Default, Debug)]
 pub(super) struct Run {
     pub(super) first: u32,
@@ -60,7 +63,8 @@ impl ChunkResults {
     }
 }
 
-/// Results of consecutive tasks of a job: of each its index, its tag (see [`crate::outcome::tag`]) and its payload.
+/// Results of consecutive tasks of a job: of each its index, its tag (see [`crate::outcome::tag`])
+/// and its payload.
 #[derive(Clone, Debug)]
 pub struct Results<'a> {
     index: usize,

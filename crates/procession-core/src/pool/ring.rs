@@ -1,6 +1,6 @@
-//! The task ring as the pool's parent reaches it. What cannot be done now, because a worker holds one of the ring's locks,
-//! goes into the [backlog](super::backlog). If the ring stays beyond reach the pool's thread kills the worker that holds
-//! the lock, whose death the others are told of.
+//! The task ring as the pool's parent reaches it. What cannot be done now, because a worker holds
+//! one of the ring's locks, goes into the [backlog](super::backlog). If the ring stays beyond reach
+//! the pool's thread kills the worker that holds the lock, whose death the others are told of.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,11 @@ use super::frame::Header;
 use super::shared::Shared;
 use crate::{Error, Result};
 
-/// How long the ring is waited for where the work can be postponed. A worker that runs holds it for microseconds.
+/// How long the ring is waited for where the work can be postponed. A worker that runs holds it for
+/// microseconds.
 const BRIEFLY: Duration = Duration::from_millis(2);
-/// How long a submission waits in one go, and how often. The time in which this whole program is stopped counts as one.
+/// How long a submission waits in one go, and how often. The time in which this whole program is
+/// stopped counts as one.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_LOOKS: usize = 100;
 
@@ -30,7 +32,8 @@ impl Shared {
         self.control.tasks().lock_head_until(Instant::now() + BRIEFLY)
     }
 
-    /// For a submission: runs `push` with the ring's other end locked, again if it says that the ring is busy.
+    /// For a submission: runs `push` with the ring's other end locked, again if it says that the
+    /// ring is busy.
     pub(super) fn push_to_ring(&self, mut push: impl FnMut(&mut ParentTail<'_>) -> Result<(), RingFull>) -> Result<()> {
         let ring = self.control.tasks();
         let mut pushed = push(&mut ring.lock_tail());
@@ -49,7 +52,8 @@ impl Shared {
         pushed.map_err(ring_full)
     }
 
-    /// Puts frames that were claimed and never begun back into the ring; those of jobs that are over are dropped.
+    /// Puts frames that were claimed and never begun back into the ring; those of jobs that are
+    /// over are dropped.
     pub(super) fn requeue(&self, frames: Vec<Vec<u8>>) -> Result<()> {
         self.backlog.add_frames(frames);
         self.requeue_postponed()
@@ -80,7 +84,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Lets no task begin of a job that is off the table, now or as soon as the ring can be had. One that runs goes on.
+    /// Lets no task begin of a job that is off the table, now or as soon as the ring can be had.
+    /// One that runs goes on.
     pub(super) fn withdraw(&self, job: u64) {
         if self.lifecycle.is_overwritten() {
             return;
@@ -98,7 +103,8 @@ impl Shared {
             return self.break_down(error);
         }
         for (slot, begun) in begun.into_iter().enumerate() {
-            // A slot is told to stop one job at a time, and the job that it is at may have been withdrawn too.
+            // A slot is told to stop one job at a time, and the job that it is at may have been
+            // withdrawn too.
             if begun.is_none_or(|begun| self.table.get(u64::from_le_bytes(begun)).is_some()) {
                 self.control.slot(slot).running().stop(job);
             }
@@ -110,7 +116,8 @@ impl Shared {
         self.backlog.take_withdrawals().into_iter().for_each(|job| self.withdraw(job));
     }
 
-    /// Has no frame of the job be claimed any more, and takes back what workers have claimed and not begun.
+    /// Has no frame of the job be claimed any more, and takes back what workers have claimed and
+    /// not begun.
     fn take_all_back(&self, mut ring: ParentHead<'_>, job: u64) -> Result<TakenBack, (Overwritten, Option<usize>)> {
         let beginning = job.to_le_bytes();
         let mut taken = TakenBack { frames: Vec::new(), begun: Vec::new() };
@@ -125,13 +132,15 @@ impl Shared {
         Ok(taken)
     }
 
-    /// Takes back what a slot's worker has claimed and not begun. `None`: the ring cannot be had now. In the pool's thread,
-    /// which alone looks for tasks that are in no place: they are in its hands then.
+    /// Takes back what a slot's worker has claimed and not begun. `None`: the ring cannot be had
+    /// now. In the pool's thread, which alone looks for tasks that are in no place: they are in its
+    /// hands then.
     pub(super) fn take_back(&self, slot: usize) -> Result<Option<Vec<Vec<u8>>>, Overwritten> {
         self.lock_ring().map(|mut ring| ring.take_back(self.control.slot(slot))).transpose()
     }
 
-    /// In the pool's thread, at each tick: ends a worker that keeps the ring from all others, as it is stopped.
+    /// In the pool's thread, at each tick: ends a worker that keeps the ring from all others, as it
+    /// is stopped.
     pub(super) fn free_ring(&self) {
         let ring = self.control.tasks();
         // That it names nobody is found elsewhere; a thread of this process lets go of it.

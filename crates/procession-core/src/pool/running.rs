@@ -1,4 +1,5 @@
-//! What each worker runs, and since when: as the parent sees it by looking. In the parent, in any thread.
+//! What each worker runs, and since when: as the parent sees it by looking. In the parent, in any
+//! thread.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;

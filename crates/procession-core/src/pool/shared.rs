@@ -1,11 +1,14 @@
-//! What a pool's threads share: the owners of its state, and what is done when that state changes. In the parent.
+//! What a pool's threads share: the owners of its state, and what is done when that state changes.
+//! In the parent.
 //!
-//! Each owner has its locks to itself and knows no other owner; what it needs of one is passed in. What is to be done in
-//! consequence of a change (callbacks, wakers, frames to put back, an error that ends the pool) is *returned* by the owner
-//! and done here, when its lock is free. So locks are nested in two places only, and in this order:
-//! [`Intake`]'s readers, then [`Table`]'s jobs, then a job's own.
+//! Each owner has its locks to itself and knows no other owner; what it needs of one is passed in.
+//! What is to be done in consequence of a change (callbacks, wakers, frames to put back, an error
+//! that ends the pool) is *returned* by the owner and done here, when its lock is free. So locks
+//! are nested in two places only, and in this order: [`Intake`]'s readers, then [`Table`]'s jobs,
+//! then a job's own.
 //!
-//! No process is started, no ring of the workers' is waited for, and no code of a user or a runtime runs under any lock.
+//! No process is started, no ring of the workers' is waited for, and no code of a user or a runtime
+//! runs under any lock.
 
 use std::sync::Arc;
 

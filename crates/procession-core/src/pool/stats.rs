@@ -1,5 +1,5 @@
-//! What a pool is doing: a snapshot, taken by whichever thread asks. Workers write nothing for it that they do not write
-//! anyway, and are not disturbed by it.
+//! What a pool is doing: a snapshot, taken by whichever thread asks. Workers write nothing for it
+//! that they do not write anyway, and are not disturbed by it.
 
 use std::time::Instant;
 
@@ -49,7 +49,8 @@ pub struct RunningTask {
     pub job: u64,
     /// Which of the job's tasks.
     pub index: usize,
-    /// When the pool first saw it run: some 10 ms after its beginning at the latest, while the pool has tasks.
+    /// When the pool first saw it run: some 10 ms after its beginning at the latest, while the pool
+    /// has tasks.
     pub since: Instant,
 }
 

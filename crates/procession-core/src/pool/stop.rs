@@ -1,8 +1,9 @@
-//! Tasks that are stopped before they are done: out of time, or cancelled. The word by which a worker would finish its task
-//! is changed first, and only then its worker is killed; so the kill hits that task or none.
+//! Tasks that are stopped before they are done: out of time, or cancelled. The word by which a
+//! worker would finish its task is changed first, and only then its worker is killed; so the kill
+//! hits that task or none.
 //!
-//! The pool's thread looks after time limits, at its tick; a cancel runs in the thread that asks for it. The thread that
-//! comes upon the first error of a job that fails fast withdraws the job.
+//! The pool's thread looks after time limits, at its tick; a cancel runs in the thread that asks
+//! for it. The thread that comes upon the first error of a job that fails fast withdraws the job.
 
 use std::sync::Arc;
 
@@ -23,8 +24,8 @@ impl Shared {
         }
     }
 
-    /// Ends a job without the results that are missing: what is queued does not begin, what runs is stopped.
-    /// `false`: it was finished before.
+    /// Ends a job without the results that are missing: what is queued does not begin, what runs is
+    /// stopped. `false`: it was finished before.
     pub(super) fn cancel(&self, job: &Arc<Job>) -> bool {
         let Some(ended) = self.table.fail(job, Error::Cancelled) else { return false };
         self.end_job(ended);

@@ -1,7 +1,8 @@
-//! The table of a pool's jobs. Lives in the parent: whoever submits a job enters it, whoever takes its last result removes
-//! it, and whoever finds a job's id in a frame or in a result looks it up.
+//! The table of a pool's jobs. Lives in the parent: whoever submits a job enters it, whoever takes
+//! its last result removes it, and whoever finds a job's id in a frame or in a result looks it up.
 //!
-//! What an end of a job asks for is returned ([`Ended`]), and done under no lock by [`Shared::end_job`](super::shared::Shared).
+//! What an end of a job asks for is returned ([`Ended`]), and done under no lock by
+//! [`Shared::end_job`](super::shared::Shared).
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,8 @@ pub(super) struct Table {
     awaited: AtomicUsize,
 }
 
-/// A job that has just been finished, and is to be [ended](super::shared::Shared::end_job) by whoever was told.
+/// A job that has just been finished, and is to be [ended](super::shared::Shared::end_job) by
+/// whoever was told.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Ended {
@@ -131,7 +133,8 @@ impl Table {
 
     /// Has `waker` woken when the job is settled.
     pub(super) fn add_waker(&self, job: &Job, waker: &Waker) -> Awaits {
-        // Counted before the look at the job; whoever finishes it looks at the count after. One of the two sees the other.
+        // Counted before the look at the job; whoever finishes it looks at the count after. One of
+        // the two sees the other.
         self.awaited.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let awaits = job.add_waker(waker);
@@ -141,7 +144,8 @@ impl Table {
         awaits
     }
 
-    /// The wakers of a job, once it is settled. They are a runtime's code, to be called under no lock.
+    /// The wakers of a job, once it is settled. They are a runtime's code, to be called under no
+    /// lock.
     pub(super) fn take_wakers(&self, job: &Job) -> Vec<Waker> {
         if !job.is_settled() {
             return Vec::new();
@@ -173,7 +177,8 @@ impl Table {
     }
 }
 
-/// The jobs that are not finished, by id. An id is used once: its upper half is the use of its lower half.
+/// The jobs that are not finished, by id. An id is used once: its upper half is the use of its
+/// lower half.
 #[derive(Debug, Default)]
 struct Jobs {
     places: Vec<(u32, Option<Arc<Job>>)>,

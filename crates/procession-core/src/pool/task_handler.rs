@@ -1,4 +1,5 @@
-//! The task handler: cuts a job into chunks and pushes them into the task ring. Runs in the thread that submits.
+//! The task handler: cuts a job into chunks and pushes them into the task ring. Runs in the thread
+//! that submits.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,8 +67,8 @@ impl Shared {
         Ok(job)
     }
 
-    /// Lets workers take what is queued, if it is much already. Who waits in vain goes on: slow tasks are no reason to refuse
-    /// more, and the ring has room.
+    /// Lets workers take what is queued, if it is much already. Who waits in vain goes on: slow
+    /// tasks are no reason to refuse more, and the ring has room.
     fn wait_for_room(self: &Arc<Self>, bytes: usize) {
         let ring = self.control.tasks();
         // Numbers that make no sense are found again by the push.
@@ -109,8 +110,8 @@ pub fn explicit_chunks(tasks: usize, size: usize) -> Vec<u32> {
     sizes
 }
 
-/// Guided self-scheduling: each chunk is a share of what is left, so that the first are large (few frames) and the last
-/// are single tasks (no worker waits long for a straggler).
+/// Guided self-scheduling: each chunk is a share of what is left, so that the first are large (few
+/// frames) and the last are single tasks (no worker waits long for a straggler).
 pub fn guided_chunks(tasks: usize, workers: usize) -> Vec<u32> {
     const SHARES: usize = 8;
     let mut sizes = Vec::new();

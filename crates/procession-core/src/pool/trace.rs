@@ -1,4 +1,5 @@
-//! What a pool tells `tracing`, with the feature of that name; without it everything here is empty and nothing is left.
+//! What a pool tells `tracing`, with the feature of that name; without it everything here is empty
+//! and nothing is left.
 //!
 //! | | level | told by |
 //! |---|---|---|
@@ -8,8 +9,8 @@
 //! | event `worker lost`, with its exit `code` | warn | the parent |
 //! | event `worker ready` | debug | the worker |
 //!
-//! A subscriber is the program's code. In the parent it is called under none of the pool's locks. Where that is in a thread
-//! of the engine's, a fork is refused meanwhile.
+//! A subscriber is the program's code. In the parent it is called under none of the pool's locks.
+//! Where that is in a thread of the engine's, a fork is refused meanwhile.
 
 #[cfg(feature = "tracing")]
 pub(super) use told::*;

@@ -1,8 +1,9 @@
-//! The worker: claims frames from the task ring and runs their tasks, whose results go into its stream. This is the main
-//! loop of a worker process, in its only thread.
+//! The worker: claims frames from the task ring and runs their tasks, whose results go into its
+//! stream. This is the main loop of a worker process, in its only thread.
 //!
-//! It claims no more at once than a fair share of what is queued, and no more than it will likely finish soon, so that
-//! little waits behind a task that takes long. What does wait too long the parent takes back.
+//! It claims no more at once than a fair share of what is queued, and no more than it will likely
+//! finish soon, so that little waits behind a task that takes long. What does wait too long the
+//! parent takes back.
 
 use std::io::{self, ErrorKind};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -33,7 +34,8 @@ pub struct Service {
     pub initializer: Option<Initializer>,
     /// Chunks that a worker runs before it makes way for a fresh one.
     pub max_tasks: Option<NonZeroU32>,
-    /// Bytes of memory of its own that a worker may have after a task: with more it makes way for a fresh one.
+    /// Bytes of memory of its own that a worker may have after a task: with more it makes way for a
+    /// fresh one.
     pub max_memory: Option<NonZeroU64>,
 }
 
@@ -48,7 +50,8 @@ pub struct Initializer {
     pub handles: Vec<OwnedFd>,
 }
 
-/// As [`serve`], in a process of the engine's own, once the initializer has been called. Returns the exit code.
+/// As [`serve`], in a process of the engine's own, once the initializer has been called. Returns
+/// the exit code.
 pub(crate) fn run(control: &Arc<Control>, slot: u32, service: &Service, broker: Arc<Link>, link: &Link) -> i32 {
     match service.initializer.as_ref().and_then(|initializer| initialize(initializer, link)) {
         Some(code) => code,
@@ -56,8 +59,8 @@ pub(crate) fn run(control: &Arc<Control>, slot: u32, service: &Service, broker: 
     }
 }
 
-/// Serves until the pool is closed and no task is left. A face that starts workers its own way calls it in them, once they
-/// are ready; it returns the exit code.
+/// Serves until the pool is closed and no task is left. A face that starts workers its own way
+/// calls it in them, once they are ready; it returns the exit code.
 pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, broker: Arc<Link>) -> i32 {
     if slot as usize >= control.room() {
         eprintln!("procession: worker {slot} cannot begin: the pool has no such slot");
@@ -87,7 +90,8 @@ pub fn serve(control: &Arc<Control>, slot: u32, service: &Service, broker: Arc<L
     }
 }
 
-/// Calls the initializer; the exit code if the worker is not to go on, its outcome then being on the link.
+/// Calls the initializer; the exit code if the worker is not to go on, its outcome then being on
+/// the link.
 fn initialize(initializer: &Initializer, link: &Link) -> Option<i32> {
     let Initializer { entry, argument, handles } = initializer;
     let function = BuildId::current().same_image().and_then(|proof| entry.resolve(proof));
@@ -170,7 +174,8 @@ impl<'a> Worker<'a> {
             } else {
                 self.wait();
                 if parent_id() != self.parent {
-                    // The kernel has not told, because a task has closed the link: there is nobody to serve.
+                    // The kernel has not told, because a task has closed the link: there is nobody
+                    // to serve.
                     return Ok(());
                 }
             }
@@ -181,7 +186,8 @@ impl<'a> Worker<'a> {
         // How long an orphan that the kernel has not ended may sit here.
         const LOOK_UP: Duration = Duration::from_secs(5);
         let (control, slot) = (self.control, self.slot);
-        // It has nothing, whatever a stray write says: else the parent would not find that tasks are lost.
+        // It has nothing, whatever a stray write says: else the parent would not find that tasks
+        // are lost.
         slot.finish_claim();
         let news = || !control.tasks().looks_empty() || control.is_closed() || slot.is_dismissed();
         let spin = if self.is_idle { &Spin::none() } else { &self.spin };

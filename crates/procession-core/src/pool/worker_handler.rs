@@ -1,5 +1,6 @@
-//! The worker handler: notices that workers have ended, accounts for what they had taken, has them replaced. It is
-//! the pool's own thread, woken by the supervisor, by `close` and `terminate`, and by a tick while tasks are outstanding.
+//! The worker handler: notices that workers have ended, accounts for what they had taken, has them
+//! replaced. It is the pool's own thread, woken by the supervisor, by `close` and `terminate`, and
+//! by a tick while tasks are outstanding.
 //!
 //! A death is handled in this order, since each step needs the one before:
 //!
@@ -32,11 +33,13 @@ use crate::engine::engine;
 use crate::outcome::tag;
 use crate::{Error, Result, supervisor};
 
-/// How often outstanding work is looked after: results nobody waits for, frames stuck behind a long task.
+/// How often outstanding work is looked after: results nobody waits for, frames stuck behind a long
+/// task.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// At every so many ticks this thread makes sure that it would be told of deaths.
 const CHECK_EVERY: usize = 50;
-/// How long the tick goes on after the last task, so that a steady trickle of tasks need not wake the thread each time.
+/// How long the tick goes on after the last task, so that a steady trickle of tasks need not wake
+/// the thread each time.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
 
 /// Says that the pool's thread has ended, however it did.
@@ -86,7 +89,8 @@ impl Shared {
         }
     }
 
-    /// What the pool's thread does each time it looks, and what it does at a tick. Returns whether there are tasks.
+    /// What the pool's thread does each time it looks, and what it does at a tick. Returns whether
+    /// there are tasks.
     pub(super) fn tend(self: &Arc<Self>, is_tick: bool) -> bool {
         let deaths = self.backlog.take_deaths().into_iter().chain(self.mail.take_deaths());
         deaths.for_each(|(slot, child)| self.reap_worker(slot, child));
@@ -139,8 +143,8 @@ impl Shared {
         self.lifecycle.phase() == Phase::Terminated || !self.lifecycle.is_fed() && self.table.outstanding() == 0
     }
 
-    /// Waits for something to do; `is_lively`: there was something the last time, and more may follow at once. Returns
-    /// whether there is now.
+    /// Waits for something to do; `is_lively`: there was something the last time, and more may
+    /// follow at once. Returns whether there is now.
     fn await_news(&self, busy_until: Instant, is_lively: bool) -> bool {
         let now = Instant::now();
         // Under fork a vacancy is not this thread's to fill.
@@ -157,7 +161,8 @@ impl Shared {
         }
         // Also for a tick after a callback, as the next one often follows.
         if self.table.is_awaited() || self.mail.has_called_back() {
-            // Where workers wake whoever takes results: futures and callbacks have no thread of their own that sleeps there.
+            // Where workers wake whoever takes results: futures and callbacks have no thread of
+            // their own that sleeps there.
             let spin = if is_lively { self.intake.spin } else { Spin::none() };
             let news = || self.has_results() || self.mail.has_news();
             let is_lively = self.control.result_gate().wait_until(Some(now + TICK), &spin, news);
@@ -261,7 +266,8 @@ impl Shared {
         self.requeue(frames)
     }
 
-    /// A worker is dead, and its results are read: what it had of others is nobody's, and what it told nobody of is free.
+    /// A worker is dead, and its results are read: what it had of others is nobody's, and what it
+    /// told nobody of is free.
     fn free_blocks(&self, slot: usize) -> std::io::Result<()> {
         self.control.arguments().release_held_by(slot as u32)?;
         self.control.results(slot).reclaim()?;
@@ -269,7 +275,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Gives idle workers what others have claimed and not begun, once the ring has nothing else for them.
+    /// Gives idle workers what others have claimed and not begun, once the ring has nothing else
+    /// for them.
     fn relieve(&self) {
         match self.control.tasks().is_empty() {
             Ok(true) => {}
@@ -301,7 +308,8 @@ impl Shared {
         self.poke();
     }
 
-    /// Waits until the workers and the pool's thread have ended; `false` when the deadline came first.
+    /// Waits until the workers and the pool's thread have ended; `false` when the deadline came
+    /// first.
     pub(super) fn wait_gone(&self, deadline: Option<Instant>) -> bool {
         if !self.mail.has_begun() {
             // The pool was never whole: its thread did not begin, so this thread reaps.

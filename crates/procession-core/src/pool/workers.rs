@@ -1,6 +1,7 @@
-//! How a pool's workers are started and replaced, and how a pool changes its size. In the pool's thread; under fork in the
-//! program's threads instead, as they come by to submit or to wait: a fork from the pool's thread would copy whatever lock
-//! a thread of the program holds at that moment.
+//! How a pool's workers are started and replaced, and how a pool changes its size. In the pool's
+//! thread; under fork in the program's threads instead, as they come by to submit or to wait: a
+//! fork from the pool's thread would copy whatever lock a thread of the program holds at that
+//! moment.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -86,7 +87,8 @@ impl Shared {
         self.control.tasks().release(slot as u32, self.control.slot(slot));
     }
 
-    /// Keeps the workers of the first so many slots: starts those that are missing, dismisses the others.
+    /// Keeps the workers of the first so many slots: starts those that are missing, dismisses the
+    /// others.
     pub(super) fn resize(self: &Arc<Self>, size: usize) -> Result<()> {
         let room = self.control.room();
         if !(1..=room).contains(&size) {
@@ -138,7 +140,8 @@ impl Shared {
                 Ok(()) => self.crew.note_respawn(),
                 Err(error) => {
                     self.crew.set_vacant(true);
-                    // Interrupted: nothing was started, and nothing is wrong. The next to come by fills the slot.
+                    // Interrupted: nothing was started, and nothing is wrong. The next to come by
+                    // fills the slot.
                     if !matches!(error, Error::Interrupted) {
                         self.crew.note_failure(error);
                         self.break_if_hopeless();

@@ -52,7 +52,8 @@ impl Queue {
         shm::Queue::attach(fd).map(Queue::of).map_err(Error::os("cannot use a queue that was sent here"))
     }
 
-    /// Appends a payload; waits for room until the deadline. It is there to be taken when this returns.
+    /// Appends a payload; waits for room until the deadline. It is there to be taken when this
+    /// returns.
     ///
     /// # Errors
     ///
@@ -79,8 +80,9 @@ impl Queue {
         self.shared.try_put(parts).map_err(not_put)
     }
 
-    /// Takes the oldest payload, which `read` sees in place and in two parts, unless `read` declines it with `None`. Waits for
-    /// nobody, not even for a lock, and nor may `read`: others are kept out meanwhile.
+    /// Takes the oldest payload, which `read` sees in place and in two parts, unless `read`
+    /// declines it with `None`. Waits for nobody, not even for a lock, and nor may `read`: others
+    /// are kept out meanwhile.
     ///
     /// # Errors
     ///
@@ -91,8 +93,8 @@ impl Queue {
         Ok(tried)
     }
 
-    /// Waits until there is a payload, without taking it; `false` when the deadline came first. Who then takes none is to
-    /// [`pass_on`](Queue::pass_on) what woke it.
+    /// Waits until there is a payload, without taking it; `false` when the deadline came first. Who
+    /// then takes none is to [`pass_on`](Queue::pass_on) what woke it.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         let has_come = self.shared.wait(deadline);
         self.look();
@@ -133,8 +135,8 @@ impl Queue {
         }
     }
 
-    /// Of a joinable queue: waits until nothing is queued and nothing that was taken is unfinished. What a process had that
-    /// died counts as finished.
+    /// Of a joinable queue: waits until nothing is queued and nothing that was taken is unfinished.
+    /// What a process had that died counts as finished.
     ///
     /// # Errors
     ///

@@ -1,19 +1,21 @@
-//! A file descriptor that is readable while a queue holds items, for poll loops; made on demand, by the process that polls.
+//! A file descriptor that is readable while a queue holds items, for poll loops; made on demand, by
+//! the process that polls.
 //!
-//! An engine thread of that process watches the queue at its gate, where it learns of items as a consumer does, and by itself
-//! if their producer died before it woke anybody. It makes an eventfd readable and rests until a consumer of this process
-//! finds the queue empty:
+//! An engine thread of that process watches the queue at its gate, where it learns of items as a
+//! consumer does, and by itself if their producer died before it woke anybody. It makes an eventfd
+//! readable and rests until a consumer of this process finds the queue empty:
 //!
 //! ```text
 //!          items or end                    a get leaves it empty
 //! watching ────────────▶ lit, at rest ───────────────────────────▶ watching
 //! ```
 //!
-//! A `put` waits for the light where there is none (see [`procession_shm::Queue`]): who polls for items and for the ends of
-//! processes finds what a process has put no later than its end.
+//! A `put` waits for the light where there is none (see [`procession_shm::Queue`]): who polls for
+//! items and for the ends of processes finds what a process has put no later than its end.
 //!
-//! What wakes the thread was perhaps meant for a consumer elsewhere, so it passes the wake on. When consumers elsewhere take
-//! the items, the fd stays readable until a `get` of this process has found none.
+//! What wakes the thread was perhaps meant for a consumer elsewhere, so it passes the wake on. When
+//! consumers elsewhere take the items, the fd stays readable until a `get` of this process has
+//! found none.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,11 +28,12 @@ use procession_sys::thread;
 
 use crate::{Error, Result};
 
-/// Those of this process, by the queue's [`key`](super::Queue::key): a forked child has none of its parent's.
+/// Those of this process, by the queue's [`key`](super::Queue::key): a forked child has none of its
+/// parent's.
 static ALL: PerProcess<Mutex<HashMap<u64, Arc<Readable>>>> = PerProcess::new(Mutex::default);
 
-/// An fd that is readable while its queue holds items, or is closed. Found readable although there is no item: another
-/// process took it first, and a `get` that does not wait mends it.
+/// An fd that is readable while its queue holds items, or is closed. Found readable although there
+/// is no item: another process took it first, and a `get` that does not wait mends it.
 #[derive(Debug)]
 pub struct Readable {
     queue: Arc<shm::Queue>,

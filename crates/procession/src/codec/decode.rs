@@ -1,4 +1,5 @@
-//! Bytes to values. The bytes may be anybody's: whatever they are, the outcome is a value or an error.
+//! Bytes to values. The bytes may be anybody's: whatever they are, the outcome is a value or an
+//! error.
 
 use serde::Deserialize;
 use serde::de::value::BorrowedStrDeserializer;

@@ -1,5 +1,5 @@
-//! The names that a type expects of its fields, as a shape would write them. The decoder compares the two at once, and
-//! not name by name.
+//! The names that a type expects of its fields, as a shape would write them. The decoder compares
+//! the two at once, and not name by name.
 
 use std::cell::Cell;
 

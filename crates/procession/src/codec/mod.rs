@@ -1,10 +1,11 @@
-//! How values travel: serde's data model in a binary form that describes itself. Used in the process that sends a value
-//! and in the one that receives it.
+//! How values travel: serde's data model in a binary form that describes itself. Used in the
+//! process that sends a value and in the one that receives it.
 //!
-//! Each value begins with a tag that says what follows, so that a type which looks before it decides (`flatten`,
-//! `untagged`, internally tagged enums, `serde_json::Value`) reads back as well as any other. Fields and variants travel
-//! by name, so that one which is left out (`skip_serializing_if`, `skip`) shifts no other. A name is written once for
-//! each message and is one byte afterwards; those of a struct's fields are one *shape*, which is written once too.
+//! Each value begins with a tag that says what follows, so that a type which looks before it
+//! decides (`flatten`, `untagged`, internally tagged enums, `serde_json::Value`) reads back as well
+//! as any other. Fields and variants travel by name, so that one which is left out
+//! (`skip_serializing_if`, `skip`) shifts no other. A name is written once for each message and is
+//! one byte afterwards; those of a struct's fields are one *shape*, which is written once too.
 //!
 //! | value | on its way |
 //! |---|---|
@@ -21,16 +22,19 @@
 //! | other variant | the tag, the name, the value: for several fields a sequence or a struct |
 //! | newtype struct | what it holds |
 //!
-//! Lengths are in LEB128, all else is little endian. `END` says where a sequence ends; the expected length only tells how
-//! much room to make, and no more than there are bytes. `Some` is written out, so that `Some(None)` and `Some(())` arrive.
+//! Lengths are in LEB128, all else is little endian. `END` says where a sequence ends; the expected
+//! length only tells how much room to make, and no more than there are bytes. `Some` is written
+//! out, so that `Some(None)` and `Some(())` arrive.
 //!
-//! Both sides are *human-readable* to serde. `flatten`, `untagged` and internally tagged enums read from a buffer of
-//! serde's own which always says so; were an address written otherwise, it could not be read from there.
+//! Both sides are *human-readable* to serde. `flatten`, `untagged` and internally tagged enums read
+//! from a buffer of serde's own which always says so; were an address written otherwise, it could
+//! not be read from there.
 //!
 //! # Why it is our own
 //!
-//! Libraries of this kind do not carry all of serde's data model: in ciborium, cbor4ii, pot and rmp-serde alike `Some(None)`
-//! arrives as `None`. They take three to six times as long as postcard, which has neither tags nor names.
+//! Libraries of this kind do not carry all of serde's data model: in ciborium, cbor4ii, pot and
+//! rmp-serde alike `Some(None)` arrives as `None`. They take three to six times as long as
+//! postcard, which has neither tags nor names.
 
 mod decode;
 mod elements;
@@ -48,5 +52,6 @@ pub(crate) use decode::from_bytes;
 pub(crate) use encode::to_bytes;
 pub(crate) use error::Error;
 
-/// How deep values may be nested. Encoding and decoding recurse, and a peer must not exhaust the stack.
+/// How deep values may be nested. Encoding and decoding recurse, and a peer must not exhaust the
+/// stack.
 const MAX_DEPTH: u32 = 1000;

@@ -1,16 +1,17 @@
-//! The names of fields and variants in a message. The encoder numbers them in the order in which it writes them; the
-//! decoder counts along.
+//! The names of fields and variants in a message. The encoder numbers them in the order in which it
+//! writes them; the decoder counts along.
 //!
-//! Those of a struct's fields are one *shape*. The encoder remembers the shapes of the structs that it has written, and
-//! expects the next struct of that name to have the same: then nothing but its values is written, and to expect wrongly
-//! costs a few bytes.
+//! Those of a struct's fields are one *shape*. The encoder remembers the shapes of the structs that
+//! it has written, and expects the next struct of that name to have the same: then nothing but its
+//! values is written, and to expect wrongly costs a few bytes.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use super::tag::{FIRST, MAX_NUMBERED, NEW};
 
-/// The encoder's. A name is known by its address: it lives for ever, and what is there never changes.
+/// The encoder's. A name is known by its address: it lives for ever, and what is there never
+/// changes.
 pub(super) struct Written {
     /// The message that is being written: what an earlier one has numbered is free.
     message: u64,
@@ -18,7 +19,8 @@ pub(super) struct Written {
     name_count: usize,
     shapes: [ShapeSlot; SLOTS],
     shape_count: usize,
-    /// Of the structs that are being written and have no shape, from the outermost to the innermost.
+    /// Of the structs that are being written and have no shape, from the outermost to the
+    /// innermost.
     pub(super) unshaped: Vec<&'static str>,
 }
 
@@ -87,7 +89,8 @@ impl Written {
         let _ = KEPT.try_with(|kept| kept.set(Some(self)));
     }
 
-    /// The number of a name that was written before, as it stands in the message. `None`: write it out.
+    /// The number of a name that was written before, as it stands in the message. `None`: write it
+    /// out.
     #[inline]
     pub(super) fn name(&mut self, name: &'static str) -> Option<u8> {
         let (of, at) = Address::of(name);

@@ -1,4 +1,5 @@
-//! What is left of the bytes that are decoded: taken off piece by piece, each checked. No length is trusted.
+//! What is left of the bytes that are decoded: taken off piece by piece, each checked. No length is
+//! trusted.
 
 use super::error::Error;
 use super::expected::{Expected, Names};

@@ -135,7 +135,8 @@ impl<'de> Reader<'de> {
         self.text(len)
     }
 
-    /// What begins with `tag`, for a type that asked for something else. `Some` of a value passes for the value.
+    /// What begins with `tag`, for a type that asked for something else. `Some` of a value passes
+    /// for the value.
     #[cold]
     #[inline(never)]
     pub(super) fn visit_other<V: Visitor<'de>>(&mut self, mut tag: u8, visitor: V) -> Result<V::Value, Error> {
@@ -185,7 +186,8 @@ impl<'de> Reader<'de> {
         })
     }
 
-    /// A variant that something else than an enum wrote: its name, or a map of its name to its value.
+    /// A variant that something else than an enum wrote: its name, or a map of its name to its
+    /// value.
     #[cold]
     pub(super) fn visit_enum_of_json<V: Visitor<'de>>(&mut self, mut tag: u8, visitor: V) -> Result<V::Value, Error> {
         while tag == tag::SOME {

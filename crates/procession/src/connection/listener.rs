@@ -19,7 +19,8 @@ use crate::connection::Connection;
 pub enum Address {
     /// A socket file; Python's `AF_UNIX` address.
     Unix(PathBuf),
-    /// A name without a file, known in this network namespace; Python's `'\0name'`. Any user can connect.
+    /// A name without a file, known in this network namespace; Python's `'\0name'`. Any user can
+    /// connect.
     Abstract(Vec<u8>),
     /// A host and a port; Python's `AF_INET` address.
     Tcp(SocketAddr),
@@ -61,10 +62,12 @@ impl Address {
     }
 }
 
-/// Waits for [`Client`]s, in this program or another: Python's `multiprocessing.connection.Client` is one too.
+/// Waits for [`Client`]s, in this program or another: Python's `multiprocessing.connection.Client`
+/// is one too.
 ///
-/// With a key ([`authkey`](Listener::authkey)) both ends prove that they know it before anything else is said. Without one
-/// whoever reaches the address is let in. What goes over a connection is not encrypted.
+/// With a key ([`authkey`](Listener::authkey)) both ends prove that they know it before anything
+/// else is said. Without one whoever reaches the address is let in. What goes over a connection is
+/// not encrypted.
 ///
 /// ```
 /// use procession::{Address, Client, Connection, Context, Listener};
@@ -89,7 +92,8 @@ impl Address {
 pub struct Listener(engine::Listener);
 
 impl Listener {
-    /// Listens at an address. TCP port 0 is any free one; [`address`](Listener::address) says which.
+    /// Listens at an address. TCP port 0 is any free one; [`address`](Listener::address) says
+    /// which.
     ///
     /// # Errors
     ///
@@ -98,8 +102,8 @@ impl Listener {
         Ok(Listener(engine::Listener::bind(&address.engine())?))
     }
 
-    /// Listens at a new random address, where only processes of this user are let in. No file stands for it, so nothing is
-    /// left of it however this process ends.
+    /// Listens at a new random address, where only processes of this user are let in. No file
+    /// stands for it, so nothing is left of it however this process ends.
     ///
     /// # Errors
     ///
@@ -112,20 +116,23 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`Error::is_invalid`](crate::Error::is_invalid) for an empty one; if no file descriptor is left.
+    /// [`Error::is_invalid`](crate::Error::is_invalid) for an empty one; if no file descriptor is
+    /// left.
     pub fn authkey(mut self, key: &[u8]) -> Result<Listener> {
         self.0.set_key(Key::new(key)?)?;
         Ok(self)
     }
 
-    /// How long a peer's authentication may take; 10 seconds until told otherwise. Others are authenticated meanwhile, up to 64
-    /// at a time, so a peer that says nothing does not hold them up. Where more want in, the oldest has a second.
+    /// How long a peer's authentication may take; 10 seconds until told otherwise. Others are
+    /// authenticated meanwhile, up to 64 at a time, so a peer that says nothing does not hold them
+    /// up. Where more want in, the oldest has a second.
     pub fn authentication_time(mut self, time: Duration) -> Listener {
         self.0.set_authentication_time(time);
         self
     }
 
-    /// How many clients may wait to be accepted; the system's limit (usually 4096) until told otherwise.
+    /// How many clients may wait to be accepted; the system's limit (usually 4096) until told
+    /// otherwise.
     ///
     /// # Errors
     ///
@@ -135,13 +142,13 @@ impl Listener {
         Ok(self)
     }
 
-    /// Waits for a client, and authenticates it. [`wait`](crate::wait) tells when one is there. Of several clients the first
-    /// whose authentication is over is returned.
+    /// Waits for a client, and authenticates it. [`wait`](crate::wait) tells when one is there. Of
+    /// several clients the first whose authentication is over is returned.
     ///
     /// # Errors
     ///
-    /// [`Error::is_authentication`](crate::Error::is_authentication) for a client that has another key, or none, or is too
-    /// slow. The listener goes on: call it again.
+    /// [`Error::is_authentication`](crate::Error::is_authentication) for a client that has another
+    /// key, or none, or is too slow. The listener goes on: call it again.
     pub fn accept<Tx, Rx>(&self) -> Result<Connection<Tx, Rx>> {
         Ok(Connection::over(self.0.accept()?))
     }
@@ -151,7 +158,8 @@ impl Listener {
         Address::from_engine(self.0.address().clone())
     }
 
-    /// Where the client that was accepted last came from; `None` for unix sockets that are bound nowhere, as most are.
+    /// Where the client that was accepted last came from; `None` for unix sockets that are bound
+    /// nowhere, as most are.
     pub fn last_accepted(&self) -> Option<Address> {
         self.0.last_accepted().map(Address::from_engine)
     }
@@ -163,7 +171,8 @@ impl AsFd for Listener {
     }
 }
 
-/// Connects to a [`Listener`], in this program or another: Python's `multiprocessing.connection.Listener` is one too.
+/// Connects to a [`Listener`], in this program or another: Python's
+/// `multiprocessing.connection.Listener` is one too.
 #[derive(Debug)]
 pub enum Client {}
 
@@ -181,8 +190,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Client::connect); [`Error::is_authentication`](crate::Error::is_authentication) where the listener has
-    /// another key, or none, or does not answer within 10 seconds.
+    /// As [`connect`](Client::connect);
+    /// [`Error::is_authentication`](crate::Error::is_authentication) where the listener has another
+    /// key, or none, or does not answer within 10 seconds.
     pub fn connect_with<Tx, Rx>(address: &Address, key: &[u8]) -> Result<Connection<Tx, Rx>> {
         Ok(Connection::over(engine::connect(&address.engine(), Some(&Key::new(key)?))?))
     }

@@ -1,4 +1,5 @@
-//! Connections: two ends over which values go back and forth. Used in any process that has an end, from any thread.
+//! Connections: two ends over which values go back and forth. Used in any process that has an end,
+//! from any thread.
 
 mod listener;
 mod wait;
@@ -19,10 +20,11 @@ use crate::{Error, Result, message};
 pub use listener::{Address, Client, Listener};
 pub use wait::{Waitable, wait};
 
-/// The two ends of a new connection: the first sends `Tx` and receives `Rx`, the second the reverse.
+/// The two ends of a new connection: the first sends `Tx` and receives `Rx`, the second the
+/// reverse.
 ///
-/// Without `duplex` frames go one way: the first end only receives, the second only sends. Say so by a type that has no
-/// values, and the compiler sees to it: `pipe::<Infallible, Rx>(false)`.
+/// Without `duplex` frames go one way: the first end only receives, the second only sends. Say so
+/// by a type that has no values, and the compiler sees to it: `pipe::<Infallible, Rx>(false)`.
 ///
 /// ```
 /// use procession::{Connection, Context, pipe};
@@ -48,17 +50,18 @@ pub fn pipe<Tx, Rx>(duplex: bool) -> Result<(Connection<Tx, Rx>, Connection<Rx, 
 
 /// One end of a connection, which sends `Tx` and receives `Rx`.
 ///
-/// It comes from [`pipe`], from a [`Listener`] or from a [`Client`]; it travels to a child as (part of) an argument, and over
-/// another connection. What this process received and did not take goes along. Send it away to hand it over, and drop it
-/// here: while a copy is open anywhere, the other end does not see its end. (A child that was started by fork has copies of
-/// all that was open.)
+/// It comes from [`pipe`], from a [`Listener`] or from a [`Client`]; it travels to a child as (part
+/// of) an argument, and over another connection. What this process received and did not take goes
+/// along. Send it away to hand it over, and drop it here: while a copy is open anywhere, the other
+/// end does not see its end. (A child that was started by fork has copies of all that was open.)
 ///
-/// Any number of threads may send and receive at once; frames never interleave. Of *processes* one at a time may send at an
-/// end and one receive, as in `multiprocessing`; several that take turns to receive need
-/// [`set_read_ahead(false)`](Connection::set_read_ahead).
+/// Any number of threads may send and receive at once; frames never interleave. Of *processes* one
+/// at a time may send at an end and one receive, as in `multiprocessing`; several that take turns
+/// to receive need [`set_read_ahead(false)`](Connection::set_read_ahead).
 ///
-/// Values go in frames of Python's `multiprocessing.connection`. A value's own form is this crate's; bytes that are to be
-/// understood by others go by [`send_bytes`](Connection::send_bytes) and [`recv_bytes`](Connection::recv_bytes).
+/// Values go in frames of Python's `multiprocessing.connection`. A value's own form is this
+/// crate's; bytes that are to be understood by others go by [`send_bytes`](Connection::send_bytes)
+/// and [`recv_bytes`](Connection::recv_bytes).
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -78,12 +81,13 @@ pub struct Connection<Tx, Rx> {
 impl<Tx: Serialize + 'static, Rx> Connection<Tx, Rx> {
     /// Sends a value. Waits while the other end has too much to receive.
     ///
-    /// Queues, connections and other [handles](crate::Handle) within it go along, over unix sockets.
+    /// Queues, connections and other [handles](crate::Handle) within it go along, over unix
+    /// sockets.
     ///
     /// # Errors
     ///
-    /// What does not encode ([`Error::is_encode`]); the other end is gone ([`Error::is_closed`]); handles over TCP, or
-    /// an end that only receives ([`Error::is_invalid`]).
+    /// What does not encode ([`Error::is_encode`]); the other end is gone ([`Error::is_closed`]);
+    /// handles over TCP, or an end that only receives ([`Error::is_invalid`]).
     pub fn send(&self, value: &Tx) -> Result<()> {
         let (payload, handles) = message::encode_with_handles(value)
             .map_err(|why| Error::unencodable("message", "Connection::send", why))?;
@@ -96,9 +100,9 @@ impl<Tx, Rx: DeserializeOwned + 'static> Connection<Tx, Rx> {
     ///
     /// # Errors
     ///
-    /// The other end is gone and nothing is left ([`Error::is_closed`]); what came is cut off, too long or no frame
-    /// ([`Error::is_malformed`]); it does not decode ([`Error::is_decode`]), and is then gone; an end that only sends
-    /// ([`Error::is_invalid`]).
+    /// The other end is gone and nothing is left ([`Error::is_closed`]); what came is cut off, too
+    /// long or no frame ([`Error::is_malformed`]); it does not decode ([`Error::is_decode`]), and
+    /// is then gone; an end that only sends ([`Error::is_invalid`]).
     pub fn recv(&self) -> Result<Rx> {
         self.recv_until(None)
     }
@@ -107,7 +111,8 @@ impl<Tx, Rx: DeserializeOwned + 'static> Connection<Tx, Rx> {
     ///
     /// # Errors
     ///
-    /// As [`recv`](Connection::recv), and [`Error::is_timeout`]. What came by then of a value is kept for the next call.
+    /// As [`recv`](Connection::recv), and [`Error::is_timeout`]. What came by then of a value is
+    /// kept for the next call.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Rx> {
         self.recv_until(Instant::now().checked_add(timeout))
     }
@@ -144,7 +149,8 @@ impl<Tx, Rx> Connection<Tx, Rx> {
     ///
     /// # Errors
     ///
-    /// As [`recv`](Connection::recv); [`Error::is_decode`] for a value with handles, which are closed.
+    /// As [`recv`](Connection::recv); [`Error::is_decode`] for a value with handles, which are
+    /// closed.
     pub fn recv_bytes(&self) -> Result<Vec<u8>> {
         self.recv_bytes_until(None)
     }
@@ -158,8 +164,9 @@ impl<Tx, Rx> Connection<Tx, Rx> {
         self.recv_bytes_until(Instant::now().checked_add(timeout))
     }
 
-    /// Waits until there is something to receive, for no longer than `timeout`, and says whether there is. The beginning of
-    /// a frame counts, and so does the other end's being closed. [`wait`] does so for several.
+    /// Waits until there is something to receive, for no longer than `timeout`, and says whether
+    /// there is. The beginning of a frame counts, and so does the other end's being closed.
+    /// [`wait`] does so for several.
     ///
     /// # Errors
     ///
@@ -168,17 +175,18 @@ impl<Tx, Rx> Connection<Tx, Rx> {
         Ok(self.engine.poll(Instant::now().checked_add(timeout))?)
     }
 
-    /// Sets the longest frame that is received, in bytes; 1 GiB until then. A longer one is an error before any memory is
-    /// taken for it ([`Error::is_malformed`]), and the end of this connection. (Python's has no limit.)
+    /// Sets the longest frame that is received, in bytes; 1 GiB until then. A longer one is an
+    /// error before any memory is taken for it ([`Error::is_malformed`]), and the end of this
+    /// connection. (Python's has no limit.)
     pub fn set_max_frame(&self, bytes: u64) {
         self.engine.set_max_frame(bytes);
     }
 
-    /// Sets whether a receive may take the beginning of later frames along, which spares a system call a frame. It may until
-    /// told otherwise.
+    /// Sets whether a receive may take the beginning of later frames along, which spares a system
+    /// call a frame. It may until told otherwise.
     ///
-    /// Without it this process never holds a frame that it did not ask for: set it, before anything is received, where
-    /// several processes receive from the same end in turn.
+    /// Without it this process never holds a frame that it did not ask for: set it, before anything
+    /// is received, where several processes receive from the same end in turn.
     pub fn set_read_ahead(&self, read_ahead: bool) {
         self.engine.set_read_ahead(read_ahead);
     }
@@ -202,7 +210,8 @@ impl<Tx, Rx> Connection<Tx, Rx> {
 impl<Tx, Rx> TryFrom<OwnedFd> for Connection<Tx, Rx> {
     type Error = Error;
 
-    /// An end over a connected stream socket, be it unix or TCP. [`Error::is_invalid`] for any other fd.
+    /// An end over a connected stream socket, be it unix or TCP. [`Error::is_invalid`] for any
+    /// other fd.
     fn try_from(socket: OwnedFd) -> Result<Self> {
         Ok(Connection::over(engine::Connection::from_fd(socket)?))
     }

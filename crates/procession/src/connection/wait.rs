@@ -23,12 +23,12 @@ pub trait Waitable {
     }
 }
 
-/// Waits until one of the things is ready, for no longer than `timeout` (`None`: for ever), and gives the indices of all that
-/// are. None at the timeout.
+/// Waits until one of the things is ready, for no longer than `timeout` (`None`: for ever), and
+/// gives the indices of all that are. None at the timeout.
 ///
-/// A [`Connection`] is ready when there is something to receive, a [`Listener`] when there is a client to accept, a
-/// [`Process`] when it has ended, a [`Queue`] when it holds an item or is closed (another process may take the item first:
-/// follow with [`try_get`](Queue::try_get)).
+/// A [`Connection`] is ready when there is something to receive, a [`Listener`] when there is a
+/// client to accept, a [`Process`] when it has ended, a [`Queue`] when it holds an item or is
+/// closed (another process may take the item first: follow with [`try_get`](Queue::try_get)).
 ///
 /// ```
 /// use std::time::Duration;

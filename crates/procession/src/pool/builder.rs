@@ -27,10 +27,11 @@ impl Builder {
         Builder { method, workers, service: Ok(Service::default()) }
     }
 
-    /// Calls `function` over `argument` once in each worker, replacements too, before its first task.
+    /// Calls `function` over `argument` once in each worker, replacements too, before its first
+    /// task.
     ///
-    /// If it panics the worker ends; when that happens to one worker after the other, and none is left, the tasks get that
-    /// panic as their error and the pool takes no more.
+    /// If it panics the worker ends; when that happens to one worker after the other, and none is
+    /// left, the tasks get that panic as their error and the pool takes no more.
     pub fn initializer<F, A>(mut self, function: F, argument: A) -> Builder
     where
         F: TaskFn<A, ()>,
@@ -48,8 +49,8 @@ impl Builder {
         self
     }
 
-    /// Has a worker make way for a fresh one after it has run so many chunks of tasks: against code that leaks. Without,
-    /// a worker lives as long as the pool. 0 stands for without.
+    /// Has a worker make way for a fresh one after it has run so many chunks of tasks: against code
+    /// that leaks. Without, a worker lives as long as the pool. 0 stands for without.
     pub fn max_tasks_per_worker(mut self, chunks: u32) -> Builder {
         if let Ok(service) = &mut self.service {
             service.max_tasks = NonZeroU32::new(chunks);
@@ -57,12 +58,13 @@ impl Builder {
         self
     }
 
-    /// Has a worker make way for a fresh one when it has more than so many bytes of memory of its own after a task: against
-    /// code that leaks. No task is lost; what it had taken and not begun runs elsewhere. 0 stands for without.
+    /// Has a worker make way for a fresh one when it has more than so many bytes of memory of its
+    /// own after a task: against code that leaks. No task is lost; what it had taken and not begun
+    /// runs elsewhere. 0 stands for without.
     ///
-    /// Counted is what is resident and would be gone with the worker; memory that it shares, such as the pool's, is not. A
-    /// worker looks every few milliseconds at most, so that small tasks cost no more; one that begins with more than the limit
-    /// runs tasks for as long.
+    /// Counted is what is resident and would be gone with the worker; memory that it shares, such
+    /// as the pool's, is not. A worker looks every few milliseconds at most, so that small tasks
+    /// cost no more; one that begins with more than the limit runs tasks for as long.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -80,7 +82,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// As [`Pool::new`], and for an initializer's argument that does not encode ([`Error::is_encode`]).
+    /// As [`Pool::new`], and for an initializer's argument that does not encode
+    /// ([`Error::is_encode`]).
     pub fn start(self) -> Result<Pool> {
         let engine = engine::Pool::new(self.workers, start::starter(self.method.engine()), self.service?)?;
         Ok(Pool::over(engine))
@@ -92,8 +95,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// For 0 workers or more than 1024 ([`Error::is_invalid`]); `spawn` or `forkserver` without `init()`
-    /// ([`Error::is_not_initialized`]); fork with other threads alive ([`Error::is_other_threads`]).
+    /// For 0 workers or more than 1024 ([`Error::is_invalid`]); `spawn` or `forkserver` without
+    /// `init()` ([`Error::is_not_initialized`]); fork with other threads alive
+    /// ([`Error::is_other_threads`]).
     pub fn new(workers: usize) -> Result<Pool> {
         Pool::builder(workers).start()
     }

@@ -1,5 +1,5 @@
-//! Worker processes as their parent holds them: a handle, and the terms of what is called through it. Used in the parent, from
-//! any thread.
+//! Worker processes as their parent holds them: a handle, and the terms of what is called through
+//! it. Used in the parent, from any thread.
 
 use std::any::type_name;
 use std::fmt;
@@ -21,12 +21,14 @@ use crate::{Result, task};
 
 /// Worker processes that run tasks.
 ///
-/// A task is a function (a `fn`, or a closure that captures nothing) over one argument. Any number of threads may use a
-/// pool at once. A clone is a handle of the same workers. When the last handle is dropped the pool is terminated;
-/// [`close`](Pool::close) and [`join`](Pool::join) let it finish first.
+/// A task is a function (a `fn`, or a closure that captures nothing) over one argument. Any number
+/// of threads may use a pool at once. A clone is a handle of the same workers. When the last handle
+/// is dropped the pool is terminated; [`close`](Pool::close) and [`join`](Pool::join) let it finish
+/// first.
 ///
-/// A handle has *terms* for what is called through it: [`chunk_size`](Pool::chunk_size), [`timeout`](Pool::timeout),
-/// [`retries`](Pool::retries) and [`fail_fast`](Pool::fail_fast) return another handle with that term, and go together.
+/// A handle has *terms* for what is called through it: [`chunk_size`](Pool::chunk_size),
+/// [`timeout`](Pool::timeout), [`retries`](Pool::retries) and [`fail_fast`](Pool::fail_fast) return
+/// another handle with that term, and go together.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -42,8 +44,9 @@ use crate::{Result, task};
 /// # Ok(()) }
 /// ```
 ///
-/// **Differences from `multiprocessing.Pool`:** a worker that dies costs the task it ran, not the pool; the number of
-/// workers is always said ([`available_parallelism`](crate::available_parallelism) is a good one); `map` of an iterator
+/// **Differences from `multiprocessing.Pool`:** a worker that dies costs the task it ran, not the
+/// pool; the number of workers is always said
+/// ([`available_parallelism`](crate::available_parallelism) is a good one); `map` of an iterator
 /// takes all of it before the first task runs, as there.
 #[derive(Clone)]
 pub struct Pool {
@@ -66,8 +69,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// The task's panic, a lost worker, what does not encode or decode; a pool that takes no more tasks
-    /// ([`Error::is_closed`]) or cannot ([`Error::is_broken`], [`Error::is_inherited`]).
+    /// The task's panic, a lost worker, what does not encode or decode; a pool that takes no more
+    /// tasks ([`Error::is_closed`]) or cannot ([`Error::is_broken`], [`Error::is_inherited`]).
     pub fn apply<F, A, R>(&self, function: F, argument: A) -> Result<R>
     where
         F: TaskFn<A, R>,
@@ -104,13 +107,15 @@ impl Pool {
 
     /// Runs a task for each item and waits for the results, in the items' order.
     ///
-    /// How many tasks travel together is chosen: many at first, single ones at the end. Say it yourself with
-    /// [`chunk_size`](Pool::chunk_size). All arguments are encoded before the first task runs: of what does not fit into memory at
-    /// once, [`imap`](Pool::imap) takes no more than it has room for.
+    /// How many tasks travel together is chosen: many at first, single ones at the end. Say it
+    /// yourself with [`chunk_size`](Pool::chunk_size). All arguments are encoded before the first
+    /// task runs: of what does not fit into memory at once, [`imap`](Pool::imap) takes no more than
+    /// it has room for.
     ///
     /// # Errors
     ///
-    /// As [`apply`](Pool::apply); of several failed tasks, the first's. The others have run all the same.
+    /// As [`apply`](Pool::apply); of several failed tasks, the first's. The others have run all the
+    /// same.
     pub fn map<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<R>>
     where
         F: TaskFn<A, R>,
@@ -124,8 +129,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`map`](Pool::map), as far as it is known at once; [`Error::is_invalid`] for a chunk size of 0. An item that does
-    /// not encode fails the call, and none runs.
+    /// As [`map`](Pool::map), as far as it is known at once; [`Error::is_invalid`] for a chunk size
+    /// of 0. An item that does not encode fails the call, and none runs.
     pub fn map_async<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<AsyncResult<Vec<R>>>
     where
         F: TaskFn<A, R>,
@@ -135,20 +140,22 @@ impl Pool {
         self.submit::<F, A, R>(task::pool_entry(function), items)
     }
 
-    /// Runs a task for each item, lazily: the iterator gives the results in the items' order, and pulls items as they are
-    /// taken, a bounded number ahead. An endless iterator of items runs in constant memory.
+    /// Runs a task for each item, lazily: the iterator gives the results in the items' order, and
+    /// pulls items as they are taken, a bounded number ahead. An endless iterator of items runs in
+    /// constant memory.
     ///
-    /// The items must own what they need, since the pool may pull them too. Each travels alone, unless a
-    /// [`chunk_size`](Pool::chunk_size) is said. A task that fails gives its error in its
+    /// The items must own what they need, since the pool may pull them too. Each travels alone,
+    /// unless a [`chunk_size`](Pool::chunk_size) is said. A task that fails gives its error in its
     /// place, and the iteration goes on.
     ///
-    /// Once the pool is [closed](Pool::close) there is no bound any more: the next step of the iteration, or else
-    /// [`join`](Pool::join), pulls all items that are left, so that every task runs though nobody takes its result. (With
-    /// an endless iterator that does not return until the pool is terminated, as in `multiprocessing`.) Dropping the iterator
-    /// drops the items that it has not pulled; tasks that have been submitted run.
+    /// Once the pool is [closed](Pool::close) there is no bound any more: the next step of the
+    /// iteration, or else [`join`](Pool::join), pulls all items that are left, so that every task
+    /// runs though nobody takes its result. (With an endless iterator that does not return until
+    /// the pool is terminated, as in `multiprocessing`.) Dropping the iterator drops the items that
+    /// it has not pulled; tasks that have been submitted run.
     ///
-    /// **Difference from `multiprocessing`:** items are pulled by the thread that iterates or joins, and so not while neither
-    /// is going on.
+    /// **Difference from `multiprocessing`:** items are pulled by the thread that iterates or
+    /// joins, and so not while neither is going on.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -179,7 +186,8 @@ impl Pool {
         ImapUnordered(self.imap(function, items))
     }
 
-    /// As [`map`](Pool::map), for a function of several arguments, two to eight, over tuples of them.
+    /// As [`map`](Pool::map), for a function of several arguments, two to eight, over tuples of
+    /// them.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -219,7 +227,8 @@ impl Pool {
         self.submit::<F, A, F::Output>(task::tuple_entry(function), items)
     }
 
-    /// This pool with an explicit number of tasks that travel together; the last chunk may have fewer.
+    /// This pool with an explicit number of tasks that travel together; the last chunk may have
+    /// fewer.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -234,8 +243,9 @@ impl Pool {
         Pool { shared: self.shared.clone(), terms }
     }
 
-    /// This pool with a limit on how long each task may run, from its beginning in a worker. The worker of one that runs
-    /// longer is ended and replaced, and the task's error is [`Error::is_task_timeout`]. Kept to within some 20 ms.
+    /// This pool with a limit on how long each task may run, from its beginning in a worker. The
+    /// worker of one that runs longer is ended and replaced, and the task's error is
+    /// [`Error::is_task_timeout`]. Kept to within some 20 ms.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -252,16 +262,17 @@ impl Pool {
         Pool { shared: self.shared.clone(), terms }
     }
 
-    /// This pool with so many further attempts for a task whose worker is lost. Without, such a task fails at once: it may
-    /// have done half of its work. For tasks that may be run twice.
+    /// This pool with so many further attempts for a task whose worker is lost. Without, such a
+    /// task fails at once: it may have done half of its work. For tasks that may be run twice.
     #[must_use = "it is another handle of the pool"]
     pub fn retries(&self, retries: u32) -> Pool {
         let terms = Terms { retries, ..self.terms };
         Pool { shared: self.shared.clone(), terms }
     }
 
-    /// This pool with an end of a call at its first error, the first in time: [`get`](AsyncResult::get) gives it at once,
-    /// and tasks that have not begun never do. Those that run already are let finish, and their results dropped.
+    /// This pool with an end of a call at its first error, the first in time:
+    /// [`get`](AsyncResult::get) gives it at once, and tasks that have not begun never do. Those
+    /// that run already are let finish, and their results dropped.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -277,15 +288,17 @@ impl Pool {
         Pool { shared: self.shared.clone(), terms }
     }
 
-    /// Keeps so many workers from now on, whatever they are doing: of more, the new ones start now; of fewer, those that are
-    /// too many end after the task that they run, and what they had taken and not begun runs elsewhere.
+    /// Keeps so many workers from now on, whatever they are doing: of more, the new ones start now;
+    /// of fewer, those that are too many end after the task that they run, and what they had taken
+    /// and not begun runs elsewhere.
     ///
     /// A pool can grow to four times its first size, or to 64 workers if that is more.
     ///
     /// # Errors
     ///
-    /// For 0 workers or more than there is room for ([`Error::is_invalid`]); what [`new`](Pool::new) says, and then the pool
-    /// keeps as many as before; a pool that is closed or broken.
+    /// For 0 workers or more than there is room for ([`Error::is_invalid`]); what
+    /// [`new`](Pool::new) says, and then the pool keeps as many as before; a pool that is closed or
+    /// broken.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -298,7 +311,8 @@ impl Pool {
         Ok(self.shared.engine.resize(workers)?)
     }
 
-    /// What it is doing now: its workers and what each runs, and how its tasks fared. Workers do nothing for it.
+    /// What it is doing now: its workers and what each runs, and how its tasks fared. Workers do
+    /// nothing for it.
     ///
     /// # Errors
     ///
@@ -321,8 +335,8 @@ impl Pool {
         self.shared.engine.close();
     }
 
-    /// Kills the workers; tasks that are not finished give [`Error::is_closed`], and their callbacks are not called. Returns
-    /// when the workers are gone.
+    /// Kills the workers; tasks that are not finished give [`Error::is_closed`], and their
+    /// callbacks are not called. Returns when the workers are gone.
     pub fn terminate(&self) {
         self.shared.engine.terminate();
     }
@@ -331,7 +345,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Before [`close`](Pool::close) or [`terminate`](Pool::terminate), and in a callback ([`Error::is_invalid`]).
+    /// Before [`close`](Pool::close) or [`terminate`](Pool::terminate), and in a callback
+    /// ([`Error::is_invalid`]).
     pub fn join(&self) -> Result<()> {
         if self.shared.engine.is_closed() {
             let feeds = std::mem::take(&mut *self.shared.feeds.lock().unwrap_or_else(PoisonError::into_inner));

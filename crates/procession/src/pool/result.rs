@@ -1,5 +1,5 @@
-//! Results to come. Used in the parent, from any thread: the thread that asks takes results off the workers' streams
-//! itself, and decodes its own.
+//! Results to come. Used in the parent, from any thread: the thread that asks takes results off the
+//! workers' streams itself, and decodes its own.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,10 +13,11 @@ use serde::de::DeserializeOwned;
 use crate::error::Whose;
 use crate::{Error, Result, message, task};
 
-/// The result of [`Pool::apply_async`](crate::Pool::apply_async) or [`Pool::map_async`](crate::Pool::map_async).
+/// The result of [`Pool::apply_async`](crate::Pool::apply_async) or
+/// [`Pool::map_async`](crate::Pool::map_async).
 ///
-/// It can be asked again and again; each `get` decodes anew. Dropping it lets the tasks run and their results go. It is
-/// also a future.
+/// It can be asked again and again; each `get` decodes anew. Dropping it lets the tasks run and
+/// their results go. It is also a future.
 pub struct AsyncResult<T> {
     handle: Handle,
     tasks: Tasks,
@@ -54,7 +55,8 @@ impl<T> AsyncResult<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::is_timeout`] when it is not there then; it is still to come. Otherwise as [`get`](AsyncResult::get).
+    /// [`Error::is_timeout`] when it is not there then; it is still to come. Otherwise as
+    /// [`get`](AsyncResult::get).
     pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
         (self.read)(&self.handle, self.tasks, Wait::Until(Instant::now().checked_add(timeout)))
     }
@@ -69,7 +71,8 @@ impl<T> AsyncResult<T> {
         Ok(())
     }
 
-    /// As [`wait`](AsyncResult::wait), for no longer than `timeout`; `false` when the result is not there then.
+    /// As [`wait`](AsyncResult::wait), for no longer than `timeout`; `false` when the result is not
+    /// there then.
     ///
     /// # Errors
     ///
@@ -78,15 +81,17 @@ impl<T> AsyncResult<T> {
         Ok(self.handle.wait(Instant::now().checked_add(timeout))?)
     }
 
-    /// Has `callback` called with the result once it is there, be it a value or an error; at once if it is already. Several
-    /// are called in the order in which they were given. If [`terminate`](crate::Pool::terminate) gives the call up, they are
-    /// dropped and not called.
+    /// Has `callback` called with the result once it is there, be it a value or an error; at once
+    /// if it is already. Several are called in the order in which they were given. If
+    /// [`terminate`](crate::Pool::terminate) gives the call up, they are dropped and not called.
     ///
-    /// It runs in the pool's own thread, which also replaces workers and enforces time limits: let it be brief, and hand
-    /// longer work to a thread of yours. It may use the pool, and end it. [`get`](AsyncResult::get) and its like wait until it
-    /// has returned; a panic of it becomes the error that they give ([`Error::is_panic`]), and harms nothing else. While it
-    /// runs, a fork is refused ([`Error::is_other_threads`]) as beside any thread of the program's: a pool under fork replaces
-    /// no worker meanwhile, and is broken ([`Error::is_broken`]) if the callback waits for a result when none is left.
+    /// It runs in the pool's own thread, which also replaces workers and enforces time limits: let
+    /// it be brief, and hand longer work to a thread of yours. It may use the pool, and end it.
+    /// [`get`](AsyncResult::get) and its like wait until it has returned; a panic of it becomes the
+    /// error that they give ([`Error::is_panic`]), and harms nothing else. While it runs, a fork is
+    /// refused ([`Error::is_other_threads`]) as beside any thread of the program's: a pool under
+    /// fork replaces no worker meanwhile, and is broken ([`Error::is_broken`]) if the callback
+    /// waits for a result when none is left.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -115,8 +120,9 @@ impl<T> AsyncResult<T> {
         Ok(self)
     }
 
-    /// Gives the tasks up: those that have not begun never do, and a worker that runs one is ended and replaced.
-    /// [`get`](AsyncResult::get) then says [`Error::is_cancelled`]. `false`: the result was there already, and stays.
+    /// Gives the tasks up: those that have not begun never do, and a worker that runs one is ended
+    /// and replaced. [`get`](AsyncResult::get) then says [`Error::is_cancelled`]. `false`: the
+    /// result was there already, and stays.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -135,7 +141,8 @@ impl<T> AsyncResult<T> {
         Ok(self.handle.cancel()?)
     }
 
-    /// The id of its job, as [`Pool::stats`](crate::Pool::stats) names what runs. No other job of the pool has it.
+    /// The id of its job, as [`Pool::stats`](crate::Pool::stats) names what runs. No other job of
+    /// the pool has it.
     pub fn id(&self) -> u64 {
         self.handle.id()
     }
@@ -145,7 +152,8 @@ impl<T> AsyncResult<T> {
         self.handle.is_finished()
     }
 
-    /// Whether every task returned a value; `None` while the result is not there, where `multiprocessing` raises.
+    /// Whether every task returned a value; `None` while the result is not there, where
+    /// `multiprocessing` raises.
     pub fn successful(&self) -> Option<bool> {
         if !self.ready() {
             return None;
@@ -156,7 +164,8 @@ impl<T> AsyncResult<T> {
     }
 }
 
-/// Awaits the result, in any runtime: nobody blocks meanwhile. Errors as with [`get`](AsyncResult::get).
+/// Awaits the result, in any runtime: nobody blocks meanwhile. Errors as with
+/// [`get`](AsyncResult::get).
 impl<T> Future for AsyncResult<T> {
     type Output = Result<T>;
 

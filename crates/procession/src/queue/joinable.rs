@@ -1,4 +1,5 @@
-//! Queues that can be waited for until all of their items are done. Used in any process that has one, from any thread.
+//! Queues that can be waited for until all of their items are done. Used in any process that has
+//! one, from any thread.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,8 +12,8 @@ use super::{Queue, bound_of};
 use crate::Result;
 use crate::message::Message;
 
-/// A [`Queue`] whose consumers say when they are [done](JoinableQueue::task_done) with an item, so that others can
-/// [wait](JoinableQueue::join) until all are.
+/// A [`Queue`] whose consumers say when they are [done](JoinableQueue::task_done) with an item, so
+/// that others can [wait](JoinableQueue::join) until all are.
 ///
 /// ```
 /// use procession::{Context, JoinableQueue};
@@ -35,8 +36,9 @@ use crate::message::Message;
 /// # Ok(()) }
 /// ```
 ///
-/// **Difference from `multiprocessing.JoinableQueue`:** what a process had taken when it was killed counts as done, so that
-/// nobody waits for it for ever. Up to 1024 processes may take from one such queue.
+/// **Difference from `multiprocessing.JoinableQueue`:** what a process had taken when it was killed
+/// counts as done, so that nobody waits for it for ever. Up to 1024 processes may take from one
+/// such queue.
 pub struct JoinableQueue<T>(Queue<T>);
 
 impl<T: Message> JoinableQueue<T> {
@@ -69,7 +71,8 @@ impl<T> JoinableQueue<T> {
         Ok(self.engine.done()?)
     }
 
-    /// Waits until every item that was put is done. The death of a process that had some is noticed after a tenth of a second.
+    /// Waits until every item that was put is done. The death of a process that had some is noticed
+    /// after a tenth of a second.
     ///
     /// # Errors
     ///

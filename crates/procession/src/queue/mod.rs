@@ -23,12 +23,13 @@ use crate::{Error, Result, message};
 
 /// A first-in first-out queue that any number of processes put into and take from.
 ///
-/// It travels to a child as (part of) the argument of a process, of a pool's task or initializer, or over a connection; under fork a closure may just
-/// capture it. Clones are the same queue.
+/// It travels to a child as (part of) the argument of a process, of a pool's task or initializer,
+/// or over a connection; under fork a closure may just capture it. Clones are the same queue.
 ///
-/// An item is there from the moment [`put`](Queue::put) returns: there is no feeder thread, and a process that has put may
-/// exit at once. Without a bound a `put` never waits; memory that a backlog took is given back when it is drained. A process
-/// that is killed loses the item it was putting, or the one it had just taken, and nobody else is held up.
+/// An item is there from the moment [`put`](Queue::put) returns: there is no feeder thread, and a
+/// process that has put may exit at once. Without a bound a `put` never waits; memory that a
+/// backlog took is given back when it is drained. A process that is killed loses the item it was
+/// putting, or the one it had just taken, and nobody else is held up.
 ///
 /// ```
 /// use procession::{Context, Queue};
@@ -43,9 +44,10 @@ use crate::{Error, Result, message};
 /// # Ok(()) }
 /// ```
 ///
-/// **Differences from `multiprocessing.Queue`:** no feeder thread, so `put` reports what does not encode, and nothing needs
-/// to be joined or cancelled at exit; [`close`](Queue::close) closes it for everybody, and consumers then see its end;
-/// [`len`](Queue::len) and [`is_empty`](Queue::is_empty) are exact at the moment they look.
+/// **Differences from `multiprocessing.Queue`:** no feeder thread, so `put` reports what does not
+/// encode, and nothing needs to be joined or cancelled at exit; [`close`](Queue::close) closes it
+/// for everybody, and consumers then see its end; [`len`](Queue::len) and
+/// [`is_empty`](Queue::is_empty) are exact at the moment they look.
 pub struct Queue<T> {
     engine: Arc<engine::Queue>,
     item: PhantomData<fn(T) -> T>,
@@ -74,8 +76,8 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     ///
-    /// What does not encode ([`Error::is_encode`]), a closed queue ([`Error::is_closed`]). The error gives the item back;
-    /// `?` makes it an [`Error`].
+    /// What does not encode ([`Error::is_encode`]), a closed queue ([`Error::is_closed`]). The
+    /// error gives the item back; `?` makes it an [`Error`].
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
         self.put_until(item, None)
     }
@@ -102,8 +104,8 @@ impl<T: Message> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::is_closed`] once the queue is closed and empty; [`Error::is_decode`] for an item that does not decode,
-    /// which is then gone.
+    /// [`Error::is_closed`] once the queue is closed and empty; [`Error::is_decode`] for an item
+    /// that does not decode, which is then gone.
     pub fn get(&self) -> Result<T> {
         self.get_until(None)
     }
@@ -160,11 +162,13 @@ impl<T> Queue<T> {
         self.engine.is_empty()
     }
 
-    /// A file descriptor that is readable while there are items, or the queue is closed: for a poll loop, or an async
-    /// runtime. Made when it is first asked for, with a thread of the engine behind it; it is this process's own.
+    /// A file descriptor that is readable while there are items, or the queue is closed: for a poll
+    /// loop, or an async runtime. Made when it is first asked for, with a thread of the engine
+    /// behind it; it is this process's own.
     ///
-    /// When another process takes the items first, it stays readable until a [`try_get`](Queue::try_get) of this process has
-    /// found none: do not wait in `get`. To wait for several queues, connections and processes there is [`wait`](crate::wait()).
+    /// When another process takes the items first, it stays readable until a
+    /// [`try_get`](Queue::try_get) of this process has found none: do not wait in `get`. To wait
+    /// for several queues, connections and processes there is [`wait`](crate::wait()).
     ///
     /// ```
     /// use std::os::fd::AsFd;
@@ -189,7 +193,8 @@ impl<T> Queue<T> {
         Ok(Readable(self.engine.readable()?))
     }
 
-    /// Lets nothing more be put, by any process. Items that are there can be taken; whoever waits for more is told.
+    /// Lets nothing more be put, by any process. Items that are there can be taken; whoever waits
+    /// for more is told.
     pub fn close(&self) {
         self.engine.close();
     }

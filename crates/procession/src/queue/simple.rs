@@ -8,8 +8,8 @@ use super::{PutError, Queue};
 use crate::Result;
 use crate::message::Message;
 
-/// A queue of which nothing is asked but to put and to get: a [`Queue`] without a bound and without timeouts, as
-/// `multiprocessing.SimpleQueue` is.
+/// A queue of which nothing is asked but to put and to get: a [`Queue`] without a bound and without
+/// timeouts, as `multiprocessing.SimpleQueue` is.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
