@@ -112,8 +112,8 @@ impl Supervisor {
         while self.poller.wait(&mut keys, None).is_ok() {
             for key in keys.drain(..) {
                 let Some((child, on_end)) = self.watched().remove(&key) else { continue };
-                // Refused if the program has closed one of the two, which whoever buries the child
-                // finds out.
+                // Refused if the program has closed one of the two fds. The code that reaps the
+                // child finds that out.
                 let _ = self.poller.remove(child.sentinel());
                 on_end(&child);
             }

@@ -1,4 +1,5 @@
-//! A task that aborts costs only itself: the other tasks complete, and a new worker takes the place of the one that died.
+//! A task that aborts costs only itself: the other tasks complete, and a new worker takes the place
+//! of the one that died.
 //!
 //! `cargo run --example crash`
 

@@ -196,7 +196,7 @@ fn who_polls_takes_no_wake_from_who_waits() {
             taken.put(item).unwrap()
         }
     };
-    let mut taker = Process::fork(take).start().unwrap();
+    let mut consumer = Process::fork(take).start().unwrap();
     for item in 0..200 {
         items.put(item).unwrap();
         assert_eq!(taken.get().unwrap(), item);
@@ -205,7 +205,7 @@ fn who_polls_takes_no_wake_from_who_waits() {
     assert_eq!(items.try_get().unwrap(), None);
     assert_eq!(wait(&[&readable.as_fd()], Some(Duration::from_millis(1))).unwrap(), []);
     items.close();
-    taker.join().unwrap();
+    consumer.join().unwrap();
 }
 
 fn a_forked_child_polls_with_an_fd_of_its_own() {

@@ -274,10 +274,10 @@ impl Crew {
 
     /// Stops the task that a worker was seen at, by the end of the worker, unless the task has
     /// ended meanwhile.
-    pub(super) fn stop_task(&self, control: &Control, slot: usize, sight: Snapshot, cause: Cause) {
+    pub(super) fn stop_task(&self, control: &Control, slot: usize, snapshot: Snapshot, cause: Cause) {
         let mut workers = self.workers();
         let State::Serving(child, stopped) = &mut workers.slots[slot].state else { return };
-        if control.slot(slot).running().stop_stretch(sight) {
+        if control.slot(slot).running().stop_stretch(snapshot) {
             *stopped = Some(cause);
             // Refused only when it has ended, which the supervisor reports.
             let _ = child.signal(Signal::KILL);

@@ -17,8 +17,8 @@ impl RunningTasks {
         known.resize(control.slots(), None);
         for (slot, known) in known.iter_mut().enumerate() {
             let now = control.slot(slot).running().look();
-            if known.map(|(sight, _)| sight) != now {
-                *known = now.map(|sight| (sight, Instant::now()));
+            if known.map(|(snapshot, _)| snapshot) != now {
+                *known = now.map(|snapshot| (snapshot, Instant::now()));
             }
         }
         known.clone()

@@ -65,9 +65,9 @@ impl Shared {
             let finished = self.control.slot(slot).running().begun().wrapping_sub(begun_before);
             WorkerStats {
                 pid,
-                running: running.map(|(sight, since)| RunningTask {
-                    job: sight.job,
-                    index: self.table.get(sight.job).map_or(0, |job| job.first_call(sight.index)),
+                running: running.map(|(snapshot, since)| RunningTask {
+                    job: snapshot.job,
+                    index: self.table.get(snapshot.job).map_or(0, |job| job.first_call(snapshot.index)),
                     since,
                 }),
                 done: finished.saturating_sub(running.is_some().into()),
@@ -75,8 +75,9 @@ impl Shared {
             }
         };
         let workers: Vec<_> = roll.into_iter().map(of).collect();
-        let begun =
-            |(sight, _): &(Snapshot, Instant)| self.table.get(sight.job).map_or(0, |job| job.calls(sight.index, 1));
+        let begun = |(snapshot, _): &(Snapshot, Instant)| {
+            self.table.get(snapshot.job).map_or(0, |job| job.calls(snapshot.index, 1))
+        };
         let begun: u64 = running.iter().flatten().map(begun).sum();
         let queued = self.table.remaining_calls().saturating_sub(begun) as usize;
         Stats { workers, queued, done, failed, lost, respawns }

@@ -16,10 +16,10 @@ impl Shared {
     /// Stops tasks that run longer than their timeout.
     pub(super) fn enforce_timeouts(&self) {
         for (slot, seen) in self.running.look(&self.control).into_iter().enumerate() {
-            let Some((sight, since)) = seen else { continue };
-            let timeout = self.table.get(sight.job).and_then(|job| job.terms.timeout);
+            let Some((snapshot, since)) = seen else { continue };
+            let timeout = self.table.get(snapshot.job).and_then(|job| job.terms.timeout);
             if timeout.is_some_and(|timeout| since.elapsed() >= timeout) {
-                self.crew.stop_task(&self.control, slot, sight, Cause::Timeout);
+                self.crew.stop_task(&self.control, slot, snapshot, Cause::Timeout);
             }
         }
     }
@@ -33,8 +33,8 @@ impl Shared {
             return true;
         }
         for slot in 0..self.control.slots() {
-            if let Some(sight) = self.control.slot(slot).running().look().filter(|sight| sight.job == job.id) {
-                self.crew.stop_task(&self.control, slot, sight, Cause::Cancelled);
+            if let Some(snapshot) = self.control.slot(slot).running().look().filter(|snapshot| snapshot.job == job.id) {
+                self.crew.stop_task(&self.control, slot, snapshot, Cause::Cancelled);
             }
         }
         true
