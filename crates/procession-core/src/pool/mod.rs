@@ -35,6 +35,7 @@
 //! | role | file | runs in |
 //! |---|---|---|
 //! | task handler | `task_handler.rs`, `feeder.rs` | the thread that submits |
+//! | | `feed/`: lazy maps | the thread that takes results, or joins |
 //! | result handler | `result_handler.rs` | the thread that waits for a result; else the pool's thread |
 //! | worker handler | `worker_handler.rs` | the pool's thread |
 //! | | `workers.rs`: starting and replacing workers | the pool's thread; under fork the program's |
@@ -56,6 +57,7 @@ pub mod blocks;
 mod callback;
 mod chunk;
 mod crew;
+mod feed;
 mod feeder;
 mod frame;
 #[cfg(feature = "fuzzing")]
@@ -96,34 +98,22 @@ pub use procession_shm::Control;
 
 use crate::start::Start;
 use crate::{Error, Result};
-use backlog::Backlog;
 pub use chunk::{Answer, Calls, Chunk, ChunkEntry};
-use crew::Crew;
+pub use feed::{Ahead, Encoded, Feed, Order, Source, Submitted, Window};
 pub use feeder::Feeder;
 pub use handle::{Callback, Handle};
-use handle_broker::HandleBroker;
-use intake::Intake;
 pub use items::Items;
 pub use job::Terms;
-use lending::Lending;
-use lifecycle::{Lifecycle, Phase};
-use mail::Mail;
+use lifecycle::Phase;
 use memory::Memory;
 pub use results::Results;
-use running::RunningTasks;
 use shared::Shared;
 pub use stats::{RunningTask, Stats, WorkerStats};
-use table::Table;
 pub use task_handler::{explicit_chunks, guided_chunks};
 pub use worker::{Initializer, Service};
 
 /// The most workers a pool can have.
 pub const MAX_WORKERS: usize = 1024;
-
-/// How often its first size a pool may grow to, and how far a small one may in any case. The room
-/// is addresses only.
-const ROOM_FACTOR: usize = 4;
-const MIN_ROOM: usize = 64;
 
 /// A pool of worker processes.
 ///
@@ -148,23 +138,7 @@ impl Pool {
             Memory::of_self()
                 .map_err(Error::os("cannot keep workers to their memory: /proc does not say what they have"))?;
         }
-        let no_memory = || Error::os("cannot make the pool's shared memory");
-        let room = (workers * ROOM_FACTOR).max(MIN_ROOM);
-        let control = Control::with_room(workers, room).map_err(no_memory())?;
-        let lending = Lending::new(&control).map_err(no_memory())?;
-        let room = control.room();
-        let shared = Arc::new(Shared {
-            control: Arc::new(control),
-            lifecycle: Lifecycle::new(),
-            table: Table::default(),
-            intake: Intake::new(room, workers),
-            crew: Crew::new(Box::new(starter), service, workers, room),
-            lending: Arc::new(lending),
-            broker: HandleBroker::new().map_err(Error::os("cannot make the link by which workers ask for handles"))?,
-            mail: Mail::default(),
-            backlog: Backlog::default(),
-            running: RunningTasks::default(),
-        });
+        let shared = Arc::new(Shared::new(workers, Box::new(starter), service)?);
         // From here on the drop of `pool` ends what was started.
         let pool = Pool { shared };
         for slot in 0..workers {

@@ -25,7 +25,9 @@ use super::mail::Mail;
 use super::running::RunningTasks;
 use super::table::{Ended, Table};
 use super::trace;
-use crate::Error;
+use super::worker::Service;
+use crate::start::Start;
+use crate::{Error, Result};
 
 /// See the module.
 #[derive(Debug)]
@@ -42,7 +44,33 @@ pub(super) struct Shared {
     pub(super) running: RunningTasks,
 }
 
+/// How often its first size a pool may grow to, and how far a small one may in any case. The room
+/// is addresses only.
+const ROOM_FACTOR: usize = 4;
+const MIN_ROOM: usize = 64;
+
 impl Shared {
+    /// A pool of which nothing runs yet.
+    pub(super) fn new(workers: usize, starter: Box<dyn Start + Send>, service: Service) -> Result<Shared> {
+        let no_memory = || Error::os("cannot make the pool's shared memory");
+        let room = (workers * ROOM_FACTOR).max(MIN_ROOM);
+        let control = Control::with_room(workers, room).map_err(no_memory())?;
+        let lending = Lending::new(&control).map_err(no_memory())?;
+        let room = control.room();
+        Ok(Shared {
+            control: Arc::new(control),
+            lifecycle: Lifecycle::new(),
+            table: Table::default(),
+            intake: Intake::new(room, workers),
+            crew: Crew::new(starter, service, workers, room),
+            lending: Arc::new(lending),
+            broker: HandleBroker::new().map_err(Error::os("cannot make the link by which workers ask for handles"))?,
+            mail: Mail::default(),
+            backlog: Backlog::default(),
+            running: RunningTasks::default(),
+        })
+    }
+
     /// Takes what workers have committed. Returns whether that was anything.
     pub(super) fn drain(&self) -> bool {
         if self.lifecycle.is_overwritten() {

@@ -4,11 +4,11 @@
 use std::any::type_name;
 use std::fmt;
 use std::iter;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use procession_core::pool::ChunkEntry;
-use procession_core::pool::{self as engine, Stats, Terms};
+use procession_core::pool::{self as engine, Order, Stats, Terms};
 
 use super::imap::{Feeds, Imap, ImapUnordered};
 use super::items::push_all;
@@ -171,8 +171,7 @@ impl Pool {
         R: Message,
         I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {
-        let Shared { engine, feeds } = &*self.shared;
-        Imap::new(engine, feeds, self.terms, function, items.into_iter())
+        self.lazy_map(Order::OfItems, function, items)
     }
 
     /// As [`imap`](Pool::imap), but the results come as they are ready.
@@ -183,7 +182,7 @@ impl Pool {
         R: Message,
         I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {
-        ImapUnordered(self.imap(function, items))
+        ImapUnordered(self.lazy_map(Order::AsReady, function, items))
     }
 
     /// As [`map`](Pool::map), for a function of several arguments, two to eight, over tuples of
@@ -349,10 +348,7 @@ impl Pool {
     /// ([`Error::is_invalid`]).
     pub fn join(&self) -> Result<()> {
         if self.shared.engine.is_closed() {
-            let feeds = std::mem::take(&mut *self.shared.feeds.lock().unwrap_or_else(PoisonError::into_inner));
-            for feed in feeds.iter().filter_map(Weak::upgrade) {
-                feed.pull_all();
-            }
+            self.shared.feeds.pull_all();
         }
         Ok(self.shared.engine.join()?)
     }
@@ -365,6 +361,17 @@ impl Pool {
     /// The process ids of the workers that are alive now.
     pub fn worker_pids(&self) -> Vec<u32> {
         self.shared.engine.worker_pids()
+    }
+
+    fn lazy_map<F, A, R, I>(&self, order: Order, function: F, items: I) -> Imap<R>
+    where
+        F: TaskFn<A, R>,
+        A: Message,
+        R: Message,
+        I: IntoIterator<Item = A, IntoIter: Send + 'static>,
+    {
+        let Shared { engine, feeds } = &*self.shared;
+        Imap::new(engine, feeds, self.terms, order, function, items.into_iter())
     }
 
     /// `F` is the function of `entry`.

@@ -185,10 +185,6 @@ impl<R: DeserializeOwned + 'static> AsyncResult<R> {
 }
 
 impl<R: DeserializeOwned + 'static> AsyncResult<Vec<R>> {
-    pub(super) fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
     /// `first` is the index of the first task in the user's call.
     pub(super) fn many(handle: Handle, function: &'static str, first: usize) -> AsyncResult<Vec<R>> {
         AsyncResult { handle, tasks: Tasks { function, first }, read: read_many::<R> }
