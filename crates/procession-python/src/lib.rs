@@ -1,12 +1,14 @@
-//! The Python face: the extension module `procession._engine`, on the same engine as the Rust face. Called by the Python code of the
-//! package, in any process, with the interpreter attached; what may wait detaches.
+//! The Python face: the extension module `procession._engine`, on the same engine as the Rust face.
+//! Called by the Python code of the package, in any process, with the interpreter attached; what
+//! may wait detaches.
 //!
 //! | room | what it is |
 //! |---|---|
 //! | `pool` | pools: items, results, lazy maps, a worker's part |
 //! | `queue`, `sync` | queues, locks and their kin |
 //! | `connection` | who lets a listener's peers in |
-//! | `process`, `fork` | links to children, their one reaper, the fork server's own side |
+//! | `process` | links to children, and their one reaper |
+//! | `fork_server`, `fork` | the fork server's client, and its own side |
 //! | `streams` | keeps what Python makes off the numbers of the standard streams |
 //! | `codec`, `buffer` | pickling, and memory that Python reads in place |
 //! | `wait`, `pending`, `error` | waits that hear signals, the engine's errors as exceptions |
@@ -16,6 +18,7 @@ mod codec;
 mod connection;
 mod error;
 mod fork;
+mod fork_server;
 mod pending;
 mod pool;
 mod process;
@@ -41,6 +44,8 @@ mod _engine {
     #[pymodule_export]
     use crate::fork::{Server, flush_stdio, is_single_threaded};
     #[pymodule_export]
+    use crate::fork_server::{ensure_server, server_pid, start_by_server, stop_server};
+    #[pymodule_export]
     use crate::pool::{ApplyResult, IMapIterator, MapResult, Pool, give_handle, run_worker, take_handle};
     #[pymodule_export]
     use crate::process::{Child, Link, disown_children, pidfd_of_self};
@@ -51,7 +56,8 @@ mod _engine {
     #[pymodule_export]
     use crate::sync::{Barrier, Condition, Event, SemLock};
 
-    /// How many processes can usefully run at once: by the affinity mask and the control group's quota.
+    /// How many processes can usefully run at once: by the affinity mask and the control group's
+    /// quota.
     #[pyfunction]
     fn available_parallelism() -> usize {
         procession_core::available_parallelism().get()

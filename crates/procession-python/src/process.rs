@@ -1,8 +1,9 @@
-//! Processes as Python starts and holds them: a [`Child`] for the parent, a [`Link`] for either side. Used by `popen_*` and the
-//! bootstrap of the Python package, in any thread, with the interpreter attached; waits detach it.
+//! Processes as Python starts and holds them: a [`Child`] for the parent, a [`Link`] for either
+//! side. Used by `popen_*` and the bootstrap of the Python package, in any thread, with the
+//! interpreter attached; waits detach it.
 //!
-//! One child has one reaper: the engine's [`Child`](engine::Child) behind the Python object, whoever asks first, and the engine
-//! itself may hold it too.
+//! One child has one reaper: the engine's [`Child`](engine::Child) behind the Python object,
+//! whoever asks first, and the engine itself may hold it too.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
@@ -13,31 +14,29 @@ use std::time::Instant;
 
 use procession_core::child as engine;
 use procession_core::outcome::{self, Outcome};
-use procession_core::start::foreign;
-use procession_core::start::forkserver::{self, Answer, Hello};
-use procession_core::{Error, Poller, Signal, descriptor};
+use procession_core::start::{ClosableLink, foreign};
+use procession_core::{Error, Signal, descriptor};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::wait::{blocking, deadline, interruptible};
+use crate::wait::{blocking, deadline};
 
-/// What the exit code is said to be when others took it, as the standard library's fork server says.
+/// What the exit code is said to be when others took it, as the standard library's fork server
+/// says.
 const UNKNOWN_EXIT_CODE: i32 = 255;
 
-type Shared = Arc<Mutex<Option<foreign::Link>>>;
-
-/// Parents' ends of links of this process, until a child has them, and the children after that. A process forked from this
-/// one closes its copies, so that each lifeline has one holder. Changed with the interpreter attached only, hence
-/// whole at any fork of Python's.
-static ENDS: Mutex<Vec<Weak<Mutex<Option<foreign::Link>>>>> = Mutex::new(Vec::new());
+/// Parents' ends of links of this process, until a child has them, and the children after that. A
+/// process forked from this one closes its copies, so that each lifeline has one holder. Changed
+/// with the interpreter attached only, hence whole at any fork of Python's.
+static ENDS: Mutex<Vec<Weak<ClosableLink>>> = Mutex::new(Vec::new());
 static CHILDREN: Mutex<Vec<Arc<engine::Child>>> = Mutex::new(Vec::new());
 
 /// One end of the private link between a parent and a child.
 #[pyclass(frozen, module = "procession._engine")]
 #[derive(Debug)]
 pub(crate) struct Link {
-    link: Shared,
+    link: Arc<ClosableLink>,
 }
 
 #[pymethods]
@@ -45,12 +44,8 @@ impl Link {
     /// Returns the parent's end and the child's end of a new link.
     #[staticmethod]
     fn pair() -> PyResult<(Link, Link)> {
-        let (ours, theirs) = foreign::Link::pair()?;
-        let ours = Link::of(ours);
-        let mut ends = locked(&ENDS);
-        ends.retain(|end| end.strong_count() > 0);
-        ends.push(Arc::downgrade(&ours.link));
-        Ok((ours, Link::of(theirs)))
+        let (ours, theirs) = pair()?;
+        Ok((Link { link: ours }, Link::of(theirs)))
     }
 
     /// In an executed child: its end.
@@ -98,12 +93,6 @@ impl Link {
         self.using(|link| outcome::send_returned(link, tag, payload))
     }
 
-    /// Owner of a fork server: asks it for a child that has the end `theirs`. `False`: the server is gone.
-    fn ask(&self, theirs: &Link) -> PyResult<bool> {
-        let theirs = theirs.take()?;
-        self.using(|link| foreign::request(link, theirs))
-    }
-
     /// A new fd for this end, owned by the caller.
     fn detach(&self) -> PyResult<i32> {
         Ok(OwnedFd::from(self.take()?).into_raw_fd())
@@ -122,25 +111,31 @@ impl Link {
 
     /// Closes this end; a second time does nothing.
     fn close(&self) {
-        locked(&self.link).take();
+        self.link.take();
     }
 }
 
 impl Link {
     pub(crate) fn of(link: foreign::Link) -> Link {
-        Link { link: Arc::new(Mutex::new(Some(link))) }
+        Link { link: Arc::new(ClosableLink::new(link)) }
+    }
+
+    /// For the engine's parts that use this end too.
+    pub(crate) fn shared(&self) -> Arc<ClosableLink> {
+        self.link.clone()
     }
 
     fn using<R>(&self, what: impl FnOnce(&foreign::Link) -> std::io::Result<R>) -> PyResult<R> {
-        with(&self.link, what)
+        Ok(self.link.using(what).ok_or_else(closed)??)
     }
 
     pub(crate) fn take(&self) -> PyResult<foreign::Link> {
-        locked(&self.link).take().ok_or_else(closed)
+        self.link.take().ok_or_else(closed)
     }
 }
 
-/// A child process, as its parent waits for it and signals it. Its exit code is kept once anybody has asked.
+/// A child process, as its parent waits for it and signals it. Its exit code is kept once anybody
+/// has asked.
 #[pyclass(frozen, module = "procession._engine")]
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -155,8 +150,8 @@ impl Child {
         Ok(Child::held(foreign::opened(pid, link.take()?, name, daemon)?))
     }
 
-    /// Executes a program that finds `theirs` as its first fd. The child is `holder`'s attribute of that name before any
-    /// handler of a signal runs, which could raise.
+    /// Executes a program that finds `theirs` as its first fd. The child is `holder`'s attribute of
+    /// that name before any handler of a signal runs, which could raise.
     #[staticmethod]
     #[pyo3(signature = (holder, attribute, program, args, ours, theirs, name, daemon))]
     #[allow(clippy::too_many_arguments)] // What a process is started with, from Python.
@@ -177,38 +172,6 @@ impl Child {
             .map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string(), program)))?;
         let popen = engine::Popen { pidfd, link: ours.take()?, began: true, reaper: engine::Reaper::Parent };
         holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen)))
-    }
-
-    /// Of a child of the fork server `server`, which was asked for one; waits for its answer. `False`: the server or the child
-    /// ended before the child could begin. If a signal's handler raises, the child ends with `ours`. Otherwise the child is
-    /// `holder`'s attribute of that name, as in `executed`.
-    #[staticmethod]
-    fn answered(
-        holder: &Bound<'_, PyAny>,
-        attribute: &str,
-        ours: &Link,
-        server: &Child,
-        name: String,
-        daemon: bool,
-    ) -> PyResult<bool> {
-        let py = holder.py();
-        // By an epoll instance: another thread may fork meanwhile, and its child closes its copy of the link under the lock.
-        let news = Poller::new()?;
-        ours.using(|link| news.add(link.as_fd(), 0))?;
-        let answer = interruptible(py, || forkserver::await_answer(news.as_fd(), &server.child))??;
-        if answer != Answer::Readable {
-            return Ok(false);
-        }
-        let hello = ours.using(forkserver::read_hello)?;
-        let pidfd = match hello {
-            Hello::Child(pidfd) => pidfd,
-            Hello::Refused(error) => return Err(error.into()),
-            Hello::ChildLost | Hello::ServerLost | Hello::Interrupted => return Ok(false),
-        };
-        let reaper = engine::Reaper::Server(server.shared());
-        let popen = engine::Popen { pidfd, link: ours.take()?, began: true, reaper };
-        holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen)))?;
-        Ok(true)
     }
 
     /// Of a process that another library has started and reaps.
@@ -272,7 +235,7 @@ impl Child {
 }
 
 impl Child {
-    fn held(child: engine::Child) -> Child {
+    pub(crate) fn held(child: engine::Child) -> Child {
         let child = Arc::new(child);
         let mut children = locked(&CHILDREN);
         children.retain(|child| {
@@ -295,12 +258,12 @@ impl Child {
     }
 }
 
-/// In a process just forked from this one: closes its copies of this one's ends of links, on which the lives of this one's
-/// children hang.
+/// In a process just forked from this one: closes its copies of this one's ends of links, on which
+/// the lives of this one's children hang.
 #[pyfunction]
 pub(crate) fn disown_children() {
     for end in locked(&ENDS).drain(..).filter_map(|end| end.upgrade()) {
-        locked(&end).take();
+        end.take();
     }
     for child in locked(&CHILDREN).drain(..) {
         child.disown();
@@ -314,9 +277,14 @@ pub(crate) fn pidfd_of_self() -> PyResult<i32> {
     Ok(me.as_fd().as_raw_fd())
 }
 
-fn with<R>(link: &Shared, what: impl FnOnce(&foreign::Link) -> std::io::Result<R>) -> PyResult<R> {
-    let link = locked(link);
-    Ok(what(link.as_ref().ok_or_else(closed)?)?)
+/// The parent's end and the child's end of a new link.
+pub(crate) fn pair() -> PyResult<(Arc<ClosableLink>, foreign::Link)> {
+    let (ours, theirs) = foreign::Link::pair()?;
+    let ours = Arc::new(ClosableLink::new(ours));
+    let mut ends = locked(&ENDS);
+    ends.retain(|end| end.strong_count() > 0);
+    ends.push(Arc::downgrade(&ours));
+    Ok((ours, theirs))
 }
 
 fn closed() -> PyErr {

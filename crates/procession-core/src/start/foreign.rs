@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | fork | forks, [`opened`] | has everything |
 //! | spawn | [`execute`], [`send`] | [`inherited`], [`receive`] |
-//! | forkserver | [`send`], [`request`], [`forkserver::hear_hello`](super::forkserver::hear_hello) | its [`Server`](super::server::Server), hello, [`receive`] |
+//! | forkserver | [`send`], the [client](super::client) | its [`Server`](super::server::Server), hello, [`receive`] |
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IoSlice};
@@ -129,16 +129,4 @@ pub fn receive(link: &Link) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     }
     let message = if is_beside { memfd::read_all(fds.remove(0).as_fd())? } else { reader.0.to_vec() };
     Ok(Some((message, fds)))
-}
-
-/// Owner of a fork server: asks it for a child with that end of a link. `false`: it is gone.
-///
-/// # Errors
-///
-/// What the system refuses.
-pub fn request(requests: &Link, theirs: Link) -> io::Result<bool> {
-    match requests.send(&[IoSlice::new(b"fork")], &[theirs.as_fd()]) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        sent => sent.map(|()| true),
-    }
 }

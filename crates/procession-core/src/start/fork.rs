@@ -39,9 +39,7 @@ impl Start for Fork {
         let pidfd = fork(self.threads, || {
             ours = None;
             children.iter().for_each(|child| child.disown());
-            if let Ok(mut server) = server.try_lock() {
-                server.disown();
-            }
+            server.disown();
             let Some((preparation, theirs, parent, tracker)) = rest.take() else { return 1 };
             let Preparation { name, daemon, role } = preparation;
             let identity = Identity { name, daemon, parent: Some(parent) };

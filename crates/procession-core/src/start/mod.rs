@@ -5,14 +5,18 @@
 //! |---|---|
 //! | `method.rs`, `starter.rs` | the methods' names; what each of them does |
 //! | `fork.rs`, `spawn.rs`, `forkserver.rs` | the three |
-//! | `running_server.rs`, `server.rs` | a fork server as its owner holds it; as it holds its children |
+//! | `client.rs`, `running_server.rs` | how an owner asks its fork server; the one that it has |
+//! | `server.rs` | a fork server's own side: how it holds its children |
+//! | `closable_link.rs` | an end of a link that a forked child can close |
 //! | `foreign.rs` | children that a face makes itself |
 
+pub mod client;
+mod closable_link;
 pub mod foreign;
 pub mod fork;
 pub mod forkserver;
 pub mod method;
-mod running_server;
+pub mod running_server;
 pub mod server;
 pub mod spawn;
 pub mod starter;
@@ -24,6 +28,7 @@ use crate::child::Child;
 use crate::engine::engine;
 use crate::preparation::Preparation;
 
+pub use closable_link::ClosableLink;
 pub use fork::Fork;
 pub use forkserver::ForkServer;
 pub use method::Method;

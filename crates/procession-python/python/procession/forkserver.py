@@ -1,50 +1,54 @@
-"""The fork server: a small clean process that has imported the program's main module and forks a child for each start.
-The class is used in its owner, by any thread; :func:`main` is the server.
+"""The fork server: a small clean process that has imported the program's main module and forks a
+child for each start. The class is used in its owner, by any thread; :func:`main` is the server.
 
-The owner reaches it by a private pair of sockets that nobody else can name or open. Its children are made by `os.fork`; it
-reaps them and reports their exit codes to its owner. A child says itself to its owner who it is, so each death is
-unambiguous: a server that is killed is started anew by the next start, and its children live on. It ends with its
-owner, and by Python's own rules it has one thread.
+The engine is the server's client: it asks for children, and has the server started anew when it is
+lost. The owner reaches the server by a private pair of sockets that nobody else can name or open.
+The server makes its children by `os.fork`, reaps them and reports their exit codes to its owner.
+Each child tells the owner itself who it is, so each death is unambiguous. If the server is killed,
+its children live on. It ends with its owner, and by Python's own rules it has one thread.
 """
 
 import os
 import signal
 import sys
-import threading
 
 from . import _spawning, process, spawn
-from ._engine import Child, Link, Server, flush_stdio, pidfd_of_self
+from ._engine import (
+    Child,
+    Link,
+    Server,
+    ensure_server,
+    flush_stdio,
+    pidfd_of_self,
+    server_pid,
+    start_by_server,
+    stop_server,
+)
 from ._standard import loaded
 
 __all__ = ['ensure_running', 'get_inherited_fds', 'connect_to_new_process', 'set_forkserver_preload']
 
-_TRIES = 3
-# Seconds that a process which leaves waits for a thread that is starting another.
-_STOP_TIMEOUT = 1.0
-# What the server leaves with when its preloaded modules have started threads: it could not be forked safely.
+# The server's exit code if preloaded modules have started threads: it could not be forked safely.
 _HAS_THREADS = 75
 
 
 class ForkServer:
-    """A process's server, which starts with the first child that is asked of it."""
+    """How the server of a process starts: with the first child that is asked of it."""
+
+    _forkserver_address = None
 
     def __init__(self):
         self._preload_modules = ['__main__']
         self._preload = True
-        self._forget()
-
-    def _forget(self):
-        self._lock = threading.Lock()
         self._server = None
-        self._requests = None
-        self._forkserver_alive_fd = None
-        self._forkserver_address = None
 
     def set_forkserver_preload(self, modules_names):
-        """Sets the names of the modules that the server imports at its start; `'__main__'` is the main module.
+        """Sets the names of the modules that the server imports at its start; `'__main__'` is the
+        main module.
 
-        Without a call it is the main module alone. A module that does not import is told of by an `ImportWarning`.
-        Modules that start threads cannot be preloaded, and with them none is: each child then imports what it needs.
+        Without a call it is the main module alone. An `ImportWarning` names each module that cannot
+        be imported. If a module starts threads, none is preloaded: each child then imports what it
+        needs.
         """
         if not all(type(name) is str for name in modules_names):
             raise TypeError('module_names must be a list of strings')
@@ -57,44 +61,25 @@ class ForkServer:
 
     @property
     def _forkserver_pid(self):
-        return None if self._server is None else self._server.pid
+        return server_pid()
 
     def connect_to_new_process(self, holder, attribute, letter, fds, name, daemon):
-        """Has the server make a child that reads `letter` and gets copies of the file descriptors `fds`. The engine's hold of it
-        becomes that attribute of `holder`. The standard library's takes the file descriptors and returns two pipes.
+        """Has the server make a child that reads `letter` and gets copies of the file descriptors
+        `fds`. The engine's hold of it becomes that attribute of `holder`. The standard library's
+        method takes the file descriptors and returns two pipes.
         """
-        with self._lock:
-            for _ in range(_TRIES):
-                self._ensure_running()
-                ours, theirs = Link.pair()
-                ours.send(letter, fds)
-                if self._requests.ask(theirs):
-                    try:
-                        if Child.answered(holder, attribute, ours, self._server, name, daemon):
-                            return
-                    except BaseException:
-                        # What a handler raised, as a rule. The child, if it comes, is nobody's.
-                        ours.close()
-                        raise
-                    if self._server.poll() is None:
-                        how = 'each child was killed before it began'
-                        continue
-                code = self._end()
-                how = f'it ended with exit code {code}'
-                if code == _HAS_THREADS:
-                    self._preload = False
-            raise RuntimeError(f'the fork server could not start a process in {_TRIES} attempts: {how}')
+        start_by_server(self._start, holder, attribute, letter, fds, name, daemon)
 
     def ensure_running(self):
         """Starts the server unless it runs. Processes that this one starts have their own."""
-        with self._lock:
-            self._ensure_running()
+        ensure_server(self._start)
 
-    def _ensure_running(self):
-        if self._server is not None:
-            if self._server.poll() is None:
-                return
-            self._end()
+    def _start(self, code):
+        """Starts a server, for one thread at a time. `code` is the exit code of the server before
+        it, if that is known. Returns the server and the owner's end of its link.
+        """
+        if code == _HAS_THREADS:
+            self._preload = False
         preload = self._preload_modules if self._preload else []
         data = spawn.get_preparation_data('forkserver') if preload else {}
         kept = ('alias', 'sys_path', 'sys_argv', 'dir', 'orig_dir', 'init_main_from_name', 'init_main_from_path')
@@ -110,34 +95,17 @@ class ForkServer:
             os.close(passed)
         command = spawn.command_line('from procession.forkserver import main; main()')
         command = [os.fsencode(part) for part in command]
-        # Before the server, as a handler may raise right after its start.
-        self._requests, self._forkserver_alive_fd = requests, requests.fileno()
+        # If a handler raises right after the start, the server ends with `requests`.
         Child.executed(self, '_server', command[0], command, ours, own, 'forkserver', True)
+        return self._server, requests
 
     def _stop(self):
-        # At the end of a process another thread may still wait for the server's answer. Then the server ends with its owner.
-        if not self._lock.acquire(timeout=_STOP_TIMEOUT):
-            return
-        try:
-            if self._server is not None:
-                self._end()
-        finally:
-            self._lock.release()
-
-    def _end(self):
-        """Lets the server end, which it does without requests, and returns its exit code."""
-        server = self._server
-        self._requests.close()
-        code = server.wait(1.0)
-        if code is None:
-            server.signal(signal.SIGKILL)
-            code = server.wait(5.0)
-        self._server = self._requests = self._forkserver_alive_fd = None
-        return code
+        stop_server()
 
 
 def main():
-    """The server's life, in a process started for it. It ends when its owner closes its requests, or is killed with it.
+    """The server's life, in a process started for it. It ends when its owner closes its requests,
+    or is killed with its owner.
     """
     import atexit  # noqa: F401: each child uses it
     import _pickle
@@ -179,7 +147,9 @@ def main():
 
 
 def _preload(names, data):
-    """Imports what children will want. What fails here fails in the child that wants it, and is told there."""
+    """Imports the modules that children want. A module that fails here fails in the child too, which
+    tells of it.
+    """
     if not names:
         return
     path = data.get('init_main_from_path')
@@ -204,8 +174,8 @@ def _preload(names, data):
 
 
 def _leave_generators_to_children():
-    """Has each child run the main module itself if that uses numpy's random numbers: what it has made a generator of would give each
-    child the same numbers. What it imports stays imported.
+    """Has each child run the main module itself if that uses numpy's random numbers: its generators
+    would give each child the same numbers. The modules that it imports stay imported.
     """
     if 'numpy.random' in sys.modules and spawn.old_main_modules:
         sys.modules['__main__'] = sys.modules['__mp_main__'] = spawn.old_main_modules.pop()
@@ -255,6 +225,3 @@ ensure_running = _forkserver.ensure_running
 get_inherited_fds = _forkserver.get_inherited_fds
 connect_to_new_process = _forkserver.connect_to_new_process
 set_forkserver_preload = _forkserver.set_forkserver_preload
-
-# The server is its owner's alone.
-os.register_at_fork(after_in_child=_forkserver._forget)
