@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 
 pub use procession_shm::sync::{
-    Acquired, Barrier, BinarySemaphore, Condition, Event, Lock, Mutex, MutexGuard, Pod, Primitive, RLock, Refused,
-    RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, leave_barriers,
+    Acquired, Barrier, BinarySemaphore, Condition, Event, Lock, Mutex, MutexGuard, OwnerLock, Pod, Primitive, RLock,
+    Refused, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, leave_barriers,
 };
 
 use procession_sys::descriptor;

@@ -1,6 +1,6 @@
 //! `forkserver`: a small clean process, which has executed this program once, forks every child. A
 //! fork of almost nothing is cheap, and no thread, lock or memory of the owner reaches the child.
-//! [`ForkServer`] is the owner's side, by the [client](super::client), and runs in the thread that
+//! [`ForkServer`] is the owner's side, by the [client], and runs in the thread that
 //! starts. [`ServerRole`] is the server's side, in its only thread. What the server knows of its
 //! children is in [`server`](super::server).
 //!

@@ -68,6 +68,9 @@ pub struct OwnerLock<const KIND: u32> {
 }
 
 impl<const KIND: u32> OwnerLock<KIND> {
+    /// The number of its kind, which [`Lock`] and [`RLock`] do not share.
+    pub const KIND: u32 = KIND;
+
     /// Makes a lock that nobody holds.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Locks between processes, with nothing behind them: for files, devices, and what else processes share.
+//! Locks between processes, with nothing behind them: for files, devices, and what else processes
+//! share. Used in any process that has a handle, from any thread.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -29,132 +30,63 @@ use crate::Result;
 /// # Ok(()) }
 /// ```
 ///
-/// **Difference from `multiprocessing.Lock`:** it belongs to the thread that locked it, and a guard unlocks it; so an owner's
-/// death is noticed. A thread that locks it twice gets an error and does not hang.
-pub struct Lock {
-    pub(super) engine: Arc<engine::Lock>,
-}
-
-impl Lock {
-    /// A new one, which nobody holds.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses.
-    pub fn new() -> Result<Lock> {
-        Ok(Lock { engine: Arc::new(engine::made(engine::Lock::create(), "Lock")?) })
-    }
-
-    /// Locks it; waits for who holds it.
-    ///
-    /// # Errors
-    ///
-    /// [`LockError::is_owner_died`]: the error holds the lock. [`LockError::is_invalid`]: this thread holds it already.
-    #[inline]
-    pub fn lock(&self) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
-        self.lock_until(None)
-    }
-
-    /// As [`lock`](Lock::lock), waiting for no longer than `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As [`lock`](Lock::lock), and [`LockError::is_timeout`].
-    pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
-        self.lock_until(deadline(timeout))
-    }
-
-    /// Locks it if nobody else holds it.
-    ///
-    /// # Errors
-    ///
-    /// As [`lock`](Lock::lock).
-    #[inline]
-    pub fn try_lock(&self) -> Result<Option<LockGuard<'_>>, LockError<LockGuard<'_>>> {
-        match self.engine.try_lock().map_err(refused)? {
-            Some(acquired) => LockError::judge(self.guard(), acquired, "Lock").map(Some),
-            None => Ok(None),
-        }
-    }
-
-    #[inline]
-    pub(super) fn lock_until(&self, deadline: Option<Instant>) -> Result<LockGuard<'_>, LockError<LockGuard<'_>>> {
-        let acquired = self.engine.lock(deadline).map_err(refused)?;
-        LockError::judge(self.guard(), acquired, "Lock")
-    }
-
-    #[inline]
-    fn guard(&self) -> LockGuard<'_> {
-        LockGuard { lock: self, not_send: PhantomData }
-    }
-}
-
-travels!(Lock, "Lock");
-
-impl fmt::Debug for Lock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lock").field("locked", &self.engine.is_held()).finish()
-    }
-}
-
-/// A hold of a [`Lock`], until it is dropped.
-#[must_use = "dropped, it unlocks"]
-pub struct LockGuard<'a> {
-    pub(super) lock: &'a Lock,
-    /// The lock is the thread's, as std's are.
-    not_send: PhantomData<std::sync::MutexGuard<'static, ()>>,
-}
-
-impl Recover for LockGuard<'_> {
-    fn recover(&self) {
-        self.lock.engine.recover();
-    }
-}
-
-impl Drop for LockGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.lock.engine.unlock();
-    }
-}
-
-impl fmt::Debug for LockGuard<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockGuard").finish_non_exhaustive()
-    }
-}
+/// **Difference from `multiprocessing.Lock`:** it belongs to the thread that locked it, and a guard
+/// unlocks it; so an owner's death is noticed. A thread that locks it twice gets an error and does
+/// not hang.
+pub type Lock = OwnerLock<{ engine::Lock::KIND }>;
 
 /// A [`Lock`] that the thread that holds it may lock again; it is free when all guards are dropped.
-pub struct RLock {
-    pub(super) engine: Arc<engine::RLock>,
+///
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// let lock = procession::sync::RLock::new()?;
+/// let outer = lock.lock()?;
+/// let inner = lock.lock()?;
+/// # drop((outer, inner));
+/// # Ok(()) }
+/// ```
+pub type RLock = OwnerLock<{ engine::RLock::KIND }>;
+
+/// A hold of a [`Lock`], until it is dropped.
+pub type LockGuard<'a> = OwnerGuard<'a, { engine::Lock::KIND }>;
+
+/// A hold of an [`RLock`], until it is dropped.
+pub type RLockGuard<'a> = OwnerGuard<'a, { engine::RLock::KIND }>;
+
+/// A lock that belongs to the thread that locked it: a [`Lock`] or an [`RLock`].
+pub struct OwnerLock<const KIND: u32> {
+    pub(super) engine: Arc<engine::OwnerLock<KIND>>,
 }
 
-impl RLock {
-    /// A new one, which nobody holds.
+impl<const KIND: u32> OwnerLock<KIND> {
+    const NAME: &'static str = if KIND == engine::RLock::KIND { "RLock" } else { "Lock" };
+
+    /// Makes a lock that nobody holds.
     ///
     /// # Errors
     ///
     /// If the system refuses.
-    pub fn new() -> Result<RLock> {
-        Ok(RLock { engine: Arc::new(engine::made(engine::RLock::create(), "RLock")?) })
+    pub fn new() -> Result<Self> {
+        Ok(OwnerLock { engine: Arc::new(engine::made(engine::OwnerLock::create(), Self::NAME)?) })
     }
 
-    /// Locks it; waits for who holds it.
+    /// Locks it. Waits while another holds it.
     ///
     /// # Errors
     ///
-    /// [`LockError::is_owner_died`]: the error holds the lock.
+    /// [`LockError::is_owner_died`]: the error holds the lock. [`LockError::is_invalid`]: this thread
+    /// holds it already, and it is no [`RLock`].
     #[inline]
-    pub fn lock(&self) -> Result<RLockGuard<'_>, LockError<RLockGuard<'_>>> {
+    pub fn lock(&self) -> Result<OwnerGuard<'_, KIND>, LockError<OwnerGuard<'_, KIND>>> {
         self.lock_until(None)
     }
 
-    /// As [`lock`](RLock::lock), waiting for no longer than `timeout`.
+    /// Locks it as [`lock`](Self::lock), but waits for no longer than `timeout`.
     ///
     /// # Errors
     ///
-    /// As [`lock`](RLock::lock), and [`LockError::is_timeout`].
-    pub fn lock_timeout(&self, timeout: Duration) -> Result<RLockGuard<'_>, LockError<RLockGuard<'_>>> {
+    /// As [`lock`](Self::lock), and [`LockError::is_timeout`].
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<OwnerGuard<'_, KIND>, LockError<OwnerGuard<'_, KIND>>> {
         self.lock_until(deadline(timeout))
     }
 
@@ -162,59 +94,62 @@ impl RLock {
     ///
     /// # Errors
     ///
-    /// As [`lock`](RLock::lock).
+    /// As [`lock`](Self::lock).
     #[inline]
-    pub fn try_lock(&self) -> Result<Option<RLockGuard<'_>>, LockError<RLockGuard<'_>>> {
+    pub fn try_lock(&self) -> Result<Option<OwnerGuard<'_, KIND>>, LockError<OwnerGuard<'_, KIND>>> {
         match self.engine.try_lock().map_err(refused)? {
-            Some(acquired) => LockError::judge(self.guard(), acquired, "RLock").map(Some),
+            Some(acquired) => LockError::judge(self.guard(), acquired, Self::NAME).map(Some),
             None => Ok(None),
         }
     }
 
     #[inline]
-    pub(super) fn lock_until(&self, deadline: Option<Instant>) -> Result<RLockGuard<'_>, LockError<RLockGuard<'_>>> {
+    pub(super) fn lock_until(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<OwnerGuard<'_, KIND>, LockError<OwnerGuard<'_, KIND>>> {
         let acquired = self.engine.lock(deadline).map_err(refused)?;
-        LockError::judge(self.guard(), acquired, "RLock")
+        LockError::judge(self.guard(), acquired, Self::NAME)
     }
 
     #[inline]
-    fn guard(&self) -> RLockGuard<'_> {
-        RLockGuard { lock: self, not_send: PhantomData }
+    fn guard(&self) -> OwnerGuard<'_, KIND> {
+        OwnerGuard { lock: self, not_send: PhantomData }
     }
 }
 
-travels!(RLock, "RLock");
+travels!(OwnerLock<const KIND: u32>, Self::NAME);
 
-impl fmt::Debug for RLock {
+impl<const KIND: u32> fmt::Debug for OwnerLock<KIND> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RLock").field("locked", &self.engine.is_held()).finish()
+        f.debug_struct(Self::NAME).field("locked", &self.engine.is_held()).finish()
     }
 }
 
-/// A hold of a [`RLock`], until it is dropped.
+/// A hold of an [`OwnerLock`], until it is dropped: a [`LockGuard`] or an [`RLockGuard`].
 #[must_use = "dropped, it unlocks"]
-pub struct RLockGuard<'a> {
-    pub(super) lock: &'a RLock,
+pub struct OwnerGuard<'a, const KIND: u32> {
+    pub(super) lock: &'a OwnerLock<KIND>,
     /// The lock is the thread's, as std's are.
     not_send: PhantomData<std::sync::MutexGuard<'static, ()>>,
 }
 
-impl Recover for RLockGuard<'_> {
+impl<const KIND: u32> Recover for OwnerGuard<'_, KIND> {
     fn recover(&self) {
         self.lock.engine.recover();
     }
 }
 
-impl Drop for RLockGuard<'_> {
+impl<const KIND: u32> Drop for OwnerGuard<'_, KIND> {
     #[inline]
     fn drop(&mut self) {
         self.lock.engine.unlock();
     }
 }
 
-impl fmt::Debug for RLockGuard<'_> {
+impl<const KIND: u32> fmt::Debug for OwnerGuard<'_, KIND> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RLockGuard").finish_non_exhaustive()
+        write!(f, "{}Guard {{ .. }}", OwnerLock::<KIND>::NAME)
     }
 }
 

@@ -9,14 +9,16 @@
 //! | [`Event`] | a flag to wait for | nothing |
 //! | [`Barrier`] | a number of parties that wait for each other | it breaks, and the others are told |
 //!
-//! Each travels to a child as (part of) the argument of a process, of a pool's task or initializer, or over a connection; under fork a closure may just
-//! capture it. Clones are the same one. Threads of one process may use them too. They are 64 bytes and more (128 on aarch64)
-//! of shared memory that many have in common, with no name and no file descriptor each.
+//! Each travels to a child as (part of) the argument of a process, of a pool's task or initializer,
+//! or over a connection; under fork a closure may just capture it. Clones are the same one. Threads
+//! of one process may use them too. They are 64 bytes and more (128 on aarch64) of shared memory
+//! that many have in common, with no name and no file descriptor each.
 //!
-//! What waits with a timeout never loses anything by it: it can be asked again. Only a [`Barrier`] breaks, as in Python.
+//! What waits with a timeout never loses anything by it: it can be asked again. Only a [`Barrier`]
+//! breaks, as in Python.
 //!
-//! A guard belongs to the thread that locked. A child that is forked while a guard is held has a copy of it and not the
-//! lock: the copy cannot be used.
+//! A guard belongs to the thread that locked. A child that is forked while a guard is held has a
+//! copy of it and not the lock: the copy cannot be used.
 
 mod barrier;
 mod condition;
@@ -40,11 +42,11 @@ pub use barrier::{Barrier, BarrierWaitResult};
 pub use bytemuck::Pod;
 pub use condition::Condition;
 pub use event::Event;
-pub use lock::{Lock, LockGuard, RLock, RLockGuard};
+pub use lock::{Lock, LockGuard, OwnerGuard, OwnerLock, RLock, RLockGuard};
 pub use lock_error::LockError;
 pub use mutex::{Mutex, MutexGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-pub use semaphore::{BoundedSemaphore, Semaphore};
+pub use semaphore::{BoundedSemaphore, Permits, Semaphore};
 
 /// Encodes where a primitive is; possible on its way to a child only.
 fn give<S: Serializer>(primitive: &impl Primitive, what: &str, serializer: S) -> Result<S::Ok, S::Error> {
@@ -70,8 +72,17 @@ fn deadline(timeout: Duration) -> Option<Instant> {
 
 /// Implements what all have: they are cloned, shown and sent as handles.
 macro_rules! travels {
-    ($name:ident $(<$value:ident>)?, $what:literal) => {
-        impl $(<$value: $crate::sync::Pod>)? Clone for $name $(<$value>)? {
+    ($name:ident, $what:literal) => {
+        $crate::sync::travels!(@ $name [] [] $what);
+    };
+    ($name:ident<$value:ident>, $what:literal) => {
+        $crate::sync::travels!(@ $name [$value: $crate::sync::Pod] [$value] $what);
+    };
+    ($name:ident<const $kind:ident: $type:ty>, $what:expr) => {
+        $crate::sync::travels!(@ $name [const $kind: $type] [$kind] $what);
+    };
+    (@ $name:ident [$($parameters:tt)*] [$($arguments:tt)*] $what:expr) => {
+        impl<$($parameters)*> Clone for $name<$($arguments)*> {
             /// The same one.
             fn clone(&self) -> Self {
                 $name { engine: self.engine.clone() }
@@ -79,13 +90,13 @@ macro_rules! travels {
         }
 
         /// Only on its way to a child; anywhere else the error says what to do.
-        impl $(<$value: $crate::sync::Pod>)? serde::Serialize for $name $(<$value>)? {
+        impl<$($parameters)*> serde::Serialize for $name<$($arguments)*> {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 $crate::sync::give(&*self.engine, $what, serializer)
             }
         }
 
-        impl<'de $(, $value: $crate::sync::Pod)?> serde::Deserialize<'de> for $name $(<$value>)? {
+        impl<'de, $($parameters)*> serde::Deserialize<'de> for $name<$($arguments)*> {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 Ok($name { engine: $crate::sync::take($what, deserializer)? })
             }

@@ -1,4 +1,4 @@
-//! Semaphores between processes.
+//! Semaphores between processes. Used in any process that has a handle, from any thread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::Result;
 
 /// A number of permits, which processes take and give back.
 ///
-/// A permit is bound to nobody: any process may give back what another took. So a process that is killed with a permit
-/// takes it along; where that must not be, use a [`Lock`](super::Lock).
+/// A permit is bound to nobody: any process may give back what another took. So a process that is
+/// killed with a permit takes it along; where that must not be, use a [`Lock`](super::Lock).
 ///
 /// ```
 /// use procession::sync::Semaphore;
@@ -25,19 +25,37 @@ use crate::Result;
 /// assert_eq!(downloads.value(), 1);
 /// # Ok(()) }
 /// ```
-pub struct Semaphore {
+pub type Semaphore = Permits<false>;
+
+/// A [`Semaphore`] that never has more permits than at first. It is an error to give back a permit
+/// that was not taken.
+///
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// let downloads = procession::sync::BoundedSemaphore::new(2)?;
+/// assert!(downloads.release().unwrap_err().is_invalid());
+/// # Ok(()) }
+/// ```
+pub type BoundedSemaphore = Permits<true>;
+
+/// Permits that processes share: a [`Semaphore`] or a [`BoundedSemaphore`].
+pub struct Permits<const IS_BOUNDED: bool> {
     engine: Arc<engine::Semaphore>,
 }
 
-impl Semaphore {
-    /// One of this many permits; it may get more.
+impl<const IS_BOUNDED: bool> Permits<IS_BOUNDED> {
+    const NAME: &'static str = if IS_BOUNDED { "BoundedSemaphore" } else { "Semaphore" };
+
+    /// Makes one with this many permits. A [`Semaphore`] may get more.
     ///
     /// # Errors
     ///
-    /// If the system refuses; for 2^31 permits or more ([`Error::is_invalid`](crate::Error::is_invalid)).
-    pub fn new(permits: u32) -> Result<Semaphore> {
-        let engine = engine::Semaphore::create(permits, engine::Semaphore::MAX_PERMITS);
-        Ok(Semaphore { engine: Arc::new(engine::made(engine, "Semaphore")?) })
+    /// If the system refuses; for 2^31 permits or more
+    /// ([`Error::is_invalid`](crate::Error::is_invalid)).
+    pub fn new(permits: u32) -> Result<Self> {
+        let most = if IS_BOUNDED { permits } else { engine::Semaphore::MAX_PERMITS };
+        let engine = engine::Semaphore::create(permits, most);
+        Ok(Permits { engine: Arc::new(engine::made(engine, Self::NAME)?) })
     }
 
     /// Takes a permit; waits for one.
@@ -52,7 +70,7 @@ impl Semaphore {
     ///
     /// [`Error::is_timeout`](crate::Error::is_timeout).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<()> {
-        Ok(self.engine.acquire(deadline(timeout)).map_err(engine::refused("Semaphore", "there was a permit"))?)
+        Ok(self.engine.acquire(deadline(timeout)).map_err(engine::refused(Self::NAME, "there was a permit"))?)
     }
 
     /// Takes a permit if there is one.
@@ -64,7 +82,8 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`Error::is_invalid`](crate::Error::is_invalid) if there are 2^31 - 1 permits.
+    /// [`Error::is_invalid`](crate::Error::is_invalid) if there are as many permits as there can
+    /// be: 2^31 - 1, or in a [`BoundedSemaphore`] those that it began with.
     pub fn release(&self) -> Result<()> {
         self.release_many(1)
     }
@@ -73,89 +92,21 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// As [`release`](Semaphore::release); then none is given.
+    /// As [`release`](Self::release); then none is given.
     pub fn release_many(&self, permits: u32) -> Result<()> {
-        Ok(self.engine.release(permits).map_err(engine::refused("Semaphore", "it was released"))?)
+        Ok(self.engine.release(permits).map_err(engine::refused(Self::NAME, "it was released"))?)
     }
 
-    /// How many permits there are now.
+    /// Returns how many permits there are now.
     pub fn value(&self) -> u32 {
         self.engine.value()
     }
 }
 
-travels!(Semaphore, "Semaphore");
+travels!(Permits<const IS_BOUNDED: bool>, Self::NAME);
 
-impl fmt::Debug for Semaphore {
+impl<const IS_BOUNDED: bool> fmt::Debug for Permits<IS_BOUNDED> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Semaphore").field("value", &self.value()).finish()
-    }
-}
-
-/// A [`Semaphore`] that never has more permits than at first: to give back what was not taken is an error.
-pub struct BoundedSemaphore {
-    engine: Arc<engine::Semaphore>,
-}
-
-impl BoundedSemaphore {
-    /// One of this many permits.
-    ///
-    /// # Errors
-    ///
-    /// As [`Semaphore::new`].
-    pub fn new(permits: u32) -> Result<BoundedSemaphore> {
-        let engine = engine::Semaphore::create(permits, permits);
-        Ok(BoundedSemaphore { engine: Arc::new(engine::made(engine, "BoundedSemaphore")?) })
-    }
-
-    /// Takes a permit; waits for one.
-    pub fn acquire(&self) {
-        // Without a deadline only a permit ends it.
-        let _ = self.engine.acquire(None);
-    }
-
-    /// Takes a permit; waits for one, for no longer than `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::is_timeout`](crate::Error::is_timeout).
-    pub fn acquire_timeout(&self, timeout: Duration) -> Result<()> {
-        Ok(self.engine.acquire(deadline(timeout)).map_err(engine::refused("BoundedSemaphore", "there was a permit"))?)
-    }
-
-    /// Takes a permit if there is one.
-    pub fn try_acquire(&self) -> bool {
-        self.engine.try_acquire()
-    }
-
-    /// Gives a permit back.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::is_invalid`](crate::Error::is_invalid) if none was taken.
-    pub fn release(&self) -> Result<()> {
-        self.release_many(1)
-    }
-
-    /// Gives this many permits back.
-    ///
-    /// # Errors
-    ///
-    /// As [`release`](BoundedSemaphore::release); then none is given.
-    pub fn release_many(&self, permits: u32) -> Result<()> {
-        Ok(self.engine.release(permits).map_err(engine::refused("BoundedSemaphore", "it was released"))?)
-    }
-
-    /// How many permits there are now.
-    pub fn value(&self) -> u32 {
-        self.engine.value()
-    }
-}
-
-travels!(BoundedSemaphore, "BoundedSemaphore");
-
-impl fmt::Debug for BoundedSemaphore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BoundedSemaphore").field("value", &self.value()).finish()
+        f.debug_struct(Self::NAME).field("value", &self.value()).finish()
     }
 }
