@@ -2,13 +2,12 @@
 //! thread.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use procession_core::child::Child;
 use procession_core::engine::{Identity, engine};
-use procession_core::{Error as Engine, Signal, current_pid, pidfd::PidFd};
+use procession_core::{Error as Engine, current_pid, pidfd::PidFd};
 
+use crate::process::ActiveChild;
 use crate::{Error, Result};
 
 /// This process.
@@ -30,7 +29,7 @@ pub fn parent_process() -> Option<ParentProcess> {
 /// The processes, workers of pools among them, that this one has started and that have not ended.
 /// Those that have are reaped on the way.
 pub fn active_children() -> Vec<ActiveChild> {
-    engine().active_children().into_iter().map(|child| ActiveChild { child }).collect()
+    engine().active_children().into_iter().map(ActiveChild::listed).collect()
 }
 
 /// See [`current_process`].
@@ -92,74 +91,5 @@ impl ParentProcess {
     /// A file descriptor that becomes readable when it ends.
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
-    }
-}
-
-/// A child as [`active_children`] lists it. It has no result to give; its
-/// [`Process`](crate::Process) has.
-#[derive(Clone, Debug)]
-pub struct ActiveChild {
-    child: Arc<Child>,
-}
-
-impl ActiveChild {
-    /// The name it was given.
-    pub fn name(&self) -> &str {
-        self.child.name()
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.pid()
-    }
-
-    /// Whether it is terminated at this process's exit.
-    pub fn is_daemon(&self) -> bool {
-        self.child.is_daemon()
-    }
-
-    /// Whether it has not ended yet.
-    pub fn is_alive(&self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
-    /// Waits until it has ended.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses, or in another process than the one that started it.
-    pub fn join(&self) -> Result<()> {
-        self.child.wait(None)?;
-        Ok(())
-    }
-
-    /// Sends it SIGTERM.
-    ///
-    /// # Errors
-    ///
-    /// As [`join`](ActiveChild::join).
-    pub fn terminate(&self) -> Result<()> {
-        self.child.signal(Signal::TERM)?;
-        Ok(())
-    }
-
-    /// Sends it SIGKILL.
-    ///
-    /// # Errors
-    ///
-    /// As [`join`](ActiveChild::join).
-    pub fn kill(&self) -> Result<()> {
-        self.child.signal(Signal::KILL)?;
-        Ok(())
-    }
-
-    /// How it ended, as [`Process::exit_code`](crate::Process::exit_code); `None` while it lives.
-    pub fn exit_code(&self) -> Option<i32> {
-        self.child.try_wait().ok().flatten()?.code()
-    }
-
-    /// A file descriptor that becomes readable when it ends.
-    pub fn sentinel(&self) -> BorrowedFd<'_> {
-        self.child.sentinel()
     }
 }

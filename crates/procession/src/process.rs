@@ -1,4 +1,5 @@
-//! One process: described by a [`Builder`], held by a [`Process`]. Used in the parent, from any thread.
+//! One process: described by a [`Builder`], held by a [`Process`]. Used in the parent, from any
+//! thread.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -39,26 +40,37 @@ use crate::{Error, Result, message, task};
 /// ```
 pub struct Process<R> {
     child: Arc<Child>,
+    /// Whether this handle sees to it that the process is reaped, however long it runs.
+    is_started_here: bool,
     result: PhantomData<fn() -> R>,
 }
 
-impl<R> Process<R> {
-    /// Describes a process that will run `function` over `argument`, by the [default](crate::start_method) start method.
+/// A child as [`active_children`](crate::active_children) lists it. It has no result to give; the
+/// [`Process`] that started it has.
+pub type ActiveChild = Process<Listed>;
+
+/// In place of a result's type: the process is one of [`active_children`](crate::active_children).
+#[derive(Debug)]
+pub enum Listed {}
+
+impl<R: Message> Process<R> {
+    /// Describes a process that will run `function` over `argument`, by the
+    /// [default](crate::start_method) start method.
     ///
-    /// The function is a `fn` or a closure that captures nothing; argument and result are serde types. Begin it with
-    /// [`Builder::start`].
+    /// The function is a `fn` or a closure that captures nothing; argument and result are serde
+    /// types. Begin it with [`Builder::start`].
     #[expect(clippy::new_ret_no_self, reason = "a process is described before it is started, as in multiprocessing")]
     pub fn new<F, A>(function: F, argument: A) -> Builder<'static, R>
     where
         F: TaskFn<A, R>,
         A: Message,
-        R: Message,
     {
         Builder::task(start_method(), function, argument)
     }
 
-    /// Describes a process that will run a closure, by fork. The closure may capture and borrow anything: the child has
-    /// its own copy of this process's memory, and nothing it changes there is seen here.
+    /// Describes a process that will run a closure, by fork. The closure may capture and borrow
+    /// anything: the child has its own copy of this process's memory, and nothing it changes there
+    /// is seen here.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -67,14 +79,49 @@ impl<R> Process<R> {
     /// assert_eq!(process.join()?, 3);
     /// # Ok(()) }
     /// ```
-    pub fn fork<'a>(closure: impl FnOnce() -> R + 'a) -> Builder<'a, R>
-    where
-        R: Message,
-    {
+    pub fn fork<'a>(closure: impl FnOnce() -> R + 'a) -> Builder<'a, R> {
         let target = Closure(|output: &mut Vec<u8>| task::run_closure(closure, output));
         Builder::with(StartMethod::Fork, Ok(Box::new(target)))
     }
 
+    /// Waits until it has ended, and gives what its function returned. The same answer however
+    /// often it is asked.
+    ///
+    /// # Errors
+    ///
+    /// The function's panic ([`Error::is_panic`]); its death ([`Error::is_process_lost`], with exit
+    /// code or signal); an argument or result that does not decode; a program without `init()` or
+    /// of another build.
+    pub fn join(&mut self) -> Result<R> {
+        let end = self.child.wait(None)?;
+        self.result_of(end)
+    }
+
+    /// As [`join`](Process::join), for no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_timeout`] when it is still alive then. It goes on; ask again, or
+    /// [`kill`](Process::kill) it.
+    pub fn join_timeout(&mut self, timeout: Duration) -> Result<R> {
+        let end = self.child.wait(Instant::now().checked_add(timeout))?;
+        self.result_of(end)
+    }
+
+    fn result_of(&self, end: &End) -> Result<R> {
+        let whose = || Whose::Process { name: self.name().to_owned(), pid: self.pid() };
+        match end.returned(self.pid())? {
+            Some((tag::VALUE, payload)) => {
+                message::decode(payload).map_err(|why| Error::undecodable(whose(), "result", why))
+            }
+            Some((outcome, payload)) => Err(Error::from_outcome(whose(), outcome, payload)),
+            None => Err(Error::process_lost(self.name(), self.pid(), end.code())),
+        }
+    }
+}
+
+/// What a process and an active child have in common.
+impl<R> Process<R> {
     /// The name it was given.
     pub fn name(&self) -> &str {
         self.child.name()
@@ -88,33 +135,6 @@ impl<R> Process<R> {
     /// Whether it is terminated at this process's exit.
     pub fn is_daemon(&self) -> bool {
         self.child.is_daemon()
-    }
-
-    /// Waits until it has ended, and gives what its function returned. The same answer however often it is asked.
-    ///
-    /// # Errors
-    ///
-    /// The function's panic ([`Error::is_panic`]); its death ([`Error::is_process_lost`], with exit code or signal); an
-    /// argument or result that does not decode; a program without `init()` or of another build.
-    pub fn join(&mut self) -> Result<R>
-    where
-        R: Message,
-    {
-        let end = self.child.wait(None)?;
-        self.result_of(end)
-    }
-
-    /// As [`join`](Process::join), for no longer than `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::is_timeout`] when it is still alive then. It goes on; ask again, or [`kill`](Process::kill) it.
-    pub fn join_timeout(&mut self, timeout: Duration) -> Result<R>
-    where
-        R: Message,
-    {
-        let end = self.child.wait(Instant::now().checked_add(timeout))?;
-        self.result_of(end)
     }
 
     /// Whether it has not ended yet.
@@ -142,28 +162,39 @@ impl<R> Process<R> {
         Ok(())
     }
 
-    /// How it ended: 0 after a value, 1 after a panic, minus the signal that killed it; `None` while it lives.
+    /// How it ended: 0 after a value, 1 after a panic, minus the signal that killed it; `None`
+    /// while it lives.
     pub fn exit_code(&self) -> Option<i32> {
         self.child.try_wait().ok().flatten()?.code()
     }
 
-    /// A file descriptor that becomes readable when it ends, for `poll`, `epoll` or an async runtime.
+    /// A file descriptor that becomes readable when it ends, for `poll`, `epoll` or an async
+    /// runtime.
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.child.sentinel()
     }
+}
 
-    fn result_of(&self, end: &End) -> Result<R>
-    where
-        R: Message,
-    {
-        let whose = || Whose::Process { name: self.name().to_owned(), pid: self.pid() };
-        match end.returned(self.pid())? {
-            Some((tag::VALUE, payload)) => {
-                message::decode(payload).map_err(|why| Error::undecodable(whose(), "result", why))
-            }
-            Some((outcome, payload)) => Err(Error::from_outcome(whose(), outcome, payload)),
-            None => Err(Error::process_lost(self.name(), self.pid(), end.code())),
-        }
+impl ActiveChild {
+    pub(crate) fn listed(child: Arc<Child>) -> ActiveChild {
+        Process { child, is_started_here: false, result: PhantomData }
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses, or in another process than the one that started it.
+    pub fn join(&self) -> Result<()> {
+        self.child.wait(None)?;
+        Ok(())
+    }
+}
+
+impl Clone for ActiveChild {
+    /// Returns another handle of the same child.
+    fn clone(&self) -> ActiveChild {
+        Process::listed(self.child.clone())
     }
 }
 
@@ -175,8 +206,11 @@ impl<R> AsFd for Process<R> {
 
 impl<R> Drop for Process<R> {
     fn drop(&mut self) {
-        // Where nobody can watch it, it is reaped at the next start, or at exit. In a forked child it is not ours.
-        if let Ok(None) = self.child.try_wait() {
+        // Where nobody can watch it, it is reaped at the next start, or at exit. In a forked child
+        // it is not ours.
+        if self.is_started_here
+            && let Ok(None) = self.child.try_wait()
+        {
             let _ = supervisor::watch(&self.child, |child| {
                 let _ = child.try_wait();
             });
@@ -224,8 +258,8 @@ impl<'a, R> Builder<'a, R> {
         Builder { method, target, name: None, daemon: false, threads: None, result: PhantomData }
     }
 
-    /// Names it; the default is `Process-N`. Shown by [`current_process`](crate::current_process) in it and, cut to 15
-    /// bytes, by `ps`.
+    /// Names it; the default is `Process-N`. Shown by [`current_process`](crate::current_process)
+    /// in it and, cut to 15 bytes, by `ps`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -237,7 +271,8 @@ impl<'a, R> Builder<'a, R> {
         self
     }
 
-    /// Takes your word, given in an `unsafe` block, that forking with other threads alive does no harm here.
+    /// Takes your word, given in an `unsafe` block, that forking with other threads alive does no
+    /// harm here.
     pub fn allow_threads(mut self, threads: ThreadsAtFork) -> Self {
         self.threads = Some(threads);
         self
@@ -247,9 +282,9 @@ impl<'a, R> Builder<'a, R> {
     ///
     /// # Errors
     ///
-    /// An argument that does not encode ([`Error::is_encode`]); `spawn` or `forkserver` without `init()`
-    /// ([`Error::is_not_initialized`]); fork with other threads alive ([`Error::is_other_threads`]); what the system
-    /// refuses.
+    /// An argument that does not encode ([`Error::is_encode`]); `spawn` or `forkserver` without
+    /// `init()` ([`Error::is_not_initialized`]); fork with other threads alive
+    /// ([`Error::is_other_threads`]); what the system refuses.
     pub fn start(self) -> Result<Process<R>> {
         let role = self.target?;
         let name = self.name.unwrap_or_else(|| engine().next_name());
@@ -262,7 +297,7 @@ impl<'a, R> Builder<'a, R> {
             method => start::starter(method.engine()),
         };
         let child = start::start(starter, Preparation { name, daemon: self.daemon, role })?;
-        Ok(Process { child, result: PhantomData })
+        Ok(Process { child, is_started_here: true, result: PhantomData })
     }
 }
 
