@@ -14,6 +14,7 @@ use procession_shm::{Control, Overwritten};
 use super::backlog::Backlog;
 use super::crew::Crew;
 use super::handle_broker::HandleBroker;
+use super::hooks::Hooks;
 use super::intake::{Drained, Intake};
 use super::job::Job;
 use super::lending::Lending;
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     pub(super) mail: Mail,
     pub(super) backlog: Backlog,
     pub(super) running: RunningTasks,
+    pub(super) hooks: Hooks,
 }
 
 impl Shared {

@@ -39,7 +39,15 @@ class _Stats(TypedDict):
 AsyncResult = ApplyResult
 IMapUnorderedIterator = IMapIterator
 
+def come_by() -> bool: ...
+
 class Pool(_standard.Pool):
+    _engine: Any
+    _engine_terms: dict[str, Any]
+    @property
+    def _pool(self) -> list[Any]: ...
+    def _repopulate_pool(self) -> None: ...
+    def _note_loop(self) -> None: ...
     def __init__(
         self,
         processes: int | None = None,

@@ -180,6 +180,62 @@ impl ApplyResult {
         Ok(())
     }
 
+    /// Has `callback()` called in the pool's thread once the result is there, which the call then need not be decoded for.
+    fn _when_finished(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let call = move |py: Python<'_>| {
+            if let Err(error) = callback.call0(py) {
+                error.write_unraisable(py, Some(callback.bind(py)));
+            }
+        };
+        let Some(handle) = &self.shared.handle else {
+            call(py);
+            return Ok(());
+        };
+        let callback = move |_: &Handle| {
+            in_callback(|| attached(call));
+            None
+        };
+        // Attached, as in `_call_back`.
+        handle.on_complete(Box::new(callback)).or_raise(py)
+    }
+
+    /// Waits until the result is there, or `timeout` seconds; whether it is. Callbacks may not have run yet.
+    #[pyo3(signature = (timeout = None))]
+    fn _wait_finished(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let Some(handle) = &self.shared.handle else { return Ok(true) };
+        let deadline = deadline(timeout)?;
+        blocking(py, || handle.wait_finished(deadline), |waited| matches!(waited, Ok(true)))?.or_raise(py)
+    }
+
+    /// Whether the result is there. Callbacks may not have run yet.
+    fn _is_finished(&self, py: Python<'_>) -> bool {
+        self.shared.handle.as_ref().is_none_or(|handle| py.detach(|| handle.has_results()))
+    }
+
+    /// The pool, until the result has been asked for.
+    fn _pool(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let owner = self.shared.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        owner.as_ref().map(|owner| owner.clone_ref(py))
+    }
+
+    /// Whether a worker is at it now.
+    fn _is_running(&self) -> bool {
+        self.shared.handle.as_ref().is_some_and(Handle::is_running)
+    }
+
+    /// The result, which is there.
+    fn _value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.shared.result(py)
+    }
+
+    /// Gives up a call that has not begun; whether it was given up.
+    fn _withdraw(&self, py: Python<'_>) -> PyResult<bool> {
+        match &self.shared.handle {
+            None => Ok(false),
+            Some(handle) => py.detach(|| handle.withdraw()).or_raise(py),
+        }
+    }
+
     /// Has the callbacks called in the pool's thread once the result is there. What they raise becomes the result.
     #[pyo3(signature = (callback = None, error_callback = None))]
     fn _call_back(
