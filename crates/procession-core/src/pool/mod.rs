@@ -294,6 +294,13 @@ impl Pool {
         !self.shared.lifecycle.is_open()
     }
 
+    /// As [`terminate`](Pool::terminate), but returns at once. [`on_gone`](Pool::on_gone) says when they are gone.
+    pub fn begin_to_terminate(&self) {
+        if self.shared.check_owner("Pool").is_ok() {
+            self.shared.terminate();
+        }
+    }
+
     /// Kills the workers and gives up what is not finished. Returns when they are gone.
     pub fn terminate(&self) {
         // D state aside, a killed process is gone in no time; a bound all the same, so that no drop blocks for ever.

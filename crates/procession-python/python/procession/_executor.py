@@ -34,6 +34,9 @@ _T = TypeVar('_T')
 # How often its first size a pool may grow to, and how far a small one may in any case: as in the engine.
 _ROOM, _LEAST_ROOM = 4, 64
 
+# Seconds in which workers that were killed have ended.
+_PATIENCE = 5.0
+
 # Pools of executors, from their begin until their last worker is gone.
 _pools: set[_Pool] = set()
 _is_exiting = False
@@ -266,7 +269,7 @@ class _Workers:
         while True:
             pool = self._pool
             if pool is None or _is_exiting:
-                pool = self._begin()
+                pool = self.begin()
             if self._size < self.max_workers and pool._engine.outstanding() >= self._size:
                 self._grow(pool)
             try:
@@ -280,11 +283,28 @@ class _Workers:
                     raise
                 self._leave(pool)
 
+    def cancel(self, futures: list[Future[Any]]) -> None:
+        """Cancels these, also those that run. Under fork it starts workers in the place of those that this ends."""
+        pool = self._pool
+        pids = set(pool._engine.worker_pids()) if pool is not None and self._is_forking else set[int]()
+        lost = sum(future.running() for future in futures)
+        for future in futures:
+            future.cancel(running=True)
+        end = time.monotonic() + _PATIENCE
+        while pids and pool is not None and len(pids) - len(pids.intersection(pool._engine.worker_pids())) < lost:
+            if time.monotonic() > end:
+                return
+            time.sleep(0.001)
+
     @property
     def broken(self) -> str | bool:
         """Why no worker can be kept, or `False`."""
         pool = self._pool
         return self._why_broken or pool is not None and pool._engine.broken() or False
+
+    def names_unknown(self, pickled: bytes) -> bool:
+        """Whether a pickle names something of the main module that workers cannot find there."""
+        return bool(self.begin()._values.names_unknown(pickled))
 
     def processes(self) -> dict[int, Any] | None:
         pool = self._pool
@@ -326,8 +346,12 @@ class _Workers:
                 # It has ended.
                 continue
 
-    def _begin(self) -> _Pool:
-        """The pool; if there is none yet, it begins."""
+    def has_begun(self) -> bool:
+        """Whether there is a pool."""
+        return self._pool is not None
+
+    def begin(self) -> _Pool:
+        """Returns the pool; if there is none yet, it begins."""
         with self._lock:
             if self._why_broken is not None:
                 raise BrokenPoolError(self._why_broken)

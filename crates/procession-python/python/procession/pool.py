@@ -21,7 +21,7 @@ from ._remote import MaybeEncodingError, RemoteTraceback
 from ._by_value import Values
 from ._standard import standard
 from ._start_method import default_context
-from ._waiting import running_caller
+from ._waiting import running_caller, until_told
 
 _standard = standard('pool')
 
@@ -107,7 +107,7 @@ class Pool(_standard.Pool):
         if method not in _engine.get_all_start_methods():
             # Another library's, which says itself in which threads it forks.
             method = 'spawn'
-        values = Values(self._ctx.get_start_method() == 'fork' or spawn.finds_main())
+        self._values = values = Values(self._ctx.get_start_method() == 'fork' or spawn.finds_main())
         try:
             self._engine = _engine.Pool(processes, method, starting, values, *limits, **self._engine_terms)
         except BaseException as error:
@@ -297,6 +297,17 @@ class Pool(_standard.Pool):
 
     def __exit__(self, exc_type, exc_val, exc_tb):
         self.terminate()
+
+    async def __aenter__(self):
+        self._check_running()
+        return self
+
+    async def __aexit__(self, exc_type, exc_val, exc_tb):
+        # As `terminate`, with the loop free meanwhile.
+        self._state = TERMINATE
+        self._engine.begin_to_terminate()
+        await until_told(self._engine.when_gone, lambda: None)
+        self._terminate()
 
     def __reduce__(self):
         raise NotImplementedError('pool objects cannot be passed between processes or pickled')

@@ -10,7 +10,8 @@
 //! The iterable is the user's code. It runs under the iterator's own lock and no other, and who waits for that detaches.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 
 use procession_core::pool::ChunkEntry;
 use procession_core::pool::{Feeder, Handle, Terms};
@@ -24,7 +25,7 @@ use super::item::Kind;
 use super::result::value_of;
 use super::{Pool, worker};
 use crate::error::{self, OrRaise};
-use crate::wait::{blocking, deadline, interruptible};
+use crate::wait::{attached, blocking, deadline, interruptible};
 
 /// Items on their way for each worker: those it works on, and those that wait for it or for who iterates.
 const AHEAD: usize = 64;
@@ -44,6 +45,33 @@ pub(crate) struct IMapIterator {
     most_ahead: usize,
     terms: Terms,
     state: Mutex<State>,
+    told: Arc<Told>,
+}
+
+/// Who is to be told that a result is there.
+#[derive(Default)]
+struct Told(Mutex<Option<Py<PyAny>>>);
+
+impl Told {
+    fn callback(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls it, once.
+    fn call(&self, py: Python<'_>) {
+        let callback = self.callback().take();
+        if let Some(callback) = callback
+            && let Err(error) = callback.call0(py)
+        {
+            error.write_unraisable(py, Some(callback.bind(py)));
+        }
+    }
+}
+
+impl Wake for Told {
+    fn wake(self: Arc<Self>) {
+        attached(|py| self.call(py));
+    }
 }
 
 struct State {
@@ -109,6 +137,7 @@ impl IMapIterator {
             most_ahead: ahead.div_ceil(chunksize),
             terms,
             state: Mutex::new(state),
+            told: Arc::default(),
         };
         this.pull(py, &mut this.lock(py));
         Ok(this)
@@ -296,6 +325,41 @@ impl IMapIterator {
         let function = self.function.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Here, under no lock: they may run code when they go.
         drop((tap, ready, owner, function));
+    }
+
+    fn __aiter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// The next result, in asyncio or trio.
+    fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(slf.py().import("procession._waiting")?.call_method1("next_of", (slf,))?.unbind())
+    }
+
+    /// Has `callback()` called, in some thread, once the next result is there or may be. The last one is called.
+    fn _when_next(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let state = self.lock(py);
+        let before = self.told.callback().replace(callback);
+        let waker = Waker::from(self.told.clone());
+        let chunks = state.submitted.iter().take(if self.is_ordered { 1 } else { usize::MAX });
+        let handles = chunks.map(Chunk::handle).collect::<Vec<_>>();
+        // What has failed is there, and so is the end.
+        let mut is_there = handles.is_empty() || !state.ready.is_empty() || handles.iter().any(Option::is_none);
+        for handle in handles.into_iter().flatten() {
+            is_there |= py.detach(|| handle.awaken(&waker)).or_raise(py)?;
+        }
+        drop(state);
+        drop(before);
+        if is_there {
+            self.told.call(py);
+        }
+        Ok(())
+    }
+
+    /// The pool.
+    fn _pool(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        owner.as_ref().map(|owner| owner.clone_ref(py))
     }
 
     /// Submits all that is left, of a pool that is closed.

@@ -198,6 +198,11 @@ impl Pool {
         py.detach(|| self.engine().terminate());
     }
 
+    /// The same, without a wait for their end.
+    fn begin_to_terminate(&self, py: Python<'_>) {
+        py.detach(|| self.engine().begin_to_terminate());
+    }
+
     /// Waits, after `close` or `terminate`, until all workers have ended.
     fn join(&self, py: Python<'_>) -> PyResult<()> {
         blocking(py, || self.engine().join(), Result::is_ok)?.or_raise(py)

@@ -2,7 +2,6 @@
 //! thread when a callback wants them.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Wake, Waker};
 
 use procession_core::outcome::tag;
 use procession_core::pool::{Handle, Results};
@@ -162,22 +161,9 @@ impl ApplyResult {
         PyGenericAlias::new(cls.py(), cls, item)
     }
 
-    /// Awaits the result in asyncio.
+    /// Awaits the result, in asyncio or trio.
     fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(slf.py().import("procession._remote")?.call_method1("awaiting", (slf,))?.unbind())
-    }
-
-    /// Has `callback()` called, in some thread, once the result is there.
-    fn _notify(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
-        let waker = Waker::from(Arc::new(Call(callback.clone_ref(py))));
-        let is_finished = match &self.shared.handle {
-            None => true,
-            Some(handle) => py.detach(|| handle.awaken(&waker)).or_raise(py)?,
-        };
-        if is_finished {
-            callback.call0(py)?;
-        }
-        Ok(())
+        Ok(slf.py().import("procession._waiting")?.call_method1("awaiting", (slf,))?.unbind())
     }
 
     /// Has `callback()` called in the pool's thread once the result is there, which the call then need not be decoded for.
@@ -418,15 +404,3 @@ pub(super) fn value_of<'py>(
     }
 }
 
-/// A Python callable as a waker.
-struct Call(Py<PyAny>);
-
-impl Wake for Call {
-    fn wake(self: Arc<Self>) {
-        attached(|py| {
-            if let Err(error) = self.0.call0(py) {
-                error.write_unraisable(py, Some(self.0.bind(py)));
-            }
-        });
-    }
-}
