@@ -236,7 +236,7 @@ def _begin(environment: tuple[tuple[str, str], ...]) -> None:
     register()
     if 'numpy' in sys.modules:
         try:
-            from threadpoolctl import threadpool_limits
+            from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
         except ImportError:
             # Only those that are not loaded yet heed the environment.
             return
