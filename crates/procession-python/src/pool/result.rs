@@ -403,4 +403,3 @@ pub(super) fn value_of<'py>(
         _ => Err(pyo3::exceptions::PyRuntimeError::new_err(String::from_utf8_lossy(payload).into_owned())),
     }
 }
-
