@@ -296,7 +296,7 @@ impl Pool {
 
     /// As [`terminate`](Pool::terminate), but returns at once. [`on_gone`](Pool::on_gone) says when they are gone.
     pub fn begin_to_terminate(&self) {
-        if self.shared.check_owner("Pool").is_ok() {
+        if self.shared.lifecycle.check_owner("Pool").is_ok() {
             self.shared.terminate();
         }
     }

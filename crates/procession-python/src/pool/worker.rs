@@ -76,12 +76,7 @@ fn answer(py: Python<'_>, item: &[u8], calls: &Calls, out: &mut Vec<u8>) -> u32 
     }
 }
 
-fn run<'py>(
-    py: Python<'py>,
-    item: &Item<'_>,
-    calls: &Calls,
-    is_called: &mut bool,
-) -> PyResult<Bound<'py, PyAny>> {
+fn run<'py>(py: Python<'py>, item: &Item<'_>, calls: &Calls, is_called: &mut bool) -> PyResult<Bound<'py, PyAny>> {
     let function = function::load(py, item.function)?;
     let value = item::read_value(py, item.value)?;
     *is_called = true;
