@@ -137,9 +137,13 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         future = executor.submit(_run, *self._pickled(func, executor))
         vars(future)['_batch'] = func
         self._running.add(future)
-        future.add_done_callback(self._running.discard)
-        if callback is not None:
-            future.add_done_callback(callback)
+
+        def finish(future: Future[Any]) -> None:
+            self._running.discard(future)
+            if callback is not None:
+                callback(future)
+
+        future.add_done_callback(finish)
         return future
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
