@@ -138,7 +138,7 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         vars(future)['_batch'] = func
         self._running.add(future)
 
-        def finish(future: Future[Any]) -> None:
+        def finish(future: Any) -> None:
             self._running.discard(future)
             if callback is not None:
                 callback(future)
