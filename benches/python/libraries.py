@@ -5,6 +5,7 @@ All libraries make their processes by fork, except loky, which has its own way: 
 measured, not the start.
 """
 
+import contextlib
 import importlib
 
 WORKERS = 2
@@ -13,6 +14,10 @@ WORKERS = 2
 LIBRARIES = ('procession', 'multiprocessing', 'ProcessPoolExecutor', 'loky', 'billiard', 'mpire', 'pebble')
 # Those with processes, locks and queues of their own, in multiprocessing's words.
 WHOLE = ('procession', 'multiprocessing', 'billiard')
+# Those with an executor.
+EXECUTORS = ('procession', 'ProcessPoolExecutor', 'loky')
+# Those with a backend for joblib.
+JOBLIB = ('procession', 'multiprocessing', 'loky')
 POOLS_OF_CHUNKS = ('procession', 'multiprocessing', 'billiard', 'mpire')
 
 
@@ -31,6 +36,39 @@ def pool(library, workers=WORKERS):
     made = _POOLS[library](library, workers)
     made.burst(_nothing, 8 * workers)
     return made
+
+
+def executor(library, workers=WORKERS):
+    """An executor of a library, whose workers have begun."""
+    if library == 'loky':
+        made = package(library).ProcessPoolExecutor(workers)
+    elif library == 'procession':
+        made = importlib.import_module('procession.futures').ProcessPoolExecutor(workers, context(library))
+    else:
+        import multiprocessing
+
+        made = package(library).ProcessPoolExecutor(workers, multiprocessing.get_context('fork'))
+    for _ in range(4):
+        list(made.map(_nothing, range(8 * workers)))
+    return made
+
+
+@contextlib.contextmanager
+def awaitable_calls(library, loop):
+    """What gives something to await for a function and its argument."""
+    if library == 'procession':
+        with context(library).Pool(WORKERS) as made:
+            yield lambda function, value: made.apply_async(function, (value,))
+        return
+    with executor(library) as made:
+        yield lambda function, value: loop.run_in_executor(made, function, value)
+
+
+def joblib_backend(library):
+    """The name of a library's backend for joblib."""
+    if library == 'procession':
+        importlib.import_module('procession.joblib').register()
+    return library
 
 
 def _nothing(_):

@@ -22,8 +22,8 @@ class Measured:
         return statistics.median(self.runs[library]) if self.runs.get(library) else None
 
     def ratios(self, library=OURS):
-        """Returns, for each turn, the ratio of this library's figure to multiprocessing's."""
-        theirs = self.runs.get(THEIRS, [])
+        """Returns, for each turn, the ratio of this library's figure to the row's rival's."""
+        theirs = self.runs.get(self.row.rival, [])
         return [mine / other for mine, other in zip(self.runs.get(library, []), theirs) if other]
 
     def is_met(self):
@@ -44,24 +44,24 @@ class Measured:
 
 def print_table(measured, libraries):
     heads = ''.join(f'{SHORT.get(library, library):>12}' for library in libraries)
-    print(f'\n{"what":<34}{"unit":>8}{heads}{"ratio":>9}{"min..max":>15}{"must":>14}  met')
+    print(f'\n{"what":<34}{"unit":>8}{heads}{"ratio":>9}{"min..max":>15}{"must":>22}  met')
     for each in measured:
         figures = ''.join(f'{_figure(each.median(library)):>12}' for library in libraries)
         ratios = each.ratios()
         ratio = f'{statistics.median(ratios):.3g}' if ratios else '-'
         spread = f'{min(ratios):.3g}..{max(ratios):.3g}' if ratios else '-'
         print(
-            f'{each.row.what:<34}{each.row.unit:>8}{figures}{ratio:>9}{spread:>15}{_must(each.row):>14}'
+            f'{each.row.what:<34}{each.row.unit:>8}{figures}{ratio:>9}{spread:>15}{_must(each.row):>22}'
             f'  {_MET[each.is_met()]}'
         )
-    print('\nratio: ours to multiprocessing; must: of the ratio, or of our own figure where it says so')
+    print('\nratio: ours to multiprocessing, or to whom must says; must: of the ratio, or of our own figure where it says so')
 
 
 def write(measured, path):
     """Writes every run of every row, as JSON."""
     rows = []
     for each in measured:
-        row = {name: getattr(each.row, name) for name in ('name', 'what', 'unit', 'must', 'of')}
+        row = {name: getattr(each.row, name) for name in ('name', 'what', 'unit', 'must', 'of', 'rival')}
         rows.append(row | {'runs': each.runs, 'ratios': each.ratios(), 'met': each.is_met()})
     machine = {'python': platform.python_version(), 'cores': len(os.sched_getaffinity(0)), 'kernel': platform.release()}
     path.write_text(json.dumps({'machine': machine, 'rows': rows}, indent=1) + '\n')
@@ -75,7 +75,7 @@ def plot(measured, path):
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
-    drawn = [each for each in measured if each.ratios() and all(each.ratios())]
+    drawn = [each for each in measured if each.row.rival == THEIRS and each.ratios() and all(each.ratios())]
     figure, axes = pyplot.subplots(figsize=(9, 0.42 * len(drawn) + 1.6), layout='constrained')
     names = dict.fromkeys(name for each in drawn for name in each.runs)
     for library, marker, colour in zip(names, 'os^vDPX', COLOURS):
@@ -108,7 +108,8 @@ def _must(row):
     if row.must is None:
         return '-'
     sign, bound = row.must
-    return f'{"ours " if row.of == "ours" else ""}{sign} {bound:g}'
+    rival = '' if row.of == 'ours' or row.rival == THEIRS else f' of {SHORT.get(row.rival, row.rival)}'
+    return f'{"ours " if row.of == "ours" else ""}{sign} {bound:g}{rival}'
 
 
 def _figure(value):

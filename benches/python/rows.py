@@ -20,13 +20,16 @@ LONG = 0.4
 
 
 class Row:
-    """One row. `must` is the bound of the figure that `of` names: the ratio to multiprocessing's,
-    or our own figure.
+    """One row. `must` is the bound of the figure that `of` names: the ratio to the `rival`'s, or our
+    own figure.
     """
 
-    def __init__(self, name, what, unit, measure, must=None, of='ratio', *, libraries=libraries.LIBRARIES, pairs=5):
+    def __init__(
+        self, name, what, unit, measure, must=None, of='ratio', *, libraries=libraries.LIBRARIES, pairs=5,
+        rival='multiprocessing',
+    ):
         self.name, self.what, self.unit, self.measure = name, what, unit, measure
-        self.must, self.of, self.libraries, self.pairs = must, of, libraries, pairs
+        self.must, self.of, self.libraries, self.pairs, self.rival = must, of, libraries, pairs, rival
 
     @property
     def is_rate(self):
@@ -304,7 +307,79 @@ def import_time(library):
     return min(seconds) * 1e3
 
 
+# --- executors, event loops, joblib ---------------------------------------------------------------------------------
+
+
+def executor_round_trip(library):
+    with libraries.executor(library) as executor:
+        each(lambda: executor.submit(tasks.same, 1).result(), 200)
+        return each(lambda: executor.submit(tasks.same, 1).result(), 2000) * 1e6
+
+
+def executor_in_flight(library):
+    number = 1000
+
+    def burst():
+        futures = [executor.submit(tasks.same, value) for value in range(number)]
+        return [future.result() for future in futures]
+
+    with libraries.executor(library) as executor:
+        return batches(burst, number)
+
+
+def awaited(library):
+    """What a program of asyncio does: awaits our result, or an executor's future."""
+    import asyncio
+
+    async def main():
+        loop, times = asyncio.get_running_loop(), []
+        with libraries.awaitable_calls(library, loop) as call:
+            for turn in range(2200):
+                begun = time.perf_counter()
+                await call(tasks.same, 1)
+                if turn >= 200:
+                    times.append(time.perf_counter() - begun)
+        return median(times) * 1e6
+
+    return asyncio.run(main())
+
+
+def joblib_call(library):
+    """A call of few tasks, as a multiple of joblib's own threads, whose time is that of joblib itself."""
+    import joblib
+
+    call = [joblib.delayed(tasks.nothing)(number) for number in range(100)]
+
+    def seconds(backend):
+        run = lambda: joblib.Parallel(libraries.WORKERS, backend=backend)(call)  # noqa: E731
+        each(run, 3)
+        return each(run, 15)
+
+    return seconds(libraries.joblib_backend(library)) / seconds('threading')
+
+
+def joblib_no_ops(library):
+    import joblib
+
+    number = 100_000
+    calls = [joblib.delayed(tasks.nothing)(value) for value in range(number)]
+    run = joblib.Parallel(libraries.WORKERS, backend=libraries.joblib_backend(library))
+    return batches(lambda: run(calls), number)
+
+
+def joblib_array(library):
+    import joblib
+    import numpy
+
+    number, array = 200, numpy.ones(ARRAY, dtype='u1')
+    run = joblib.Parallel(libraries.WORKERS, backend=libraries.joblib_backend(library))
+    run(joblib.delayed(tasks.taken)(array[:4096]) for _ in range(4))
+    return batches(lambda: run(joblib.delayed(tasks.at)(array, place) for place in range(number)), number)
+
+
 WHOLE = libraries.WHOLE
+EXECUTORS = libraries.EXECUTORS
+JOBLIB = libraries.JOBLIB
 ROWS = [
     Row('round-trip', 'apply of a no-op, round trip, p50', 'us', round_trip, ('<=', 0.125)),
     Row(
@@ -338,4 +413,25 @@ ROWS = [
     Row('idle-processor', 'idle pool, processor', '%', idle_processor, ('<=', 0.05), 'ours', pairs=1),
     Row('idle-memory', 'idle pool, PSS of a worker', 'MiB', idle_memory, ('<=', 1.1), pairs=3),
     Row('import', 'import', 'ms', import_time, ('<=', 1.1)),
+    Row(
+        'executor', 'executor: submit and result, p50', 'us', executor_round_trip, ('<=', 0.0667), libraries=EXECUTORS,
+        rival='ProcessPoolExecutor',
+    ),
+    Row(
+        'executor-in-flight', 'executor: 1000 in flight', 'tasks/s', executor_in_flight, ('>=', 10), libraries=EXECUTORS,
+        rival='ProcessPoolExecutor',
+    ),
+    Row(
+        'await', 'await of a no-op in asyncio, p50', 'us', awaited, ('<=', 0.1), libraries=EXECUTORS,
+        rival='ProcessPoolExecutor',
+    ),
+    Row(
+        'joblib-call', 'joblib: 100 no-ops, to its threads', 'times', joblib_call, ('<=', 1.1), 'ours', libraries=JOBLIB,
+        rival='loky',
+    ),
+    Row('joblib-no-ops', 'joblib: 100,000 no-ops', 'tasks/s', joblib_no_ops, ('>=', 2), libraries=JOBLIB, rival='loky'),
+    Row(
+        'joblib-array', 'joblib: 200 tasks of one 64 MiB', 'tasks/s', joblib_array, ('>=', 1), libraries=JOBLIB,
+        rival='loky',
+    ),
 ]

@@ -9,8 +9,9 @@ start by their command line: these are started through ``procession.__main__`` t
 
 What to run is in the environment, which children inherit however they are started:
 
-* ``CONFORMANCE_SUITE``: a start method, `main` (main modules and virtual environments), `futures`
-  or `futures-context`;
+* ``CONFORMANCE_SUITE``: a start method, `main` (main modules and virtual environments), `futures`,
+  `futures-context` (the standard library's executor on our contexts) or `executor` (ours in its
+  place);
 * ``CONFORMANCE_BREAK``: a method to break on purpose, as in ``Pool.map``.
 
 Arguments: ``--list``, or a file for events (see `Recorder`), seconds for each test, and the tests
@@ -34,6 +35,10 @@ BOOT = """
 import sys; sys.path.append({folder!r})
 from procession.__main__ import main; main(sys.argv[1:])
 """
+#: The same for our executor.
+BOOT_OF_EXECUTOR = """
+import sys; sys.path[:0] = [{folder!r}, {here!r}]; import our_executor; our_executor.main(sys.argv[1:])
+"""
 #: Options of the interpreter that take the next argument.
 OPTIONS_WITH_ARGUMENT = ('-W', '-X', '--check-hash-based-pycs')
 
@@ -47,14 +52,16 @@ def test_classes():
     elif SUITE == 'main':
         spaces = [vars(importlib.import_module('test.test_multiprocessing_main_handling')), {'VenvScript': VenvScript}]
     else:
+        if SUITE == 'executor':
+            answer_with_our_executor()
         spaces = [vars(importlib.import_module(f'test.test_concurrent_futures.test_{name}')) for name in FUTURES]
-        if SUITE == 'futures-context':
+        if SUITE in ('futures-context', 'executor'):
             give_executors_our_contexts()
     found = {name: value for space in spaces for name, value in space.items()
              if isinstance(value, type) and issubclass(value, unittest.TestCase)}
     if SUITE == 'main':
         return found
-    if SUITE.startswith('futures'):
+    if SUITE.startswith('futures') or SUITE == 'executor':
         return {name: value for name, value in found.items() if 'ProcessPool' in name}
     return {name: value for name, value in found.items() if value.__module__ == __name__ and value is not VenvScript}
 
@@ -142,13 +149,14 @@ def name_of(test):
     return f'({test})'
 
 
-def alias_command_lines():
-    """Has every Python that this process starts by a command line run its program as
-    ``python -m procession`` does.
+def alias_command_lines(boot):
+    """Has every Python that this process starts by a command line run its program as `boot`
+    does.
     """
     import procession
 
-    boot = BOOT.format(folder=os.path.dirname(os.path.dirname(procession.__file__))).strip()
+    here = os.path.dirname(os.path.abspath(__file__))
+    boot = boot.format(folder=os.path.dirname(os.path.dirname(procession.__file__)), here=here).strip()
 
     class Popen(subprocess.Popen):
         def __init__(self, args, *rest, **terms):
@@ -160,6 +168,14 @@ def alias_command_lines():
             super().__init__(args, *rest, **terms)
 
     subprocess.Popen = Popen
+
+
+def answer_with_our_executor():
+    """Has the tests of executors, and the programs that they start, find ours where they look for the standard library's."""
+    import our_executor
+
+    our_executor.install()
+    alias_command_lines(BOOT_OF_EXECUTOR)
 
 
 def give_executors_our_contexts():
@@ -205,7 +221,7 @@ if os.environ.get('CONFORMANCE_BREAK'):
     break_on_purpose(os.environ['CONFORMANCE_BREAK'])
 
 if IS_ALIASED:
-    alias_command_lines()
+    alias_command_lines(BOOT)
 
 if __name__ == '__main__':
     main(sys.argv[1:])

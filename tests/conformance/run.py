@@ -48,7 +48,7 @@ class Combination:
         self.left = []
         self.seconds = 0.0
         self._terms = terms
-        is_aliased = not self.is_stdlib and suite != 'futures-context'
+        is_aliased = not self.is_stdlib and suite not in ('futures-context', 'executor')
         its_suite = 'futures' if suite == 'futures-stdlib' else suite
         self._command, self._environment = interpreter.command(its_suite, is_aliased, terms.break_)
         self._folder = terms.results / f'{self}{"-stdlib" if terms.stdlib else ""}'
@@ -127,7 +127,8 @@ def parse(arguments):
     parser.add_argument('--stdlib', action='store_true', help='run the standard library itself, for comparison')
     parser.add_argument('--main', action='store_true', help='the tests of main modules and virtual environments')
     parser.add_argument('--futures', action='store_true',
-                        help='the tests of executors: aliased, with our contexts, and of the standard library')
+                        help='the tests of executors: with ours, aliased, with our contexts, and of the standard library')
+    parser.add_argument('--executor', action='store_true', help='the tests of executors with ours, and nothing else')
     parser.add_argument('--break', dest='break_', metavar='Pool.METHOD',
                         help='break a method, to see that its tests notice')
     parser.add_argument('--jobs', type=int, default=2, help='classes at a time; 2')
@@ -154,13 +155,16 @@ def interpreter(program, terms):
 
 
 def suites(terms, interpreter):
-    chosen = list(terms.method or ([] if terms.main or terms.futures else METHODS))
+    chosen = list(terms.method or ([] if terms.main or terms.futures or terms.executor else METHODS))
     if terms.main:
         chosen.append('main')
-    if terms.futures and interpreter.has_futures:
-        chosen += ['futures', 'futures-context', 'futures-stdlib']
-    elif terms.futures:
+    of_executors = ['executor'] if terms.executor or terms.futures else []
+    if terms.futures:
+        of_executors += ['futures', 'futures-context', 'futures-stdlib']
+    if of_executors and not interpreter.has_futures:
         print(f'Python {interpreter.version} comes without the tests of executors')
+        return chosen
+    chosen += of_executors
     return chosen
 
 

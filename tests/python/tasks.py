@@ -4,9 +4,12 @@ import logging
 import logging.handlers
 import multiprocessing
 import os
+import pathlib
+import sys
 import time
 
 import procession
+import waits
 
 
 def add(left, right):
@@ -92,3 +95,20 @@ def use_all(lock, event, value, queue, simple, connection):
 
 def log_to(queue, *message):
     logging.handlers.QueueHandler(queue).handle(logging.makeLogRecord({'msg': message[0], 'args': message[1:]}))
+
+
+def exit_by(code):
+    sys.exit(code)
+
+
+def touch_and_wait(path):
+    """Says by a file that it runs, until it is ended."""
+    pathlib.Path(path).touch()
+    time.sleep(1000)
+
+
+def wait_for_file(begun, path):
+    """Says by one file that it runs, until there is another."""
+    pathlib.Path(begun).touch()
+    waits.until(pathlib.Path(path).exists)
+    return 'done'

@@ -23,6 +23,10 @@ PRINTS = {
     'lock_lines': r'(begin (\d)\nend \2\n){5}',
     'shared_values': r'3\.25 \[0, -1, -2, -3, -4\] 200\n',
     'manager_objects': r"\{'one': 1, 'two': \['a', 'list'\]\}\n\[4, 3, 2, 1, 0\]\n",
+    'executor_tasks': (
+        r'\[0, 1, 4, 9, 16\]\none task is lost: True\nthe others are not: \[0, 1, 4, 9, 16\]\ncancelled: True\nout of time\n'
+    ),
+    'async_calls': r'49\n\[0, 1, 4, 9, 16\]\ngiven up, and the only worker is free: 64\nan item\n',
     'pool_results': (
         r'49\n\[0, 1, 4, 9, 16, 25, 36, 49, 64, 81\]\n\[0, 1, 4, 9, 16\]\n\[0, 1, 4, 9, 16\]\n\[8, 9\]\n400\n'
         r'in workers: True\nnot there yet\nfailed: not today\nthe pool is gone, and the slow task with it\n'

@@ -9,7 +9,7 @@ use crate::{Outcome, cargo, python};
 const VERSIONS: [&str; 3] = ["3.11", "3.12", "3.13"];
 const METHODS: [&str; 3] = ["fork", "spawn", "forkserver"];
 
-const USAGE: &str = "it takes [--python 3.11] [--method fork|spawn|forkserver] [-k PATTERN] [--main] [--futures] [--all] \
+const USAGE: &str = "it takes [--python 3.11] [--method fork|spawn|forkserver] [-k PATTERN] [--main] [--futures] [--executor] [--all] \
                      [--stdlib] [--break Pool.METHOD] [--jobs N] [--limit SECONDS]";
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
@@ -60,7 +60,7 @@ impl<'a> Request<'a> {
                     request.terms.extend(METHODS.iter().flat_map(|method| ["--method", method]));
                     request.terms.extend(["--main", "--futures"]);
                 }
-                "--stdlib" | "--main" | "--futures" | "--if-there" => request.terms.push(name),
+                "--stdlib" | "--main" | "--futures" | "--executor" | "--if-there" => request.terms.push(name),
                 "--python" => request.versions.push(arguments.next().ok_or(USAGE)?),
                 "--method" | "-k" | "--break" | "--jobs" | "--limit" => {
                     request.terms.extend([name, arguments.next().ok_or(USAGE)?]);

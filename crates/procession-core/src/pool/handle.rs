@@ -111,6 +111,40 @@ impl Handle {
         Ok(first.shared.wait_until(|| handles.iter().any(|handle| first.shared.is_ready(&handle.job)), deadline))
     }
 
+    /// As [`wait`](Handle::wait), but for the results alone: callbacks may be still to run.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Handle::wait).
+    pub fn wait_finished(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.shared.lifecycle.check_owner("AsyncResult")?;
+        Ok(self.shared.wait_until(|| self.job.is_finished(), deadline))
+    }
+
+    /// Whether every task has a result, of which callbacks may not have been told yet.
+    pub fn has_results(&self) -> bool {
+        if !self.job.is_finished() && self.shared.lifecycle.check_owner("AsyncResult").is_ok() {
+            self.shared.drain();
+        }
+        self.job.is_finished()
+    }
+
+    /// Whether a worker is at one of its tasks now.
+    pub fn is_running(&self) -> bool {
+        self.shared.lifecycle.check_owner("AsyncResult").is_ok() && self.shared.is_running(&self.job)
+    }
+
+    /// Gives up a job of one task, if that has not begun: then it does not begin, and the job ends as one that was
+    /// [cancelled](Handle::cancel). Whether it was given up.
+    ///
+    /// # Errors
+    ///
+    /// As [`cancel`](Handle::cancel).
+    pub fn withdraw(&self) -> Result<bool> {
+        self.shared.lifecycle.check_owner("AsyncResult")?;
+        Ok(self.shared.cancel_queued(Some(&self.job))? > 0)
+    }
+
     /// Visits every task's result in order, those of a chunk at a time.
     ///
     /// # Errors

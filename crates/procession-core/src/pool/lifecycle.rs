@@ -62,6 +62,11 @@ impl Lifecycle {
         self.broken.get_or_init(|| error).clone()
     }
 
+    /// Why the pool can run no more tasks, if that is so.
+    pub(super) fn broken(&self) -> Option<Arc<Error>> {
+        self.broken.get().cloned()
+    }
+
     /// Whether the pool has ended because its shared memory was overwritten: nothing in it is read
     /// any more.
     pub(super) fn is_overwritten(&self) -> bool {

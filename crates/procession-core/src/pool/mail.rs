@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::job::Job;
 use crate::child::Child;
@@ -61,8 +61,8 @@ enum Callbacks {
 /// How the pool's thread is to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rest {
-    /// Until it is woken.
-    Doze,
+    /// Until it is woken, or for so long if there is a limit.
+    Doze(Option<Duration>),
     /// Until it is woken, or for so long.
     For(Duration),
 }
@@ -178,10 +178,19 @@ impl Mail {
         }
         contents.thread = Thread::Resting;
         match rest {
-            Rest::Doze => {
+            Rest::Doze(longest) => {
                 self.is_dozing.store(true, Ordering::SeqCst);
+                let end = longest.and_then(|longest| Instant::now().checked_add(longest));
                 while !contents.has_news() && !has_work() {
-                    contents = self.changed.wait(contents).unwrap_or_else(PoisonError::into_inner);
+                    let Some(end) = end else {
+                        contents = self.changed.wait(contents).unwrap_or_else(PoisonError::into_inner);
+                        continue;
+                    };
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    contents = self.changed.wait_timeout(contents, left).unwrap_or_else(PoisonError::into_inner).0;
                 }
                 self.is_dozing.store(false, Ordering::SeqCst);
             }
@@ -192,7 +201,7 @@ impl Mail {
         contents.thread = Thread::Working;
         let had_news = contents.has_news();
         contents.is_poked = false;
-        had_news || rest == Rest::Doze
+        had_news || matches!(rest, Rest::Doze(_))
     }
 
     /// Runs a callback, during which a fork is refused.
@@ -241,7 +250,14 @@ mod tests {
     #[test]
     fn a_thread_that_dozes_sees_work_that_woke_nobody() {
         let mail = Mail::default();
-        assert!(mail.rest(Rest::Doze, || true));
+        assert!(mail.rest(Rest::Doze(None), || true));
+        assert!(!mail.is_dozing() && !mail.is_resting());
+    }
+
+    #[test]
+    fn a_thread_that_dozes_wakes_at_its_limit() {
+        let mail = Mail::default();
+        assert!(mail.rest(Rest::Doze(Some(Duration::ZERO)), || false));
         assert!(!mail.is_dozing() && !mail.is_resting());
     }
 

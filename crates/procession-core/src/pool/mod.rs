@@ -29,6 +29,7 @@
 //! | `Mail` | `mail.rs` | what the pool's thread is told |
 //! | `Backlog` | `backlog.rs` | what waits until the task ring can be had |
 //! | `RunningTasks` | `running.rs` | what each worker was seen at |
+//! | `Hooks` | `hooks.rs` | what a face has asked of the pool as a whole |
 //!
 //! What is done with it is ordered by roles:
 //!
@@ -40,6 +41,7 @@
 //! | worker handler | `worker_handler.rs` | the pool's thread |
 //! | | `workers.rs`: starting and replacing workers | the pool's thread; under fork the program's |
 //! | | `stop.rs`: time limits and cancelling | the pool's thread; the thread that cancels |
+//! | | `queued.rs`: giving up what has not begun | the thread that asks |
 //! | | `callback.rs`: what is to be done with results | the pool's thread |
 //! | | `ring.rs`: the task ring, which a stopped worker may keep locked | each of these |
 //! | | `overwritten.rs`: shared memory that a task's native code has overwritten | the pool's thread; whoever finds it |
@@ -64,6 +66,7 @@ mod frame;
 pub(crate) mod fuzzing;
 mod handle;
 mod handle_broker;
+mod hooks;
 mod intake;
 mod items;
 mod job;
@@ -74,6 +77,7 @@ mod memory;
 mod oom;
 mod outbox;
 mod overwritten;
+mod queued;
 mod result_blocks;
 mod result_handler;
 mod results;
@@ -102,6 +106,7 @@ pub use chunk::{Answer, Calls, Chunk, ChunkEntry};
 pub use feed::{Ahead, Encoded, Feed, Order, Source, Submitted, Window};
 pub use feeder::Feeder;
 pub use handle::{Callback, Handle};
+pub use hooks::{Farewell, Summons};
 pub use items::Items;
 pub use job::Terms;
 use lifecycle::Phase;
@@ -220,14 +225,57 @@ impl Pool {
     /// Takes no more tasks. Workers end when those that were taken are finished.
     pub fn close(&self) {
         if self.shared.lifecycle.check_owner("Pool").is_ok() {
-            self.shared.lifecycle.advance_to(Phase::Closed);
+            // A job that was entered is seen by whoever sees the pool closed.
+            self.shared.table.locked(|_| self.shared.lifecycle.advance_to(Phase::Closed));
             self.shared.poke();
+        }
+    }
+
+    /// Has it close by itself once it has had no task for so long. The first limit counts.
+    pub fn close_when_idle(&self, limit: Duration) {
+        self.shared.hooks.set_idle_limit(limit);
+    }
+
+    /// Why it can run no more tasks, if that is so.
+    pub fn broken(&self) -> Option<Arc<Error>> {
+        self.shared.lifecycle.broken()
+    }
+
+    /// How many jobs are not finished, as far as results have been taken.
+    pub fn outstanding(&self) -> usize {
+        self.shared.table.outstanding()
+    }
+
+    /// Has no task run again from now on whose worker is lost, whatever its terms are.
+    pub fn end_retries(&self) {
+        self.shared.hooks.end_retries();
+    }
+
+    /// Under fork, where the program's threads start the workers: has `summons` called, now and again, in the pool's thread while
+    /// one is missing and there are tasks. It is to have such threads call [`worker_pids`](Pool::worker_pids). The first
+    /// counts.
+    pub fn on_vacancy(&self, summons: Summons) {
+        self.shared.hooks.set_summons(summons);
+    }
+
+    /// Has `farewell` run once every worker and the pool's thread are gone, in that thread as the last that it does.
+    pub fn on_gone(&self, farewell: Farewell) {
+        self.shared.hooks.add_farewell(farewell);
+        if self.shared.mail.has_ended() {
+            self.shared.hooks.say_farewell();
         }
     }
 
     /// Whether it takes no more tasks, from anybody but feeders.
     pub fn is_closed(&self) -> bool {
         !self.shared.lifecycle.is_open()
+    }
+
+    /// As [`terminate`](Pool::terminate), but returns at once. [`on_gone`](Pool::on_gone) says when they are gone.
+    pub fn begin_to_terminate(&self) {
+        if self.shared.lifecycle.check_owner("Pool").is_ok() {
+            self.shared.terminate();
+        }
     }
 
     /// Kills the workers and gives up what is not finished. Returns when they are gone.

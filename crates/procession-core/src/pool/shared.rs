@@ -17,6 +17,7 @@ use procession_shm::{Control, Overwritten};
 use super::backlog::Backlog;
 use super::crew::Crew;
 use super::handle_broker::HandleBroker;
+use super::hooks::Hooks;
 use super::intake::{Drained, Intake};
 use super::job::Job;
 use super::lending::Lending;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) mail: Mail,
     pub(super) backlog: Backlog,
     pub(super) running: RunningTasks,
+    pub(super) hooks: Hooks,
 }
 
 /// How often its first size a pool may grow to, and how far a small one may in any case. The room
@@ -68,6 +70,7 @@ impl Shared {
             mail: Mail::default(),
             backlog: Backlog::default(),
             running: RunningTasks::default(),
+            hooks: Hooks::default(),
         })
     }
 

@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use super::job::{Awaits, Entered, Job, Terms};
 use super::results::Run;
-use crate::Error;
+use crate::{Error, Result};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -47,11 +47,29 @@ pub(super) enum Delivery {
 }
 
 impl Table {
-    pub(super) fn add(&self, sizes: &[u32], terms: Terms, calls: Option<Vec<u32>>) -> Arc<Job> {
+    /// Enters a job, if `check` has nothing against it now that nobody can close the pool meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Those of `check`.
+    pub(super) fn enter(
+        &self,
+        sizes: &[u32],
+        terms: Terms,
+        calls: Option<Vec<u32>>,
+        check: impl FnOnce() -> Result<()>,
+    ) -> Result<Arc<Job>> {
         let mut jobs = self.jobs();
+        check()?;
         let job = jobs.add(sizes, terms, calls);
         self.outstanding.store(jobs.live, Ordering::SeqCst);
-        job
+        Ok(job)
+    }
+
+    /// Runs `act` while no job is entered; it is told how many there are.
+    pub(super) fn locked<R>(&self, act: impl FnOnce(usize) -> R) -> R {
+        let jobs = self.jobs();
+        act(jobs.live)
     }
 
     pub(super) fn get(&self, id: u64) -> Option<Arc<Job>> {
@@ -231,6 +249,12 @@ impl Jobs {
 mod tests {
     use super::*;
     use crate::outcome::tag;
+
+    impl Table {
+        fn add(&self, sizes: &[u32], terms: Terms, calls: Option<Vec<u32>>) -> Arc<Job> {
+            self.enter(sizes, terms, calls, || Ok(())).expect("nothing is against it")
+        }
+    }
 
     #[test]
     fn an_id_is_never_used_twice() {

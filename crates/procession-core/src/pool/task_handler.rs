@@ -42,13 +42,14 @@ impl Shared {
                 &several
             }
         };
-        if is_admitted { self.lifecycle.check_serving() } else { self.lifecycle.check_open() }?;
+        let check = || if is_admitted { self.lifecycle.check_serving() } else { self.lifecycle.check_open() };
+        check()?;
         if items.is_empty() {
             return Ok(Arc::new(Job::finished()));
         }
         self.wait_for_room(items.bytes().len());
+        let job = self.table.enter(sizes, terms, items.take_calls(), check)?;
         let (handles, lent) = (items.take_handles(), items.take_lent());
-        let job = self.table.add(sizes, terms, items.take_calls());
         self.lending.lend(job.id, lent);
         let kept = self.broker.keep(job.id, handles);
         let kept = kept.map_err(Error::os("cannot start the thread that passes handles to workers"));

@@ -38,6 +38,8 @@ use crate::{Error, Result, supervisor};
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// At every so many ticks this thread makes sure that it would be told of deaths.
 const CHECK_EVERY: usize = 50;
+/// At every so many ticks threads of the program are asked to come by and start a worker.
+const SUMMON_EVERY: u32 = 10;
 /// How long the tick goes on after the last task, so that a steady trickle of tasks need not wake
 /// the thread each time.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
@@ -54,6 +56,7 @@ impl Drop for Gone<'_> {
         self.0.mail.end_thread();
         // Those that came since the last look; later ones run where they come from.
         self.0.run_callbacks();
+        self.0.hooks.say_farewell();
     }
 }
 
@@ -70,15 +73,24 @@ impl Shared {
         self.mail.begin_thread();
         let _gone = Gone(&self);
         let mut busy_until = Instant::now() + DOZE_AFTER;
-        let (mut is_lively, mut next_tick) = (false, Instant::now());
+        let (mut is_lively, mut next_tick, mut ticks_vacant) = (false, Instant::now(), 0);
         loop {
             is_lively = self.await_news(busy_until, is_lively);
+            self.close_if_idle(busy_until);
             let is_tick = Instant::now() >= next_tick;
             if is_tick {
                 next_tick = Instant::now() + TICK;
             }
             if self.tend(is_tick) {
                 busy_until = Instant::now() + DOZE_AFTER;
+            }
+            if self.vacancy_is_mine() && self.table.outstanding() > 0 {
+                if ticks_vacant % SUMMON_EVERY == 0 {
+                    self.hooks.summon();
+                }
+                ticks_vacant += u32::from(is_tick || ticks_vacant == 0);
+            } else {
+                ticks_vacant = 0;
             }
             self.run_callbacks();
             if !self.lifecycle.is_open() && self.crew.is_empty() && self.is_done() {
@@ -98,7 +110,8 @@ impl Shared {
         if is_tick && !self.lifecycle.is_overwritten() {
             self.do_postponed();
         }
-        // In this order: a pool that is not fed any more has no further tasks to come.
+        // In this order: a pool that is closed and not fed any more has no further tasks to come.
+        let is_closed = self.lifecycle.phase() == Phase::Closed;
         let is_fed = self.lifecycle.is_fed();
         let is_busy = self.table.outstanding() > 0;
         if is_busy {
@@ -109,7 +122,7 @@ impl Shared {
                 self.enforce_timeouts();
                 self.check_for_lost_tasks();
             }
-        } else if self.lifecycle.phase() == Phase::Closed && !is_fed {
+        } else if is_closed && !is_fed {
             self.control.close();
             self.wake_workers(self.control.slots());
         }
@@ -157,7 +170,7 @@ impl Shared {
             return true;
         }
         if may_doze {
-            return self.mail.rest(Rest::Doze, || self.table.outstanding() > 0);
+            return self.mail.rest(Rest::Doze(self.idle_time_left(busy_until)), || self.table.outstanding() > 0);
         }
         // Also for a tick after a callback, as the next one often follows.
         if self.table.is_awaited() || self.mail.has_called_back() {
@@ -170,6 +183,24 @@ impl Shared {
             return is_lively;
         }
         self.mail.rest(Rest::For(pause.map_or(TICK, |pause| pause.max(TICK))), || false)
+    }
+
+    /// How long until the pool closes by itself, if it does and nobody may submit bit by bit.
+    fn idle_time_left(&self, busy_until: Instant) -> Option<Duration> {
+        let limit = self.hooks.idle_limit().filter(|_| self.lifecycle.is_open() && !self.lifecycle.is_fed())?;
+        let end = busy_until.checked_add(limit.saturating_sub(DOZE_AFTER))?;
+        Some(end.saturating_duration_since(Instant::now()))
+    }
+
+    /// Closes a pool that has been without tasks for as long as it may.
+    fn close_if_idle(&self, busy_until: Instant) {
+        if Instant::now() >= busy_until && self.idle_time_left(busy_until).is_some_and(|left| left.is_zero()) {
+            self.table.locked(|outstanding| {
+                if outstanding == 0 && !self.lifecycle.is_fed() {
+                    self.lifecycle.advance_to(Phase::Closed);
+                }
+            });
+        }
     }
 
     /// Wakes the pool's thread if it has no tick.
@@ -242,7 +273,7 @@ impl Shared {
             && (header.first..header.first + header.count).contains(&lost)
         {
             // One that left by itself was between two tasks.
-            let again = words.is_finished() || cause.is_none() && job.retry(lost);
+            let again = words.is_finished() || cause.is_none() && !self.hooks.has_no_retries() && job.retry(lost);
             let first = if again { lost } else { lost + 1 };
             let count = header.first + header.count - first;
             if count > 0

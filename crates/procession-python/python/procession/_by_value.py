@@ -147,7 +147,10 @@ class Values:
             raise (error or refused) from None
         finally:
             set_spawning_popen(before)
-        raise refusal(value, error) from error
+        told = refusal(value, error)
+        if told is error:
+            raise error
+        raise told from error
 
 
 def refusal(value, error):

@@ -204,30 +204,3 @@ def leave(exit):
         util._flush_std_streams()
     finally:
         os._exit(code & 0xFF)
-
-
-def awaiting(result):
-    """The iterator by which asyncio awaits the result of a call."""
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
-
-    def take():
-        if future.done():
-            return
-        try:
-            future.set_result(result.get(0))
-        except BaseException as error:
-            future.set_exception(error)
-
-    def tell():
-        try:
-            loop.call_soon_threadsafe(take)
-        except RuntimeError:
-            # The loop is closed, and nobody awaits.
-            if not loop.is_closed():
-                raise
-
-    result._notify(tell)
-    return future.__await__()

@@ -21,6 +21,7 @@ from ._remote import MaybeEncodingError, RemoteTraceback
 from ._by_value import Values
 from ._standard import standard
 from ._start_method import default_context
+from ._waiting import running_caller, until_told
 
 _standard = standard('pool')
 
@@ -43,6 +44,19 @@ MapResult = _engine.MapResult
 IMapIterator = IMapUnorderedIterator = _engine.IMapIterator
 
 
+# Pools by fork, for threads that come by at all of them.
+_forking = weakref.WeakSet()
+
+
+def come_by():
+    """Starts workers in the place of lost ones, where that is left to the program's threads. Returns whether there are such pools."""
+    pools = list(_forking)
+    for pool in pools:
+        if pool._state in (RUN, CLOSE):
+            pool._repopulate_pool()
+    return bool(pools)
+
+
 class Pool(_standard.Pool):
     """A pool of worker processes.
 
@@ -53,6 +67,8 @@ class Pool(_standard.Pool):
 
     # Of one whose `__init__` has not begun.
     _state = INIT
+    # What subclasses ask of the engine besides.
+    _engine_terms = {}
 
     def __init__(
         self,
@@ -91,9 +107,9 @@ class Pool(_standard.Pool):
         if method not in _engine.get_all_start_methods():
             # Another library's, which says itself in which threads it forks.
             method = 'spawn'
-        values = Values(self._ctx.get_start_method() == 'fork' or spawn.finds_main())
+        self._values = values = Values(self._ctx.get_start_method() == 'fork' or spawn.finds_main())
         try:
-            self._engine = _engine.Pool(processes, method, starting, values, *limits)
+            self._engine = _engine.Pool(processes, method, starting, values, *limits, **self._engine_terms)
         except BaseException as error:
             # Also what a handler raised. The engine may not know all of them.
             for process in self._workers:
@@ -104,6 +120,10 @@ class Pool(_standard.Pool):
             if isinstance(error, Exception) and starting.error is not None:
                 raise starting.error from None
             raise
+        self._callers = {}
+        if method == 'fork':
+            self._engine.when_vacant(_Summons(self._callers, weakref.ref(self)))
+            _forking.add(self)
         self._terminate = util.Finalize(self, _terminate, args=(self._engine, self._workers), exitpriority=15)
         self._state = RUN
 
@@ -235,6 +255,15 @@ class Pool(_standard.Pool):
     def _repopulate_pool(self):
         self._engine.worker_pids()
 
+    def _note_loop(self):
+        """Notes that the event loop of this thread, if it has one, can have the thread come by.
+
+        Under fork it is the program's threads that start a worker in a lost one's place, as they come by to submit or to wait. One that
+        waits in its event loop does not come by of its own accord.
+        """
+        if self._ctx.get_start_method() == 'fork' and (call_soon := running_caller()) is not None:
+            self._callers[threading.get_ident()] = call_soon
+
     def _check_running(self):
         if self._state != RUN:
             raise ValueError('Pool not running')
@@ -269,6 +298,17 @@ class Pool(_standard.Pool):
     def __exit__(self, exc_type, exc_val, exc_tb):
         self.terminate()
 
+    async def __aenter__(self):
+        self._check_running()
+        return self
+
+    async def __aexit__(self, exc_type, exc_val, exc_tb):
+        # As `terminate`, with the loop free meanwhile.
+        self._state = TERMINATE
+        self._engine.begin_to_terminate()
+        await until_told(self._engine.when_gone, lambda: None)
+        self._terminate()
+
     def __reduce__(self):
         raise NotImplementedError('pool objects cannot be passed between processes or pickled')
 
@@ -281,6 +321,26 @@ class Pool(_standard.Pool):
         cls = self.__class__
         size = self._engine.size() if self._engine else 0
         return f'<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={size}>'
+
+
+class _Summons:
+    """Has the threads whose event loops are known come by, so that one of them starts a worker. The engine calls it."""
+
+    def __init__(self, callers, pool):
+        self._callers, self._pool = callers, pool
+
+    def __call__(self):
+        for thread, call_soon in list(self._callers.items()):
+            try:
+                call_soon(self._come_by)
+            except RuntimeError:
+                # The loop has ended.
+                self._callers.pop(thread, None)
+
+    def _come_by(self):
+        pool = self._pool()
+        if pool is not None:
+            pool._repopulate_pool()
 
 
 class _Starting:

@@ -23,7 +23,7 @@ import os
 import types
 from queue import Empty, Full
 
-from . import reduction
+from . import _waiting, reduction
 from ._engine import Queue as _Ring
 from ._spawning import answers_multiprocessing, assert_spawning, note_maker
 from ._standard import standard
@@ -35,6 +35,11 @@ __all__ = ['Queue', 'SimpleQueue', 'JoinableQueue']
 
 # What ends the feeder thread of a subclass that has one of its own.
 _sentinel = _standard._sentinel
+
+
+# Seconds between two looks for room of a task that waits in an event loop.
+_FIRST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.02
 
 
 class Queue(_standard.Queue):
@@ -128,6 +133,30 @@ class Queue(_standard.Queue):
         """Appends an item; raises ``queue.Full`` if there is no room."""
         return self.put(obj, False)
 
+    async def aget(self):
+        """Takes the oldest item; waits for one in the event loop of asyncio or trio, without a thread.
+
+        Raises what unpickling raises, and ``ValueError`` after :meth:`close`. A task that is cancelled while it waits has taken nothing.
+        """
+        while True:
+            try:
+                return self.get_nowait()
+            except Empty:
+                await _waiting.until_readable(self._reader.fileno())
+
+    async def aput(self, obj):
+        """Appends an item; waits for room in the event loop of asyncio or trio, without a thread.
+
+        It looks for room again and again, after 20 ms at most. Raises what pickling raises, and ``ValueError`` after :meth:`close`.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return self.put_nowait(obj)
+            except Full:
+                await _waiting.rest(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
     def close(self):
         """Says that this process is done with the queue. What it has put stays."""
         if self._has_feeder:
@@ -206,6 +235,18 @@ class SimpleQueue(_standard.SimpleQueue):
     def put(self, obj):
         """Appends an item; never waits. Raises what pickling raises."""
         self._writer.send(obj)
+
+    async def aget(self):
+        """Takes the oldest item; waits for one in the event loop of asyncio or trio, without a thread."""
+        while True:
+            try:
+                return self._reader._open_ring().get(False)
+            except Empty:
+                await _waiting.until_readable(self._reader.fileno())
+
+    async def aput(self, obj):
+        """Appends an item; never waits. Raises what pickling raises."""
+        self.put(obj)
 
     __class_getitem__ = classmethod(types.GenericAlias)
 

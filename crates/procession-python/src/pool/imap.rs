@@ -7,7 +7,8 @@
 //! thread that waits for that lock detaches.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 
 use procession_core::Error;
 use procession_core::pool::{Ahead, ChunkEntry, Encoded, Feed, Feeder, Handle, Order, Source, Terms, Window};
@@ -37,6 +38,33 @@ pub(crate) struct IMapIterator {
     function: Mutex<Option<Py<PyAny>>>,
     chunksize: usize,
     state: Mutex<State>,
+    told: Arc<Told>,
+}
+
+/// Who is to be told that a result is there.
+#[derive(Default)]
+struct Told(Mutex<Option<Py<PyAny>>>);
+
+impl Told {
+    fn callback(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls it, once.
+    fn call(&self, py: Python<'_>) {
+        let callback = self.callback().take();
+        if let Some(callback) = callback
+            && let Err(error) = callback.call0(py)
+        {
+            error.write_unraisable(py, Some(callback.bind(py)));
+        }
+    }
+}
+
+impl Wake for Told {
+    fn wake(self: Arc<Self>) {
+        attached(|py| self.call(py));
+    }
 }
 
 struct State {
@@ -138,6 +166,7 @@ impl IMapIterator {
             function: Mutex::new(Some(function.clone().unbind())),
             chunksize,
             state: Mutex::new(State { feed, ahead, ready: VecDeque::new() }),
+            told: Arc::default(),
         })
     }
 
@@ -235,6 +264,38 @@ impl IMapIterator {
         let function = self.function.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Here, under no lock: they may run code when they go.
         drop((arguments, ready, owner, function));
+    }
+
+    fn __aiter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// The next result, in asyncio or trio.
+    fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(slf.py().import("procession._waiting")?.call_method1("next_of", (slf,))?.unbind())
+    }
+
+    /// Has `callback()` called, in some thread, once the next result is there or may be. The last one is called.
+    fn _when_next(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let mut guard = self.lock(py);
+        let before = self.told.callback().replace(callback);
+        let state = &mut *guard;
+        let is_there = !state.ready.is_empty() || {
+            state.ahead.refill(&mut state.feed);
+            state.ahead.awaken(&Waker::from(self.told.clone()))?
+        };
+        drop(guard);
+        drop(before);
+        if is_there {
+            self.told.call(py);
+        }
+        Ok(())
+    }
+
+    /// The pool.
+    fn _pool(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        owner.as_ref().map(|owner| owner.clone_ref(py))
     }
 
     /// Submits all that is left, of a pool that is closed.

@@ -2,7 +2,8 @@
 //! on both sides, with the interpreter attached.
 //!
 //! ```text
-//! item    kind, function, value          function   length, pickle; or `BIG`, its number, its handle
+//! item    kind (the top bit: an exit is a result), function, value
+//! function   length, pickle; or `BIG`, its number, its handle
 //! value   pickle, buffers, how long the buffers' part is (4 bytes; the top bits: the pickle is the first buffer, it is no pickle)
 //! buffer  0, whether it may be written, area, block; or 1, whether it may be written, length, bytes
 //! ```
@@ -41,6 +42,8 @@ impl Kind {
     }
 }
 
+/// Beside a kind: a `SystemExit` that the function raises goes to the caller, and the worker goes on.
+const CARRIES_EXITS: u8 = 1 << 7;
 /// In place of a function's length: it crosses beside its items.
 const BIG: u32 = u32::MAX;
 /// A pickle that is longer goes into a block as large buffers do.
@@ -76,9 +79,10 @@ pub(crate) fn write(
     function: &Function,
     value: &Bound<'_, PyAny>,
     is_kept: bool,
+    carries_exits: bool,
     names_unknown: impl FnOnce(&[u8]) -> PyResult<bool>,
 ) -> Result<(), Unwritten> {
-    out.push(kind as u8);
+    out.push(kind as u8 | if carries_exits { CARRIES_EXITS } else { 0 });
     match function {
         Function::Small(pickle) => {
             out.extend_from_slice(&(pickle.len() as u32).to_le_bytes());
@@ -161,6 +165,7 @@ fn write_place(out: &mut Vec<u8>, place: Place, is_writable: bool) {
 /// An item in parts.
 pub(crate) struct Item<'a> {
     pub(crate) kind: Kind,
+    pub(crate) carries_exits: bool,
     pub(crate) function: FunctionIn<'a>,
     pub(crate) value: &'a [u8],
 }
@@ -168,12 +173,13 @@ pub(crate) struct Item<'a> {
 /// Takes an item apart; `None` if it is torn.
 pub(crate) fn read(item: &[u8]) -> Option<Item<'_>> {
     let mut rest = item;
-    let kind = Kind::from_byte(take(&mut rest, 1)?[0])?;
+    let byte = take(&mut rest, 1)?[0];
+    let (kind, carries_exits) = (Kind::from_byte(byte & !CARRIES_EXITS)?, byte & CARRIES_EXITS != 0);
     let function = match u32_of(&mut rest)? {
         BIG => FunctionIn::Big { number: u64_of(&mut rest)?, index: u32_of(&mut rest)? },
         len => FunctionIn::Small(take(&mut rest, len as usize)?),
     };
-    Some(Item { kind, function, value: rest })
+    Some(Item { kind, carries_exits, function, value: rest })
 }
 
 /// The value that [`write_value`] wrote. Its buffers are in place, and the reader's own.

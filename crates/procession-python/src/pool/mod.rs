@@ -27,7 +27,7 @@ pub(crate) use worker::{give_handle, run_worker, take_handle};
 
 use crate::codec;
 use crate::error::OrRaise;
-use crate::wait::{blocking, interruptible};
+use crate::wait::{attached, blocking, interruptible};
 use function::{Function, Globals};
 use item::{Kind, Unwritten};
 use starter::Starter;
@@ -39,6 +39,8 @@ pub(crate) struct Pool {
     globals: Globals,
     /// `procession._by_value.Values`: what is sent in the place of values that cannot go by name.
     values: Py<PyAny>,
+    /// A `SystemExit` of a task is its result.
+    carries_exits: bool,
 }
 
 /// What a caller asks for beside the results.
@@ -53,7 +55,7 @@ pub(crate) struct Asked {
 impl Pool {
     /// `start(name, control, slot, broker)` starts a worker and returns its process.
     #[new]
-    #[pyo3(signature = (workers, method, start, values, max_tasks = None, max_memory = None))]
+    #[pyo3(signature = (workers, method, start, values, max_tasks = None, max_memory = None, idle_timeout = None, carries_exits = false))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn new(
         py: Python<'_>,
@@ -63,13 +65,19 @@ impl Pool {
         values: Py<PyAny>,
         max_tasks: Option<NonZeroU32>,
         max_memory: Option<NonZeroU64>,
+        idle_timeout: Option<f64>,
+        carries_exits: bool,
     ) -> PyResult<Pool> {
         let method = method.parse::<Method>().or_raise(py)?;
         let service = Service { initializer: None, max_tasks, max_memory };
         let starter = Starter::new(method, start);
         codec::prepare(py)?;
         let engine = interruptible(py, || core::Pool::new(workers, starter, service))?.or_raise(py)?;
-        Ok(Pool { engine: Some(engine), globals: Globals::default(), values })
+        // More than a duration can say is no limit, as infinity is.
+        if let Some(limit) = idle_timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()) {
+            engine.close_when_idle(limit);
+        }
+        Ok(Pool { engine: Some(engine), globals: Globals::default(), values, carries_exits })
     }
 
     /// Submits `function(*args, **named)`. With `waits` it returns the result's value, and gives the call up if the wait is
@@ -145,6 +153,23 @@ impl Pool {
         self.submit(owner, function, sizes.len(), terms(asked, Some(1))?, encode, true)?.handed_out(py, waits)
     }
 
+    /// Submits `[function(*args) for args in items]`, of a list, as one task.
+    #[pyo3(signature = (owner, function, items, timeout = None, retries = 0))]
+    fn apply_chunk(
+        &self,
+        owner: &Bound<'_, PyAny>,
+        function: &Bound<'_, PyAny>,
+        items: &Bound<'_, PyList>,
+        timeout: Option<f64>,
+        retries: u32,
+    ) -> PyResult<Py<PyAny>> {
+        let encode = |encoded: &mut Items, pickled: &Function| {
+            self.push(encoded, Kind::Starmap, pickled, items.as_any(), retries > 0)
+        };
+        let terms = terms(Asked { timeout, retries }, Some(1))?;
+        self.submit(owner, function, 1, terms, encode, true)?.handed_out(owner.py(), false)
+    }
+
     /// A lazy map.
     #[pyo3(signature = (owner, function, iterator, chunksize, is_ordered, most_ahead = None, timeout = None, retries = 0))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
@@ -173,9 +198,64 @@ impl Pool {
         py.detach(|| self.engine().terminate());
     }
 
+    /// The same, without a wait for their end.
+    fn begin_to_terminate(&self, py: Python<'_>) {
+        py.detach(|| self.engine().begin_to_terminate());
+    }
+
     /// Waits, after `close` or `terminate`, until all workers have ended.
     fn join(&self, py: Python<'_>) -> PyResult<()> {
         blocking(py, || self.engine().join(), Result::is_ok)?.or_raise(py)
+    }
+
+    /// Whether it takes no more tasks: it was closed, or has been idle for too long.
+    fn is_closed(&self) -> bool {
+        self.engine().is_closed()
+    }
+
+    /// Why it can run no more tasks, if that is so.
+    fn broken(&self) -> Option<String> {
+        self.engine().broken().map(|error| error.to_string())
+    }
+
+    /// How many calls are not finished, as far as results have been taken.
+    fn outstanding(&self) -> usize {
+        self.engine().outstanding()
+    }
+
+    /// Gives up the calls that have not begun; how many these were.
+    fn cancel_queued(&self, py: Python<'_>) -> PyResult<usize> {
+        py.detach(|| self.engine().cancel_queued()).or_raise(py)
+    }
+
+    /// Has no call begin again from now on whose worker is lost.
+    fn end_retries(&self) {
+        self.engine().end_retries();
+    }
+
+    /// Under fork: has `callback()` called, in the pool's thread, when a thread of the program is to start a worker.
+    fn when_vacant(&self, callback: Py<PyAny>) {
+        self.engine().on_vacancy(Box::new(move || {
+            attached(|py| {
+                if let Err(error) = callback.call0(py) {
+                    error.write_unraisable(py, Some(callback.bind(py)));
+                }
+            });
+        }));
+    }
+
+    /// Has `callback()` called once all workers are gone, in the pool's thread.
+    fn when_gone(&self, py: Python<'_>, callback: Py<PyAny>) {
+        let farewell = Box::new(move || {
+            attached(|py| {
+                if let Err(error) = callback.call0(py) {
+                    error.write_unraisable(py, Some(callback.bind(py)));
+                }
+                // While attached: it may be the last that holds what it belongs to.
+                drop(callback);
+            });
+        });
+        py.detach(|| self.engine().on_gone(farewell));
     }
 
     /// Keeps so many workers from now on; `ValueError` if that is none.
@@ -265,7 +345,8 @@ impl Pool {
         let too_large =
             || Unwritten::Refused(PyValueError::new_err("a task takes more than 4 GiB beside its large buffers"));
         let names_unknown = |pickle: &[u8]| self.names_unknown(py, pickle);
-        let write = |out: &mut Vec<u8>| item::write(out, kind, function, value, is_kept, names_unknown);
+        let write =
+            |out: &mut Vec<u8>| item::write(out, kind, function, value, is_kept, self.carries_exits, names_unknown);
         let stand_in = match items.push_batch(calls, write, too_large) {
             Ok(()) => return Ok(()),
             Err(Unwritten::NamesUnknown) => self.by_value(value, None)?,
@@ -274,7 +355,8 @@ impl Pool {
             }
             Err(Unwritten::Refused(error)) => return Err(error),
         };
-        let write = |out: &mut Vec<u8>| item::write(out, kind, function, &stand_in, is_kept, |_| Ok(false));
+        let write =
+            |out: &mut Vec<u8>| item::write(out, kind, function, &stand_in, is_kept, self.carries_exits, |_| Ok(false));
         match items.push_batch(calls, write, too_large) {
             Err(Unwritten::Refused(error)) => Err(error),
             Ok(()) | Err(Unwritten::NamesUnknown) => Ok(()),

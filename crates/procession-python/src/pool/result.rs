@@ -2,7 +2,6 @@
 //! thread when a callback wants them.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Wake, Waker};
 
 use procession_core::outcome::tag;
 use procession_core::pool::{Handle, Results};
@@ -162,22 +161,65 @@ impl ApplyResult {
         PyGenericAlias::new(cls.py(), cls, item)
     }
 
-    /// Awaits the result in asyncio.
+    /// Awaits the result, in asyncio or trio.
     fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Ok(slf.py().import("procession._remote")?.call_method1("awaiting", (slf,))?.unbind())
+        Ok(slf.py().import("procession._waiting")?.call_method1("awaiting", (slf,))?.unbind())
     }
 
-    /// Has `callback()` called, in some thread, once the result is there.
-    fn _notify(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
-        let waker = Waker::from(Arc::new(Call(callback.clone_ref(py))));
-        let is_finished = match &self.shared.handle {
-            None => true,
-            Some(handle) => py.detach(|| handle.awaken(&waker)).or_raise(py)?,
+    /// Has `callback()` called in the pool's thread once the result is there, which the call then need not be decoded for.
+    fn _when_finished(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let call = move |py: Python<'_>| {
+            if let Err(error) = callback.call0(py) {
+                error.write_unraisable(py, Some(callback.bind(py)));
+            }
         };
-        if is_finished {
-            callback.call0(py)?;
+        let Some(handle) = &self.shared.handle else {
+            call(py);
+            return Ok(());
+        };
+        let callback = move |_: &Handle| {
+            in_callback(|| attached(call));
+            None
+        };
+        // Attached, as in `_call_back`.
+        handle.on_complete(Box::new(callback)).or_raise(py)
+    }
+
+    /// Waits until the result is there, or `timeout` seconds; whether it is. Callbacks may not have run yet.
+    #[pyo3(signature = (timeout = None))]
+    fn _wait_finished(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let Some(handle) = &self.shared.handle else { return Ok(true) };
+        let deadline = deadline(timeout)?;
+        blocking(py, || handle.wait_finished(deadline), |waited| matches!(waited, Ok(true)))?.or_raise(py)
+    }
+
+    /// Whether the result is there. Callbacks may not have run yet.
+    fn _is_finished(&self, py: Python<'_>) -> bool {
+        self.shared.handle.as_ref().is_none_or(|handle| py.detach(|| handle.has_results()))
+    }
+
+    /// The pool, until the result has been asked for.
+    fn _pool(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let owner = self.shared.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        owner.as_ref().map(|owner| owner.clone_ref(py))
+    }
+
+    /// Whether a worker is at it now.
+    fn _is_running(&self) -> bool {
+        self.shared.handle.as_ref().is_some_and(Handle::is_running)
+    }
+
+    /// The result, which is there.
+    fn _value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.shared.result(py)
+    }
+
+    /// Gives up a call that has not begun; whether it was given up.
+    fn _withdraw(&self, py: Python<'_>) -> PyResult<bool> {
+        match &self.shared.handle {
+            None => Ok(false),
+            Some(handle) => py.detach(|| handle.withdraw()).or_raise(py),
         }
-        Ok(())
     }
 
     /// Has the callbacks called in the pool's thread once the result is there. What they raise becomes the result.
@@ -359,18 +401,5 @@ pub(super) fn value_of<'py>(
             String::from_utf8_lossy(payload)
         ))),
         _ => Err(pyo3::exceptions::PyRuntimeError::new_err(String::from_utf8_lossy(payload).into_owned())),
-    }
-}
-
-/// A Python callable as a waker.
-struct Call(Py<PyAny>);
-
-impl Wake for Call {
-    fn wake(self: Arc<Self>) {
-        attached(|py| {
-            if let Err(error) = self.0.call0(py) {
-                error.write_unraisable(py, Some(self.0.bind(py)));
-            }
-        });
     }
 }

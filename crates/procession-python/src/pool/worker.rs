@@ -8,6 +8,7 @@
 //! | raises an `Exception`, or is interrupted by Ctrl-C | that exception | goes on |
 //! | does not unpickle, or its result does not pickle | an error that says so | goes on |
 //! | calls `sys.exit()`, or a handler of a signal does | `WorkerLost` with the exit code | ends, in an orderly way |
+//! | the same, in an executor's task | `SystemExit` | goes on |
 //! | calls `os._exit()`, is killed | `WorkerLost` | is dead |
 
 use std::num::{NonZeroU32, NonZeroU64};
@@ -66,17 +67,19 @@ fn answer(py: Python<'_>, item: &[u8], calls: &Calls, out: &mut Vec<u8>) -> u32 
     // A Ctrl-C that came before this task is not meant for it.
     handle_signals_of(py);
     let Some(item) = item::read(item) else {
-        return fail(py, &PyValueError::new_err("a task is cut off on its way to a worker"), out);
+        return fail(py, &PyValueError::new_err("a task is cut off on its way to a worker"), out, false);
     };
-    match run(py, &item, calls).and_then(|value| give(&value, out)) {
+    let mut is_called = false;
+    match run(py, &item, calls, &mut is_called).and_then(|value| give(&value, out)) {
         Ok(()) => tag::VALUE,
-        Err(error) => fail(py, &error, out),
+        Err(error) => fail(py, &error, out, item.carries_exits && is_called),
     }
 }
 
-fn run<'py>(py: Python<'py>, item: &Item<'_>, calls: &Calls) -> PyResult<Bound<'py, PyAny>> {
+fn run<'py>(py: Python<'py>, item: &Item<'_>, calls: &Calls, is_called: &mut bool) -> PyResult<Bound<'py, PyAny>> {
     let function = function::load(py, item.function)?;
     let value = item::read_value(py, item.value)?;
+    *is_called = true;
     match item.kind {
         Kind::Call => function.call1(value.cast_into::<PyTuple>()?),
         Kind::CallNamed => {
@@ -121,8 +124,8 @@ fn give(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
 }
 
 /// What a task raised, to be raised where its result is asked for.
-fn fail(py: Python<'_>, error: &PyErr, out: &mut Vec<u8>) -> u32 {
-    if error.is_instance_of::<PySystemExit>(py) {
+fn fail(py: Python<'_>, error: &PyErr, out: &mut Vec<u8>, carries_exits: bool) -> u32 {
+    if !carries_exits && error.is_instance_of::<PySystemExit>(py) {
         leave(py, error);
     }
     out.clear();

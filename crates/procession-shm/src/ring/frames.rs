@@ -189,11 +189,13 @@ impl<'a> Laid<'a> {
         self.parts(at.position() + HEADER as u64, frame.len)
     }
 
-    /// Voids the frame at `at` if it begins with these bytes, so that every consumer skips it.
-    pub(super) fn void(self, at: Cursor, frame: Frame, beginning: [u8; 8]) {
+    /// Voids the frame at `at` if the bytes that it begins with are wanted, so that every consumer
+    /// skips it.
+    pub(super) fn void(self, at: Cursor, frame: Frame, is_wanted: impl FnOnce([u8; 8]) -> bool) {
         // A header and the eight bytes behind it are one unit, and never meet the end.
         let [unit, _] = self.parts(at.position(), UNIT as usize);
-        if !frame.is_void && frame.len >= beginning.len() && unit[HEADER..] == beginning {
+        let beginning = unit[HEADER..].first_chunk().copied().filter(|beginning| frame.len >= beginning.len());
+        if !frame.is_void && beginning.is_some_and(is_wanted) {
             self.write(at.position(), &(frame.len as u64 | VOID).to_le_bytes());
         }
     }

@@ -307,6 +307,15 @@ impl<'a> ParentHead<'a> {
     ///
     /// [`Overwritten`].
     pub fn void(&mut self, beginning: [u8; 8]) -> Result<(), Overwritten> {
+        self.void_where(|begun| begun == beginning)
+    }
+
+    /// Marks every frame whose first eight bytes `is_wanted` says to: no worker gets it.
+    ///
+    /// # Errors
+    ///
+    /// [`Overwritten`].
+    pub fn void_where(&mut self, mut is_wanted: impl FnMut([u8; 8]) -> bool) -> Result<(), Overwritten> {
         let overwritten = |_| Overwritten("a frame in the task ring");
         let (mut at, tail) = (self.ring.head()?, self.ring.tail());
         if at == tail {
@@ -316,7 +325,7 @@ impl<'a> ParentHead<'a> {
         // now.
         let laid = self.ring.frames.map(self.ring.capacity()).map_err(overwritten)?;
         while let Some(frame) = laid.frame_at(at, tail).map_err(overwritten)? {
-            laid.void(at, frame, beginning);
+            laid.void(at, frame, &mut is_wanted);
             at = at.behind(footprint(frame.len));
         }
         Ok(())

@@ -19,6 +19,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::task::Waker;
 use std::time::Instant;
 
 use super::chunk::ChunkEntry;
@@ -217,6 +218,27 @@ impl<S: Source> Ahead<S> {
             feed.pull(self.chunks.len());
             self.chunks.append(&mut feed.submitted);
         }
+    }
+
+    /// Has `waker` woken once [`take`](Ahead::take) need not wait. Returns whether it need not now.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Ahead::take).
+    pub fn awaken(&self, waker: &Waker) -> Result<bool, S::Error> {
+        let count = if matches!(self.order, Order::OfItems) { 1 } else { self.chunks.len() };
+        let mut is_there = self.chunks.is_empty();
+        for chunk in self.chunks.iter().take(count) {
+            is_there |= match chunk {
+                // What has failed is there.
+                Err(_) => true,
+                Ok(submitted) => {
+                    let awaken = || submitted.handle.awaken(waker);
+                    S::run(awaken, |_| true)?.map_err(S::refused)?
+                }
+            };
+        }
+        Ok(is_there)
     }
 
     /// How many there are.

@@ -1,0 +1,70 @@
+//! What a face has asked of a pool as a whole. In the parent: set by any thread, looked at by the pool's own.
+
+use std::fmt;
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// A face's callback at the end of a pool.
+pub type Farewell = Box<dyn FnOnce() + Send>;
+/// How a face has the program's threads come by.
+pub type Summons = Box<dyn Fn() + Send + Sync>;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Hooks {
+    idle_limit: OnceLock<Duration>,
+    has_no_retries: AtomicBool,
+    farewells: Mutex<Vec<Farewell>>,
+    summons: OnceLock<Summons>,
+}
+
+impl Hooks {
+    /// How long the pool may be without tasks before it closes by itself.
+    pub(super) fn idle_limit(&self) -> Option<Duration> {
+        self.idle_limit.get().copied()
+    }
+
+    /// Sets the limit, unless there is one.
+    pub(super) fn set_idle_limit(&self, limit: Duration) {
+        let _ = self.idle_limit.set(limit);
+    }
+
+    /// Whether tasks whose worker is lost are not run again, whatever their terms are.
+    pub(super) fn has_no_retries(&self) -> bool {
+        self.has_no_retries.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn end_retries(&self) {
+        self.has_no_retries.store(true, Ordering::SeqCst);
+    }
+
+    /// Sets how the program's threads are asked to come by, unless that is known.
+    pub(super) fn set_summons(&self, summons: Summons) {
+        let _ = self.summons.set(summons);
+    }
+
+    /// Asks the program's threads to come by. Under no lock.
+    pub(super) fn summon(&self) {
+        if let Some(summons) = self.summons.get() {
+            summons();
+        }
+    }
+
+    pub(super) fn add_farewell(&self, farewell: Farewell) {
+        self.farewells.lock().unwrap_or_else(PoisonError::into_inner).push(farewell);
+    }
+
+    /// Runs those that have not run. Under no lock.
+    pub(super) fn say_farewell(&self) {
+        let farewells = mem::take(&mut *self.farewells.lock().unwrap_or_else(PoisonError::into_inner));
+        farewells.into_iter().for_each(|farewell| farewell());
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks").field("idle_limit", &self.idle_limit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,254 @@
+"""The backend "procession" for joblib. Used in the parent; `register` makes it known to joblib::
+
+    import joblib, procession.joblib
+
+    procession.joblib.register()
+    with joblib.parallel_config('procession', n_jobs=4):
+        results = joblib.Parallel()(joblib.delayed(function)(argument) for argument in arguments)
+
+The workers are an executor's, kept warm between calls. How it differs from joblib's own backend, loky:
+
+* a worker that is killed fails one batch of tasks, by `procession.futures.WorkerLost`, which names their functions. The call
+  raises that, and the next call works;
+* an array of at least `max_nbytes` bytes that several tasks have is sent once, in memory without a name, and not by a file.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+import joblib  # type: ignore[import-untyped]
+from joblib._parallel_backends import FallbackToBackend  # type: ignore[import-untyped]
+from joblib.parallel import AutoBatchingMixin, BatchedCalls, ParallelBackendBase, SequentialBackend  # type: ignore[import-untyped]
+
+from ._executor import ProcessPoolExecutor
+from ._future import Future, WorkerLost
+from ._shared_arrays import SharedArrays, load
+from ._start_method import default_context
+
+__all__ = ['ProcessionBackend', 'register', 'shutdown']
+
+# Seconds after which workers end that no call has needed.
+_IDLE_TIMEOUT = 300.0
+# So many executors are kept, of different terms.
+_MOST_KEPT = 8
+
+_lock = threading.Lock()
+# Executors by their terms: the process, how many workers, their start method, their environment, and when they end.
+_kept: dict[tuple[Any, ...], ProcessPoolExecutor] = {}
+
+
+def register(*, make_default: bool = False) -> None:
+    """Makes the backend known to joblib by the name "procession"; with `make_default` it is that of calls that name none.
+
+    >>> import joblib, procession.joblib
+    >>> procession.joblib.register()
+    >>> joblib.Parallel(2, backend='procession')(joblib.delayed(abs)(x) for x in (-1, -2))
+    [1, 2]
+    """
+    joblib.register_parallel_backend('procession', ProcessionBackend, make_default=make_default)
+
+
+def shutdown() -> None:
+    """Ends the workers that are kept for later calls, which then begin with others.
+
+    Without it they end when they have been idle for long enough, and with the program.
+
+    >>> procession.joblib.shutdown()
+    """
+    with _lock:
+        executors = list(_kept.values())
+        _kept.clear()
+    for executor in executors:
+        executor.shutdown()
+
+
+class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+    """Runs joblib's tasks in the workers of an executor.
+
+    `parallel_config('procession', ...)` takes, beside what joblib knows, `start_method` (by default 'forkserver') and
+    `idle_worker_timeout`, the seconds after which workers end that have no task (300).
+    """
+
+    default_n_jobs = -1
+    supports_inner_max_num_threads = True
+    supports_retrieve_callback = True
+    supports_sharedmem = False
+    uses_threads = False
+
+    _executor: ProcessPoolExecutor | None = None
+    _arrays: SharedArrays | None = None
+
+    def __init__(self, **terms: Any) -> None:
+        super().__init__(**terms)
+        # Of this call.
+        self._running: set[Future[Any]] = set()
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Returns how many workers a call has that asks for `n_jobs`."""
+        if n_jobs == 0:
+            raise ValueError('n_jobs == 0 in Parallel has no meaning')
+        if n_jobs is None:
+            return 1
+        if not (self.in_main_thread() or self.nesting_level == 0):
+            # A thread of a call within a call: its workers would be too many.
+            return 1
+        return n_jobs if n_jobs > 0 else max(joblib.cpu_count() + 1 + n_jobs, 1)
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        prefer: str | None = None,
+        require: str | None = None,
+        *,
+        max_nbytes: int | None = 1_000_000,
+        mmap_mode: str | None = 'r',
+        start_method: str | None = None,
+        idle_worker_timeout: float | None = None,
+        **_others: Any,
+    ) -> int:
+        """Prepares a call; returns how many workers it has."""
+        n_jobs = self.effective_n_jobs(n_jobs)
+        if n_jobs == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        own: dict[str, Any] = self.backend_kwargs
+        method = start_method or own.get('start_method') or 'forkserver'
+        idle_timeout = idle_worker_timeout or own.get('idle_worker_timeout') or _IDLE_TIMEOUT
+        environment = tuple(sorted(self._prepare_worker_env(n_jobs).items()))
+        self._executor = _executor(n_jobs, method, environment, idle_timeout)
+        self._arrays = None
+        if max_nbytes is not None and mmap_mode is not None:
+            self._arrays = SharedArrays(max_nbytes, mmap_mode)
+        self.parallel = parallel
+        return n_jobs
+
+    def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Future[Any]:
+        """Submits a batch."""
+        executor = self._executor
+        if executor is None:
+            raise RuntimeError('this call of Parallel has ended: its backend takes no more tasks')
+        future = executor.submit(_run, *self._pickled(func, executor))
+        vars(future)['_batch'] = func
+        self._running.add(future)
+
+        def finish(future: Any) -> None:
+            self._running.discard(future)
+            if callback is not None:
+                callback(future)
+
+        future.add_done_callback(finish)
+        return future
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        """Returns what a batch returned, or raises what it raised."""
+        try:
+            return out.result()
+        except WorkerLost as error:
+            batch = vars(out).get('_batch')
+            raise WorkerLost(error.pid, error.exitcode, _names(batch), error.by_oom_killer) from None
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Cancels the batches of this call, also those that run."""
+        if self._executor is not None:
+            self._executor._workers.cancel(list(self._running))
+
+    def terminate(self) -> None:
+        """Ends a call. The workers stay, for the next one."""
+        self._executor = self._arrays = None
+        self.reset_batch_stats()
+
+    def _pickled(self, batch: Any, executor: ProcessPoolExecutor) -> tuple[Any, ...]:
+        batch = _in_columns(batch)
+        if self._arrays is None or 'numpy' not in sys.modules:
+            # The pool pickles it.
+            return (batch,)
+        try:
+            pickled = self._arrays.dumps(batch, pickle.Pickler)
+            if b'__main__' not in pickled[0] or not executor._workers.names_unknown(pickled[0]):
+                return pickled
+        except Exception:
+            # It may go by value.
+            pass
+        return self._arrays.dumps(batch, cloudpickle.Pickler)
+
+
+class _Calls:
+    """A batch of calls of one function, by position: its arguments alone, which pickle far quicker than a tuple and a dict each."""
+
+    def __init__(self, function: Any, arguments: list[Any], is_single: bool, backend: Any, n_jobs: Any) -> None:
+        self._parts = function, arguments, is_single, backend, n_jobs
+
+    def __reduce__(self) -> Any:
+        return _Calls, self._parts
+
+    def __call__(self) -> list[Any]:
+        function, arguments, is_single, backend, n_jobs = self._parts
+        with joblib.parallel_config(backend=backend, n_jobs=n_jobs):
+            if is_single:
+                return [function(argument) for argument in arguments]
+            return [function(*each) for each in arguments]
+
+
+def _in_columns(batch: Any) -> Any:
+    """The batch, in fewer objects if it is of one function."""
+    if type(batch) is not BatchedCalls or not batch.items:
+        return batch
+    function = batch.items[0][0]
+    if any(call[0] is not function or call[2] for call in batch.items):
+        return batch
+    arguments = [call[1] for call in batch.items]
+    is_single = all(len(each) == 1 for each in arguments)
+    if is_single:
+        arguments = [each[0] for each in arguments]
+    return _Calls(function, arguments, is_single, batch._backend, batch._n_jobs)
+
+
+def _run(batch: Any, *more: Any) -> Any:
+    """Worker: runs a batch."""
+    if more:
+        batch = load(batch, *more)
+    return batch()
+
+
+def _executor(
+    n_jobs: int, method: str, environment: tuple[tuple[str, str], ...], idle_timeout: float
+) -> ProcessPoolExecutor:
+    """The executor of these terms."""
+    terms = (os.getpid(), n_jobs, method, environment, idle_timeout)
+    with _lock:
+        executor = _kept.pop(terms, None)
+        if executor is None or executor._broken or executor._shutdown_thread:
+            context = default_context().get_context(method)
+            executor = ProcessPoolExecutor(n_jobs, context, _begin, (environment,), idle_timeout=idle_timeout)
+        _kept[terms] = executor
+        while len(_kept) > _MOST_KEPT:
+            # The oldest: its calls are finished, and then its workers end.
+            _kept.pop(next(iter(_kept)))
+    return executor
+
+
+def _begin(environment: tuple[tuple[str, str], ...]) -> None:
+    """Worker: keeps the libraries that it has, and those that it will import, to so many threads."""
+    os.environ.update(environment)
+    register()
+    if 'numpy' in sys.modules:
+        try:
+            from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        except ImportError:
+            # Only those that are not loaded yet heed the environment.
+            return
+        threadpool_limits(int(dict(environment)['OMP_NUM_THREADS']))
+
+
+def _names(batch: Any) -> str:
+    """What a batch is, for messages."""
+    functions = {getattr(call[0], '__qualname__', type(call[0]).__qualname__): None for call in getattr(batch, 'items', ())}
+    count = len(getattr(batch, 'items', ()))
+    return f'a batch of {count} {"task" if count == 1 else "tasks"} of {", ".join(functions)}'

@@ -1,0 +1,70 @@
+"""Where dask and tqdm take an executor or a pool, they take ours."""
+
+import multiprocessing
+import signal
+
+import pytest
+from procession.futures import BrokenProcessPool, ProcessPoolExecutor
+from tasks import add, double, end_by, whose_process
+
+# They are among the libraries that need not install on every Python.
+dask = pytest.importorskip('dask')
+progress = pytest.importorskip('tqdm.contrib.concurrent')
+bar = pytest.importorskip('tqdm').tqdm
+
+
+def _total(**terms):
+    with dask.config.set(scheduler='processes', **terms):
+        numbers = [dask.delayed(add)(i, 1) for i in range(20)]
+        whose = dask.delayed(whose_process)()
+        total, (is_ours, _, _) = dask.compute(dask.delayed(sum)(numbers), whose)
+    return total, is_ours
+
+
+@pytest.mark.limit(120)
+def test_dask_computes_in_an_executor(ctx):
+    with ProcessPoolExecutor(2, ctx) as executor:
+        assert _total(pool=executor) == (210, True)
+        with dask.config.set(scheduler='processes', pool=executor), pytest.raises(BrokenProcessPool):
+            dask.compute(dask.delayed(end_by)(signal.SIGKILL))
+        # A lost worker costs that computation alone.
+        assert _total(pool=executor) == (210, True)
+
+
+@pytest.mark.limit(120)
+def test_dask_computes_in_a_pool(ctx):
+    with ctx.Pool(2) as pool:
+        assert isinstance(pool, multiprocessing.pool.Pool)
+        assert _total(pool=pool) == (210, True)
+
+
+def test_tqdm_shows_the_progress_of_maps(ctx):
+    with ProcessPoolExecutor(2, ctx) as executor, ctx.Pool(2) as pool:
+        with bar(executor.map(double, range(50)), total=50, disable=False, file=_Dropped()) as shown:
+            assert list(shown) == list(range(0, 100, 2)) and shown.n == 50
+        with bar(pool.imap_unordered(double, range(50)), total=50, disable=False, file=_Dropped()) as shown:
+            assert sorted(shown) == list(range(0, 100, 2)) and shown.n == 50
+
+
+def test_tqdm_maps_in_our_executor(monkeypatch):
+    # Its `process_map` asks `concurrent.futures` for the class, and makes a lock of the standard library's default context.
+    made = []
+
+    class Executor(ProcessPoolExecutor):
+        def __init__(self, *args, **terms):
+            made.append(self)
+            super().__init__(*args, **terms)
+
+    monkeypatch.setattr('concurrent.futures.ProcessPoolExecutor', Executor)
+    found = progress.process_map(double, range(50), max_workers=2, chunksize=5, file=_Dropped())
+    assert found == list(range(0, 100, 2)) and len(made) == 1
+
+
+class _Dropped:
+    """A stream that nobody reads."""
+
+    def write(self, text):
+        return len(text)
+
+    def flush(self):
+        return None
