@@ -20,8 +20,8 @@ LONG = 0.4
 
 
 class Row:
-    """One row. `must` is the bound of the figure that `of` names: the ratio to the `rival`'s, or our
-    own figure.
+    """One row. `must` is the bound of the figure that `of` names: the ratio to the `rival`'s, or
+    our own figure.
     """
 
     def __init__(
@@ -345,7 +345,9 @@ def awaited(library):
 
 
 def joblib_call(library):
-    """A call of few tasks, as a multiple of joblib's own threads, whose time is that of joblib itself."""
+    """A call of few tasks, as a multiple of joblib's own threads, whose time is that of joblib
+    itself.
+    """
     import joblib
 
     call = [joblib.delayed(tasks.nothing)(number) for number in range(100)]

@@ -1,4 +1,6 @@
-"""Calls that are awaited in asyncio, and cancelled. Run `python async_calls.py [fork|spawn|forkserver]`."""
+"""Calls that are awaited in asyncio, and cancelled. Run
+`python async_calls.py [fork|spawn|forkserver]`.
+"""
 
 import asyncio
 import sys

@@ -1,4 +1,6 @@
-"""An executor whose worker is killed goes on. Run `python executor_tasks.py [fork|spawn|forkserver]`."""
+"""An executor whose worker is killed goes on. Run
+`python executor_tasks.py [fork|spawn|forkserver]`.
+"""
 
 import os
 import signal

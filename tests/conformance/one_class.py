@@ -171,7 +171,9 @@ def alias_command_lines(boot):
 
 
 def answer_with_our_executor():
-    """Has the tests of executors, and the programs that they start, find ours where they look for the standard library's."""
+    """Has the tests of executors, and the programs that they start, find ours where they look for
+    the standard library's.
+    """
     import our_executor
 
     our_executor.install()

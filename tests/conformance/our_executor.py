@@ -1,8 +1,8 @@
-"""procession's executor in the place of the standard library's, for its tests. Imported by `one_class.py`, and by the programs
-that tests start by a command line.
+"""procession's executor in the place of the standard library's, for its tests. Imported by
+`one_class.py`, and by the programs that tests start by a command line.
 
-The tests reach for a thread and a queue that the standard library's executor has. Ours has none; what they wait for there is
-that the executor's processes have ended, and that is what they get.
+The tests reach for a thread and a queue that the standard library's executor has. Ours has none;
+what they wait for there is that the executor's processes have ended, and that is what they get.
 """
 
 import concurrent.futures

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import procession
 import pytest
-from processes import ended_within
+from processes import all_end
 from procession.futures import ProcessPoolExecutor, WorkerLost
 from tasks import add, end_by, exit_by, fail, initialize, initialized, sleep, touch_and_wait, wait_for_file
 from waits import SCALE, until
@@ -309,7 +309,7 @@ def test_workers_are_ended_at_once_whatever_the_retries(ctx, how, tmp_path):
     with pytest.raises(RuntimeError, match='after shutdown'):
         executor.submit(add, 1, 1)
     executor.shutdown()
-    assert all(ended_within(worker, SECONDS) for worker in workers)
+    assert all_end(workers)
 
 
 # --- begin and end --------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def test_an_executor_that_is_gone_finishes_its_tasks_and_ends_its_workers(ctx, n
     gc.collect()
     assert reference() is None
     assert [future.result(SECONDS) for future in futures] == list(mapped) == [2 * i for i in range(20)]
-    assert ended_within(worker, SECONDS)
+    assert all_end([worker])
     del futures, mapped
 
 
@@ -336,7 +336,7 @@ def test_shutdown_without_a_wait_finishes_the_tasks(ctx, nothing_left):
     assert executor._processes is None
     assert [future.result(SECONDS) for future in futures] == [2 * i for i in range(20)]
     executor.shutdown()
-    assert all(ended_within(worker, SECONDS) for worker in workers)
+    assert all_end(workers)
     del executor, futures
 
 
@@ -365,11 +365,11 @@ def test_workers_are_replaced_after_their_tasks(ctx):
 def test_idle_workers_end_and_others_begin_with_the_next_task(ctx, nothing_left):
     with ProcessPoolExecutor(2, ctx, idle_timeout=0.1) as executor:
         first = executor.submit(os.getpid).result(SECONDS)
-        assert ended_within(first, SECONDS)
+        assert all_end([first])
         second = executor.submit(os.getpid).result(SECONDS)
         assert second != first
         assert list(executor.map(abs, [-1, -2])) == [1, 2]
-    assert ended_within(second, SECONDS)
+    assert all_end([second])
     del executor
 
 

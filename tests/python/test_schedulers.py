@@ -47,7 +47,8 @@ def test_tqdm_shows_the_progress_of_maps(ctx):
 
 
 def test_tqdm_maps_in_our_executor(monkeypatch):
-    # Its `process_map` asks `concurrent.futures` for the class, and makes a lock of the standard library's default context.
+    # Its `process_map` asks `concurrent.futures` for the class, and makes a lock of the standard
+    # library's default context.
     made = []
 
     class Executor(ProcessPoolExecutor):

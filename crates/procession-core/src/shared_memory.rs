@@ -1,5 +1,5 @@
-//! Shared memory: with a name, so that other programs find it, or without, to be sent to other processes as a handle.
-//! Used in any process, from any thread.
+//! Shared memory: with a name, so that other programs find it, or without, to be sent to other
+//! processes as a handle. Used in any process, from any thread.
 //!
 //! What a name's protocol is, and what it owes to whom, is in [`tracker`].
 
@@ -39,8 +39,8 @@ impl SharedMemory {
     ///
     /// # Errors
     ///
-    /// [`Error::NameTaken`]; for a size of 0 or what is no name; [`Error::NoTracker`]; if `/dev/shm` is not there or has no
-    /// room, or the system refuses otherwise.
+    /// [`Error::NameTaken`]; for a size of 0 or what is no name; [`Error::NoTracker`]; if
+    /// `/dev/shm` is not there or has no room, or the system refuses otherwise.
     pub fn create(name: &str, size: usize) -> Result<SharedMemory> {
         check_name(name)?;
         check_size(size)?;
@@ -117,7 +117,8 @@ impl SharedMemory {
     ///
     /// # Errors
     ///
-    /// [`Error::NameAbsent`] if the name is gone, or another's by now; for memory without one; if the system refuses.
+    /// [`Error::NameAbsent`] if the name is gone, or another's by now; for memory without one; if
+    /// the system refuses.
     pub fn unlink(&self) -> Result<()> {
         let Some(name) = self.name() else {
             return Err(Error::Invalid(
@@ -204,7 +205,8 @@ pub fn attach_elements(fd: OwnedFd, size: usize) -> Result<Elements> {
     Elements::attach(fd, size).map_err(Error::os("cannot use a shared array that was sent here"))
 }
 
-/// Bytes that are written once and read by anybody who is given the handle. Without a name; gone with the last handle.
+/// Bytes that are written once and read by anybody who is given the handle. Without a name; gone
+/// with the last handle.
 #[derive(Debug)]
 pub struct Constant {
     file: OwnedFd,

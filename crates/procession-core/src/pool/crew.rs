@@ -21,6 +21,7 @@ use procession_sys::link::Link;
 
 use super::oom::OomWatch;
 use super::role::Worker;
+use super::running::RunningTasks;
 use super::worker::Service;
 use crate::child::{Child, End};
 use crate::outcome::Loss;
@@ -43,6 +44,7 @@ pub(super) struct Crew {
     /// Some slot has no worker: the next thread that may start processes is to look.
     is_vacant: AtomicBool,
     oom: OomWatch,
+    running: RunningTasks,
 }
 
 #[derive(Debug)]
@@ -123,7 +125,13 @@ impl Crew {
             size: AtomicUsize::new(size),
             is_vacant: AtomicBool::new(false),
             oom: OomWatch::begin(),
+            running: RunningTasks::default(),
         }
+    }
+
+    /// What each worker runs now, and since when as far as is known.
+    pub(super) fn look(&self, control: &Control) -> Vec<Option<(Snapshot, Instant)>> {
+        self.running.look(control)
     }
 
     pub(super) fn size(&self) -> usize {

@@ -134,8 +134,8 @@ impl Handle {
         self.shared.lifecycle.check_owner("AsyncResult").is_ok() && self.shared.is_running(&self.job)
     }
 
-    /// Gives up a job of one task, if that has not begun: then it does not begin, and the job ends as one that was
-    /// [cancelled](Handle::cancel). Whether it was given up.
+    /// Gives up a job of one task, if that has not begun: then it does not begin, and the job ends
+    /// as one that was [cancelled](Handle::cancel). Whether it was given up.
     ///
     /// # Errors
     ///

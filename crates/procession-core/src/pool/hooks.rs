@@ -1,4 +1,5 @@
-//! What a face has asked of a pool as a whole. In the parent: set by any thread, looked at by the pool's own.
+//! What a face has asked of a pool as a whole. In the parent: set by any thread, looked at by the
+//! pool's own.
 
 use std::fmt;
 use std::mem;
@@ -7,17 +8,17 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// A face's callback at the end of a pool.
-pub type Farewell = Box<dyn FnOnce() + Send>;
+pub type EndCallback = Box<dyn FnOnce() + Send>;
 /// How a face has the program's threads come by.
-pub type Summons = Box<dyn Fn() + Send + Sync>;
+pub type VacancyCallback = Box<dyn Fn() + Send + Sync>;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Hooks {
     idle_limit: OnceLock<Duration>,
     has_no_retries: AtomicBool,
-    farewells: Mutex<Vec<Farewell>>,
-    summons: OnceLock<Summons>,
+    at_end: Mutex<Vec<EndCallback>>,
+    on_vacancy: OnceLock<VacancyCallback>,
 }
 
 impl Hooks {
@@ -41,25 +42,25 @@ impl Hooks {
     }
 
     /// Sets how the program's threads are asked to come by, unless that is known.
-    pub(super) fn set_summons(&self, summons: Summons) {
-        let _ = self.summons.set(summons);
+    pub(super) fn set_vacancy_callback(&self, callback: VacancyCallback) {
+        let _ = self.on_vacancy.set(callback);
     }
 
     /// Asks the program's threads to come by. Under no lock.
-    pub(super) fn summon(&self) {
-        if let Some(summons) = self.summons.get() {
-            summons();
+    pub(super) fn ask_for_workers(&self) {
+        if let Some(callback) = self.on_vacancy.get() {
+            callback();
         }
     }
 
-    pub(super) fn add_farewell(&self, farewell: Farewell) {
-        self.farewells.lock().unwrap_or_else(PoisonError::into_inner).push(farewell);
+    pub(super) fn add_end_callback(&self, callback: EndCallback) {
+        self.at_end.lock().unwrap_or_else(PoisonError::into_inner).push(callback);
     }
 
     /// Runs those that have not run. Under no lock.
-    pub(super) fn say_farewell(&self) {
-        let farewells = mem::take(&mut *self.farewells.lock().unwrap_or_else(PoisonError::into_inner));
-        farewells.into_iter().for_each(|farewell| farewell());
+    pub(super) fn run_end_callbacks(&self) {
+        let at_end = mem::take(&mut *self.at_end.lock().unwrap_or_else(PoisonError::into_inner));
+        at_end.into_iter().for_each(|callback| callback());
     }
 }
 

@@ -23,12 +23,11 @@
 //! | `Lifecycle` | `lifecycle.rs` | whether tasks are taken, and why not |
 //! | `Table` | `table.rs`, `job.rs` | the jobs, and what has come back of their tasks |
 //! | `Intake` | `intake.rs` | the ends of the result streams; whose turn it is to take from them |
-//! | `Crew` | `crew.rs` | the workers, how many there are to be, how they are started |
+//! | `Crew` | `crew.rs`, `running.rs` | the workers, how many there are to be, how they are started, what they run |
 //! | `Lending` | `lending.rs` | blocks that jobs have been lent |
 //! | `HandleBroker` | `handle_broker.rs` | handles in arguments |
 //! | `Mail` | `mail.rs` | what the pool's thread is told |
 //! | `Backlog` | `backlog.rs` | what waits until the task ring can be had |
-//! | `RunningTasks` | `running.rs` | what each worker was seen at |
 //! | `Hooks` | `hooks.rs` | what a face has asked of the pool as a whole |
 //!
 //! What is done with it is ordered by roles:
@@ -106,7 +105,7 @@ pub use chunk::{Answer, Calls, Chunk, ChunkEntry};
 pub use feed::{Ahead, Encoded, Feed, Order, Source, Submitted, Window};
 pub use feeder::Feeder;
 pub use handle::{Callback, Handle};
-pub use hooks::{Farewell, Summons};
+pub use hooks::{EndCallback, VacancyCallback};
 pub use items::Items;
 pub use job::Terms;
 use lifecycle::Phase;
@@ -251,18 +250,19 @@ impl Pool {
         self.shared.hooks.end_retries();
     }
 
-    /// Under fork, where the program's threads start the workers: has `summons` called, now and again, in the pool's thread while
-    /// one is missing and there are tasks. It is to have such threads call [`worker_pids`](Pool::worker_pids). The first
-    /// counts.
-    pub fn on_vacancy(&self, summons: Summons) {
-        self.shared.hooks.set_summons(summons);
+    /// Under fork, where the program's threads start the workers: has `callback` called, now and
+    /// again, in the pool's thread while one is missing and there are tasks. It is to have such
+    /// threads call [`worker_pids`](Pool::worker_pids). The first counts.
+    pub fn on_vacancy(&self, callback: VacancyCallback) {
+        self.shared.hooks.set_vacancy_callback(callback);
     }
 
-    /// Has `farewell` run once every worker and the pool's thread are gone, in that thread as the last that it does.
-    pub fn on_gone(&self, farewell: Farewell) {
-        self.shared.hooks.add_farewell(farewell);
+    /// Has `callback` run once every worker and the pool's thread are gone, in that thread as the
+    /// last that it does.
+    pub fn on_end(&self, callback: EndCallback) {
+        self.shared.hooks.add_end_callback(callback);
         if self.shared.mail.has_ended() {
-            self.shared.hooks.say_farewell();
+            self.shared.hooks.run_end_callbacks();
         }
     }
 
@@ -271,7 +271,8 @@ impl Pool {
         !self.shared.lifecycle.is_open()
     }
 
-    /// As [`terminate`](Pool::terminate), but returns at once. [`on_gone`](Pool::on_gone) says when they are gone.
+    /// As [`terminate`](Pool::terminate), but returns at once. [`on_end`](Pool::on_end) says when
+    /// they are gone.
     pub fn begin_to_terminate(&self) {
         if self.shared.lifecycle.check_owner("Pool").is_ok() {
             self.shared.terminate();

@@ -1,8 +1,10 @@
-//! Tasks that have not begun, and are given up without harm to those that run. Used in the thread that asks.
+//! Tasks that have not begun, and are given up without harm to those that run. Used in the thread
+//! that asks.
 //!
-//! A job of one task is in exactly one place. That it has not begun is known where its frame is found: in the ring, in what a
-//! worker has claimed and not begun, or in this process's hands. It is looked for under the ring's lock, so no worker can
-//! begin it meanwhile. A job of several tasks may have begun in part, and stays.
+//! A job of one task is in exactly one place. That it has not begun is known where its frame is
+//! found: in the ring, in what a worker has claimed and not begun, or in this process's hands. It
+//! is looked for under the ring's lock, so no worker can begin it meanwhile. A job of several tasks
+//! may have begun in part, and stays.
 
 use std::collections::HashSet;
 
@@ -13,7 +15,8 @@ use super::table::Ended;
 use crate::{Error, Result};
 
 impl Pool {
-    /// Gives up the jobs of one task that have not begun, as [`Handle::withdraw`](super::Handle::withdraw) does. How many these were.
+    /// Gives up the jobs of one task that have not begun, as
+    /// [`Handle::withdraw`](super::Handle::withdraw) does. How many these were.
     ///
     /// # Errors
     ///
@@ -27,12 +30,12 @@ impl Pool {
 impl Shared {
     /// Whether a worker is at one of the job's tasks now.
     pub(super) fn is_running(&self, job: &Job) -> bool {
-        let sights = (0..self.control.slots()).filter_map(|slot| self.control.slot(slot).running().look());
-        !job.is_finished() && sights.map(|sight| sight.job).any(|id| id == job.id)
+        let running = (0..self.control.slots()).filter_map(|slot| self.control.slot(slot).running().look());
+        !job.is_finished() && running.map(|seen| seen.job).any(|id| id == job.id)
     }
 
-    /// Gives up this job, or each, if it is of one task that has not begun. How many were given up: none while a worker that is
-    /// stopped keeps the ring.
+    /// Gives up this job, or each, if it is of one task that has not begun. How many were given up:
+    /// none while a worker that is stopped keeps the ring.
     pub(super) fn cancel_queued(&self, only: Option<&Job>) -> Result<usize> {
         if self.lifecycle.is_overwritten() {
             return Ok(0);
@@ -58,8 +61,8 @@ impl Shared {
         Ok(cancelled)
     }
 
-    /// Has no worker get what is wanted and has not begun, and says what that is. `frames` takes what workers have claimed and not
-    /// begun.
+    /// Has no worker get what is wanted and has not begun, and says what that is. `frames` takes
+    /// what workers have claimed and not begun.
     fn take_queued(&self, wanted: &HashSet<u64>, frames: &mut Vec<Vec<u8>>) -> Vec<u64> {
         let mut found = Vec::new();
         {

@@ -23,7 +23,6 @@ use super::job::Job;
 use super::lending::Lending;
 use super::lifecycle::Lifecycle;
 use super::mail::Mail;
-use super::running::RunningTasks;
 use super::table::{Ended, Table};
 use super::trace;
 use super::worker::Service;
@@ -42,7 +41,6 @@ pub(super) struct Shared {
     pub(super) broker: HandleBroker,
     pub(super) mail: Mail,
     pub(super) backlog: Backlog,
-    pub(super) running: RunningTasks,
     pub(super) hooks: Hooks,
 }
 
@@ -69,7 +67,6 @@ impl Shared {
             broker: HandleBroker::new().map_err(Error::os("cannot make the link by which workers ask for handles"))?,
             mail: Mail::default(),
             backlog: Backlog::default(),
-            running: RunningTasks::default(),
             hooks: Hooks::default(),
         })
     }

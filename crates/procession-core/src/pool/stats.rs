@@ -57,7 +57,7 @@ pub struct RunningTask {
 impl Shared {
     pub(super) fn stats(&self) -> Stats {
         self.drain();
-        let running = self.running.look(&self.control);
+        let running = self.crew.look(&self.control);
         let Tally { done, failed, lost } = self.intake.tally();
         let (roll, respawns) = self.crew.roll();
         let of = |(slot, pid, begun_before): (usize, u32, u64)| {

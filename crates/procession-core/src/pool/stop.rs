@@ -15,7 +15,7 @@ use crate::Error;
 impl Shared {
     /// Stops tasks that run longer than their timeout.
     pub(super) fn enforce_timeouts(&self) {
-        for (slot, seen) in self.running.look(&self.control).into_iter().enumerate() {
+        for (slot, seen) in self.crew.look(&self.control).into_iter().enumerate() {
             let Some((snapshot, since)) = seen else { continue };
             let timeout = self.table.get(snapshot.job).and_then(|job| job.terms.timeout);
             if timeout.is_some_and(|timeout| since.elapsed() >= timeout) {

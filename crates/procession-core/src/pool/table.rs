@@ -47,7 +47,8 @@ pub(super) enum Delivery {
 }
 
 impl Table {
-    /// Enters a job, if `check` has nothing against it now that nobody can close the pool meanwhile.
+    /// Enters a job, if `check` has nothing against it now that nobody can close the pool
+    /// meanwhile.
     ///
     /// # Errors
     ///

@@ -39,7 +39,7 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 /// At every so many ticks this thread makes sure that it would be told of deaths.
 const CHECK_EVERY: usize = 50;
 /// At every so many ticks threads of the program are asked to come by and start a worker.
-const SUMMON_EVERY: u32 = 10;
+const ASK_EVERY: u32 = 10;
 /// How long the tick goes on after the last task, so that a steady trickle of tasks need not wake
 /// the thread each time.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ impl Drop for Gone<'_> {
         self.0.mail.end_thread();
         // Those that came since the last look; later ones run where they come from.
         self.0.run_callbacks();
-        self.0.hooks.say_farewell();
+        self.0.hooks.run_end_callbacks();
     }
 }
 
@@ -85,8 +85,8 @@ impl Shared {
                 busy_until = Instant::now() + DOZE_AFTER;
             }
             if self.vacancy_is_mine() && self.table.outstanding() > 0 {
-                if ticks_vacant % SUMMON_EVERY == 0 {
-                    self.hooks.summon();
+                if ticks_vacant % ASK_EVERY == 0 {
+                    self.hooks.ask_for_workers();
                 }
                 ticks_vacant += u32::from(is_tick || ticks_vacant == 0);
             } else {

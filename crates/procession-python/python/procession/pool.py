@@ -122,7 +122,7 @@ class Pool(_standard.Pool):
             raise
         self._callers = {}
         if method == 'fork':
-            self._engine.when_vacant(_Summons(self._callers, weakref.ref(self)))
+            self._engine.when_vacant(_VacancyCallback(self._callers, weakref.ref(self)))
             _forking.add(self)
         self._terminate = util.Finalize(self, _terminate, args=(self._engine, self._workers), exitpriority=15)
         self._state = RUN
@@ -323,7 +323,7 @@ class Pool(_standard.Pool):
         return f'<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={size}>'
 
 
-class _Summons:
+class _VacancyCallback:
     """Has the threads whose event loops are known come by, so that one of them starts a worker. The engine calls it."""
 
     def __init__(self, callers, pool):

@@ -246,7 +246,7 @@ impl Pool {
 
     /// Has `callback()` called once all workers are gone, in the pool's thread.
     fn when_gone(&self, py: Python<'_>, callback: Py<PyAny>) {
-        let farewell = Box::new(move || {
+        let callback = Box::new(move || {
             attached(|py| {
                 if let Err(error) = callback.call0(py) {
                     error.write_unraisable(py, Some(callback.bind(py)));
@@ -255,7 +255,7 @@ impl Pool {
                 drop(callback);
             });
         });
-        py.detach(|| self.engine().on_gone(farewell));
+        py.detach(|| self.engine().on_end(callback));
     }
 
     /// Keeps so many workers from now on; `ValueError` if that is none.
