@@ -263,7 +263,7 @@ impl Child {
 #[pyfunction]
 pub(crate) fn disown_children() {
     for end in locked(&ENDS).drain(..).filter_map(|end| end.upgrade()) {
-        end.take();
+        end.disown();
     }
     for child in locked(&CHILDREN).drain(..) {
         child.disown();

@@ -47,6 +47,19 @@ pub struct Process<R> {
 
 /// A child as [`active_children`](crate::active_children) lists it. It has no result to give; the
 /// [`Process`] that started it has.
+///
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// # use std::{thread::sleep, time::Duration};
+/// # let context = procession::Context::fork();
+/// let process = context.process(|hours: u64| sleep(Duration::from_secs(3600 * hours)), 1).start()?;
+/// for child in procession::active_children() {
+///     child.kill()?;
+///     child.join()?;
+/// }
+/// assert_eq!(process.exit_code(), Some(-9));
+/// # Ok(()) }
+/// ```
 pub type ActiveChild = Process<Listed>;
 
 /// In place of a result's type: the process is one of [`active_children`](crate::active_children).

@@ -27,6 +27,14 @@ impl ClosableLink {
         self.locked().take()
     }
 
+    /// In a forked child: closes its copy. A thread that does not exist there may hold the lock; then
+    /// the copy stays.
+    pub fn disown(&self) {
+        if let Ok(mut link) = self.0.try_lock() {
+            *link = None;
+        }
+    }
+
     fn locked(&self) -> MutexGuard<'_, Option<Link>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
