@@ -28,6 +28,12 @@ RUNNERS = {
 }
 
 
+@pytest.fixture(scope='module', autouse=True)
+def _ended():
+    yield
+    procession.aio.shutdown()
+
+
 @pytest.fixture(params=RUNNERS)
 def run(request):
     """What runs an async function, in each library in turn."""

@@ -2,7 +2,10 @@
 
 import os
 import pathlib
+import re
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -223,3 +226,30 @@ def test_a_grid_search_of_scikit_learn():
         found = grid.fit(features, labels).cv_results_['mean_test_score']
     alone = grid.set_params(n_jobs=1).fit(features, labels).cv_results_['mean_test_score']
     assert numpy.allclose(found, alone)
+
+
+OWN_TESTS = '''
+import sys
+
+if __name__ == '__main__':
+    import procession.joblib
+    import pytest
+
+    # Its tests are parametrized by the backends that are known when they are collected.
+    procession.joblib.register()
+    # The workers of other backends do not know the name.
+    wanted = 'procession and not (nested_loop and (loky-procession or back_compat_backend-procession))'
+    sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '--pyargs', 'joblib.test.test_parallel', '-k', wanted]))
+'''
+
+
+@pytest.mark.limit(300)
+def test_joblibs_own_tests_of_parallel_calls(tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text(OWN_TESTS)
+    ran = subprocess.run(
+        [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=280 * SCALE
+    )
+    passed = re.search(r'(\d+) passed', ran.stdout)
+    assert ran.returncode == 0, ran.stdout[-5000:]
+    assert int(passed[1]) > 50

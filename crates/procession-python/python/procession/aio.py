@@ -22,7 +22,7 @@ from ._executor import _Workers
 from ._start_method import default_context
 from ._waiting import in_thread
 
-__all__ = ['run']
+__all__ = ['run', 'shutdown']
 
 _T = TypeVar('_T')
 
@@ -50,6 +50,17 @@ async def run(func: Callable[..., _T], *args: Any, timeout: float | None = None)
         await in_thread(workers.begin)
     result: _T = await workers.submit(func, args, {}, timeout, 0)
     return result
+
+
+def shutdown() -> None:
+    """Ends the workers that are kept for `run`, once they have finished what they run; waits for that. Later calls have others.
+
+    Without it they end when they have been idle for long enough, and with the program.
+    """
+    global _kept
+    kept, _kept = _kept, None
+    if kept is not None and kept[0] == os.getpid():
+        kept[1].shutdown(wait=True, cancel_futures=False)
 
 
 def _workers() -> _Workers:
