@@ -250,6 +250,10 @@ _default_context = DefaultContext()
 
 _start_method.set_default_context(_default_context)
 
+# The standard library's bootstrap, by which a child goes that a tool has hooked, takes it from here
+# where this package answers for `multiprocessing`.
+_force_start_method = _start_method.force
+
 
 def __getattr__(name):
     # The sources that the package adopts take it from here.

@@ -7,7 +7,8 @@ import sys
 
 from . import _start_method, process
 from ._engine import Link
-from ._standard import standard
+from ._hooks import is_original
+from ._standard import loaded, standard
 
 __all__ = [
     '_main',
@@ -29,6 +30,11 @@ LINK = 3
 old_main_modules = []
 
 _TRACKERS = 'resource_tracker'
+# What this package says itself in preparation data.
+_OWN_DATA = {
+    'authkey', 'dir', 'init_main_from_name', 'init_main_from_path', 'log_level', 'log_to_stderr', 'name', 'orig_dir',
+    'start_method', 'sys_argv', 'sys_path',
+}
 # The place of this package, for children that would not find it by `sys.path` before they are told the parent's.
 _FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -193,7 +199,18 @@ def get_preparation_data(name):
     alias = sys.modules.get('procession._alias')
     if alias is not None and alias.installed:
         data['alias'] = True
-    return data
+    return {**_tools_data(name), **data}
+
+
+def _tools_data(name):
+    """Returns what a tool adds to a child's preparation data, by a function that it has put in the place of
+    the standard library's. Coverage adds an object that begins to measure when it is unpickled.
+    """
+    module = loaded('spawn')
+    if module is None or is_original(module.get_preparation_data, module.is_forking):
+        return {}
+    data = module.get_preparation_data(name)
+    return {key: value for key, value in data.items() if key not in _OWN_DATA}
 
 
 def finds_main():
