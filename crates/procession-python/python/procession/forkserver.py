@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-from . import _spawning, process, spawn
+from . import _spawning, _titles, process, spawn
 from ._engine import (
     Link,
     Server,
@@ -82,7 +82,7 @@ class ForkServer:
             self._preload = False
         preload = self._preload_modules if self._preload else []
         data = spawn.get_preparation_data('forkserver') if preload else {}
-        kept = ('alias', 'sys_path', 'sys_argv', 'dir', 'orig_dir', 'init_main_from_name', 'init_main_from_path')
+        kept = ('alias', 'sys_path', 'sys_argv', 'dir', 'orig_dir', 'init_main_from_name', 'init_main_from_path', 'titles')
         data = {key: value for key, value in data.items() if key in kept}
         requests, theirs = Link.pair()
         ours, own = Link.pair()
@@ -125,6 +125,9 @@ def main(pipe_handle):
     for fd in fds:
         os.close(fd)
     preload, data = _pickle.loads(letter)
+    if data.get('titles'):
+        _titles.look()
+    _titles.show('fork server', 'fork server')
     _preload(preload, data)
     if len(os.listdir('/proc/self/task')) > 1:
         os._exit(_HAS_THREADS)

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 
+from . import _titles
 from ._hooks import is_original
 from ._standard import loaded, standard
 from ._start_method import force as force_start_method
@@ -167,6 +168,7 @@ class BaseProcess(_standard.BaseProcess):
         return hook(self, parent_sentinel)
 
     def _run_target(self):
+        _titles.show_process(self)
         if self._hears_interrupts and _hear_interrupts is not None:
             _hear_interrupts()
         util = _util or loaded('util')

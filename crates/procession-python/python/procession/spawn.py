@@ -5,7 +5,7 @@ half is used by any thread of it; the child's half, from :func:`spawn_main` on, 
 import os
 import sys
 
-from . import _start_method, process
+from . import _start_method, _titles, process
 from ._engine import Link
 from ._hooks import is_original
 from ._standard import loaded, standard
@@ -258,6 +258,8 @@ def get_preparation_data(name):
     alias = sys.modules.get('procession._alias')
     if alias is not None and alias.installed:
         data['alias'] = True
+    if _titles.look():
+        data['titles'] = True
     return {**_tools_data(name), **data}
 
 
@@ -307,6 +309,8 @@ def prepare(data):
         from . import _alias
 
         _alias.install()
+    if data.get('titles'):
+        _titles.look()
     current = process.current_process()
     if 'name' in data:
         current.name = data['name']
