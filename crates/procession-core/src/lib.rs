@@ -66,7 +66,7 @@ pub use procession_sys::named::Identity;
 pub use procession_sys::per_process::PerProcess;
 pub use procession_sys::pidfd::{self, PidFd, current_pid};
 pub use procession_sys::poller::Poller;
-pub use procession_sys::thread::{SignalsBlocked, other_threads};
+pub use procession_sys::thread::{SignalsBlocked, other_threads, process_name, set_process_name};
 pub use procession_sys::{ExitStatus, Signal};
 pub use rustix::io::Errno;
 

@@ -29,6 +29,7 @@ mod wait;
 
 use procession_core::start::Method;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 /// procession's engine.
 #[pymodule(gil_used = false)]
@@ -46,7 +47,7 @@ mod _engine {
     #[pymodule_export]
     use crate::fork_server::{ensure_server, server_pid, start_by_server, stop_server};
     #[pymodule_export]
-    use crate::pool::{ApplyResult, IMapIterator, MapResult, Pool, give_handle, run_worker, take_handle};
+    use crate::pool::{ApplyResult, IMapIterator, MapResult, Pool, give_handle, name_worker, run_worker, take_handle};
     #[pymodule_export]
     use crate::process::{Child, Link, disown_children, pidfd_of_self};
     #[pymodule_export]
@@ -67,6 +68,18 @@ mod _engine {
     #[pyfunction]
     fn get_all_start_methods() -> Vec<&'static str> {
         Method::ALL.map(Method::as_str).to_vec()
+    }
+
+    /// Names this process, in its main thread: the first 15 bytes show in `ps` and `top`.
+    #[pyfunction]
+    fn set_process_name(name: &str) {
+        procession_core::set_process_name(name);
+    }
+
+    /// The name of this process, as bytes, in its main thread.
+    #[pyfunction]
+    fn process_name<'py>(py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &procession_core::process_name())
     }
 
     #[pymodule_init]

@@ -5,6 +5,7 @@ cause, and `RemoteTraceback` behind the last of them. What does not pickle, or w
 that does, with the original's type, message and traceback in its text.
 """
 
+import atexit
 import os
 import _pickle as pickle
 import sys
@@ -191,7 +192,7 @@ def _unpack_one(packed):
 
 
 def leave(exit):
-    """Ends a worker as `sys.exit()` asks, with its finalizers; does not return."""
+    """Ends a worker as `sys.exit()` asks, with its exit callbacks and finalizers; does not return."""
     code = exit.code
     if code is None:
         code = 0
@@ -200,6 +201,8 @@ def leave(exit):
         code = 1
     try:
         threading._shutdown()
+        # The finalizers are among these.
+        atexit._run_exitfuncs()
         util._exit_function()
         util._flush_std_streams()
     finally:

@@ -142,7 +142,12 @@ class BaseContext(_standard.BaseContext):
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def freeze_support(self):
-        """Does nothing: it is for frozen programs on Windows."""
+        """In a frozen program: does a child's work if this process is one, and does not return then; see
+        :func:`procession.spawn.freeze_support`.
+        """
+        from .spawn import freeze_support
+
+        freeze_support()
 
     def get_logger(self):
         """Returns the package's logger."""
@@ -249,6 +254,10 @@ _default_context = DefaultContext()
 
 
 _start_method.set_default_context(_default_context)
+
+# The standard library's bootstrap, by which a child goes that a tool has hooked, takes it from here
+# where this package answers for `multiprocessing`.
+_force_start_method = _start_method.force
 
 
 def __getattr__(name):

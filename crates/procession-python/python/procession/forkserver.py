@@ -12,9 +12,8 @@ import os
 import signal
 import sys
 
-from . import _spawning, process, spawn
+from . import _spawning, _titles, process, spawn
 from ._engine import (
-    Child,
     Link,
     Server,
     ensure_server,
@@ -24,6 +23,7 @@ from ._engine import (
     start_by_server,
     stop_server,
 )
+from ._execution import execute
 from ._standard import loaded
 
 __all__ = ['ensure_running', 'get_inherited_fds', 'connect_to_new_process', 'set_forkserver_preload']
@@ -82,7 +82,7 @@ class ForkServer:
             self._preload = False
         preload = self._preload_modules if self._preload else []
         data = spawn.get_preparation_data('forkserver') if preload else {}
-        kept = ('alias', 'sys_path', 'sys_argv', 'dir', 'orig_dir', 'init_main_from_name', 'init_main_from_path')
+        kept = ('alias', 'sys_path', 'sys_argv', 'dir', 'orig_dir', 'init_main_from_name', 'init_main_from_path', 'titles')
         data = {key: value for key, value in data.items() if key in kept}
         requests, theirs = Link.pair()
         ours, own = Link.pair()
@@ -93,17 +93,15 @@ class ForkServer:
             ours.send(bytes(_spawning.reducer.ForkingPickler.dumps((names, data))), [pidfd_of_self(), passed])
         finally:
             os.close(passed)
-        command = spawn.command_line('from procession.forkserver import main; main()')
-        command = [os.fsencode(part) for part in command]
         # If a handler raises right after the start, the server ends with `requests`.
-        Child.executed(self, '_server', command[0], command, ours, own, 'forkserver', True)
+        execute(self, '_server', 'forkserver.main', ours, own, 'forkserver', True)
         return self._server, requests
 
     def _stop(self):
         stop_server()
 
 
-def main():
+def main(pipe_handle):
     """The server's life, in a process started for it. It ends when its owner closes its requests,
     or is killed with its owner.
     """
@@ -116,7 +114,7 @@ def main():
     # A Ctrl-C is for the program.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    own = Link.inherited()
+    own = spawn.inherited_link(pipe_handle)
     received = own.receive()
     if received is None:
         return
@@ -127,6 +125,9 @@ def main():
     for fd in fds:
         os.close(fd)
     preload, data = _pickle.loads(letter)
+    if data.get('titles'):
+        _titles.look()
+    _titles.show('fork server', 'fork server')
     _preload(preload, data)
     if len(os.listdir('/proc/self/task')) > 1:
         os._exit(_HAS_THREADS)

@@ -15,7 +15,7 @@ import threading
 import warnings
 import weakref
 
-from . import _engine, spawn, util
+from . import _engine, _titles, spawn, util
 from . import process as _process
 from ._remote import MaybeEncodingError, RemoteTraceback
 from ._by_value import Values
@@ -442,6 +442,7 @@ def _worker(control, slot, broker, max_tasks, max_memory, initializer, initargs)
     _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
     if _process._hear_interrupts not in (None, spawn.hear_interrupts):
         _process._hear_interrupts()
+    _titles.show_worker(slot)
     if initializer is not None:
         initializer(*initargs)
     try:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from . import _outcome, process, util
+from . import _outcome, _titles, process, util
 from ._engine import Child, Link, disown_children, is_single_threaded, pidfd_of_self
 from ._standard import loaded
 
@@ -113,6 +113,7 @@ class Popen:
 
     def _launch(self, process_obj):
         process._prepare_stdin()
+        _titles.look()
         ours, theirs = Link.pair()
         parent_sentinel = pidfd_of_self()
         # No handler runs before the child is held, which would be lost otherwise, and none of its parent's in the child.

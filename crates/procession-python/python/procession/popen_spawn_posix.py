@@ -6,11 +6,11 @@ for it.
 """
 
 import io
-import os
 import sys
 
 from . import _by_value, _spawning, popen_fork, spawn
-from ._engine import Child, Link, pidfd_of_self
+from ._engine import Link, pidfd_of_self
+from ._execution import execute
 from ._standard import loaded
 
 __all__ = ['Popen']
@@ -48,8 +48,7 @@ class Popen(popen_fork.Popen):
         letter, fds = self._letter(process_obj)
         ours, theirs = Link.pair()
         ours.send(letter, fds)
-        command = [os.fsencode(part) for part in spawn.get_command_line(pipe_handle=spawn.LINK)]
-        Child.executed(self, '_child', command[0], command, ours, theirs, process_obj.name, process_obj.daemon)
+        execute(self, '_child', 'spawn.spawn_main', ours, theirs, process_obj.name, process_obj.daemon)
         self._tell()
 
     def _letter(self, process_obj):

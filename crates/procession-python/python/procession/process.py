@@ -10,6 +10,8 @@ import os
 import sys
 import threading
 
+from . import _titles
+from ._hooks import is_original
 from ._standard import loaded, standard
 from ._start_method import force as force_start_method
 
@@ -32,6 +34,10 @@ _util = None
 _outcome = None
 # What forked children have for standard input, opened before: there is time for it in their parent.
 _empty_stdin = None
+# The standard library's bootstrap; `None` if a tool had replaced it before.
+_plain_bootstrap = _standard.BaseProcess._bootstrap
+if not is_original(_plain_bootstrap, _standard._cleanup):
+    _plain_bootstrap = None
 
 
 class BaseProcess(_standard.BaseProcess):
@@ -98,7 +104,12 @@ class BaseProcess(_standard.BaseProcess):
         return self._popen.result(self._name)
 
     def _bootstrap(self, parent_sentinel=None):
-        """Runs the target in the child; returns the exit code. What happens around it is the standard library's."""
+        """Runs the target in the child; returns the exit code. What happens around it is the standard
+        library's, and so are the hooks of tools that have replaced its method of this name.
+        """
+        hook = _standard.BaseProcess._bootstrap
+        if hook is not _plain_bootstrap:
+            return self._bootstrap_by(hook, parent_sentinel)
         exitcode = 1
         try:
             # Written as one: each function that a forked child calls is a page or more of its parent's to copy.
@@ -115,25 +126,12 @@ class BaseProcess(_standard.BaseProcess):
                 threading.main_thread()._set_native_id()
             self._after_fork()
             del before
-            if self._hears_interrupts and _hear_interrupts is not None:
-                _hear_interrupts()
-            util = _util or loaded('util')
-            if util is not None and util._logger is not None:
-                util.info('child process calling self.run()')
-            returned = self.run()
-            if returned is not None:
-                _leave_outcome('returned', returned)
-            elif _link is not None:
-                _link.report(0, b'N.')
+            self._run_target()
             exitcode = 0
         except SystemExit as ending:
             exitcode = _exit_code(ending)
         except BaseException as error:
-            import traceback
-
-            sys.stderr.write(f'Process {self.name}:\n')
-            traceback.print_exc()
-            _leave_outcome('raised', error)
+            self._report(error)
         finally:
             threading._shutdown()
             util = _util or loaded('util')
@@ -141,6 +139,53 @@ class BaseProcess(_standard.BaseProcess):
                 util.info('process exiting with exitcode %d', exitcode)
             _flush_std_streams()
         return exitcode
+
+    def _bootstrap_by(self, hook, parent_sentinel):
+        """As :meth:`_bootstrap`, where a tool has put `hook` in the place of the standard library's.
+
+        The hook calls what it has replaced, which calls `run`. So this object's `run` is, for that one
+        call, what differs from the standard library.
+        """
+        replaced = self.__dict__.get('run')
+
+        def run():
+            if replaced is None:
+                del self.run
+            else:
+                self.run = replaced
+            if self._start_method is not None:
+                force_start_method(self._start_method)
+            _standard._parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+            try:
+                self._run_target()
+            except SystemExit:
+                raise
+            except BaseException as error:
+                self._report(error)
+                raise SystemExit(1) from None
+
+        self.run = run
+        return hook(self, parent_sentinel)
+
+    def _run_target(self):
+        _titles.show_process(self)
+        if self._hears_interrupts and _hear_interrupts is not None:
+            _hear_interrupts()
+        util = _util or loaded('util')
+        if util is not None and util._logger is not None:
+            util.info('child process calling self.run()')
+        returned = self.run()
+        if returned is not None:
+            _leave_outcome('returned', returned)
+        elif _link is not None:
+            _link.report(0, b'N.')
+
+    def _report(self, error):
+        import traceback
+
+        sys.stderr.write(f'Process {self.name}:\n')
+        traceback.print_exception(error)
+        _leave_outcome('raised', error)
 
     @staticmethod
     def _after_fork():

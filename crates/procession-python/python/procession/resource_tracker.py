@@ -69,6 +69,8 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
 
     def ensure_running(self):
         """Starts the tracker unless it runs."""
+        if self._fd is None:
+            spawn.check_not_repeated()  # noqa: F821 (adopted)
         before = self._pid
         # The tracker closes its standard input and output, and so must not find its pipe there.
         with HeldStreams():

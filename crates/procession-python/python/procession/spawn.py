@@ -5,9 +5,10 @@ half is used by any thread of it; the child's half, from :func:`spawn_main` on, 
 import os
 import sys
 
-from . import _start_method, process
+from . import _start_method, _titles, process
 from ._engine import Link
-from ._standard import standard
+from ._hooks import is_original
+from ._standard import loaded, standard
 
 __all__ = [
     '_main',
@@ -25,10 +26,18 @@ WINSERVICE = False
 #: The number of the child's end of its link: the first after the standard streams.
 LINK = 3
 
+# In the command line of a frozen program, before the name of the function that a child calls.
+_ENTRY = 'procession'
+
 #: The main modules that :func:`prepare` has replaced.
 old_main_modules = []
 
 _TRACKERS = 'resource_tracker'
+# What this package says itself in preparation data.
+_OWN_DATA = {
+    'authkey', 'dir', 'init_main_from_name', 'init_main_from_path', 'log_level', 'log_to_stderr', 'name', 'orig_dir',
+    'start_method', 'sys_argv', 'sys_path',
+}
 # The place of this package, for children that would not find it by `sys.path` before they are told the parent's.
 _FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -53,28 +62,76 @@ def is_forking(argv):
 
 
 def freeze_support():
-    """In the main module of a frozen program: does a child's work if this process is one, and does not return then."""
+    """In the main module of a frozen program: does the work of a child, of a fork server or of a resource tracker if this
+    process is one, and does not return then.
+
+    Call it first under the main guard. A frozen program is executed again for each of these processes, under each start
+    method; the standard library asks for the call on Windows alone.
+
+    ::
+
+        if __name__ == '__main__':
+            procession.freeze_support()
+            main()
+
+    Children and trackers that the standard library starts are served too.
+    """
     if is_forking(sys.argv):
         terms = dict(term.split('=') for term in sys.argv[2:])
-        spawn_main(**{name: None if value == 'None' else int(value) for name, value in terms.items()})
+        entry = terms.pop(_ENTRY, None)
+        terms = {name: None if value == 'None' else int(value) for name, value in terms.items()}
+        if entry is None:
+            standard('spawn').spawn_main(**terms)
+        else:
+            module, _, function = entry.partition('.')
+            __import__(f'{__package__}.{module}')
+            getattr(sys.modules[f'{__package__}.{module}'], function)(**terms)
         sys.exit()
+    program = _helper_program(sys.argv)
+    if getattr(sys, 'frozen', False) and program is not None:
+        exec(program, {'__name__': '__main__'})
+        sys.exit()
+
+
+def _helper_program(argv):
+    """Returns what a tracker or a fork server of the standard library's is to execute, by its command line; else `None`."""
+    for option, program in zip(argv[1:], argv[2:]):
+        if option == '-c' and program.startswith(('from multiprocessing.', 'import sys; from multiprocessing.')):
+            return program
+    return None
+
+
+def check_not_repeated():
+    """Raises `RuntimeError` in a frozen program that runs again in the place of a child: each run would start another."""
+    if getattr(sys, 'frozen', False) and (is_forking(sys.argv) or _helper_program(sys.argv) is not None):
+        raise RuntimeError(
+            'this frozen program was executed for a child process and runs as a whole instead. Call procession.freeze_support() first '
+            "under `if __name__ == '__main__':` in its main module"
+        )
 
 
 def get_command_line(**kwds):
     """Returns the command that starts a child which calls :func:`spawn_main` with these arguments."""
+    return command_line('spawn.spawn_main', **kwds)
+
+
+def command_line(entry, **kwds):
+    """Returns the command that starts an interpreter which calls `entry`, a function of a module of this package, and
+    imports no more for it than it must.
+    """
+    terms = [f'{name}={value!r}' for name, value in kwds.items()]
     if getattr(sys, 'frozen', False):
-        return [sys.executable, '--multiprocessing-fork', *(f'{name}={value!r}' for name, value in kwds.items())]
-    call = ', '.join(f'{name}={value!r}' for name, value in kwds.items())
-    return command_line(f'from procession.spawn import spawn_main; spawn_main({call})')
-
-
-def command_line(program):
-    """Returns the command that starts an interpreter which runs `program`, and imports no more for it than it must."""
+        check_not_repeated()
+        return [get_executable(), '--multiprocessing-fork', f'{_ENTRY}={entry}', *terms]
     from .util import _args_from_interpreter_flags
 
+    module, _, function = entry.partition('.')
     # The current folder is not the program's: what lies there is imported only if the parent's path, which comes later, says so.
     # This package's folder may be on the path for the parent alone, and must not come before anything of the child's.
-    program = f"import sys; sys.path[:1] = sys.path[:1] * (sys.path[:1] != ['']); sys.path.append({_FOLDER!r}); {program}"
+    program = (
+        f"import sys; sys.path[:1] = sys.path[:1] * (sys.path[:1] != ['']); sys.path.append({_FOLDER!r}); "
+        f'from procession.{module} import {function}; {function}({", ".join(terms)})'
+    )
     args = _args_from_interpreter_flags()
     for name, value in sys._xoptions.items():
         option = name if value is True else f'{name}={value}'
@@ -86,7 +143,6 @@ def command_line(program):
 def spawn_main(pipe_handle, parent_pid=None, tracker_fd=None):
     """In an interpreter started for a child: does all of the child's work, and exits with its exit code."""
     assert is_forking(sys.argv), 'Not forking'
-    assert pipe_handle == LINK, f'the link to the parent is {LINK}, not {pipe_handle}'
     import atexit
     import gc
 
@@ -94,7 +150,16 @@ def spawn_main(pipe_handle, parent_pid=None, tracker_fd=None):
     atexit.register(process._end_helpers)
     # What has been imported so far stays to the end, where the collector would go through all of it, for milliseconds.
     gc.freeze()
-    sys.exit(_main(Link.inherited()))
+    sys.exit(_main(inherited_link(pipe_handle)))
+
+
+def inherited_link(number):
+    """In an executed process: its end of the link to its parent, which it was given under this number."""
+    if number == LINK:
+        return Link.inherited()
+    link = Link.of_fd(number)
+    os.close(number)
+    return link
 
 
 def hear_interrupts():
@@ -193,7 +258,20 @@ def get_preparation_data(name):
     alias = sys.modules.get('procession._alias')
     if alias is not None and alias.installed:
         data['alias'] = True
-    return data
+    if _titles.look():
+        data['titles'] = True
+    return {**_tools_data(name), **data}
+
+
+def _tools_data(name):
+    """Returns what a tool adds to a child's preparation data, by a function that it has put in the place of
+    the standard library's. Coverage adds an object that begins to measure when it is unpickled.
+    """
+    module = loaded('spawn')
+    if module is None or is_original(module.get_preparation_data, module.is_forking):
+        return {}
+    data = module.get_preparation_data(name)
+    return {key: value for key, value in data.items() if key not in _OWN_DATA}
 
 
 def finds_main():
@@ -231,6 +309,8 @@ def prepare(data):
         from . import _alias
 
         _alias.install()
+    if data.get('titles'):
+        _titles.look()
     current = process.current_process()
     if 'name' in data:
         current.name = data['name']

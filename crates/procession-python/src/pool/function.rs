@@ -14,6 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFunction, PyString};
 
+use super::title;
 use crate::codec;
 
 /// A pickled function that is longer crosses once for each job, beside its items.
@@ -176,8 +177,15 @@ fn load_small<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Bound<'py, PyAny>
     };
     if is_kept || is_plain_global(pickle) {
         // What is dropped here may run code: not in the borrow.
-        let dropped = KEPT.with_borrow_mut(|kept| kept.keep_global(pickle, &function));
+        let (is_other, dropped) = KEPT.with_borrow_mut(|kept| kept.keep_global(pickle, &function));
         drop(dropped);
+        if is_other {
+            title::show(&function);
+        }
+    } else {
+        let last = KEPT.with_borrow_mut(|kept| kept.last.take());
+        drop(last);
+        title::show(&function);
     }
     Ok(function)
 }
@@ -193,14 +201,21 @@ fn load_big<'py>(py: Python<'py>, number: u64, index: u32) -> PyResult<Bound<'py
     let file = handle::take(index, "function").map_err(PyValueError::new_err)?;
     let pickle = memfd::read_all(file.as_fd())?;
     let bytes = PyBytes::new(py, &pickle);
-    KEPT.with_borrow_mut(|kept| kept.big = Some((number, pickle)));
-    codec::loads(py, bytes.as_any(), Vec::new())
+    let last = KEPT.with_borrow_mut(|kept| {
+        kept.big = Some((number, pickle));
+        kept.last.take()
+    });
+    drop(last);
+    let function = codec::loads(py, bytes.as_any(), Vec::new())?;
+    title::show(&function);
+    Ok(function)
 }
 
 impl Kept {
-    fn keep_global(&mut self, pickle: &[u8], function: &Bound<'_, PyAny>) -> Option<Kept> {
+    /// Keeps a plain global. Returns whether it is another than the last, and what is to be dropped.
+    fn keep_global(&mut self, pickle: &[u8], function: &Bound<'_, PyAny>) -> (bool, Option<Kept>) {
         if self.last.as_ref().is_some_and(|(last, _)| last == pickle) {
-            return None;
+            return (false, None);
         }
         let dropped = (self.globals.len() >= MAX_GLOBALS).then(|| std::mem::take(self));
         self.globals.entry(pickle.to_vec()).or_insert_with(|| function.clone().unbind());
@@ -208,6 +223,6 @@ impl Kept {
         // The map has it too, so this is not the end of it.
         let py = function.py();
         drop(last.map(|(_, before)| before.into_bound(py)));
-        dropped
+        (true, dropped)
     }
 }

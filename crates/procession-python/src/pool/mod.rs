@@ -7,6 +7,7 @@ mod item;
 mod packed;
 mod result;
 mod starter;
+mod title;
 mod worker;
 
 use std::num::{NonZeroU32, NonZeroU64};
@@ -23,6 +24,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PySlice, PyTuple};
 
 pub(crate) use imap::IMapIterator;
 pub(crate) use result::{ApplyResult, MapResult};
+pub(crate) use title::name_worker;
 pub(crate) use worker::{give_handle, run_worker, take_handle};
 
 use crate::codec;

@@ -102,6 +102,11 @@ pub fn set_process_name(name: &str) {
     let _ = rustix::thread::set_name(&name);
 }
 
+/// Returns the calling thread's name, as [`set_process_name`] or another has set it.
+pub fn process_name() -> Vec<u8> {
+    rustix::thread::name().map(CString::into_bytes).unwrap_or_default()
+}
+
 /// Blocks all signals but those of its own faults in the calling thread until it is dropped.
 pub struct SignalsBlocked {
     before: libc::sigset_t,

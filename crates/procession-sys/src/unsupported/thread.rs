@@ -36,6 +36,11 @@ pub fn is_main() -> bool {
 /// Does nothing: there is no process that could be named.
 pub fn set_process_name(_name: &str) {}
 
+/// See `linux/thread.rs`.
+pub fn process_name() -> Vec<u8> {
+    Vec::new()
+}
+
 /// Blocks nothing.
 #[derive(Debug)]
 pub struct SignalsBlocked;

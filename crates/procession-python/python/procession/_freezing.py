@@ -1,0 +1,8 @@
+"""What PyInstaller asks of the package when it freezes a program. Runs in PyInstaller alone, by an entry point."""
+
+import os
+
+
+def get_hook_dirs():
+    """Returns the folders in which PyInstaller finds hooks for this package."""
+    return [os.path.join(os.path.dirname(__file__), '_pyinstaller')]

@@ -1,0 +1,7 @@
+"""Tells PyInstaller of the modules that the engine imports, and of those that are executed under our names. Runs in
+PyInstaller alone.
+"""
+
+from PyInstaller.utils.hooks import collect_submodules
+
+hiddenimports = collect_submodules('procession') + collect_submodules('multiprocessing')
