@@ -307,7 +307,7 @@ def import_time(library):
     return min(seconds) * 1e3
 
 
-# --- executors, event loops, joblib ---------------------------------------------------------------------------------
+# --- executors, event loops, joblib ---------------------------------------------------------------
 
 
 def executor_round_trip(library):

@@ -46,7 +46,7 @@ def run_anyio(request):
     return RUNNERS[request.param]
 
 
-# --- results --------------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 def test_results_are_awaited(run, ctx):
@@ -108,7 +108,7 @@ def test_a_result_is_awaited_only_in_a_loop(ctx):
             main().send(None)
 
 
-# --- cancelling -----------------------------------------------------------------------------------------------------
+# --- cancelling -----------------------------------------------------------------------------------
 
 
 def test_cancelling_whoever_awaits_frees_the_worker(run_anyio, ctx, tmp_path):
@@ -195,7 +195,7 @@ def test_nothing_is_printed_for_calls_that_were_given_up(method, tmp_path):
     assert ran.stdout.splitlines() == ['timed out'] * 3 + ['3']
 
 
-# --- lazy maps and pools --------------------------------------------------------------------------------------------
+# --- lazy maps and pools --------------------------------------------------------------------------
 
 
 def test_lazy_maps_are_iterated(run, ctx):
@@ -250,7 +250,7 @@ def test_a_pool_ends_with_its_block(run, ctx, tmp_path):
     assert run(main) == [False, False]
 
 
-# --- calls without a pool -------------------------------------------------------------------------------------------
+# --- calls without a pool -------------------------------------------------------------------------
 
 
 def test_a_call_runs_in_a_worker(run_anyio, tmp_path):
@@ -271,7 +271,7 @@ def test_a_call_runs_in_a_worker(run_anyio, tmp_path):
     assert run_anyio(main) == 4
 
 
-# --- queues ---------------------------------------------------------------------------------------------------------
+# --- queues ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('kind', ['Queue', 'JoinableQueue', 'SimpleQueue'])

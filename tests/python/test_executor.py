@@ -38,7 +38,7 @@ def _begun(executor, tmp_path, name='begun'):
     return future
 
 
-# --- calls and their results ----------------------------------------------------------------------------------------
+# --- calls and their results ----------------------------------------------------------------------
 
 
 def test_calls_and_maps(ctx, nothing_left):
@@ -165,7 +165,7 @@ def test_a_map_that_is_out_of_time_cancels_what_has_not_begun(method, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'go']
 
 
-# --- lost workers ---------------------------------------------------------------------------------------------------
+# --- lost workers ---------------------------------------------------------------------------------
 
 
 def test_a_killed_worker_fails_its_future_alone(ctx, nothing_left):
@@ -239,7 +239,7 @@ def test_whoever_waits_in_a_loop_or_for_several_gets_new_workers(ctx):
         assert concurrent.futures.wait(futures, SECONDS).not_done == set()
 
 
-# --- cancelling -----------------------------------------------------------------------------------------------------
+# --- cancelling -----------------------------------------------------------------------------------
 
 
 def test_what_has_not_begun_is_cancelled_and_what_runs_is_not(ctx, tmp_path):
@@ -312,7 +312,7 @@ def test_workers_are_ended_at_once_whatever_the_retries(ctx, how, tmp_path):
     assert all_end(workers)
 
 
-# --- begin and end --------------------------------------------------------------------------------------------------
+# --- begin and end --------------------------------------------------------------------------------
 
 
 def test_an_executor_that_is_gone_finishes_its_tasks_and_ends_its_workers(ctx, nothing_left):
@@ -403,7 +403,7 @@ def test_a_context_of_the_standard_library_is_taken(method):
         assert list(executor.map(add, range(10), range(10))) == list(range(0, 20, 2))
 
 
-# --- the warm one ---------------------------------------------------------------------------------------------------
+# --- the warm one ---------------------------------------------------------------------------------
 
 
 def test_the_reusable_executor_is_kept_while_it_can_be_used(ctx):
@@ -427,7 +427,7 @@ def test_the_reusable_executor_is_kept_while_it_can_be_used(ctx):
         get(0)
 
 
-# --- the end of the program -----------------------------------------------------------------------------------------
+# --- the end of the program -----------------------------------------------------------------------
 
 LEFT_OPEN = r"""
 import sys, time

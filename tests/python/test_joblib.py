@@ -132,7 +132,7 @@ def test_calls_in_several_threads_at_once(method):
     assert results == {number: list(range(number, number + 200)) for number in range(4)}
 
 
-# --- arrays ---------------------------------------------------------------------------------------------------------
+# --- arrays ---------------------------------------------------------------------------------------
 
 
 def test_an_array_of_many_tasks_is_mapped_and_not_writable(parallel):
@@ -188,7 +188,7 @@ def _write(array, index):
     return float(array[index])
 
 
-# --- the rest -------------------------------------------------------------------------------------------------------
+# --- the rest -------------------------------------------------------------------------------------
 
 
 def test_libraries_of_workers_are_kept_to_so_many_threads(method):
