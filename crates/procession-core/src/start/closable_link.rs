@@ -27,8 +27,8 @@ impl ClosableLink {
         self.locked().take()
     }
 
-    /// In a forked child: closes its copy. A thread that does not exist there may hold the lock; then
-    /// the copy stays.
+    /// In a forked child: closes its copy. A thread that does not exist there may hold the lock;
+    /// then the copy stays.
     pub fn disown(&self) {
         if let Ok(mut link) = self.0.try_lock() {
             *link = None;
