@@ -1,5 +1,6 @@
-//! The one file with unsafe code: memory that Python reads and writes in place. Large buffers of arguments and results lie in
-//! blocks of shared memory; Python gets a view of them, and the engine a view of what Python has.
+//! The one file with unsafe code: memory that Python reads and writes in place. Large buffers of
+//! arguments and results lie in blocks of shared memory; Python gets a view of them, and the engine
+//! a view of what Python has.
 
 #![allow(unsafe_code)]
 
@@ -23,8 +24,9 @@ impl Bytes {
     /// If the object has no buffer of consecutive bytes.
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
         let mut view = Box::new(ffi::Py_buffer::new());
-        // SAFETY: the interpreter is attached, as `Bound` proves, and `view` is memory for one `Py_buffer`, which stays where
-        // it is, in its box. PyBUF_SIMPLE asks for consecutive bytes and nothing else.
+        // SAFETY: the interpreter is attached, as `Bound` proves, and `view` is memory for one
+        // `Py_buffer`, which stays where it is, in its box. PyBUF_SIMPLE asks for consecutive bytes
+        // and nothing else.
         let got = unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_SIMPLE) };
         if got != 0 {
             return Err(PyErr::fetch(object.py()));
@@ -38,9 +40,10 @@ impl Bytes {
         if len == 0 {
             return &[];
         }
-        // SAFETY: a granted simple buffer is `len` bytes at `buf`, readable until it is released, which this value does
-        // when it is dropped. Another thread of Python might write there meanwhile, as it might under any `bytes` method that
-        // detaches; what is read then is torn bytes of a buffer that its owner changes while sending it, and nothing else.
+        // SAFETY: a granted simple buffer is `len` bytes at `buf`, readable until it is released,
+        // which this value does when it is dropped. Another thread of Python might write there
+        // meanwhile, as it might under any `bytes` method that detaches; what is read then is torn
+        // bytes of a buffer that its owner changes while sending it, and nothing else.
         unsafe { std::slice::from_raw_parts(self.view.buf.cast::<u8>(), len) }
     }
 }
@@ -59,14 +62,14 @@ unsafe impl Sync for Bytes {}
 
 impl Drop for Bytes {
     fn drop(&mut self) {
-        // Without an interpreter, at the process's end, it stays.
-        // SAFETY: `view` was filled by PyObject_GetBuffer and not released; the interpreter is attached inside.
+        // Without an interpreter, at the process's end, it stays. SAFETY: `view` was filled by
+        // PyObject_GetBuffer and not released; the interpreter is attached inside.
         Python::try_attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.view) });
     }
 }
 
-/// A block of shared memory in the hands of its receiver, with Python's buffer protocol. It is given back when Python has
-/// let go of every view.
+/// A block of shared memory in the hands of its receiver, with Python's buffer protocol. It is
+/// given back when Python has let go of every view.
 #[pyclass(frozen, module = "procession._engine")]
 pub(crate) struct Block {
     held: Arc<Held>,
@@ -96,9 +99,10 @@ impl Block {
         let (block, is_readonly) = (slf.get(), !slf.get().is_writable);
         let data = block.held.as_mut_ptr().cast::<c_void>();
         let len = isize::try_from(block.held.len())?;
-        // SAFETY: `view` is the interpreter's, not null. The memory is `len` bytes that stay mapped while `held` is there, and
-        // the view keeps this object, and so `held`. It is mapped for writing. It is written only by its one receiver:
-        // a block is taken once, nobody else reads it until it is given back, and this crate makes no slice of it.
+        // SAFETY: `view` is the interpreter's, not null. The memory is `len` bytes that stay mapped
+        // while `held` is there, and the view keeps this object, and so `held`. It is mapped for
+        // writing. It is written only by its one receiver: a block is taken once, nobody else reads
+        // it until it is given back, and this crate makes no slice of it.
         let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), data, len, c_int::from(is_readonly), flags) };
         if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }

@@ -1,8 +1,9 @@
-//! Pickling at the speed of C: values to bytes and large buffers beside, and back. Called by pools and queues, in any process,
-//! with the interpreter attached.
+//! Pickling at the speed of C: values to bytes and large buffers beside, and back. Called by pools
+//! and queues, in any process, with the interpreter attached.
 //!
-//! The reducers are those of `multiprocessing.reduction.ForkingPickler`. That class is Python code which costs microseconds to
-//! instantiate; here the C pickler itself is kept, with a table of the same reducers, and used again.
+//! The reducers are those of `multiprocessing.reduction.ForkingPickler`. That class is Python code
+//! which costs microseconds to instantiate; here the C pickler itself is kept, with a table of the
+//! same reducers, and used again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,10 +16,12 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::buffer::Bytes;
 
-/// A buffer that is shorter is pickled with the rest: see [`procession_core::pool::blocks::THRESHOLD`].
+/// A buffer that is shorter is pickled with the rest: see
+/// [`procession_core::pool::blocks::THRESHOLD`].
 const THRESHOLD: usize = procession_core::pool::blocks::THRESHOLD;
 
-/// Makes ready what this process pickles and unpickles with. Before a fork, so that its child has no need to.
+/// Makes ready what this process pickles and unpickles with. Before a fork, so that its child has
+/// no need to.
 pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     Encoder::take(py)?.give_back();
     unpickler(py).map(drop)
@@ -74,11 +77,13 @@ fn unpickler(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     LOADS.import(py, "_pickle", "loads")
 }
 
-/// What a program has set as its contexts' `reducer`, in place of the standard library's: its `ForkingPickler`.
+/// What a program has set as its contexts' `reducer`, in place of the standard library's: its
+/// `ForkingPickler`.
 static OWN_PICKLER: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
 static HAS_OWN_PICKLER: AtomicBool = AtomicBool::new(false);
 
-/// From now on this process pickles and unpickles by this class, which has `dumps` and `loads`; `None`: by the standard one.
+/// From now on this process pickles and unpickles by this class, which has `dumps` and `loads`;
+/// `None`: by the standard one.
 #[pyfunction]
 pub(crate) fn set_pickler(pickler: Option<Py<PyAny>>) {
     HAS_OWN_PICKLER.store(pickler.is_some(), Ordering::Release);
@@ -107,7 +112,8 @@ struct Encoder {
 /// The addresses of a type and of its reducer.
 type Registered = (usize, usize);
 
-/// Those that are not in use. A reducer may pickle for another process itself, so there may be several.
+/// Those that are not in use. A reducer may pickle for another process itself, so there may be
+/// several.
 static IDLE: Mutex<Vec<Encoder>> = Mutex::new(Vec::new());
 const MOST_IDLE: usize = 8;
 
@@ -182,8 +188,9 @@ impl Reducers {
         })
     }
 
-    /// Those of `ForkingPickler`, whose module imports `socket`: where that is not loaded nobody has registered any. Of its own, those for
-    /// methods do what pickle does by itself; see [`reduce_partial`].
+    /// Those of `ForkingPickler`, whose module imports `socket`: where that is not loaded nobody
+    /// has registered any. Of its own, those for methods do what pickle does by itself; see
+    /// [`reduce_partial`].
     fn of_forking_pickler<'py>(&self, py: Python<'py>) -> PyResult<Option<&Bound<'py, PyDict>>> {
         static REDUCERS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
         if REDUCERS.get(py).is_none() && !self.modules.bind(py).contains(intern!(py, "socket"))? {
@@ -196,7 +203,8 @@ impl Reducers {
         Ok(Some(reducers.bind(py)))
     }
 
-    /// All of them, in the order of their registration: a reducer that is registered anew keeps its place.
+    /// All of them, in the order of their registration: a reducer that is registered anew keeps its
+    /// place.
     fn registered(&self, py: Python<'_>) -> PyResult<Vec<Registered>> {
         let mut all = Vec::new();
         self.visit(py, |registered| {
@@ -233,7 +241,8 @@ impl Reducers {
     }
 }
 
-/// A `functools.partial` as pickle has it, but without attributes of its own, as `ForkingPickler` has it.
+/// A `functools.partial` as pickle has it, but without attributes of its own, as `ForkingPickler`
+/// has it.
 #[pyfunction]
 fn reduce_partial<'py>(
     partial: &Bound<'py, PyAny>,

@@ -1,5 +1,6 @@
-//! Who lets peers in: authentications for the listeners and the managers of the Python package, by the engine's protocol, which
-//! is Python's. Called in any thread, with the interpreter attached; waits detach it.
+//! Who lets peers in: authentications for the listeners and the managers of the Python package, by
+//! the engine's protocol, which is Python's. Called in any thread, with the interpreter attached;
+//! waits detach it.
 
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::time::Instant;
@@ -37,7 +38,8 @@ impl Listener {
         Ok(connection.into_parts().0.into_raw_fd())
     }
 
-    /// The number of an fd that is readable when `accept` has something to do. Open as long as this object is.
+    /// The number of an fd that is readable when `accept` has something to do. Open as long as this
+    /// object is.
     fn fileno(&self) -> i32 {
         self.listener.as_fd().as_raw_fd()
     }

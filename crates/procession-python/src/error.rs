@@ -1,4 +1,5 @@
-//! The engine's errors as Python's exceptions. Called wherever the engine has refused something, with the interpreter attached.
+//! The engine's errors as Python's exceptions. Called wherever the engine has refused something,
+//! with the interpreter attached.
 
 use std::io;
 use std::sync::Arc;

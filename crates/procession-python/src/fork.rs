@@ -1,5 +1,6 @@
-//! Forks. The fork server's own side: it forks by Python's rules, and the engine reaps and reports; used in the server, by its
-//! only thread. And what Python's own fork wants to know of the engine's threads; called by any.
+//! Forks. The fork server's own side: it forks by Python's rules, and the engine reaps and reports;
+//! used in the server, by its only thread. And what Python's own fork wants to know of the engine's
+//! threads; called by any.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -56,7 +57,8 @@ pub(crate) fn flush_stdio() {
     procession_core::flush_stdio();
 }
 
-/// Whether this process has no threads but the caller and the engine's own, of which a forked child wants nothing.
+/// Whether this process has no threads but the caller and the engine's own, of which a forked child
+/// wants nothing.
 #[pyfunction]
 pub(crate) fn is_single_threaded() -> bool {
     // Without `/proc` it cannot be known.

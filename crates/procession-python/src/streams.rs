@@ -1,5 +1,5 @@
-//! The standard streams' numbers, kept from what Python makes itself. Used by the package's code wherever it has Python
-//! make an fd that is kept, in any thread, with the interpreter attached.
+//! The standard streams' numbers, kept from what Python makes itself. Used by the package's code
+//! wherever it has Python make an fd that is kept, in any thread, with the interpreter attached.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +7,8 @@ use procession_core::descriptor;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-/// A context in which no new fd gets a number of the standard streams, even if the program closed one of these.
+/// A context in which no new fd gets a number of the standard streams, even if the program closed
+/// one of these.
 #[pyclass(frozen, module = "procession._engine")]
 #[derive(Debug)]
 pub(crate) struct HeldStreams {

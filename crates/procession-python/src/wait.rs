@@ -1,5 +1,5 @@
-//! Waits of the engine's as Python wants them: with the interpreter detached, and with signal handlers that run at once. Called
-//! by every method that may block, in any thread.
+//! Waits of the engine's as Python wants them: with the interpreter detached, and with signal
+//! handlers that run at once. Called by every method that may block, in any thread.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -10,8 +10,9 @@ use pyo3::prelude::*;
 
 use crate::pending::raise_soon;
 
-/// Runs `wait` with the interpreter detached. Signals that come meanwhile are handled; if a handler raises, the engine's waits
-/// in it end as if their deadline had come, and the exception is raised unless `wait` `is_done` all the same.
+/// Runs `wait` with the interpreter detached. Signals that come meanwhile are handled; if a handler
+/// raises, the engine's waits in it end as if their deadline had come, and the exception is raised
+/// unless `wait` `is_done` all the same.
 pub(crate) fn blocking<R: Send>(
     py: Python<'_>,
     wait: impl FnOnce() -> R + Send,
@@ -40,7 +41,8 @@ pub(crate) fn blocking<R: Send>(
     }
 }
 
-/// As [`blocking`], for what starts or changes something: an exception of a handler is raised whatever came of it.
+/// As [`blocking`], for what starts or changes something: an exception of a handler is raised
+/// whatever came of it.
 pub(crate) fn interruptible<R: Send>(py: Python<'_>, act: impl FnOnce() -> R + Send) -> PyResult<R> {
     blocking(py, act, |_| false)
 }
@@ -51,8 +53,8 @@ pub(crate) fn end_by(error: PyErr) {
     interrupt::end();
 }
 
-/// Runs `act` with the interpreter attached. If the interpreter has ended, the program has left this thread behind, and the call
-/// does not return.
+/// Runs `act` with the interpreter attached. If the interpreter has ended, the program has left
+/// this thread behind, and the call does not return.
 pub(crate) fn attached<R>(act: impl FnOnce(Python<'_>) -> R) -> R {
     match Python::try_attach(act) {
         Some(returned) => returned,
@@ -60,15 +62,17 @@ pub(crate) fn attached<R>(act: impl FnOnce(Python<'_>) -> R) -> R {
     }
 }
 
-/// Waits for the end of the process, as daemon threads of Python's own do where they would need the interpreter after its end.
+/// Waits for the end of the process, as daemon threads of Python's own do where they would need the
+/// interpreter after its end.
 fn stay() -> ! {
     loop {
         std::thread::park();
     }
 }
 
-/// Before an exception of a pool that has ended is raised: if it has ended because the program does, and this is a daemon
-/// thread, the call does not return. In the standard library such a thread's wait has no end, and nothing is printed for it.
+/// Before an exception of a pool that has ended is raised: if it has ended because the program
+/// does, and this is a daemon thread, the call does not return. In the standard library such a
+/// thread's wait has no end, and nothing is printed for it.
 pub(crate) fn stay_if_left_behind(py: Python<'_>) {
     // The pool's own thread is waited for.
     if !IN_CALLBACK.get() && is_left_behind(py).unwrap_or(true) {
@@ -76,7 +80,8 @@ pub(crate) fn stay_if_left_behind(py: Python<'_>) {
     }
 }
 
-/// Whether the program is exiting, and this is none of the threads that it waits for. An error if too little is left of it to tell.
+/// Whether the program is exiting, and this is none of the threads that it waits for. An error if
+/// too little is left of it to tell.
 fn is_left_behind(py: Python<'_>) -> PyResult<bool> {
     let threading = py.import("threading")?;
     let main = threading.call_method0("main_thread")?.getattr("ident")?;
@@ -100,13 +105,13 @@ thread_local! {
 }
 
 thread_local! {
-    /// What a handler has raised in the innermost `blocking` of this thread. The engine, through which it passes, knows no
-    /// exceptions.
+    /// What a handler has raised in the innermost `blocking` of this thread. The engine, through
+    /// which it passes, knows no exceptions.
     static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
 }
 
-/// The deadline of a wait of so many seconds from now; of a negative number, now. Without one, or with infinity or a number
-/// beyond what a clock can say, there is none.
+/// The deadline of a wait of so many seconds from now; of a negative number, now. Without one, or
+/// with infinity or a number beyond what a clock can say, there is none.
 ///
 /// # Errors
 ///

@@ -1,6 +1,7 @@
-//! Functions on their way to a worker. Pickled in the parent for each call, since their pickle changes with what they hold;
-//! unpickled in the worker for each task, so that each task has its own. A plain global, which crosses as the names of its
-//! module and of itself, is the exception: it is found and not made, so its pickle and what it names are kept.
+//! Functions on their way to a worker. Pickled in the parent for each call, since their pickle
+//! changes with what they hold; unpickled in the worker for each task, so that each task has its
+//! own. A plain global, which crosses as the names of its module and of itself, is the exception:
+//! it is found and not made, so its pickle and what it names are kept.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -139,7 +140,8 @@ pub(crate) enum FunctionIn<'a> {
     Big { number: u64, index: u32 },
 }
 
-/// What a worker keeps of functions: plain globals by their pickles, and the last big pickle, whose job may have more items.
+/// What a worker keeps of functions: plain globals by their pickles, and the last big pickle, whose
+/// job may have more items.
 #[derive(Default)]
 struct Kept {
     last: Option<(Vec<u8>, Py<PyAny>)>,
@@ -212,7 +214,8 @@ fn load_big<'py>(py: Python<'py>, number: u64, index: u32) -> PyResult<Bound<'py
 }
 
 impl Kept {
-    /// Keeps a plain global. Returns whether it is another than the last, and what is to be dropped.
+    /// Keeps a plain global. Returns whether it is another than the last, and what is to be
+    /// dropped.
     fn keep_global(&mut self, pickle: &[u8], function: &Bound<'_, PyAny>) -> (bool, Option<Kept>) {
         if self.last.as_ref().is_some_and(|(last, _)| last == pickle) {
             return (false, None);

@@ -275,7 +275,8 @@ impl IMapIterator {
         Ok(slf.py().import("procession._waiting")?.call_method1("next_of", (slf,))?.unbind())
     }
 
-    /// Has `callback()` called, in some thread, once the next result is there or may be. The last one is called.
+    /// Has `callback()` called, in some thread, once the next result is there or may be. The last
+    /// one is called.
     fn _when_next(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         let mut guard = self.lock(py);
         let before = self.told.callback().replace(callback);

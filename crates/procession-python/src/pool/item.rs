@@ -1,5 +1,5 @@
-//! What crosses between a pool and its workers: an item is a function and its arguments, a result is a value. Written and read
-//! on both sides, with the interpreter attached.
+//! What crosses between a pool and its workers: an item is a function and its arguments, a result
+//! is a value. Written and read on both sides, with the interpreter attached.
 //!
 //! ```text
 //! item    kind (the top bit: an exit is a result), function, value
@@ -42,7 +42,8 @@ impl Kind {
     }
 }
 
-/// Beside a kind: a `SystemExit` that the function raises goes to the caller, and the worker goes on.
+/// Beside a kind: a `SystemExit` that the function raises goes to the caller, and the worker goes
+/// on.
 const CARRIES_EXITS: u8 = 1 << 7;
 /// In place of a function's length: it crosses beside its items.
 const BIG: u32 = u32::MAX;
@@ -71,8 +72,8 @@ impl From<PyErr> for Unwritten {
     }
 }
 
-/// Appends an item. `is_kept`: it may be run again, so that its buffers are not the task's to change. `names_unknown` is asked
-/// about the value's pickle.
+/// Appends an item. `is_kept`: it may be run again, so that its buffers are not the task's to
+/// change. `names_unknown` is asked about the value's pickle.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     kind: Kind,

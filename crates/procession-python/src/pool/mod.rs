@@ -1,5 +1,6 @@
-//! Pools of Python's: the engine's pool, with pickles for payloads. The thin half of `procession.pool`, whose head says how the
-//! two divide the work. Used in the parent, from any thread, with the interpreter attached; what may wait detaches.
+//! Pools of Python's: the engine's pool, with pickles for payloads. The thin half of
+//! `procession.pool`, whose head says how the two divide the work. Used in the parent, from any
+//! thread, with the interpreter attached; what may wait detaches.
 
 mod function;
 mod imap;
@@ -82,8 +83,9 @@ impl Pool {
         Ok(Pool { engine: Some(engine), globals: Globals::default(), values, carries_exits })
     }
 
-    /// Submits `function(*args, **named)`. With `waits` it returns the result's value, and gives the call up if the wait is
-    /// interrupted: nobody else has the result. That is one call, so that no interrupt comes between.
+    /// Submits `function(*args, **named)`. With `waits` it returns the result's value, and gives
+    /// the call up if the wait is interrupted: nobody else has the result. That is one call, so
+    /// that no interrupt comes between.
     #[pyo3(signature = (owner, function, args, named, timeout = None, retries = 0, waits = false))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn apply(
@@ -109,8 +111,8 @@ impl Pool {
         self.submit(owner, function, 1, terms, encode, false)?.handed_out(owner.py(), waits)
     }
 
-    /// Submits `function` over each of `items`, a list or a range, in chunks of the pool's choice or of `chunksize`. `waits` is as
-    /// with `apply`.
+    /// Submits `function` over each of `items`, a list or a range, in chunks of the pool's choice
+    /// or of `chunksize`. `waits` is as with `apply`.
     #[pyo3(signature = (owner, function, items, chunksize, is_star, timeout = None, retries = 0, waits = false))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn map(
@@ -129,7 +131,8 @@ impl Pool {
         let kind = if is_star { Kind::Starmap } else { Kind::Map };
         let len = items.len()?;
         if timeout.is_some() || retries > 0 {
-            // What is asked for holds for each task: each travels by itself, though still in chunks.
+            // What is asked for holds for each task: each travels by itself, though still in
+            // chunks.
             let encode = |encoded: &mut Items, function: &Function| {
                 items.try_iter()?.try_for_each(|item| {
                     let one = PyTuple::new(py, [item?])?;
@@ -235,7 +238,8 @@ impl Pool {
         self.engine().end_retries();
     }
 
-    /// Under fork: has `callback()` called, in the pool's thread, when a thread of the program is to start a worker.
+    /// Under fork: has `callback()` called, in the pool's thread, when a thread of the program is
+    /// to start a worker.
     fn when_vacant(&self, callback: Py<PyAny>) {
         self.engine().on_vacancy(Box::new(move || {
             attached(|py| {
@@ -270,7 +274,8 @@ impl Pool {
         self.engine().size()
     }
 
-    /// The pids of the workers that are alive; those that are missing are started first, where this thread may.
+    /// The pids of the workers that are alive; those that are missing are started first, where this
+    /// thread may.
     fn worker_pids(&self, py: Python<'_>) -> PyResult<Vec<u32>> {
         interruptible(py, || self.engine().worker_pids())
     }
@@ -365,7 +370,8 @@ impl Pool {
         }
     }
 
-    /// What stands in the place of a value that plain pickle refuses with this error, or that names what no worker can find.
+    /// What stands in the place of a value that plain pickle refuses with this error, or that names
+    /// what no worker can find.
     fn by_value<'py>(&self, value: &Bound<'py, PyAny>, error: Option<PyErr>) -> PyResult<Bound<'py, PyAny>> {
         let py = value.py();
         self.values.bind(py).call_method1("by_value", (value, error.map(|error| error.into_value(py))))

@@ -1,5 +1,5 @@
-//! Lists of plain numbers as machine words: half the time that their pickles take, and most maps over numbers are such lists.
-//! Used on both sides, in place of a pickle, by `item.rs`.
+//! Lists of plain numbers as machine words: half the time that their pickles take, and most maps
+//! over numbers are such lists. Used on both sides, in place of a pickle, by `item.rs`.
 //!
 //! ```text
 //! packed  what they are (1 byte), 8 bytes for each
@@ -14,8 +14,8 @@ const FLOATS: u8 = 1;
 /// Of fewer a pickle is as quick.
 const LEAST: usize = 8;
 
-/// Appends the list, if all that is in it are `int`s of 64 bits, or all `float`s: exactly those, and no subclass's. Otherwise `out`
-/// is as before.
+/// Appends the list, if all that is in it are `int`s of 64 bits, or all `float`s: exactly those,
+/// and no subclass's. Otherwise `out` is as before.
 pub(super) fn write(out: &mut Vec<u8>, value: &Bound<'_, PyAny>) -> bool {
     let Ok(list) = value.cast_exact::<PyList>() else { return false };
     if list.len() < LEAST {

@@ -1,5 +1,5 @@
-//! The result of a call, as its caller holds it. Results are decoded in the thread that asks for them first, or in the pool's
-//! thread when a callback wants them.
+//! The result of a call, as its caller holds it. Results are decoded in the thread that asks for
+//! them first, or in the pool's thread when a callback wants them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -70,7 +70,8 @@ impl ApplyResult {
             return Ok(Py::new(py, self)?.into_any());
         }
         self.get(py, None).inspect_err(|_| {
-            // Over already unless the wait was interrupted. Refused only if the pool is beyond use, which is told elsewhere.
+            // Over already unless the wait was interrupted. Refused only if the pool is beyond use,
+            // which is told elsewhere.
             let _ = self.shared.handle.as_ref().map(|handle| py.detach(|| handle.cancel()));
         })
     }
@@ -78,7 +79,8 @@ impl ApplyResult {
 
 #[pymethods]
 impl ApplyResult {
-    /// Returns the result when it is there; raises `TimeoutError` after `timeout` seconds, or what the call raised.
+    /// Returns the result when it is there; raises `TimeoutError` after `timeout` seconds, or what
+    /// the call raised.
     #[pyo3(signature = (timeout = None))]
     fn get(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         // Who comes back for it again and again would decode its beginning as often.
@@ -114,8 +116,8 @@ impl ApplyResult {
         Ok(slf.get().shared.result(py).is_ok())
     }
 
-    /// Gives the call up: what has not begun does not begin, what runs is ended with its worker. Returns whether there was
-    /// anything to give up. `get` then raises `CancelledError`.
+    /// Gives the call up: what has not begun does not begin, what runs is ended with its worker.
+    /// Returns whether there was anything to give up. `get` then raises `CancelledError`.
     fn cancel(&self, py: Python<'_>) -> PyResult<bool> {
         match &self.shared.handle {
             None => Ok(false),
@@ -166,7 +168,8 @@ impl ApplyResult {
         Ok(slf.py().import("procession._waiting")?.call_method1("awaiting", (slf,))?.unbind())
     }
 
-    /// Has `callback()` called in the pool's thread once the result is there, which the call then need not be decoded for.
+    /// Has `callback()` called in the pool's thread once the result is there, which the call then
+    /// need not be decoded for.
     fn _when_finished(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         let call = move |py: Python<'_>| {
             if let Err(error) = callback.call0(py) {
@@ -185,7 +188,8 @@ impl ApplyResult {
         handle.on_complete(Box::new(callback)).or_raise(py)
     }
 
-    /// Waits until the result is there, or `timeout` seconds; whether it is. Callbacks may not have run yet.
+    /// Waits until the result is there, or `timeout` seconds; whether it is. Callbacks may not have
+    /// run yet.
     #[pyo3(signature = (timeout = None))]
     fn _wait_finished(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let Some(handle) = &self.shared.handle else { return Ok(true) };
@@ -222,7 +226,8 @@ impl ApplyResult {
         }
     }
 
-    /// Has the callbacks called in the pool's thread once the result is there. What they raise becomes the result.
+    /// Has the callbacks called in the pool's thread once the result is there. What they raise
+    /// becomes the result.
     #[pyo3(signature = (callback = None, error_callback = None))]
     fn _call_back(
         &self,
@@ -246,7 +251,8 @@ impl ApplyResult {
             }
             Some(handle) => {
                 let callback = move |_: &Handle| in_callback(|| attached(&call)).err().map(|()| Vec::new());
-                // Attached: it waits for nothing, and who detaches waits for its turn behind the pool's thread.
+                // Attached: it waits for nothing, and who detaches waits for its turn behind the
+                // pool's thread.
                 handle.on_complete(Box::new(callback)).or_raise(py)
             }
         }
@@ -280,8 +286,8 @@ impl Shared {
         let visitor = |mut results: Results<'_>| {
             attached(|py| {
                 results.all(|(_, tag, payload)| {
-                    // What a signal's handler raises ends the wait: it must not be taken for what a task has raised, whose error is
-                    // told when all are finished.
+                    // What a signal's handler raises ends the wait: it must not be taken for what a
+                    // task has raised, whose error is told when all are finished.
                     interrupt = py.check_signals().err();
                     if tag != tag::VALUE || interrupt.is_some() {
                         return false;
@@ -304,8 +310,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Somebody else may have been quicker while this thread ran the user's code: one result for all. Nothing more is to be waited
-    /// for.
+    /// Somebody else may have been quicker while this thread ran the user's code: one result for
+    /// all. Nothing more is to be waited for.
     fn keep(&self, py: Python<'_>, decoded: PyResult<Py<PyAny>>) {
         if self.known(py).is_none() {
             self.set(py, decoded);

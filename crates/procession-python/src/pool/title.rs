@@ -1,5 +1,6 @@
 //! What `ps` and `top` show of a worker: its slot and the function that it ran last, as in
-//! `procession worker 3: module.function`. In the worker's main thread, with the interpreter attached.
+//! `procession worker 3: module.function`. In the worker's main thread, with the interpreter
+//! attached.
 //!
 //! The whole text is shown by the optional package `setproctitle`, whose function is handed in.
 //! Without it the process has a name of 15 bytes, as in `worker 3: functi`. Both change only when a
@@ -25,7 +26,8 @@ thread_local! {
     static SHOWN: RefCell<Option<Shown>> = const { RefCell::new(None) };
 }
 
-/// Worker: shows its slot, and from now on the functions that it runs. `set_title` sets a title of any length.
+/// Worker: shows its slot, and from now on the functions that it runs. `set_title` sets a title of
+/// any length.
 #[pyfunction]
 #[pyo3(signature = (slot, set_title = None))]
 pub(crate) fn name_worker(py: Python<'_>, slot: u32, set_title: Option<Py<PyAny>>) {
@@ -66,7 +68,8 @@ impl Shown {
     }
 }
 
-/// A function's module and its name there. A partial's are those of what it calls, and an object's those of its class.
+/// A function's module and its name there. A partial's are those of what it calls, and an object's
+/// those of its class.
 fn names(function: &Bound<'_, PyAny>) -> Option<(String, String)> {
     let py = function.py();
     let mut named = function.clone();

@@ -1,4 +1,5 @@
-//! A worker's part: runs the tasks that the engine's loop hands out. Runs in the worker process, in its main thread.
+//! A worker's part: runs the tasks that the engine's loop hands out. Runs in the worker process, in
+//! its main thread.
 //!
 //! What a task can end with:
 //!
@@ -26,7 +27,8 @@ use super::function;
 use super::item::{self, Item, Kind};
 use crate::codec;
 
-/// Serves a pool until it is closed and no task is left; returns the exit code. The fds stay the caller's.
+/// Serves a pool until it is closed and no task is left; returns the exit code. The fds stay the
+/// caller's.
 #[pyfunction]
 #[pyo3(signature = (control, slot, broker, max_tasks = None, max_memory = None))]
 pub(crate) fn run_worker(
@@ -91,7 +93,8 @@ fn run<'py>(py: Python<'py>, item: &Item<'_>, calls: &Calls, is_called: &mut boo
     }
 }
 
-/// The list of what `call` returns for each item. A `StopIteration` that it raises is its error, and ends no list.
+/// The list of what `call` returns for each item. A `StopIteration` that it raises is its error,
+/// and ends no list.
 fn map<'py>(
     py: Python<'py>,
     items: &Bound<'py, PyAny>,
@@ -153,7 +156,8 @@ fn leave(py: Python<'_>, exit: &PyErr) {
     std::process::exit(1);
 }
 
-/// While the worker waits for tasks. Never ends the wait: what a handler raises ends the process, or means nothing here.
+/// While the worker waits for tasks. Never ends the wait: what a handler raises ends the process,
+/// or means nothing here.
 fn handle_signals() -> bool {
     Python::attach(handle_signals_of);
     false

@@ -1,8 +1,10 @@
-//! An item of a queue as bytes: made of an object by who puts it, with the interpreter attached and no lock held; copied out by
-//! who takes it, under the queue's lock; and made an object again when the lock is gone.
+//! An item of a queue as bytes: made of an object by who puts it, with the interpreter attached and
+//! no lock held; copied out by who takes it, under the queue's lock; and made an object again when
+//! the lock is gone.
 //!
-//! The first byte says what it is. What Python has everywhere (`None`, `True`, numbers, strings, bytes) needs no pickle: what comes
-//! out is the same as if it had been pickled. Everything else is a pickle, its large buffers behind it:
+//! The first byte says what it is. What Python has everywhere (`None`, `True`, numbers, strings,
+//! bytes) needs no pickle: what comes out is the same as if it had been pickled. Everything else is
+//! a pickle, its large buffers behind it:
 //!
 //! ```text
 //! kind | the rest
@@ -67,7 +69,8 @@ impl Item {
                 let mut buffers = Vec::with_capacity(lens.len());
                 for len in lens {
                     let buffer = frame.take(len >> 1)?;
-                    // As the pickler would have written them: `bytes`, or `bytearray` where the object may change it.
+                    // As the pickler would have written them: `bytes`, or `bytearray` where the
+                    // object may change it.
                     buffers.push(if len & 1 == 0 { buffer.rest(py)?.into_any() } else { buffer.rest_to_change(py)? });
                 }
                 Ok(Item::Beside { pickle, buffers })

@@ -1,9 +1,11 @@
-//! Queues of objects. What `procession.queues` is written on; used in any process that has a queue, from any thread.
+//! Queues of objects. What `procession.queues` is written on; used in any process that has a queue,
+//! from any thread.
 //!
-//! [`item`] says what an object is in a queue. It is made that before the queue is locked, and an object again after.
+//! [`item`] says what an object is in a queue. It is made that before the queue is locked, and an
+//! object again after.
 //!
-//! Both ways are tried first with the interpreter attached, by a call that waits for nobody: most need no wait. Who must
-//! wait detaches.
+//! Both ways are tried first with the interpreter attached, by a call that waits for nobody: most
+//! need no wait. Who must wait detaches.
 
 mod item;
 
@@ -59,7 +61,8 @@ impl Queue {
         Ok(self.engine.readable().or_raise(py)?.as_fd().as_raw_fd())
     }
 
-    /// Appends an item. One that does not pickle goes to `on_error` with its exception, if there is one.
+    /// Appends an item. One that does not pickle goes to `on_error` with its exception, if there is
+    /// one.
     #[pyo3(signature = (item, block, timeout=None, on_error=None))]
     fn put(
         &self,

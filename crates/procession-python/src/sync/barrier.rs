@@ -36,8 +36,8 @@ impl Barrier {
         Ok(Barrier { engine: attach_number(fd, offset, "Barrier").map_err(raised)? })
     }
 
-    /// Waits for all parties, for no longer than `timeout` seconds; returns which of them this one was, the first being 0. The
-    /// last one calls `action` before anybody goes on.
+    /// Waits for all parties, for no longer than `timeout` seconds; returns which of them this one
+    /// was, the first being 0. The last one calls `action` before anybody goes on.
     ///
     /// Raises BrokenBarrierError; what the action raises.
     fn wait(&self, py: Python<'_>, timeout: Option<f64>, action: Option<Py<PyAny>>) -> PyResult<u32> {
@@ -87,13 +87,15 @@ impl Barrier {
         self.engine.is_broken()
     }
 
-    /// The fd of the memory it is in, which stays this object's, and where it is there: what `attach` takes.
+    /// The fd of the memory it is in, which stays this object's, and where it is there: what
+    /// `attach` takes.
     #[getter]
     fn handle(&self) -> (i32, u64) {
         handle(&self.engine)
     }
 
-    /// This process is no party any more of any barrier. Called when it leaves, so that it is not taken for dead.
+    /// This process is no party any more of any barrier. Called when it leaves, so that it is not
+    /// taken for dead.
     #[staticmethod]
     fn leave_all() {
         sync::leave_barriers();

@@ -1,4 +1,5 @@
-//! `Condition`: who waits at a `procession.synchronize.Condition`, which keeps the lock that goes with it.
+//! `Condition`: who waits at a `procession.synchronize.Condition`, which keeps the lock that goes
+//! with it.
 
 use std::sync::Mutex;
 
@@ -28,8 +29,8 @@ impl Condition {
         Ok(Condition { engine: attach_number(fd, offset, "Condition").map_err(raised)? })
     }
 
-    /// Releases `lock` as often as `count` says, once this thread is known to wait, and waits to be notified; False when
-    /// `timeout` seconds were over first. The caller acquires again.
+    /// Releases `lock` as often as `count` says, once this thread is known to wait, and waits to be
+    /// notified; False when `timeout` seconds were over first. The caller acquires again.
     ///
     /// Raises what `lock.release()` raises; RuntimeError, with nothing released, if too many wait.
     fn wait(&self, py: Python<'_>, lock: Py<PyAny>, count: usize, timeout: Option<f64>) -> PyResult<bool> {
@@ -44,7 +45,8 @@ impl Condition {
         // If a signal's handler raises now, the notification goes to the next.
         let pass_on = |waited: &Result<Option<bool>, Refused>| {
             if matches!(waited, Ok(Some(true))) {
-                // Memory that is beyond use is told of by the next call; now the handler's exception is raised.
+                // Memory that is beyond use is told of by the next call; now the handler's
+                // exception is raised.
                 let _ = self.engine.notify(1);
             }
             false
@@ -69,7 +71,8 @@ impl Condition {
         self.engine.waiting()
     }
 
-    /// The fd of the memory it is in, which stays this object's, and where it is there: what `attach` takes.
+    /// The fd of the memory it is in, which stays this object's, and where it is there: what
+    /// `attach` takes.
     #[getter]
     fn handle(&self) -> (i32, u64) {
         handle(&self.engine)

@@ -26,7 +26,8 @@ impl Event {
         self.made.make(made(Engine::create(), "Event").map_err(raised)?)
     }
 
-    /// Makes this an object of the event that another object has as its `handle`. The fd stays the caller's. Called once.
+    /// Makes this an object of the event that another object has as its `handle`. The fd stays the
+    /// caller's. Called once.
     fn _attach(&self, fd: i32, offset: u64) -> PyResult<()> {
         self.made.make(attach_number(fd, offset, "Event").map_err(raised)?)
     }
@@ -59,7 +60,8 @@ impl Event {
         blocking(py, || event.wait(deadline), |_| false)
     }
 
-    /// The fd of the memory it is in, which stays this object's, and where it is there: what `_attach` takes.
+    /// The fd of the memory it is in, which stays this object's, and where it is there: what
+    /// `_attach` takes.
     #[getter]
     fn handle(&self) -> PyResult<(i32, u64)> {
         self.made.get().map(handle)

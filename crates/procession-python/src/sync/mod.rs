@@ -1,8 +1,9 @@
-//! The classes under `procession.synchronize`: locks, semaphores, conditions, events and barriers of the engine's, each a thin
-//! translation. Called by Python code in any process and thread, with the interpreter attached; what can be had at once is
-//! had without detaching it.
+//! The classes under `procession.synchronize`: locks, semaphores, conditions, events and barriers
+//! of the engine's, each a thin translation. Called by Python code in any process and thread, with
+//! the interpreter attached; what can be had at once is had without detaching it.
 //!
-//! An object is its arena's fd and an offset in it: its `handle`, by which `attach` finds it in another process.
+//! An object is its arena's fd and an offset in it: its `handle`, by which `attach` finds it in
+//! another process.
 
 mod barrier;
 mod condition;
@@ -24,8 +25,8 @@ pub(crate) use condition::Condition;
 pub(crate) use event::Event;
 pub(crate) use semlock::SemLock;
 
-/// What an object holds that `__init__` or unpickling makes, and not `__new__`, so that Python's classes may be derived from
-/// it with arguments of their own.
+/// What an object holds that `__init__` or unpickling makes, and not `__new__`, so that Python's
+/// classes may be derived from it with arguments of their own.
 struct Later<P>(OnceLock<P>);
 
 impl<P> Later<P> {
@@ -48,7 +49,8 @@ fn handle(primitive: &impl Primitive) -> (i32, u64) {
     (primitive.fd().as_raw_fd(), primitive.offset())
 }
 
-/// What the engine says, as Python's errors. What a user could have known is said by its caller instead.
+/// What the engine says, as Python's errors. What a user could have known is said by its caller
+/// instead.
 fn raised(error: Error) -> PyErr {
     match error {
         Error::Os { ref source, .. } => crate::error::refused(source, error.to_string()),
@@ -61,7 +63,8 @@ fn told(what: &'static str) -> impl Fn(Refused) -> PyErr {
     move |reason| raised(refused(what, "its time")(reason))
 }
 
-/// The calling thread, unlike any other of any process that this memory may have been copied to by a fork. Never 0.
+/// The calling thread, unlike any other of any process that this memory may have been copied to by
+/// a fork. Never 0.
 #[inline]
 fn this_thread() -> u64 {
     static NEXT: AtomicU32 = AtomicU32::new(1);

@@ -1,8 +1,10 @@
-//! What locks and semaphores have in common: `SemLock`, the base of `Lock`, `RLock`, `Semaphore` and `BoundedSemaphore`.
+//! What locks and semaphores have in common: `SemLock`, the base of `Lock`, `RLock`, `Semaphore`
+//! and `BoundedSemaphore`.
 //!
-//! A lock is bound to the process that acquired it, so that its death is noticed, and may be released by any: the engine's
-//! `BinarySemaphore`. Which thread of this process acquired it, and how often, is kept here, per object, as the standard
-//! library keeps it; a forked child, in which neither thread nor process are the same, owns nothing by it.
+//! A lock is bound to the process that acquired it, so that its death is noticed, and may be
+//! released by any: the engine's `BinarySemaphore`. Which thread of this process acquired it, and
+//! how often, is kept here, per object, as the standard library keeps it; a forked child, in which
+//! neither thread nor process are the same, owns nothing by it.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -37,7 +39,8 @@ struct Made {
     maxvalue: u32,
     /// The thread that acquired last, by this object.
     holder: AtomicU64,
-    /// How often it was acquired and not released, by this object. Of a lock that another process released, too many.
+    /// How often it was acquired and not released, by this object. Of a lock that another process
+    /// released, too many.
     holds: AtomicI64,
 }
 
@@ -73,7 +76,8 @@ impl SemLock {
         self.made.make(Made::of(kind, most))
     }
 
-    /// Makes this an object of what another object has as its `handle`. The fd stays the caller's. Called once.
+    /// Makes this an object of what another object has as its `handle`. The fd stays the caller's.
+    /// Called once.
     fn _attach(&self, kind: u8, maxvalue: u32, fd: i32, offset: u64) -> PyResult<()> {
         let kind = match kind {
             LOCK => Kind::Lock(attach_number(fd, offset, "Lock").map_err(raised)?),
@@ -84,10 +88,11 @@ impl SemLock {
         self.made.make(Made::of(kind, maxvalue))
     }
 
-    /// Acquires it and returns True; False if that is not possible at once and not to be waited for, or for no longer than
-    /// `timeout` seconds.
+    /// Acquires it and returns True; False if that is not possible at once and not to be waited
+    /// for, or for no longer than `timeout` seconds.
     ///
-    /// Raises OwnerDiedError if the process that had a lock ended without releasing it; the lock is then free.
+    /// Raises OwnerDiedError if the process that had a lock ended without releasing it; the lock is
+    /// then free.
     #[pyo3(signature = (block = Truth(true), timeout = None))]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         let made = self.made.get()?;
@@ -142,7 +147,8 @@ impl SemLock {
         Ok(self.made.get()?.value() == 0)
     }
 
-    /// The fd of the memory it is in, which stays this object's, and where it is there: what `_attach` takes.
+    /// The fd of the memory it is in, which stays this object's, and where it is there: what
+    /// `_attach` takes.
     #[getter]
     fn handle(&self) -> PyResult<(i32, u64)> {
         Ok(match &self.made.get()?.kind {

@@ -11,9 +11,9 @@ use crate::Result;
 
 /// A number of parties that wait for each other, as often as they like.
 ///
-/// A party is whoever waits. When a process is killed that waits, or that has waited before and still has the barrier, it
-/// **breaks**: those who wait are told, within 2 s at most, and whoever waits from then on, until it is reset. A process that
-/// ends in an orderly way breaks nothing.
+/// A party is whoever waits. When a process is killed that waits, or that has waited before and
+/// still has the barrier, it **breaks**: those who wait are told, within 2 s at most, and whoever
+/// waits from then on, until it is reset. A process that ends in an orderly way breaks nothing.
 ///
 /// ```
 /// use procession::Process;
@@ -35,7 +35,8 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// If the system refuses; for no parties or more than 65,536 ([`Error::is_invalid`](crate::Error::is_invalid)).
+    /// If the system refuses; for no parties or more than 65,536
+    /// ([`Error::is_invalid`](crate::Error::is_invalid)).
     pub fn new(parties: u32) -> Result<Barrier> {
         Ok(Barrier { engine: Arc::new(engine::made(engine::Barrier::create(parties), "Barrier")?) })
     }
@@ -49,7 +50,8 @@ impl Barrier {
         self.wait_until(None)
     }
 
-    /// As [`wait`](Barrier::wait), for no longer than `timeout`. If that runs out the barrier breaks for all, as in Python.
+    /// As [`wait`](Barrier::wait), for no longer than `timeout`. If that runs out the barrier
+    /// breaks for all, as in Python.
     ///
     /// # Errors
     ///

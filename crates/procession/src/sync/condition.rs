@@ -15,9 +15,10 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// To wait, without a [`Lock`] that goes with it, for what others change while they hold that lock.
 ///
-/// Exactly as many waiters are notified as are asked for, those first that came first. One that was killed is not waited for,
-/// and what it was notified of goes to the next. A process can be killed between a change and its notification, though:
-/// [`wait_while`](Condition::wait_while) looks now and then by itself, and should be preferred.
+/// Exactly as many waiters are notified as are asked for, those first that came first. One that was
+/// killed is not waited for, and what it was notified of goes to the next. A process can be killed
+/// between a change and its notification, though: [`wait_while`](Condition::wait_while) looks now
+/// and then by itself, and should be preferred.
 ///
 /// ```
 /// use procession::Process;
@@ -68,13 +69,14 @@ impl Condition {
     ///
     /// # Errors
     ///
-    /// As [`Lock::lock`]. [`LockError::is_invalid`] for a guard of another lock, and when 255 wait already; then the lock
-    /// is not held any more.
+    /// As [`Lock::lock`]. [`LockError::is_invalid`] for a guard of another lock, and when 255 wait
+    /// already; then the lock is not held any more.
     pub fn wait<'a>(&self, guard: LockGuard<'a>) -> Locked<'a> {
         self.wait_until(guard, None).map(|(guard, _)| guard)
     }
 
-    /// As [`wait`](Condition::wait), for no longer than `timeout`; also says whether it was notified.
+    /// As [`wait`](Condition::wait), for no longer than `timeout`; also says whether it was
+    /// notified.
     ///
     /// # Errors
     ///
@@ -83,7 +85,8 @@ impl Condition {
         self.wait_until(guard, deadline(timeout))
     }
 
-    /// Waits for as long as `condition` holds, which is asked under the lock: at first, when notified, and now and then.
+    /// Waits for as long as `condition` holds, which is asked under the lock: at first, when
+    /// notified, and now and then.
     ///
     /// # Errors
     ///
@@ -92,7 +95,8 @@ impl Condition {
         self.wait_while_until(guard, None, condition).map(|(guard, _)| guard)
     }
 
-    /// As [`wait_while`](Condition::wait_while), for no longer than `timeout`; also says whether the condition ceased to hold.
+    /// As [`wait_while`](Condition::wait_while), for no longer than `timeout`; also says whether
+    /// the condition ceased to hold.
     ///
     /// # Errors
     ///
@@ -106,7 +110,8 @@ impl Condition {
         self.wait_while_until(guard, deadline(timeout), condition)
     }
 
-    /// Notifies the one that has waited longest, whether or not the lock is held; says how many that were.
+    /// Notifies the one that has waited longest, whether or not the lock is held; says how many
+    /// that were.
     ///
     /// # Errors
     ///

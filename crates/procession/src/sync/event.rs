@@ -11,7 +11,8 @@ use crate::Result;
 
 /// A flag that processes set, clear and wait for.
 ///
-/// A set wakes all who wait at that moment, even if it is cleared at once. Nobody who was killed is waited for.
+/// A set wakes all who wait at that moment, even if it is cleared at once. Nobody who was killed is
+/// waited for.
 ///
 /// ```
 /// use procession::Process;

@@ -74,8 +74,8 @@ impl<const KIND: u32> OwnerLock<KIND> {
     ///
     /// # Errors
     ///
-    /// [`LockError::is_owner_died`]: the error holds the lock. [`LockError::is_invalid`]: this thread
-    /// holds it already, and it is no [`RLock`].
+    /// [`LockError::is_owner_died`]: the error holds the lock. [`LockError::is_invalid`]: this
+    /// thread holds it already, and it is no [`RLock`].
     #[inline]
     pub fn lock(&self) -> Result<OwnerGuard<'_, KIND>, LockError<OwnerGuard<'_, KIND>>> {
         self.lock_until(None)

@@ -7,11 +7,12 @@ use procession_core::sync::Acquired;
 
 use crate::{Error, Result};
 
-/// Why a lock was not had: its time ran out, or its thread holds it already; or it was had, and its last owner had died.
+/// Why a lock was not had: its time ran out, or its thread holds it already; or it was had, and its
+/// last owner had died.
 ///
-/// Then the error holds the lock. What it guards may be half-changed: make that whole and [`recover`](LockError::recover).
-/// An error that is dropped unlocks, and the next to lock is told too, until somebody recovers. `?` makes it an [`Error`], which
-/// unlocks as well.
+/// Then the error holds the lock. What it guards may be half-changed: make that whole and
+/// [`recover`](LockError::recover). An error that is dropped unlocks, and the next to lock is told
+/// too, until somebody recovers. `?` makes it an [`Error`], which unlocks as well.
 ///
 /// ```
 /// use procession::sync::{LockError, Mutex};

@@ -14,8 +14,8 @@ use crate::Result;
 
 /// A value in memory that processes share, behind a lock: a number, an array, or a struct of such.
 ///
-/// The value is plain data, [`Pod`]: without pointers, whole whatever bytes are there. The guard is a reference to the shared
-/// memory itself; nothing is encoded or copied.
+/// The value is plain data, [`Pod`]: without pointers, whole whatever bytes are there. The guard is
+/// a reference to the shared memory itself; nothing is encoded or copied.
 ///
 /// ```
 /// use procession::Context;
@@ -30,8 +30,8 @@ use crate::Result;
 /// # Ok(()) }
 /// ```
 ///
-/// A process that is killed in the midst of a change leaves it half done: who locks next is told, and has the value in
-/// [the error](LockError::recover).
+/// A process that is killed in the midst of a change leaves it half done: who locks next is told,
+/// and has the value in [the error](LockError::recover).
 pub struct Mutex<T: Pod> {
     engine: Arc<engine::Mutex<T>>,
 }
@@ -41,7 +41,8 @@ impl<T: Pod> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// If the system refuses; for a type of 4 GiB or more, or aligned to more than 64 bytes ([`Error::is_invalid`](crate::Error::is_invalid)).
+    /// If the system refuses; for a type of 4 GiB or more, or aligned to more than 64 bytes
+    /// ([`Error::is_invalid`](crate::Error::is_invalid)).
     pub fn new(value: T) -> Result<Mutex<T>> {
         Ok(Mutex { engine: Arc::new(engine::made(engine::Mutex::create(value), "Mutex")?) })
     }
@@ -50,7 +51,8 @@ impl<T: Pod> Mutex<T> {
     ///
     /// # Errors
     ///
-    /// [`LockError::is_owner_died`]: the error holds the lock. [`LockError::is_invalid`]: this thread holds it already.
+    /// [`LockError::is_owner_died`]: the error holds the lock. [`LockError::is_invalid`]: this
+    /// thread holds it already.
     #[inline]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError<MutexGuard<'_, T>>> {
         self.lock_until(None)

@@ -12,11 +12,12 @@ use super::lock_error::Recover;
 use super::{LockError, deadline, travels};
 use crate::Result;
 
-/// As [`Mutex`](super::Mutex), for values that are read more often than written: any number read at a time, or one writes.
+/// As [`Mutex`](super::Mutex), for values that are read more often than written: any number read at
+/// a time, or one writes.
 ///
-/// A thread that reads may lock it for reading again, also while a writer waits; new readers wait behind that writer. Up to 16
-/// threads read at once; more take turns. The death of a reader is nobody's business; of a writer's everybody is told until
-/// one recovers.
+/// A thread that reads may lock it for reading again, also while a writer waits; new readers wait
+/// behind that writer. Up to 16 threads read at once; more take turns. The death of a reader is
+/// nobody's business; of a writer's everybody is told until one recovers.
 ///
 /// ```
 /// use procession::sync::RwLock;
@@ -45,8 +46,8 @@ impl<T: Pod> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// [`LockError::is_owner_died`]: a writer died, and the error holds the lock for reading. [`LockError::is_invalid`]: this
-    /// thread writes.
+    /// [`LockError::is_owner_died`]: a writer died, and the error holds the lock for reading.
+    /// [`LockError::is_invalid`]: this thread writes.
     pub fn read(&self) -> Result<RwLockReadGuard<'_, T>, LockError<RwLockReadGuard<'_, T>>> {
         self.read_until(None)
     }
@@ -76,8 +77,8 @@ impl<T: Pod> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// [`LockError::is_owner_died`]: a writer died, and the error holds the lock for writing. [`LockError::is_invalid`]: this
-    /// thread reads or writes.
+    /// [`LockError::is_owner_died`]: a writer died, and the error holds the lock for writing.
+    /// [`LockError::is_invalid`]: this thread reads or writes.
     pub fn write(&self) -> Result<RwLockWriteGuard<'_, T>, LockError<RwLockWriteGuard<'_, T>>> {
         self.write_until(None)
     }
