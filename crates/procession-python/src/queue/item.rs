@@ -54,7 +54,7 @@ impl Item {
             NONE | FALSE | TRUE => Ok(Item::Plain { kind, number: [0; 8] }),
             INT | FLOAT => Ok(Item::Plain { kind, number: frame.array()? }),
             STR if frame.0[1].is_empty() => {
-                let text = std::str::from_utf8(frame.0[0]).map_err(|_| senseless())?;
+                let text = std::str::from_utf8(frame.0[0]).map_err(|_| invalid())?;
                 Ok(Item::Text(PyString::new(py, text).unbind()))
             }
             PICKLE | BYTES | STR => Ok(Item::Bytes { kind, bytes: frame.rest(py)? }),
@@ -75,7 +75,7 @@ impl Item {
                 }
                 Ok(Item::Beside { pickle, buffers })
             }
-            _ => Err(senseless()),
+            _ => Err(invalid()),
         }
     }
 
@@ -171,9 +171,9 @@ struct Frame<'a>([&'a [u8]; 2]);
 impl<'a> Frame<'a> {
     fn take(&mut self, len: u64) -> PyResult<Frame<'a>> {
         let [first, second] = self.0;
-        let len = usize::try_from(len).map_err(|_| senseless())?;
+        let len = usize::try_from(len).map_err(|_| invalid())?;
         if len > first.len() + second.len() {
-            return Err(senseless());
+            return Err(invalid());
         }
         let (taken, first) = first.split_at(len.min(first.len()));
         let (also, second) = second.split_at(len - taken.len());
@@ -221,6 +221,6 @@ impl<'a> Frame<'a> {
     }
 }
 
-fn senseless() -> PyErr {
+fn invalid() -> PyErr {
     PyRuntimeError::new_err("an item in the queue makes no sense: its memory was overwritten")
 }
