@@ -48,7 +48,7 @@ pub fn outside<R>(body: impl FnOnce() -> R) -> R {
 /// # Errors
 ///
 /// What to tell the user; [`last_refusal`] has it too, for codecs that lose an error's text.
-pub fn give(fd: BorrowedFd<'_>, what: &str) -> Result<u32, String> {
+pub fn send_fd(fd: BorrowedFd<'_>, what: &str) -> Result<u32, String> {
     let given = beside::with(|beside| match &mut beside.handles {
         Some(Handles::Sending { most, outgoing }) => outgoing.get_or_insert_default().add(*most, fd, what),
         Some(Handles::Asking(_)) => Err(format!(
@@ -63,12 +63,12 @@ pub fn give(fd: BorrowedFd<'_>, what: &str) -> Result<u32, String> {
     given.inspect_err(|text| refuse(text))
 }
 
-/// While decoding: the fd that [`give`] sent.
+/// While decoding: the fd that [`send_fd`] sent.
 ///
 /// # Errors
 ///
-/// As [`give`].
-pub fn take(index: u32, what: &str) -> Result<OwnedFd, String> {
+/// As [`send_fd`].
+pub fn receive_fd(index: u32, what: &str) -> Result<OwnedFd, String> {
     let elsewhere = || Err(format!("a {what} arrives with an argument or over a connection, and not here"));
     let asked = beside::with(|beside| match &beside.handles {
         Some(Handles::Receiving(fds)) => Err(match fds.get(index as usize) {
@@ -131,27 +131,27 @@ mod tests {
     fn handles_travel_within_scopes_only() {
         let fd = std::fs::File::open("/dev/null").unwrap();
         let other = std::fs::File::open("/dev/null").unwrap();
-        assert!(give(fd.as_fd(), "queue").unwrap_err().contains("a queue travels as an argument"));
+        assert!(send_fd(fd.as_fd(), "queue").unwrap_err().contains("a queue travels as an argument"));
         assert!(last_refusal().unwrap().contains("initializer") && last_refusal().is_none());
         let give_all = || {
-            assert!(give(other.as_fd(), "queue").is_ok_and(|index| index == 0));
-            let twice = [give(fd.as_fd(), "queue").unwrap(), give(fd.as_fd(), "queue").unwrap()];
-            assert!(give(std::io::stdin().as_fd(), "file").unwrap_err().contains("2 handles"));
+            assert!(send_fd(other.as_fd(), "queue").is_ok_and(|index| index == 0));
+            let twice = [send_fd(fd.as_fd(), "queue").unwrap(), send_fd(fd.as_fd(), "queue").unwrap()];
+            assert!(send_fd(std::io::stdin().as_fd(), "file").unwrap_err().contains("2 handles"));
             twice
         };
         let (given, fds) = sending(2, give_all);
         assert_eq!((given, fds.len()), ([1, 1], 2), "one fd goes once");
         receiving(fds, || {
-            assert!(take(1, "queue").is_ok());
-            assert!(take(2, "queue").unwrap_err().contains("not sent along"));
+            assert!(receive_fd(1, "queue").is_ok());
+            assert!(receive_fd(2, "queue").unwrap_err().contains("not sent along"));
         });
-        assert!(take(0, "queue").is_err());
+        assert!(receive_fd(0, "queue").is_err());
     }
 
     #[test]
     fn a_scope_ends_with_a_panic() {
         let ended = std::panic::catch_unwind(|| sending(1, || panic!("in the codec")));
         assert!(ended.is_err());
-        assert!(take(0, "queue").unwrap_err().contains("and not here"));
+        assert!(receive_fd(0, "queue").unwrap_err().contains("and not here"));
     }
 }

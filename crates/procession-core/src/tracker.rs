@@ -83,7 +83,7 @@ pub(crate) fn register(name: &str, identity: Identity) -> Result<()> {
     let name = Name { name: name.to_owned(), identity };
     for _ in 0..TRIES {
         let mut tracker = tracker_link();
-        if tracker.tell(REGISTER, &name)? {
+        if tracker.send_name(REGISTER, &name)? {
             tracker.names.push(name);
             return Ok(());
         }
@@ -102,7 +102,7 @@ pub(crate) fn forget(name: &str, identity: Identity) -> Result<()> {
     let name = Name { name: name.to_owned(), identity };
     let mut tracker = tracker_link();
     tracker.names.retain(|known| *known != name);
-    if tracker.tell(FORGET, &name)? || tracker.names.is_empty() {
+    if tracker.send_name(FORGET, &name)? || tracker.names.is_empty() {
         return Ok(());
     }
     drop(tracker);

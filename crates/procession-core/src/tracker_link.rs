@@ -52,7 +52,7 @@ pub(crate) fn inherit(link: Arc<Link>) {
 
 impl TrackerLink {
     /// Sends a message about a name. `false` if there is no tracker, or none any more.
-    pub(crate) fn tell(&mut self, what: u8, name: &Name) -> Result<bool> {
+    pub(crate) fn send_name(&mut self, what: u8, name: &Name) -> Result<bool> {
         let Some(link) = &self.link else { return Ok(false) };
         let told = send(link, what, name)?;
         if !told {

@@ -58,7 +58,7 @@ impl<T> From<T> for Handle<T> {
 
 impl<T: AsFd> Serialize for Handle<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let index = handle::give(self.0.as_fd(), type_name::<T>()).map_err(S::Error::custom)?;
+        let index = handle::send_fd(self.0.as_fd(), type_name::<T>()).map_err(S::Error::custom)?;
         serializer.serialize_u32(index)
     }
 }
@@ -66,7 +66,7 @@ impl<T: AsFd> Serialize for Handle<T> {
 impl<'de, T: From<OwnedFd>> Deserialize<'de> for Handle<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let index = u32::deserialize(deserializer)?;
-        let fd = handle::take(index, type_name::<T>()).map_err(D::Error::custom)?;
+        let fd = handle::receive_fd(index, type_name::<T>()).map_err(D::Error::custom)?;
         Ok(Handle(T::from(fd)))
     }
 }

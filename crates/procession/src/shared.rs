@@ -87,7 +87,7 @@ impl<T: fmt::Debug> fmt::Debug for Shared<T> {
 /// Only on its way to a child; anywhere else the error says what to do.
 impl<T> Serialize for Shared<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let index = handle::give(self.0.constant.as_fd(), "shared value").map_err(S::Error::custom)?;
+        let index = handle::send_fd(self.0.constant.as_fd(), "shared value").map_err(S::Error::custom)?;
         serializer.serialize_u32(index)
     }
 }
@@ -95,7 +95,7 @@ impl<T> Serialize for Shared<T> {
 impl<'de, T: DeserializeOwned + Send + Sync + 'static> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let index = u32::deserialize(deserializer)?;
-        let fd = handle::take(index, "shared value").map_err(D::Error::custom)?;
+        let fd = handle::receive_fd(index, "shared value").map_err(D::Error::custom)?;
         let constant = Constant::attach(fd).map_err(|error| error.to_string());
         constant.and_then(Shared::decode).map_err(|why| {
             handle::refuse(&why);

@@ -214,7 +214,7 @@ impl<T> fmt::Debug for SharedArray<T> {
 /// Only on its way to a child; anywhere else the error says what to do.
 impl<T: Pod> Serialize for SharedArray<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let index = handle::give(self.elements.as_fd(), "shared array").map_err(S::Error::custom)?;
+        let index = handle::send_fd(self.elements.as_fd(), "shared array").map_err(S::Error::custom)?;
         serializer.serialize_u32(index)
     }
 }
@@ -222,7 +222,7 @@ impl<T: Pod> Serialize for SharedArray<T> {
 impl<'de, T: Pod> Deserialize<'de> for SharedArray<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let index = u32::deserialize(deserializer)?;
-        let fd = handle::take(index, "shared array").map_err(D::Error::custom)?;
+        let fd = handle::receive_fd(index, "shared array").map_err(D::Error::custom)?;
         engine::attach_elements(fd, size_of::<T>()).map(SharedArray::of).map_err(|error| {
             handle::refuse(&error.to_string());
             D::Error::custom(error)

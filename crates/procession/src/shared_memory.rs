@@ -204,7 +204,7 @@ impl AsFd for SharedMemory {
 /// Only on its way to a child; anywhere else the error says what to do.
 impl Serialize for SharedMemory {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let index = handle::give(self.as_fd(), "shared memory").map_err(S::Error::custom)?;
+        let index = handle::send_fd(self.as_fd(), "shared memory").map_err(S::Error::custom)?;
         (index, self.size(), self.name()).serialize(serializer)
     }
 }
@@ -212,7 +212,7 @@ impl Serialize for SharedMemory {
 impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (index, size, name) = Deserialize::deserialize(deserializer)?;
-        let fd = handle::take(index, "shared memory").map_err(D::Error::custom)?;
+        let fd = handle::receive_fd(index, "shared memory").map_err(D::Error::custom)?;
         engine::SharedMemory::from_handle(fd, size, name).map(SharedMemory::of).map_err(|error| {
             handle::refuse(&error.to_string());
             D::Error::custom(error)

@@ -101,7 +101,7 @@ impl<T: Pod + PartialEq> PartialEq for Slice<T> {
 impl<T: Pod> Serialize for Slice<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes = bytes_of(self);
-        match blocks::give(bytes) {
+        match blocks::put_buffer(bytes) {
             Some(Place { area, block }) => Wire::Block(area, block).serialize(serializer),
             None => serializer.serialize_newtype_variant("Wire", 1, "Inline", serde_bytes::Bytes::new(bytes)),
         }
@@ -116,7 +116,7 @@ impl<'de, T: Pod> Deserialize<'de> for Slice<T> {
                 Ok(Slice(Data::Own(Arc::new(bytemuck::allocation::pod_collect_to_vec(bytes)))))
             }
             Wire::Block(area, block) => {
-                let held = blocks::take(Place { area, block }).map_err(|why| {
+                let held = blocks::take_buffer(Place { area, block }).map_err(|why| {
                     let why = why.to_string();
                     procession_core::handle::refuse(&why);
                     D::Error::custom(why)

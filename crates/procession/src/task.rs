@@ -92,7 +92,7 @@ where
         };
         match integer::encode(&value) {
             Some(word) => Answer::Word(word),
-            None => Answer::Written(give(value, output)),
+            None => Answer::Written(encode_value(value, output)),
         }
     };
     while let Err(caught) = catch(Report::ToCaller, || chunk.run(task)) {
@@ -107,7 +107,7 @@ where
     R: Serialize + 'static,
 {
     match message::decode(input) {
-        Ok(argument) => give(function(argument), output),
+        Ok(argument) => encode_value(function(argument), output),
         Err(why) => undecodable(&why, output),
     }
 }
@@ -130,11 +130,11 @@ pub(crate) fn run_callback(callback: impl FnOnce()) -> Option<Vec<u8>> {
 
 /// Calls a closure that exists in this process only, and leaves its value or its panic in `output`.
 pub(crate) fn run_closure<R: Serialize + 'static>(closure: impl FnOnce() -> R, output: &mut Vec<u8>) -> u32 {
-    guarded(Report::Here, output, |output| give(closure(), output))
+    guarded(Report::Here, output, |output| encode_value(closure(), output))
 }
 
 #[inline]
-fn give<R: Serialize + 'static>(value: R, output: &mut Vec<u8>) -> u32 {
+fn encode_value<R: Serialize + 'static>(value: R, output: &mut Vec<u8>) -> u32 {
     match message::encode(&value, output) {
         Ok(()) => tag::VALUE,
         Err(why) => {
@@ -256,7 +256,7 @@ mod tests {
     fn call<R: Serialize + 'static>(closure: impl FnOnce() -> R) -> (u32, Vec<u8>) {
         let mut output = b"left over".to_vec();
         output.clear();
-        let tag = guarded(Report::ToCaller, &mut output, |output| give(closure(), output));
+        let tag = guarded(Report::ToCaller, &mut output, |output| encode_value(closure(), output));
         (tag, output)
     }
 

@@ -1,7 +1,7 @@
 //! Large buffers of arguments and results, in blocks beside the frames and records. A face's codec,
-//! deep in an argument or a result, [`give`]s a buffer and encodes in its place where it went, and
-//! [`take`]s it where that is decoded, in place. As handles do, buffers go by the thread, within a
-//! scope:
+//! deep in an argument or a result, puts a buffer into a block ([`put_buffer`]) and encodes in its
+//! place where the buffer went. Where that is decoded, the codec takes the buffer in place
+//! ([`take_buffer`]). As handles do, buffers go by the thread, within a scope:
 //!
 //! | scope | thread | gives | takes |
 //! |---|---|---|---|
@@ -27,7 +27,7 @@ pub const THRESHOLD: usize = 16 * 1024;
 
 /// Puts a buffer into a block. Returns `None` if it is to travel with the rest: it is short, or
 /// nothing takes blocks here, or there is no room.
-pub fn give(bytes: &[u8]) -> Option<Place> {
+pub fn put_buffer(bytes: &[u8]) -> Option<Place> {
     if bytes.len() < THRESHOLD {
         return None;
     }
@@ -40,7 +40,7 @@ pub fn give(bytes: &[u8]) -> Option<Place> {
 ///
 /// Why it is not there: what to tell the user. `OutOfMemory` if this process may have no more
 /// addresses.
-pub fn take(place: Place) -> io::Result<Arc<Held>> {
+pub fn take_buffer(place: Place) -> io::Result<Arc<Held>> {
     scope().map_or_else(|| Err(not_sent()), |buffers| buffers.take(place))
 }
 

@@ -200,7 +200,7 @@ fn load_big<'py>(py: Python<'py>, number: u64, index: u32) -> PyResult<Bound<'py
     if let Some(pickle) = kept {
         return codec::loads(py, pickle.as_any(), Vec::new());
     }
-    let file = handle::take(index, "function").map_err(PyValueError::new_err)?;
+    let file = handle::receive_fd(index, "function").map_err(PyValueError::new_err)?;
     let pickle = memfd::read_all(file.as_fd())?;
     let bytes = PyBytes::new(py, &pickle);
     let last = KEPT.with_borrow_mut(|kept| {

@@ -90,7 +90,7 @@ pub(crate) fn write(
             out.extend_from_slice(pickle);
         }
         Function::Big(number, file) => {
-            let index = handle::give(file.as_fd(), "function").map_err(PyValueError::new_err)?;
+            let index = handle::send_fd(file.as_fd(), "function").map_err(PyValueError::new_err)?;
             out.extend_from_slice(&BIG.to_le_bytes());
             out.extend_from_slice(&number.to_le_bytes());
             out.extend_from_slice(&index.to_le_bytes());
@@ -126,7 +126,7 @@ fn write_checked_value(
     }
     let mut places = Vec::new();
     if out.len() - start >= BIG_PICKLE
-        && let Some(place) = py.detach(|| blocks::give(&out[start..]))
+        && let Some(place) = py.detach(|| blocks::put_buffer(&out[start..]))
     {
         out.truncate(start);
         flag |= PICKLE_IS_A_BUFFER;
@@ -146,7 +146,7 @@ fn write_checked_value(
 
 fn write_buffer(py: Python<'_>, out: &mut Vec<u8>, buffer: &Bytes, is_writable: bool) -> PyResult<()> {
     let bytes = buffer.as_slice();
-    match py.detach(|| blocks::give(bytes)) {
+    match py.detach(|| blocks::put_buffer(bytes)) {
         Some(place) => write_place(out, place, is_writable),
         None => {
             out.extend_from_slice(&[INLINE, u8::from(is_writable)]);
@@ -212,7 +212,7 @@ pub(crate) fn read_value<'py>(py: Python<'py>, value: &[u8]) -> PyResult<Bound<'
 fn held(rest: &mut &[u8]) -> PyResult<Option<(Arc<Held>, bool)>> {
     let Some(&[IN_BLOCK, is_writable]) = take(rest, 2) else { return Ok(None) };
     let (Some(area), Some(block)) = (u32_of(rest), u64_of(rest)) else { return Ok(None) };
-    let held = blocks::take(Place { area, block }).map_err(|error| match error.kind() {
+    let held = blocks::take_buffer(Place { area, block }).map_err(|error| match error.kind() {
         ErrorKind::OutOfMemory => PyMemoryError::new_err(error.to_string()),
         _ => PyValueError::new_err(error.to_string()),
     })?;

@@ -50,13 +50,13 @@ pub(crate) fn run_worker(
 /// While a task is pickled: sends a copy of an fd along, and says what to pickle in its place.
 #[pyfunction]
 pub(crate) fn give_handle(fd: RawFd) -> PyResult<u32> {
-    handle::give(descriptor::duplicate(fd)?.as_fd(), "file descriptor").map_err(PyRuntimeError::new_err)
+    handle::send_fd(descriptor::duplicate(fd)?.as_fd(), "file descriptor").map_err(PyRuntimeError::new_err)
 }
 
 /// While a task is unpickled: the fd that was sent along, which is the caller's from now on.
 #[pyfunction]
 pub(crate) fn take_handle(index: u32) -> PyResult<RawFd> {
-    handle::take(index, "file descriptor").map(IntoRawFd::into_raw_fd).map_err(PyRuntimeError::new_err)
+    handle::receive_fd(index, "file descriptor").map(IntoRawFd::into_raw_fd).map_err(PyRuntimeError::new_err)
 }
 
 /// The function that every chunk of Python's enters by.
@@ -72,7 +72,7 @@ fn answer(py: Python<'_>, item: &[u8], calls: &Calls, out: &mut Vec<u8>) -> u32 
         return fail(py, &PyValueError::new_err("a task is cut off on its way to a worker"), out, false);
     };
     let mut is_called = false;
-    match run(py, &item, calls, &mut is_called).and_then(|value| give(&value, out)) {
+    match run(py, &item, calls, &mut is_called).and_then(|value| write_result(&value, out)) {
         Ok(()) => tag::VALUE,
         Err(error) => fail(py, &error, out, item.carries_exits && is_called),
     }
@@ -112,7 +112,7 @@ fn map<'py>(
 }
 
 /// Encodes a result. One that does not pickle is an error that says so and shows it.
-fn give(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+fn write_result(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     let py = value.py();
     let Err(error) = item::write_value(out, value, false) else { return Ok(()) };
     out.clear();

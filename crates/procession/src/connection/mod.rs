@@ -234,7 +234,7 @@ impl<Tx, Rx> fmt::Debug for Connection<Tx, Rx> {
 /// On its way to a child, or over another connection; anywhere else the error says what to do.
 impl<Tx, Rx> Serialize for Connection<Tx, Rx> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let index = handle::give(self.as_fd(), "connection").map_err(S::Error::custom)?;
+        let index = handle::send_fd(self.as_fd(), "connection").map_err(S::Error::custom)?;
         let state = self.engine.state().map_err(|error| {
             handle::refuse(&error.to_string());
             S::Error::custom(error)
@@ -246,7 +246,7 @@ impl<Tx, Rx> Serialize for Connection<Tx, Rx> {
 impl<'de, Tx, Rx> Deserialize<'de> for Connection<Tx, Rx> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (index, state) = <(u32, Vec<u8>)>::deserialize(deserializer)?;
-        let socket = handle::take(index, "connection").map_err(D::Error::custom)?;
+        let socket = handle::receive_fd(index, "connection").map_err(D::Error::custom)?;
         let engine = engine::Connection::attach(socket, &state).map_err(|error| {
             handle::refuse(&error.to_string());
             D::Error::custom(error)

@@ -221,7 +221,7 @@ impl<T> fmt::Debug for Queue<T> {
 /// Only on its way to a child; anywhere else the error says what to do.
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let index = handle::give(self.engine.as_fd(), "queue").map_err(S::Error::custom)?;
+        let index = handle::send_fd(self.engine.as_fd(), "queue").map_err(S::Error::custom)?;
         serializer.serialize_u32(index)
     }
 }
@@ -229,7 +229,7 @@ impl<T> Serialize for Queue<T> {
 impl<'de, T> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let index = u32::deserialize(deserializer)?;
-        let fd = handle::take(index, "queue").map_err(D::Error::custom)?;
+        let fd = handle::receive_fd(index, "queue").map_err(D::Error::custom)?;
         let engine = engine::Queue::attach(fd).map_err(|error| {
             handle::refuse(&error.to_string());
             D::Error::custom(error)

@@ -50,14 +50,14 @@ pub use semaphore::{BoundedSemaphore, Permits, Semaphore};
 
 /// Encodes where a primitive is; possible on its way to a child only.
 fn give<S: Serializer>(primitive: &impl Primitive, what: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    let index = handle::give(primitive.fd(), what).map_err(S::Error::custom)?;
+    let index = handle::send_fd(primitive.fd(), what).map_err(S::Error::custom)?;
     (index, primitive.offset()).serialize(serializer)
 }
 
 /// Decodes what [`give`] encoded.
 fn take<'de, P: Primitive, D: Deserializer<'de>>(what: &str, deserializer: D) -> Result<Arc<P>, D::Error> {
     let (index, offset) = <(u32, u64)>::deserialize(deserializer)?;
-    let fd = handle::take(index, what).map_err(D::Error::custom)?;
+    let fd = handle::receive_fd(index, what).map_err(D::Error::custom)?;
     let primitive = engine::attach(fd, offset, what).map_err(|error| {
         handle::refuse(&error.to_string());
         D::Error::custom(error)
