@@ -38,6 +38,11 @@ MAY_BE_SKIPPED = {
     'test_libraries.py::test_a_library_runs_unedited': LEFT_OUT,
     'test_libraries.py::test_a_server_serves_and_ends': LEFT_OUT,
     'test_long_paths.py::test_a_process_of_another_user_is_turned_away_from_a_listener_without_a_path': NOT_ROOT,
+    'test_joblib.py::test_a_grid_search_of_scikit_learn': LEFT_OUT,
+    'test_schedulers.py::test_dask_computes_in_a_pool': LEFT_OUT,
+    'test_schedulers.py::test_dask_computes_in_an_executor': LEFT_OUT,
+    'test_schedulers.py::test_tqdm_maps_in_our_executor': LEFT_OUT,
+    'test_schedulers.py::test_tqdm_shows_the_progress_of_maps': LEFT_OUT,
     'test_managers.py::test_a_lock_says_whether_it_is_held': 'the proxies have no such method before Python 3.14',
 }
 

@@ -1,20 +1,27 @@
 """Where dask and tqdm take an executor or a pool, they take ours."""
 
-import multiprocessing
+import multiprocessing.pool
 import signal
 
 import pytest
 from procession.futures import BrokenProcessPool, ProcessPoolExecutor
 from tasks import add, double, end_by, whose_process
 
-# They are among the libraries that need not install on every Python.
-dask = pytest.importorskip('dask')
-progress = pytest.importorskip('tqdm.contrib.concurrent')
-bar = pytest.importorskip('tqdm').tqdm
+
+@pytest.fixture
+def dask():
+    """Returns dask, where it installs."""
+    return pytest.importorskip('dask')
 
 
-def _total(**terms):
-    with dask.config.set(scheduler='processes', **terms):
+@pytest.fixture
+def tqdm():
+    """Returns tqdm, where it installs."""
+    return pytest.importorskip('tqdm')
+
+
+def _total(dask, pool):
+    with dask.config.set(scheduler='processes', pool=pool):
         numbers = [dask.delayed(add)(i, 1) for i in range(20)]
         whose = dask.delayed(whose_process)()
         total, (is_ours, _, _) = dask.compute(dask.delayed(sum)(numbers), whose)
@@ -22,33 +29,35 @@ def _total(**terms):
 
 
 @pytest.mark.limit(120)
-def test_dask_computes_in_an_executor(ctx):
+def test_dask_computes_in_an_executor(dask, ctx):
     with ProcessPoolExecutor(2, ctx) as executor:
-        assert _total(pool=executor) == (210, True)
+        assert _total(dask, executor) == (210, True)
         with dask.config.set(scheduler='processes', pool=executor), pytest.raises(BrokenProcessPool):
             dask.compute(dask.delayed(end_by)(signal.SIGKILL))
         # A lost worker costs that computation alone.
-        assert _total(pool=executor) == (210, True)
+        assert _total(dask, executor) == (210, True)
 
 
 @pytest.mark.limit(120)
-def test_dask_computes_in_a_pool(ctx):
+def test_dask_computes_in_a_pool(dask, ctx):
     with ctx.Pool(2) as pool:
         assert isinstance(pool, multiprocessing.pool.Pool)
-        assert _total(pool=pool) == (210, True)
+        assert _total(dask, pool) == (210, True)
 
 
-def test_tqdm_shows_the_progress_of_maps(ctx):
+def test_tqdm_shows_the_progress_of_maps(tqdm, ctx):
     with ProcessPoolExecutor(2, ctx) as executor, ctx.Pool(2) as pool:
-        with bar(executor.map(double, range(50)), total=50, disable=False, file=_Dropped()) as shown:
+        with tqdm.tqdm(executor.map(double, range(50)), total=50, file=_Dropped()) as shown:
             assert list(shown) == list(range(0, 100, 2)) and shown.n == 50
-        with bar(pool.imap_unordered(double, range(50)), total=50, disable=False, file=_Dropped()) as shown:
+        with tqdm.tqdm(pool.imap_unordered(double, range(50)), total=50, file=_Dropped()) as shown:
             assert sorted(shown) == list(range(0, 100, 2)) and shown.n == 50
 
 
-def test_tqdm_maps_in_our_executor(monkeypatch):
-    # Its `process_map` asks `concurrent.futures` for the class, and makes a lock of the standard
-    # library's default context.
+def test_tqdm_maps_in_our_executor(tqdm, monkeypatch):
+    from tqdm.contrib.concurrent import process_map
+
+    # It asks `concurrent.futures` for the class, and makes a lock of the standard library's default
+    # context.
     made = []
 
     class Executor(ProcessPoolExecutor):
@@ -57,7 +66,7 @@ def test_tqdm_maps_in_our_executor(monkeypatch):
             super().__init__(*args, **terms)
 
     monkeypatch.setattr('concurrent.futures.ProcessPoolExecutor', Executor)
-    found = progress.process_map(double, range(50), max_workers=2, chunksize=5, file=_Dropped())
+    found = process_map(double, range(50), max_workers=2, chunksize=5, file=_Dropped())
     assert found == list(range(0, 100, 2)) and len(made) == 1
 
 
