@@ -13,8 +13,11 @@ from typing import Any
 
 __all__ = ['awaiting', 'next_of', 'rest', 'running_caller', 'running_library', 'until_readable', 'until_told', 'in_thread']
 
-# Seconds that a result is looked for before the loop is left to sleep: to be woken takes far longer than a short task.
+# Seconds that a result is looked for before the loop is left to run on: to be woken takes far longer than a short task.
 _LOOK = 50e-6
+
+# Awaits that wait to be told, of all threads: a program that has several at once is not kept from the others.
+_waits = 0
 
 
 def running_library() -> str | None:
@@ -49,7 +52,12 @@ async def _awaited(result: Any) -> Any:
         if (pool := result._pool()) is not None:
             pool._note_loop()
             del pool
-        await until_told(result._when_finished, result.cancel)
+        global _waits
+        _waits += 1
+        try:
+            await until_told(result._when_finished, result.cancel)
+        finally:
+            _waits -= 1
     else:
         await _checkpoint()
     return result._value()
@@ -172,11 +180,8 @@ async def _checkpoint() -> None:
 
 
 def _is_soon(result: Any) -> bool:
-    """Whether the result comes while the loop has nothing else to do, and would sleep."""
-    if running_library() != 'asyncio':
-        return False
-    ready = getattr(sys.modules['asyncio'].get_running_loop(), '_ready', True)
-    return not ready and bool(result._wait_finished(_LOOK))
+    """Whether the result comes in a moment, of a program that awaits nothing else of ours."""
+    return _waits == 0 and running_library() == 'asyncio' and bool(result._wait_finished(_LOOK))
 
 
 def _future() -> tuple[Any, Any]:
