@@ -25,12 +25,14 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
         Error::ListenerClosed => PyOSError::new_err("listener is closed"),
         Error::Authentication(why) => of_package(py, "AuthenticationError", (why.as_str(),)),
         Error::Broken(cause) => {
+            let reason = raised(py, cause);
             let text = match &**cause {
                 Error::Overwritten { .. } => cause.to_string(),
+                Error::Initializer { .. } => format!("no worker of the pool could be kept: {}", advice(py, &reason)),
                 _ => format!("no worker of the pool could be kept: {cause}"),
             };
             let broken = of_package(py, "BrokenPoolError", (text,));
-            broken.set_cause(py, Some(raised(py, cause)));
+            broken.set_cause(py, Some(reason));
             broken
         }
         Error::Initializer { payload, .. } => remote(py, payload),
@@ -38,6 +40,13 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
         Error::Os { source, .. } => refused(source, error.to_string()),
         _ => PyRuntimeError::new_err(error.to_string()),
     }
+}
+
+/// What a worker raised before it was ready, in a line that says what to do.
+fn advice(py: Python<'_>, reason: &PyErr) -> String {
+    py.import("procession._tracebacks")
+        .and_then(|tracebacks| tracebacks.call_method1("shorten_cause", (reason.value(py),))?.extract())
+        .unwrap_or_else(|error| error.to_string())
 }
 
 /// What the system refused: a limit of addresses is a `MemoryError`, all else an `OSError`.

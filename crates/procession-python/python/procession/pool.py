@@ -15,7 +15,7 @@ import threading
 import warnings
 import weakref
 
-from . import _engine, _titles, spawn, util
+from . import _engine, _titles, _tracebacks, spawn, util
 from . import process as _process
 from ._remote import MaybeEncodingError, RemoteTraceback
 from ._by_value import Values
@@ -380,6 +380,7 @@ class _Starting:
         process = self._process(self._ctx, target=_worker, args=args)
         process.name = process.name.replace('Process', 'PoolWorker')
         process.daemon = self._daemon
+        process._is_worker = True
         process._hears_interrupts = False
         process._signal_mask = self._mask
         try:
@@ -444,7 +445,7 @@ def _worker(control, slot, broker, max_tasks, max_memory, initializer, initargs)
         _process._hear_interrupts()
     _titles.show_worker(slot)
     if initializer is not None:
-        initializer(*initargs)
+        _initialize(initializer, initargs)
     try:
         spawn.hear_interrupts()
         code = _engine.run_worker(control.fd, slot, broker.fd, max_tasks, max_memory)
@@ -454,6 +455,18 @@ def _worker(control, slot, broker, max_tasks, max_memory, initializer, initargs)
     util.debug('worker exiting')
     if code:
         sys.exit(code)
+
+
+def _initialize(initializer, initargs):
+    try:
+        initializer(*initargs)
+    except Exception as error:
+        if _process._link is None:
+            raise
+        # Others may fail for the same cause. The parent shows it once, if no worker can be kept.
+        _tracebacks.annotate(error, 'in its initializer')
+        _process._leave_outcome('raised', _tracebacks.cut(error))
+        sys.exit(1)
 
 
 def _end_with(parent):

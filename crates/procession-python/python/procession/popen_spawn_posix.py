@@ -63,6 +63,7 @@ class Popen(popen_fork.Popen):
         try:
             _dump_process(process_obj, body)
             fds = [pidfd_of_self(), *self._fds]
+            data['is_worker'] = process_obj._is_worker
             data['trackers'] = {}
             for name, fd in _running_trackers():
                 data['trackers'][name] = len(fds)

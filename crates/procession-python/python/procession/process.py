@@ -47,6 +47,8 @@ class BaseProcess(_standard.BaseProcess):
     parent is killed, daemon or not.
     """
 
+    # Whether it is a worker of a pool, which says to its parent why it cannot begin.
+    _is_worker = False
     # Whether a Ctrl-C means the process from its beginning on; otherwise it says itself when.
     _hears_interrupts = True
     # The signals that a forked process has blocked, if they are not those of its parent.

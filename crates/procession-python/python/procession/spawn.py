@@ -190,14 +190,29 @@ def _main(link, begin=hear_interrupts):
     process._tie(link, begin)
     content = io.BytesIO(content)
     process.current_process()._inheriting = True
+    data = {}
     try:
         data = _pickle.load(content)
         _use_trackers(data.pop('trackers'))
         prepare(data)
         self = _pickle.load(content)
+    except Exception as error:
+        _leave_unbegun(error, data)
+        return 1
     finally:
         del process.current_process()._inheriting
     return self._bootstrap(parent_sentinel)
+
+
+def _leave_unbegun(error, data):
+    """In a child that cannot be prepared: says why. A pool's worker says it to its parent alone, where it may be one of many."""
+    from . import _tracebacks
+
+    if data.get('is_worker'):
+        _tracebacks.annotate(error, 'before it began')
+    else:
+        _tracebacks.show(data.get('name', '?'), error)
+    process._leave_outcome('raised', _tracebacks.cut(error))
 
 
 def get_inherited_fds():
@@ -218,19 +233,10 @@ def _use_trackers(places):
 
 def _check_not_importing_main():
     if getattr(process.current_process(), '_inheriting', False):
-        raise RuntimeError('''
-        An attempt has been made to start a new process before the current process has finished its bootstrapping phase:
-        the main module, which this child imports, starts processes when it is imported.
+        from ._tracebacks import UNGUARDED
 
-        Do so under the proper idiom in the main module:
-
-            if __name__ == '__main__':
-                freeze_support()
-                ...
-
-        "freeze_support()" can be omitted if the program is not going to be frozen to produce an executable. See "Safe
-        importing of main module" in https://docs.python.org/3/library/multiprocessing.html
-        ''')
+        advice = "Put the code that starts them under `if __name__ == '__main__':` in the main module"
+        raise RuntimeError(f'{UNGUARDED} {advice}')
 
 
 def get_preparation_data(name):

@@ -1,0 +1,74 @@
+"""Short tracebacks of children that cannot begin: the program's own frames, and what to do in the last line. Used in a child by
+its only thread, and in the parent where a pool is found broken.
+"""
+
+import os
+import sys
+import types
+
+#: The beginning of the text of what a start raises while a child imports the main module.
+UNGUARDED = (
+    'An attempt has been made to start a new process before the current process has finished its bootstrapping phase: '
+    'the main module starts processes when a child imports it.'
+)
+
+_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_MAX_FRAMES = 6
+_IN_WORKER = 'In a worker'
+
+
+def cut(error):
+    """Takes the frames of this package, and of what runs the main module, off an exception's traceback, and all but the last
+    few of the others. Returns the exception.
+    """
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        if not _is_inner(trace.tb_frame.f_code.co_filename):
+            frames.append(trace)
+        trace = trace.tb_next
+    following = None
+    for frame in reversed(frames[-_MAX_FRAMES:]):
+        following = types.TracebackType(following, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return error.with_traceback(following) if frames else error
+
+
+def show(name, error):
+    """In a child that is no pool's worker: writes what it could not begin for."""
+    import traceback
+
+    sys.stderr.write(f'Process {name}:\n')
+    traceback.print_exception(cut(error))
+
+
+def annotate(error, where):
+    """In a pool's worker: adds to an exception where it was raised, for the parent, which shows it. `where` says what the
+    worker was at.
+    """
+    import traceback
+
+    lines = ''.join(traceback.StackSummary.extract(_walk(cut(error).__traceback__)).format()).rstrip()
+    error.add_note(f'{_IN_WORKER}, {where}:\n{lines}')
+
+
+def shorten_cause(error):
+    """In the parent: if a worker has added to `error` where it was raised, leaves out the text that says it again. Returns what
+    there is to do about it.
+    """
+    notes = getattr(error, '__notes__', [])
+    if any(note.startswith(_IN_WORKER) for note in notes) and type(error.__cause__).__name__ == 'RemoteTraceback':
+        error.__cause__ = None
+    text = f'{type(error).__name__}: {error}'
+    if UNGUARDED in text:
+        return text
+    return f'{text}. Remove what raised it, which is shown above, and make another pool'
+
+
+def _walk(trace):
+    while trace is not None:
+        yield trace.tb_frame, trace.tb_lineno
+        trace = trace.tb_next
+
+
+def _is_inner(path):
+    # What is executed by `-c` for a child; its source has the name of the program's own lines, if that is one by `-c` too.
+    return path.startswith((_FOLDER, '<frozen ')) or os.path.basename(path) == 'runpy.py' or path == '<string>'
