@@ -1,5 +1,5 @@
-"""A program that children cannot import, or an initializer that raises, shows one short traceback, whose last line says what
-to do.
+"""A program that children cannot import, or an initializer that raises, shows one short traceback,
+whose last line says what to do.
 """
 
 import subprocess

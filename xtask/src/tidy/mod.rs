@@ -10,7 +10,6 @@ mod items;
 mod layering;
 mod manifest;
 mod modules;
-mod pending;
 mod prose;
 mod python;
 mod rust;

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use super::pending::is_pending;
 use super::prose;
 use super::source::{Finding, Source};
 
@@ -27,8 +26,7 @@ const IN_NAMES: [(&[&str], &str); 4] = [
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     let mut known = HashMap::new();
-    let sources = sources.iter().filter(|source| !is_pending(source));
-    sources.flat_map(|source| check_source(source, &mut known)).collect()
+    sources.iter().flat_map(|source| check_source(source, &mut known)).collect()
 }
 
 /// `known`: the coined word in each name that was looked at before.

@@ -1,7 +1,8 @@
 """Process-based parallelism: ``multiprocessing`` on an engine written in Rust.
 
-``import procession as mp`` takes the place of ``import multiprocessing as mp``. The names of the default context are
-made at the first use of one, so that a child that needs none of them starts without.
+``import procession as mp`` takes the place of ``import multiprocessing as mp``. The names of the
+default context are made at the first use of one, so that a child that needs none of them starts
+without.
 """
 
 import sys

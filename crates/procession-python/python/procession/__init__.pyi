@@ -1,5 +1,5 @@
-# Functions of the default context, as methods bound to it. Queues are named as their classes, as in typeshed, so that they can be
-# annotations: `procession.Queue` is a function all the same.
+# Functions of the default context, as methods bound to it. Queues are named as their classes, as in
+# typeshed, so that they can be annotations: `procession.Queue` is a function all the same.
 from . import context as context, process as process, reduction as reducer, reduction as reduction, spawn as spawn, util as util
 from .context import (
     AuthenticationError as AuthenticationError,

@@ -1,4 +1,5 @@
-"""``python -m procession PROGRAM``: runs an unmodified program, whose ``import multiprocessing`` procession answers.
+"""``python -m procession PROGRAM``: runs an unmodified program, whose ``import multiprocessing``
+procession answers.
 
 ::
 
@@ -6,8 +7,9 @@
     python -m procession -m module args...      a module
     python -m procession -c code args...        a line of code
 
-The program is `__main__` and sees `sys.argv`, `sys.path` and its own `__file__` and `__spec__` as if Python itself had run
-it; so do its children find its main module. Runs in the main thread, before the program; the program then runs inside it.
+The program is `__main__` and sees `sys.argv`, `sys.path` and its own `__file__` and `__spec__` as
+if Python itself had run it; so do its children find its main module. Runs in the main thread,
+before the program; the program then runs inside it.
 """
 
 import builtins
@@ -27,8 +29,8 @@ USAGE = 'usage: python -m procession [-c code | -m module | script] [argument ..
 def main(arguments):
     """Runs the program that `arguments` name, with the arguments that follow it, and ends with it.
 
-    `SystemExit` is raised as the program raises it, and with code 1 after an exception that it does not catch; with code 2
-    without a program.
+    `SystemExit` is raised as the program raises it, and with code 1 after an exception that it does
+    not catch; with code 2 without a program.
     """
     from . import _alias
 
@@ -80,7 +82,8 @@ def _run_module(name):
 
 def _run_path(path):
     absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
-    # An archive or a folder has an importer; a script's own folder comes first where the importer's would.
+    # An archive or a folder has an importer; a script's own folder comes first where the importer's
+    # would.
     if pkgutil.get_importer(absolute) is not None:
         _set_first_path(absolute, always=True)
         _new_main(None)
@@ -121,7 +124,8 @@ def _new_main(loader):
 
 
 def _set_first_path(path, always=False):
-    # Python has put the current folder there for `-m procession`, unless it was told to put nothing.
+    # Python has put the current folder there for `-m procession`, unless it was told to put
+    # nothing.
     if not sys.flags.safe_path:
         sys.path[0] = path
     elif always:
@@ -129,7 +133,9 @@ def _set_first_path(path, always=False):
 
 
 def _show(error):
-    """Shows an uncaught exception as Python does: without the frames of this module, and of what it was run by."""
+    """Shows an uncaught exception as Python does: without the frames of this module, and of what it
+    was run by.
+    """
     traceback = error.__traceback__
     while traceback is not None and _is_ours(traceback.tb_frame):
         traceback = traceback.tb_next
@@ -144,6 +150,7 @@ def _is_ours(frame):
 
 
 if __name__ == '__main__':
-    # What Python made `__main__` of is kept: it is this module, whose functions run while the program does.
+    # What Python made `__main__` of is kept: it is this module, whose functions run while the
+    # program does.
     _keep = sys.modules['__main__']
     main(sys.argv[1:])

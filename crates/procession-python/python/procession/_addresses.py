@@ -1,8 +1,9 @@
 """Addresses of sockets that this package makes for itself. Used by whoever is about to listen or to
 pickle a connection.
 
-A socket in the file system has a path of at most 107 bytes, and a long TMPDIR leaves no room for it. Then addresses are
-abstract: they have no file, and no permissions either. A listener at one of them must tell by itself whom it lets in.
+A socket in the file system has a path of at most 107 bytes, and a long TMPDIR leaves no room for
+it. Then addresses are abstract: they have no file, and no permissions either. A listener at one of
+them must tell by itself whom it lets in.
 """
 
 import os
@@ -21,12 +22,16 @@ def are_long():
 
 
 def short(address=None):
-    """Returns `address`; in place of none an abstract one, if those in the file system would be too long."""
+    """Returns `address`; in place of none an abstract one, if those in the file system would be too
+    long.
+    """
     if address is not None or not are_long():
         return address
     return f'\0procession-{os.getpid()}-{os.urandom(12).hex()}'
 
 
 def have_long_variable():
-    """Whether the environment may lead to such a folder: for a start that is to be spared the import of `tempfile`."""
+    """Whether the environment may lead to such a folder: for a start that is to be spared the
+    import of `tempfile`.
+    """
     return any(len(os.environ.get(name, '')) > _MAX_FOLDER for name in ('TMPDIR', 'TEMP', 'TMP'))

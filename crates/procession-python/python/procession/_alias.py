@@ -1,8 +1,9 @@
 """Answers ``import multiprocessing`` with procession, for programs that nobody wants to edit.
 
-``python -m procession`` calls :func:`install` before the program runs, and so do its children before they run anything of
-the program: those of `fork` inherit it, the others are told so in their preparation. It runs in the thread that calls it,
-which should be alone with imports of ``multiprocessing`` at that moment.
+``python -m procession`` calls :func:`install` before the program runs, and so do its children
+before they run anything of the program: those of `fork` inherit it, the others are told so in their
+preparation. It runs in the thread that calls it, which should be alone with imports of
+``multiprocessing`` at that moment.
 
 >>> from procession import _alias
 >>> _alias.install()
@@ -31,11 +32,13 @@ installed = False
 
 
 def install():
-    """From now on this process answers ``multiprocessing`` and each of its submodules with procession's.
+    """From now on this process answers ``multiprocessing`` and each of its submodules with
+    procession's.
 
     Modules that are loaded already and know the package or a submodule by a name of theirs, as by
-    ``import multiprocessing as mp``, know procession by it. Classes and functions that they took from it, as by
-    ``from multiprocessing import Queue``, stay what they are. A second call does nothing.
+    ``import multiprocessing as mp``, know procession by it. Classes and functions that they took
+    from it, as by ``from multiprocessing import Queue``, stay what they are. A second call does
+    nothing.
     """
     global installed
     if installed:
@@ -60,7 +63,9 @@ class _Finder:
 
 
 class _Loader:
-    """Loads our module under its own name, and then puts it in the place of the module that the import made."""
+    """Loads our module under its own name, and then puts it in the place of the module that the
+    import made.
+    """
 
     @staticmethod
     def create_module(spec):

@@ -1,9 +1,9 @@
-"""Values that cannot go by name. Plain pickle sends functions and classes as the names of their module and of themselves; a
-process that cannot find them there needs them by value, for which this uses cloudpickle where that is installed. Used in
-parents and in workers, from any thread.
+"""Values that cannot go by name. Plain pickle sends functions and classes as the names of their
+module and of themselves; a process that cannot find them there needs them by value, for which this
+uses cloudpickle where that is installed. Used in parents and in workers, from any thread.
 
-Only functions and classes go by value that the other process cannot find by name. What plain pickle refuses otherwise, such as an open
-file, stays refused.
+Only functions and classes go by value that the other process cannot find by name. What plain pickle
+refuses otherwise, such as an open file, stays refused.
 """
 
 import io
@@ -42,7 +42,8 @@ def cloudpickle():
 
 
 def dumps(value, is_known):
-    """Returns the pickle of `value`. Functions and classes of which `is_known` says so go by name."""
+    """Returns the pickle of `value`. Functions and classes of which `is_known` says so go by name.
+    """
     buffer = io.BytesIO()
     _pickler()(buffer, is_known).dump(value)
     return buffer.getvalue()
@@ -64,7 +65,8 @@ def known_in_main():
 
 
 def names_unknown(pickle, known):
-    """Whether a pickle names a function or class of the main module that is not among the `known`."""
+    """Whether a pickle names a function or class of the main module that is not among the `known`.
+    """
     for name, value in list(vars(sys.modules[_MAIN]).items()):
         if isinstance(value, (type, types.FunctionType)) and getattr(value, '__module__', None) == _MAIN:
             before = known.get(name)
@@ -97,7 +99,8 @@ def _names_in_main(pickle):
 
 
 def unfound():
-    """Returns the error for what cannot be found by name where plain pickle would send it by name."""
+    """Returns the error for what cannot be found by name where plain pickle would send it by name.
+    """
     import pickle
 
     return pickle.PicklingError(
@@ -110,8 +113,8 @@ def unfound():
 class Values:
     """What a pool sends in the place of values that its workers cannot find by name.
 
-    Workers that are forked have the main module as it is now; those that are executed have it if they
-    can import it. `have_main` says whether one of these holds.
+    Workers that are forked have the main module as it is now; those that are executed have it if
+    they can import it. `have_main` says whether one of these holds.
     """
 
     def __init__(self, have_main):
@@ -124,13 +127,17 @@ class Values:
         return top is not None and vars(sys.modules[_MAIN]).get(top.__qualname__) is top and is_in_main(value)
 
     def names_unknown(self, pickle):
-        """Whether a pickle that names the main module names something of it that workers cannot find."""
+        """Whether a pickle that names the main module names something of it that workers cannot
+        find.
+        """
         return names_unknown(pickle, self._known)
 
     def by_value(self, value, error):
-        """Returns what is sent in the place of `value`, which plain pickle has refused with `error` (`None`: it was not asked).
+        """Returns what is sent in the place of `value`, which plain pickle has refused with `error`
+        (`None`: it was not asked).
 
-        Handles (queues, locks) are refused unless a child is being started, or a task is being sent: that is said here.
+        Handles (queues, locks) are refused unless a child is being started, or a task is being
+        sent: that is said here.
         """
         if error is None and cloudpickle() is None:
             raise unfound()
@@ -165,7 +172,9 @@ def refusal(value, error):
 
 
 class _Passage:
-    """Stands where a process that is being started would, while a task is pickled: its fds go beside the task."""
+    """Stands where a process that is being started would, while a task is pickled: its fds go
+    beside the task.
+    """
 
     def duplicate_for_child(self, fd):
         from . import _engine
@@ -209,8 +218,8 @@ def _make_pickler(module):
     class Pickler(module.Pickler):
         def __init__(self, file, is_known):
             own = {kind: reduce for kind, reduce in module.Pickler.dispatch_table.items() if kind not in changed}
-            # What programs have registered, as everything that crosses between processes. Before the pickler's own
-            # beginning, which is when it looks for the table.
+            # What programs have registered, as everything that crosses between processes. Before
+            # the pickler's own beginning, which is when it looks for the table.
             self.dispatch_table = {**own, **ForkingPickler(io.BytesIO()).dispatch_table}
             self._is_known = is_known
             super().__init__(file, protocol=5)

@@ -1,4 +1,5 @@
-# The extension module. What is public of it is reached by the other modules; everything here may change.
+# The extension module. What is public of it is reached by the other modules; everything here may
+# change.
 import sys
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from types import GenericAlias, TracebackType
@@ -59,8 +60,8 @@ def process_name() -> bytes: ...
 def set_process_name(name: str) -> None: ...
 def pidfd_of_self() -> int: ...
 
-# `start` starts a fork server. It gets the exit code of the one before it, and returns the server and
-# the owner's end of its link.
+# `start` starts a fork server. It gets the exit code of the one before it, and returns the server
+# and the owner's end of its link.
 _StartServer: TypeAlias = Callable[[int | None], tuple[Child, Link]]
 
 def start_by_server(

@@ -36,8 +36,9 @@ class ProcessLost(ProcessError):
 class WorkerLost(ProcessError):
     """A pool's worker ended while it ran the task: it was killed, it crashed, or the task ended it.
 
-    `pid` is the worker's, `exitcode` its exit code (negative: the signal that killed it; `None`: unknown), `function` the name of
-    the task's function, `by_oom_killer` whether the kernel killed it for want of memory (`None`: that cannot be known).
+    `pid` is the worker's, `exitcode` its exit code (negative: the signal that killed it; `None`:
+    unknown), `function` the name of the task's function, `by_oom_killer` whether the kernel killed
+    it for want of memory (`None`: that cannot be known).
     """
 
     __module__ = 'procession.context'
@@ -72,7 +73,9 @@ class CancelledError(ProcessError):
 
 
 class BrokenPoolError(ProcessError):
-    """No worker of a pool could be kept, or its shared memory was overwritten; `__cause__` says why."""
+    """No worker of a pool could be kept, or its shared memory was overwritten; `__cause__` says
+    why.
+    """
 
     __module__ = 'procession.context'
 
@@ -90,9 +93,11 @@ def how_ended(exitcode):
 
 
 class OwnerDiedError(RuntimeError):
-    """The process that had a lock ended without releasing it. The lock is free; what it guards may be half-changed.
+    """The process that had a lock ended without releasing it. The lock is free; what it guards may
+    be half-changed.
 
-    `pid` is that process's. Raised once, by the call that acquires next, which then has not acquired::
+    `pid` is that process's. Raised once, by the call that acquires next, which then has not
+    acquired::
 
         try:
             lock.acquire()

@@ -1,8 +1,9 @@
 """How an interpreter is executed for a child or a fork server. Used in the parent, by any thread.
 
-The engine does it, unless a tool follows processes by a function of the standard library that it has
-replaced: `multiprocessing.util.spawnv_passfds` (tracers) or `_posixsubprocess.fork_exec` (debuggers).
-Then the standard library's function is called, and the tool changes the command line as it does there.
+The engine does it, unless a tool follows processes by a function of the standard library that it
+has replaced: `multiprocessing.util.spawnv_passfds` (tracers) or `_posixsubprocess.fork_exec`
+(debuggers). Then the standard library's function is called, and the tool changes the command line
+as it does there.
 """
 
 import os
@@ -16,8 +17,8 @@ from ._standard import loaded
 
 
 def execute(holder, attribute, entry, ours, theirs, name, daemon):
-    """Executes an interpreter that calls `entry`, and that has the end `theirs` of a link. The engine's hold of it becomes
-    that attribute of `holder`.
+    """Executes an interpreter that calls `entry`, and that has the end `theirs` of a link. The
+    engine's hold of it becomes that attribute of `holder`.
     """
     util = loaded('util')
     if not _is_followed(util):

@@ -1,9 +1,10 @@
 """The executor: `concurrent.futures` on our pool. Used in the parent, from any thread.
 
-Tasks go into the pool's ring as soon as they are submitted, and no thread of Python's stands between. What the executor adds is
-when its pool begins and ends:
+Tasks go into the pool's ring as soon as they are submitted, and no thread of Python's stands
+between. What the executor adds is when its pool begins and ends:
 
-* it begins with the first task. Where workers are not forked it begins small, and grows while tasks find no idle worker;
+* it begins with the first task. Where workers are not forked it begins small, and grows while tasks
+  find no idle worker;
 * it ends when the executor is shut down or gone, but only after all tasks that were submitted;
 * the program's exit waits for all tasks, as with the standard library's executors.
 """
@@ -31,7 +32,8 @@ __all__ = ['ProcessPoolExecutor']
 
 _T = TypeVar('_T')
 
-# How often its first size a pool may grow to, and how far a small one may in any case: as in the engine.
+# How often its first size a pool may grow to, and how far a small one may in any case: as in the
+# engine.
 _ROOM, _LEAST_ROOM = 4, 64
 
 # Seconds in which workers that were killed have ended.
@@ -43,16 +45,20 @@ _is_exiting = False
 
 
 class ProcessPoolExecutor(Executor):
-    """Runs calls in worker processes: `concurrent.futures.ProcessPoolExecutor` on this package's pool.
+    """Runs calls in worker processes: `concurrent.futures.ProcessPoolExecutor` on this package's
+    pool.
 
-    `max_workers` is the number of workers, by default as many as this process may use cores. `mp_context` starts them, of this
-    package or of `multiprocessing`; by default it is the default context, or `spawn` with `max_tasks_per_child`.
-    `initializer(*initargs)` is called in each worker before its first task. A worker is replaced after `max_tasks_per_child`
-    tasks. All workers end once the executor has had no task for `idle_timeout` seconds, and others begin with the next task.
+    `max_workers` is the number of workers, by default as many as this process may use cores.
+    `mp_context` starts them, of this package or of `multiprocessing`; by default it is the default
+    context, or `spawn` with `max_tasks_per_child`. `initializer(*initargs)` is called in each
+    worker before its first task. A worker is replaced after `max_tasks_per_child` tasks. All
+    workers end once the executor has had no task for `idle_timeout` seconds, and others begin with
+    the next task.
 
-    How it differs from the standard library's: a worker that is killed or crashes fails the one task that it ran, with
-    `WorkerLost`, which is a `BrokenProcessPool` too, and the executor goes on; functions and arguments are pickled in
-    `submit`; running tasks can be cancelled and limited in time.
+    How it differs from the standard library's: a worker that is killed or crashes fails the one
+    task that it ran, with `WorkerLost`, which is a `BrokenProcessPool` too, and the executor goes
+    on; functions and arguments are pickled in `submit`; running tasks can be cancelled and limited
+    in time.
 
     >>> from procession.futures import ProcessPoolExecutor
     >>> with ProcessPoolExecutor() as executor:
@@ -79,8 +85,8 @@ class ProcessPoolExecutor(Executor):
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
         """Has `fn(*args, **kwargs)` called in a worker; returns its future.
 
-        Raises `RuntimeError` after `shutdown`, and `BrokenProcessPool` once no worker can be kept. What does not pickle is the
-        future's exception.
+        Raises `RuntimeError` after `shutdown`, and `BrokenProcessPool` once no worker can be kept.
+        What does not pickle is the future's exception.
         """
         return Future(self._workers.submit(fn, args, kwargs, self._timeout, self._retries))
 
@@ -92,12 +98,14 @@ class ProcessPoolExecutor(Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[_T]:
-        """Returns an iterator over `fn(*args)` for each `args` of `zip(*iterables)`, in their order.
+        """Returns an iterator over `fn(*args)` for each `args` of `zip(*iterables)`, in their
+        order.
 
-        A worker is given `chunksize` calls at once. All calls are submitted at once; with `buffersize` only so many chunks are on
-        their way or wait to be taken, and the iterables may be endless. The iterator raises `TimeoutError` if its results are
-        not there `timeout` seconds after this call, and what a call raises. Then, or when it is closed, the calls that have not
-        begun are cancelled.
+        A worker is given `chunksize` calls at once. All calls are submitted at once; with
+        `buffersize` only so many chunks are on their way or wait to be taken, and the iterables may
+        be endless. The iterator raises `TimeoutError` if its results are not there `timeout`
+        seconds after this call, and what a call raises. Then, or when it is closed, the calls that
+        have not begun are cancelled.
         """
         if chunksize < 1:
             raise ValueError('chunksize must be >= 1.')
@@ -119,8 +127,9 @@ class ProcessPoolExecutor(Executor):
     def options(self, *, timeout: float | None = None, retries: int = 0) -> Self:
         """Returns a view of this executor, of the same workers, whose tasks have these terms.
 
-        A task that runs longer than `timeout` seconds is ended with its worker, and fails with `procession.TaskTimeoutError`.
-        One whose worker is lost is run again, up to `retries` times. To shut the view down is to shut the executor down.
+        A task that runs longer than `timeout` seconds is ended with its worker, and fails with
+        `procession.TaskTimeoutError`. One whose worker is lost is run again, up to `retries` times.
+        To shut the view down is to shut the executor down.
 
         >>> executor.options(timeout=10, retries=2).submit(pow, 2, 8).result()
         256
@@ -130,16 +139,19 @@ class ProcessPoolExecutor(Executor):
         return view
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Takes no more tasks; waits until all are finished and the workers have ended, unless `wait` is false.
+        """Takes no more tasks; waits until all are finished and the workers have ended, unless
+        `wait` is false.
 
         With `cancel_futures` the tasks that have not begun are cancelled.
         """
         self._workers.shutdown(wait, cancel_futures)
 
     def terminate_workers(self) -> None:
-        """Shuts down at once: tasks that have not begun are cancelled, and each worker gets SIGTERM.
+        """Shuts down at once: tasks that have not begun are cancelled, and each worker gets
+        SIGTERM.
 
-        What a worker runs, unless it handles the signal, fails with `WorkerLost`, whatever its `retries`.
+        What a worker runs, unless it handles the signal, fails with `WorkerLost`, whatever its
+        `retries`.
         """
         self._workers.end('terminate')
 
@@ -171,7 +183,9 @@ class ProcessPoolExecutor(Executor):
 
 
 class _Pool(Pool):
-    """An executor's pool: `SystemExit` is a result of a task, and it ends when its executor says so."""
+    """An executor's pool: `SystemExit` is a result of a task, and it ends when its executor says
+    so.
+    """
 
     def __init__(self, workers: int, context: BaseContext, start: _Start, idle_timeout: float | None) -> None:
         self._engine_terms = {'idle_timeout': idle_timeout, 'carries_exits': True}
@@ -284,7 +298,9 @@ class _Workers:
                 self._leave(pool)
 
     def cancel(self, futures: list[Future[Any]]) -> None:
-        """Cancels these, also those that run. Under fork it starts workers in the place of those that this ends."""
+        """Cancels these, also those that run. Under fork it starts workers in the place of those
+        that this ends.
+        """
         pool = self._pool
         pids = set(pool._engine.worker_pids()) if pool is not None and self._is_forking else set[int]()
         lost = sum(future.running() for future in futures)
@@ -360,8 +376,8 @@ class _Workers:
             if _is_exiting:
                 raise RuntimeError('cannot schedule new futures after interpreter shutdown')
             if self._pool is None:
-                # A pool has room for some times as many as it begins with. Under fork all begin at once, before the program has
-                # threads that a fork would have to be refused for.
+                # A pool has room for some times as many as it begins with. Under fork all begin at
+                # once, before the program has threads that a fork would have to be refused for.
                 least = 1 if self.max_workers <= _LEAST_ROOM else -(-self.max_workers // _ROOM)
                 size = self.max_workers if self._is_forking else least
                 pool = _Pool(size, self.context, self._start, self._idle_timeout)
@@ -386,7 +402,9 @@ class _Workers:
                 self._size = size
 
     def _leave(self, pool: _Pool | None) -> None:
-        """Closes the pool, which finishes what it has; the next task begins another, if there is to be one."""
+        """Closes the pool, which finishes what it has; the next task begins another, if there is to
+        be one.
+        """
         with self._lock:
             if pool is not None and self._pool is pool:
                 self._pool, self._last = None, weakref.ref(pool)
@@ -413,7 +431,8 @@ def _batched(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[Any]]
 
 
 def _results(calls: collections.deque[Any], end: float | None, more: tuple[Any, ...] | None) -> Iterator[Any]:
-    """The results of calls of chunks; with `more`, submits the next chunk for each that is taken."""
+    """The results of calls of chunks; with `more`, submits the next chunk for each that is taken.
+    """
     try:
         while calls:
             call = calls.popleft()

@@ -1,4 +1,6 @@
-"""What PyInstaller asks of the package when it freezes a program. Runs in PyInstaller alone, by an entry point."""
+"""What PyInstaller asks of the package when it freezes a program. Runs in PyInstaller alone, by an
+entry point.
+"""
 
 import os
 

@@ -1,9 +1,9 @@
 """Futures of executors, and what they raise. Used in the parent, in any thread.
 
-A future is a `concurrent.futures.Future` whose call is the engine's. Whoever waits in `result` waits in the engine: the thread
-that wants a result takes it off the workers' streams by itself, and no other thread stands between. Only a future that is
-*watched* (it has a done-callback, or `wait` or `as_completed` waits for it) is finished by the pool's thread, as soon as its
-result is there.
+A future is a `concurrent.futures.Future` whose call is the engine's. Whoever waits in `result`
+waits in the engine: the thread that wants a result takes it off the workers' streams by itself, and
+no other thread stands between. Only a future that is *watched* (it has a done-callback, or `wait`
+or `as_completed` waits for it) is finished by the pool's thread, as soon as its result is there.
 
 A future holds its call until its result has been taken over; then it is as any other that is done.
 """
@@ -33,8 +33,9 @@ _LOOK_EVERY = 0.1
 class WorkerLost(_errors.WorkerLost, BrokenProcessPool):
     """A worker ended while it ran this task; the executor goes on.
 
-    It is a `procession.WorkerLost`, which says what happened to the worker, and a `BrokenProcessPool`, so that clauses
-    written for the standard library's executor catch it. There the executor is of no more use; here it is::
+    It is a `procession.WorkerLost`, which says what happened to the worker, and a
+    `BrokenProcessPool`, so that clauses written for the standard library's executor catch it. There
+    the executor is of no more use; here it is::
 
         try:
             future.result()
@@ -78,7 +79,9 @@ def as_raised_here(error: BaseException) -> BaseException:
 
 
 class _AtFirstUse:
-    """An attribute that most futures never need: made when it is first asked for, by whichever thread is first."""
+    """An attribute that most futures never need: made when it is first asked for, by whichever
+    thread is first.
+    """
 
     def __init__(self, make: Callable[[], Any], is_watched: bool = False) -> None:
         self._make, self._is_watched = make, is_watched
@@ -127,8 +130,8 @@ class _Watch:
 class Future(_StandardFuture[_T]):
     """The result of a call that an executor was given.
 
-    It is what `concurrent.futures` knows (`as_completed`, `wait` and `asyncio.wrap_future` take it), and `cancel` can stop a
-    running task too.
+    It is what `concurrent.futures` knows (`as_completed`, `wait` and `asyncio.wrap_future` take
+    it), and `cancel` can stop a running task too.
     """
 
     __module__ = 'procession.futures'
@@ -160,10 +163,11 @@ class Future(_StandardFuture[_T]):
         self._known = state
 
     def result(self, timeout: float | None = None) -> _T:
-        """Returns what the call returned, or raises what it raised; waits for it, for `timeout` seconds at most.
+        """Returns what the call returned, or raises what it raised; waits for it, for `timeout`
+        seconds at most.
 
-        Raises `TimeoutError` if there is no result by then, `CancelledError` if the future was cancelled, and `WorkerLost` if
-        the worker ended while it ran the task.
+        Raises `TimeoutError` if there is no result by then, `CancelledError` if the future was
+        cancelled, and `WorkerLost` if the worker ended while it ran the task.
         """
         self._await(timeout)
         error = self._exception
@@ -181,9 +185,11 @@ class Future(_StandardFuture[_T]):
         return self._exception
 
     def cancel(self, running: bool = False) -> bool:
-        """Cancels the call if it has not begun, or, with `running=True`, also if it runs: its worker is ended and replaced.
+        """Cancels the call if it has not begun, or, with `running=True`, also if it runs: its
+        worker is ended and replaced.
 
-        Returns whether it is cancelled. The standard library's future cannot stop what runs, and takes no argument.
+        Returns whether it is cancelled. The standard library's future cannot stop what runs, and
+        takes no argument.
 
         >>> future = executor.submit(time.sleep, 1000)
         >>> future.cancel(running=True)
@@ -197,7 +203,8 @@ class Future(_StandardFuture[_T]):
     def add_done_callback(self, fn: Callable[[_StandardFuture[_T]], object]) -> None:
         """Has `fn(self)` called when the future is done; at once if it is.
 
-        It is called in the pool's thread, so it should be brief: the results of other futures that are watched wait for it.
+        It is called in the pool's thread, so it should be brief: the results of other futures that
+        are watched wait for it.
         """
         if self._known is PENDING:
             self._watch()
@@ -212,7 +219,9 @@ class Future(_StandardFuture[_T]):
             raise CancelledError()
 
     def _watch(self) -> None:
-        """Has the pool's thread finish it, unless it is being finished by those who wait for its result alone."""
+        """Has the pool's thread finish it, unless it is being finished by those who wait for its
+        result alone.
+        """
         mine = _Watch()
         if vars(self).setdefault('_finished_by', mine) is mine and (call := self._call) is not None:
             call._when_finished(self._tell)

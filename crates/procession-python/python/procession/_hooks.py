@@ -1,4 +1,5 @@
-"""What tools have put in the place of the standard library's functions. Used in any process, from any thread.
+"""What tools have put in the place of the standard library's functions. Used in any process, from
+any thread.
 
 Coverage, debuggers and tracers follow ``multiprocessing`` by replacing some of its functions. This
 package has its own in their place, and goes by the replacement where there is one.

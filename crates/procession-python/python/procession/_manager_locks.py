@@ -1,9 +1,10 @@
-"""The locks of a manager. They live in the manager's process, where one thread serves each thread of a client; used there, by those
-threads.
+"""The locks of a manager. They live in the manager's process, where one thread serves each thread
+of a client; used there, by those threads.
 
-What a client has is noted with the thread that serves it. When the client's process has been killed, that thread releases it, and the
-next to acquire is told by :class:`procession.synchronize.OwnerDiedError`. A process that ends by itself keeps what it has, as in the
-standard library: others may release it.
+What a client has is noted with the thread that serves it. When the client's process has been
+killed, that thread releases it, and the next to acquire is told by
+:class:`procession.synchronize.OwnerDiedError`. A process that ends by itself keeps what it has, as
+in the standard library: others may release it.
 """
 
 import threading
@@ -13,7 +14,8 @@ from ._errors import OwnerDiedError
 
 __all__ = ['Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition', 'serving']
 
-# Of each thread that serves a client: what the client has, an object for each time that it acquired.
+# Of each thread that serves a client: what the client has, an object for each time that it
+# acquired.
 _serving = threading.local()
 
 
@@ -36,7 +38,9 @@ class _Owned:
         self._ended_with = None
 
     def acquire(self, *args, **kwds):
-        """As the primitive's; raises `OwnerDiedError` once after a client has ended with it, and then has not acquired."""
+        """As the primitive's; raises `OwnerDiedError` once after a client has ended with it, and
+        then has not acquired.
+        """
         acquired = self._primitive.acquire(*args, **kwds)
         if not acquired:
             return acquired
@@ -111,7 +115,9 @@ class Condition(_Owned):
         super().__init__(threading.Condition(lock))
 
     def wait(self, timeout=None):
-        """As the primitive's. Raises `OwnerDiedError`, with the lock acquired, if a client ended with it meanwhile."""
+        """As the primitive's. Raises `OwnerDiedError`, with the lock acquired, if a client ended
+        with it meanwhile.
+        """
         # Another may have the lock meanwhile.
         own = getattr(_serving, 'held', None)
         count = 0
@@ -138,13 +144,16 @@ class Condition(_Owned):
 
 
 def serving(conn, serve):
-    """Calls `serve(conn)`, which serves a client until its end, and then releases what the client's process was killed with."""
+    """Calls `serve(conn)`, which serves a client until its end, and then releases what the client's
+    process was killed with.
+    """
     held = _serving.held = _Held()
     client = _client(conn)
     try:
         serve(conn)
     finally:
-        # A thread of the client may have ended, and left what it has to other threads. So its process is waited for.
+        # A thread of the client may have ended, and left what it has to other threads. So its
+        # process is waited for.
         if held and client is not None and _was_killed(client.wait()):
             for owned in list(held):
                 owned._end(client.pid)

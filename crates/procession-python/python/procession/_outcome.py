@@ -1,7 +1,8 @@
-"""What the target of a process left: written by the child as the last it does, read by the parent after the child has
-ended.
+"""What the target of a process left: written by the child as the last it does, read by the parent
+after the child has ended.
 
-It crosses on the link, which takes it whatever the parent does: a child never waits for somebody to read.
+It crosses on the link, which takes it whatever the parent does: a child never waits for somebody to
+read.
 """
 
 import pickle
@@ -23,7 +24,8 @@ def leave(link, how, value):
         tag, payload = _RAISED, _remote.pack(value, value.__traceback__)
     else:
         try:
-            # As everything that crosses between processes: with the reducers that programs have registered.
+            # As everything that crosses between processes: with the reducers that programs have
+            # registered.
             tag, payload = _VALUE, bytes(_spawning.reducer.ForkingPickler.dumps(value))
         except Exception as error:
             tag, payload = _UNENCODABLE, pickle.dumps((_shown(value), f'{type(error).__name__}: {error}'))
@@ -35,8 +37,8 @@ def leave(link, how, value):
 
 
 def received(popen, name):
-    """In the parent: returns or raises what the target of the process that `popen` started left. Its
-    name is `name`.
+    """In the parent: returns or raises what the target of the process that `popen` started left.
+    Its name is `name`.
     """
     if popen.returncode is None:
         raise TimeoutError(f'process {popen.pid} ({name}) has not ended in time')

@@ -1,8 +1,10 @@
-"""Exceptions and values on their way out of a worker. Used in workers, when a task has raised, and where its result is asked for.
+"""Exceptions and values on their way out of a worker. Used in workers, when a task has raised, and
+where its result is asked for.
 
-An exception crosses with its traceback as text, as its cause's end: `raise E from cause` arrives as that exception with that
-cause, and `RemoteTraceback` behind the last of them. What does not pickle, or would not unpickle, arrives as the nearest thing
-that does, with the original's type, message and traceback in its text.
+An exception crosses with its traceback as text, as its cause's end: `raise E from cause` arrives as
+that exception with that cause, and `RemoteTraceback` behind the last of them. What does not pickle,
+or would not unpickle, arrives as the nearest thing that does, with the original's type, message and
+traceback in its text.
 """
 
 import atexit
@@ -20,12 +22,14 @@ _pool = standard('pool')
 RemoteTraceback = _pool.RemoteTraceback
 MaybeEncodingError = _pool.MaybeEncodingError
 _MAX_CAUSES = 32
-# The longest text of an exception, and the longest repr of a value, that crosses where the thing itself cannot.
+# The longest text of an exception, and the longest repr of a value, that crosses where the thing
+# itself cannot.
 _MAX_TEXT = 2048
 
 
 class RemoteError(MaybeEncodingError):
-    """Stands in for an exception of a task that could not be sent, or that the caller cannot import.
+    """Stands in for an exception of a task that could not be sent, or that the caller cannot
+    import.
 
     `type_name` is the exception's type, `text` its message, `reason` why it is not here itself.
     """
@@ -73,7 +77,8 @@ def unpack(data):
 def by_value(value, error):
     """What stands in for a result that plain pickle refuses, or `None`.
 
-    By value go functions and classes of the main module, which the worker may have by value itself; all else stays refused.
+    By value go functions and classes of the main module, which the worker may have by value itself;
+    all else stays refused.
     """
     from . import _by_value
 
@@ -111,7 +116,8 @@ def _shortened(show, value):
     return text if len(text) <= _MAX_TEXT else f'{text[:_MAX_TEXT - 24]}... ({len(text)} characters)'
 
 
-# An exception crosses as the name of its type, its text, and the first of these that comes back as it was:
+# An exception crosses as the name of its type, its text, and the first of these that comes back as
+# it was:
 _PICKLED = 'pickled'
 # its class, its arguments and its attributes, without its `__init__`;
 _BARE = 'bare'
@@ -192,7 +198,8 @@ def _unpack_one(packed):
 
 
 def leave(exit):
-    """Ends a worker as `sys.exit()` asks, with its exit callbacks and finalizers; does not return."""
+    """Ends a worker as `sys.exit()` asks, with its exit callbacks and finalizers; does not return.
+    """
     code = exit.code
     if code is None:
         code = 0

@@ -1,4 +1,6 @@
-"""The executor that is kept warm between calls, as loky has it. Used in the parent, from any thread."""
+"""The executor that is kept warm between calls, as loky has it. Used in the parent, from any
+thread.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,15 @@ def get_reusable_executor(
 ) -> ProcessPoolExecutor:
     """Returns the process's own executor, which this call makes if there is none that it can use.
 
-    Its workers end once it has had no task for `timeout` seconds, and others begin with the next task. It is the same as before
-    unless it was shut down or broken, or was made with another `context` (a context or the name of a start method), `timeout`
-    or `initializer`: then that one is shut down, and another is made. A different `max_workers` resizes it. `reuse=False` makes
-    another in any case, and `reuse=True` takes the one that there is, whatever its terms. With `kill_workers` the executor
-    that is replaced ends its workers at once.
+    Its workers end once it has had no task for `timeout` seconds, and others begin with the next
+    task. It is the same as before unless it was shut down or broken, or was made with another
+    `context` (a context or the name of a start method), `timeout` or `initializer`: then that one
+    is shut down, and another is made. A different `max_workers` resizes it. `reuse=False` makes
+    another in any case, and `reuse=True` takes the one that there is, whatever its terms. With
+    `kill_workers` the executor that is replaced ends its workers at once.
 
-    How it differs from loky's: the executor survives the loss of a worker, so that it need not be asked for again.
+    How it differs from loky's: the executor survives the loss of a worker, so that it need not be
+    asked for again.
 
     >>> from procession.futures import get_reusable_executor
     >>> get_reusable_executor().submit(pow, 2, 8).result()

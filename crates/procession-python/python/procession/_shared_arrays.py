@@ -1,10 +1,10 @@
-"""Arrays that many tasks have as an argument: sent once, mapped by each worker. Used by the backend for joblib, in the parent
-where tasks are pickled, and in workers where they are unpickled.
+"""Arrays that many tasks have as an argument: sent once, mapped by each worker. Used by the backend
+for joblib, in the parent where tasks are pickled, and in workers where they are unpickled.
 
-An array that only its task holds goes with it, in a block, as any large buffer does. One that others hold too may be an argument
-of more tasks: its data is copied to a memfd, which all of these name. Only a few are kept that one task has named. A worker
-maps a memfd once and keeps the last few. The memfd of an array that is gone is closed; tasks on their way have copies of the
-descriptor.
+An array that only its task holds goes with it, in a block, as any large buffer does. One that
+others hold too may be an argument of more tasks: its data is copied to a memfd, which all of these
+name. Only a few are kept that one task has named. A worker maps a memfd once and keeps the last
+few. The memfd of an array that is gone is closed; tasks on their way have copies of the descriptor.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from . import _engine, reduction
 
 __all__ = ['SharedArrays', 'load']
 
-# How many memfds a worker keeps mapped, beside those that arrays of a task need, and how many the parent keeps that one task has
-# named.
+# How many memfds a worker keeps mapped, beside those that arrays of a task need, and how many the
+# parent keeps that one task has named.
 _MOST_KEPT = 8
-# How many know of an array while it is pickled that only its task holds: the task's arguments, twice, and the pickler's frames.
-# A wrong number costs time alone.
+# How many know of an array while it is pickled that only its task holds: the task's arguments,
+# twice, and the pickler's frames. A wrong number costs time alone.
 _OWN_REFERENCES = 7
 
 _numbers = itertools.count()
@@ -41,13 +41,14 @@ _current: list[mmap.mmap] = []
 class SharedArrays:
     """The arrays that tasks of a backend have had.
 
-    Arrays of at least `least` bytes are shared. `mode` is how workers map them, as with joblib: 'r' for reading, 'c' with changes of
-    their own, 'r+' or 'w+' with changes that all see.
+    Arrays of at least `least` bytes are shared. `mode` is how workers map them, as with joblib: 'r'
+    for reading, 'c' with changes of their own, 'r+' or 'w+' with changes that all see.
     """
 
     def __init__(self, least: int, mode: str | None) -> None:
         self._least, self._mode = least, mode or 'r'
-        # By the array's address, which another may get: a weak reference to the array, and its memfd if it has one.
+        # By the array's address, which another may get: a weak reference to the array, and its
+        # memfd if it has one.
         self._seen: dict[int, tuple[weakref.ref[Any], _Memory | None]] = {}
         # Those that one task has named.
         self._named_once: collections.OrderedDict[int, None] = collections.OrderedDict()

@@ -1,5 +1,5 @@
-"""What connections and sockets pickle as where addresses must be short: our own resource sharer, which
-listens at such, hands them out. Used by whoever pickles or unpickles one.
+"""What connections and sockets pickle as where addresses must be short: our own resource sharer,
+which listens at such, hands them out. Used by whoever pickles or unpickles one.
 """
 
 from ._standard import standard

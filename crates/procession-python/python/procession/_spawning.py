@@ -47,8 +47,8 @@ def answers_multiprocessing():
 
 
 def note_maker(obj, ctx):
-    """Notes that `ctx` makes `obj`. What its `fork` makes, the original keeps from children of the other
-    start methods, and a program that asked for `multiprocessing` gets that.
+    """Notes that `ctx` makes `obj`. What its `fork` makes, the original keeps from children of the
+    other start methods, and a program that asked for `multiprocessing` gets that.
     """
     if answers_multiprocessing() and (ctx or _start_method.default_context()).get_start_method() == 'fork':
         obj._is_fork_ctx = True

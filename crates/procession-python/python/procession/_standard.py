@@ -1,13 +1,15 @@
-"""The standard library's own ``multiprocessing``, as the parts of this package use it. Runs in any process, at import.
+"""The standard library's own ``multiprocessing``, as the parts of this package use it. Runs in any
+process, at import.
 
 Three kinds of modules make up the package:
 
 * *ours*, written here on the engine;
-* *shared*: the standard library's very module object under our name (:func:`share`), where there must be one state for both
-  packages: finalizers, the current process, picklers' reducers. So a library that uses the standard library and a program
-  that uses procession see the same processes, and pickle for each other's children;
-* *adopted*: the standard library's source, executed under our name (:func:`adopt`), where its pure-Python part serves
-  unchanged on our context. Its relative imports then find our modules.
+* *shared*: the standard library's very module object under our name (:func:`share`), where there
+  must be one state for both packages: finalizers, the current process, picklers' reducers. So a
+  library that uses the standard library and a program that uses procession see the same processes,
+  and pickle for each other's children;
+* *adopted*: the standard library's source, executed under our name (:func:`adopt`), where its
+  pure-Python part serves unchanged on our context. Its relative imports then find our modules.
 """
 
 import multiprocessing as package
@@ -18,9 +20,11 @@ _saved = {}
 
 
 def standard(name):
-    """The standard library's module of this name, also where ``multiprocessing`` is answered by procession.
+    """The standard library's module of this name, also where ``multiprocessing`` is answered by
+    procession.
 
-    What was not loaded before it was answered so is loaded apart from `sys.modules`, and itself imports from procession.
+    What was not loaded before it was answered so is loaded apart from `sys.modules`, and itself
+    imports from procession.
     """
     if name in _saved:
         return _saved[name]
@@ -32,13 +36,16 @@ def standard(name):
 
     spec = _spec(name)
     module = module_from_spec(spec)
-    # Not under a lock, which could be awaited by one who holds an import's: of two modules loaded at once the first serves.
+    # Not under a lock, which could be awaited by one who holds an import's: of two modules loaded
+    # at once the first serves.
     spec.loader.exec_module(module)
     return _saved.setdefault(name, module)
 
 
 def save():
-    """Keeps hold of what is loaded of the standard library, before its names are answered by others."""
+    """Keeps hold of what is loaded of the standard library, before its names are answered by
+    others.
+    """
     for name, module in list(sys.modules.items()):
         if name.startswith(_PREFIX) and module.__name__ == name:
             _saved[name.removeprefix(_PREFIX)] = module
@@ -59,12 +66,16 @@ def owns(module):
 
 
 def share(name):
-    """Puts the standard library's module in the place of the module `name` of this package, which calls this."""
+    """Puts the standard library's module in the place of the module `name` of this package, which
+    calls this.
+    """
     sys.modules[name] = standard(name.removeprefix('procession.'))
 
 
 def adopt(name):
-    """Executes the standard library's source of the module `name` of this package, which calls this, in its namespace."""
+    """Executes the standard library's source of the module `name` of this package, which calls
+    this, in its namespace.
+    """
     namespace = sys.modules[name].__dict__
     loader = _spec(name.removeprefix('procession.')).loader
     exec(loader.get_code(loader.name), namespace)

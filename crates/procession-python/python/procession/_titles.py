@@ -1,8 +1,9 @@
-"""What `ps` and `top` show of a child: its name and what it runs. Used in a child by its first thread, and before in its
-parent.
+"""What `ps` and `top` show of a child: its name and what it runs. Used in a child by its first
+thread, and before in its parent.
 
-Without more a process has a name of 15 bytes. The optional package `setproctitle` shows all of a title, in the place of the
-command line. A program that has given itself a name keeps it, in its forked children too.
+Without more a process has a name of 15 bytes. The optional package `setproctitle` shows all of a
+title, in the place of the command line. A program that has given itself a name keeps it, in its
+forked children too.
 """
 
 import os
@@ -18,7 +19,9 @@ _name = None
 
 
 def look():
-    """Looks for `setproctitle`; returns whether it is there. Parents look, so that each child is spared it."""
+    """Looks for `setproctitle`; returns whether it is there. Parents look, so that each child is
+    spared it.
+    """
     global _set_title, _has_looked
     if not _has_looked:
         _has_looked = True

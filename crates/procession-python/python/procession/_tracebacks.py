@@ -1,5 +1,5 @@
-"""Short tracebacks of children that cannot begin: the program's own frames, and what to do in the last line. Used in a child by
-its only thread, and in the parent where a pool is found broken.
+"""Short tracebacks of children that cannot begin: the program's own frames, and what to do in the
+last line. Used in a child by its only thread, and in the parent where a pool is found broken.
 """
 
 import os
@@ -18,8 +18,8 @@ _IN_WORKER = 'In a worker'
 
 
 def cut(error):
-    """Takes the frames of this package, and of what runs the main module, off an exception's traceback, and all but the last
-    few of the others. Returns the exception.
+    """Takes the frames of this package, and of what runs the main module, off an exception's
+    traceback, and all but the last few of the others. Returns the exception.
     """
     frames, trace = [], error.__traceback__
     while trace is not None:
@@ -41,8 +41,8 @@ def show(name, error):
 
 
 def annotate(error, where):
-    """In a pool's worker: adds to an exception where it was raised, for the parent, which shows it. `where` says what the
-    worker was at.
+    """In a pool's worker: adds to an exception where it was raised, for the parent, which shows it.
+    `where` says what the worker was at.
     """
     import traceback
 
@@ -51,8 +51,8 @@ def annotate(error, where):
 
 
 def shorten_cause(error):
-    """In the parent: if a worker has added to `error` where it was raised, leaves out the text that says it again. Returns what
-    there is to do about it.
+    """In the parent: if a worker has added to `error` where it was raised, leaves out the text that
+    says it again. Returns what there is to do about it.
     """
     notes = getattr(error, '__notes__', [])
     if any(note.startswith(_IN_WORKER) for note in notes) and type(error.__cause__).__name__ == 'RemoteTraceback':
@@ -70,5 +70,6 @@ def _walk(trace):
 
 
 def _is_inner(path):
-    # What is executed by `-c` for a child; its source has the name of the program's own lines, if that is one by `-c` too.
+    # What is executed by `-c` for a child; its source has the name of the program's own lines, if
+    # that is one by `-c` too.
     return path.startswith((_FOLDER, '<frozen ')) or os.path.basename(path) == 'runpy.py' or path == '<string>'

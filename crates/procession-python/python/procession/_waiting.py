@@ -1,5 +1,5 @@
-"""How those wait who do not wait in the engine: in the event loop of asyncio or of trio, and so of anyio on either. Used in the
-parent, in the thread of the loop.
+"""How those wait who do not wait in the engine: in the event loop of asyncio or of trio, and so of
+anyio on either. Used in the parent, in the thread of the loop.
 
 Each wait has a `give_up`, called when the task that waits is cancelled.
 """
@@ -13,10 +13,12 @@ from typing import Any
 
 __all__ = ['awaiting', 'next_of', 'rest', 'running_caller', 'running_library', 'until_readable', 'until_told', 'in_thread']
 
-# Seconds that a result is looked for before the loop is left to run on: to be woken takes far longer than a short task.
+# Seconds that a result is looked for before the loop is left to run on: to be woken takes far
+# longer than a short task.
 _LOOK = 50e-6
 
-# Awaits that wait to be told, of all threads: a program that has several at once is not kept from the others.
+# Awaits that wait to be told, of all threads: a program that has several at once is not kept from
+# the others.
 _waits = 0
 
 
@@ -31,7 +33,9 @@ def running_library() -> str | None:
 
 
 def running_caller() -> Callable[[Callable[[], Any]], Any] | None:
-    """Returns what has a function called soon in this thread's event loop, from any thread; `None` if none runs."""
+    """Returns what has a function called soon in this thread's event loop, from any thread; `None`
+    if none runs.
+    """
     library = running_library()
     if library == 'trio':
         caller: Callable[[Callable[[], Any]], Any] = sys.modules['trio'].lowlevel.current_trio_token().run_sync_soon
@@ -43,7 +47,9 @@ def running_caller() -> Callable[[Callable[[], Any]], Any] | None:
 
 
 def awaiting(result: Any) -> Generator[Any, Any, Any]:
-    """Returns the iterator by which the result of a call is awaited. Cancelling the task that awaits cancels the call."""
+    """Returns the iterator by which the result of a call is awaited. Cancelling the task that
+    awaits cancels the call.
+    """
     return _awaited(result).__await__()
 
 
@@ -139,7 +145,9 @@ async def _until_told_in_trio(register: Callable[[Callable[[], None]], Any], giv
 
 
 async def until_readable(fd: int) -> None:
-    """Waits until there is something to read from a file descriptor. Any number of tasks may wait for one."""
+    """Waits until there is something to read from a file descriptor. Any number of tasks may wait
+    for one.
+    """
     # Loops take a number once.
     copy = os.dup(fd)
     try:

@@ -1,4 +1,5 @@
-"""Calls in worker processes for programs of asyncio, trio or anyio. Used in the parent, in an event loop::
+"""Calls in worker processes for programs of asyncio, trio or anyio. Used in the parent, in an event
+loop::
 
     import asyncio, procession.aio
 
@@ -8,8 +9,9 @@
     if __name__ == '__main__':
         asyncio.run(main())
 
-Pools have the rest: the result of `apply_async` and `map_async` is awaited, `imap` and `imap_unordered` are iterated by
-`async for`, and `async with` ends a pool. Queues have `aget` and `aput`.
+Pools have the rest: the result of `apply_async` and `map_async` is awaited, `imap` and
+`imap_unordered` are iterated by `async for`, and `async with` ends a pool. Queues have `aget` and
+`aput`.
 """
 
 from __future__ import annotations
@@ -36,14 +38,17 @@ _kept: tuple[int, _Workers] | None = None
 async def run(func: Callable[..., _T], *args: Any, timeout: float | None = None) -> _T:
     """Returns `func(*args)`, called in a worker process; raises what it raises.
 
-    Cancelling the task that awaits this ends the call with its worker. A call that runs longer than `timeout` seconds is ended
-    with its worker, and raises `procession.TaskTimeoutError`. If the worker is lost, this raises `procession.WorkerLost`.
+    Cancelling the task that awaits this ends the call with its worker. A call that runs longer than
+    `timeout` seconds is ended with its worker, and raises `procession.TaskTimeoutError`. If the
+    worker is lost, this raises `procession.WorkerLost`.
 
-    There are as many workers as this process may use cores, started by the fork server as they are needed; they end after
-    five minutes without a call. The first call waits, in a thread, until the first one has begun.
+    There are as many workers as this process may use cores, started by the fork server as they are
+    needed; they end after five minutes without a call. The first call waits, in a thread, until the
+    first one has begun.
 
-    How it differs from `anyio.to_process.run_sync`: a cancelled call is always ended, it takes a `timeout`, it runs under
-    asyncio without anyio, and a result's large buffers do not go through a pipe.
+    How it differs from `anyio.to_process.run_sync`: a cancelled call is always ended, it takes a
+    `timeout`, it runs under asyncio without anyio, and a result's large buffers do not go through a
+    pipe.
     """
     workers = _workers()
     if not workers.has_begun():
@@ -53,7 +58,8 @@ async def run(func: Callable[..., _T], *args: Any, timeout: float | None = None)
 
 
 def shutdown() -> None:
-    """Ends the workers that are kept for `run`, once they have finished what they run; waits for that. Later calls have others.
+    """Ends the workers that are kept for `run`, once they have finished what they run; waits for
+    that. Later calls have others.
 
     Without it they end when they have been idle for long enough, and with the program.
     """

@@ -1,8 +1,9 @@
-"""Connections and their listeners: the standard library's own module under our name, except for who lets peers in.
+"""Connections and their listeners: the standard library's own module under our name, except for who
+lets peers in.
 
-A :class:`Listener` with a key authenticates several peers at a time, in threads of the engine's and by a deadline, so a
-peer that says nothing delays no other. `Connection`, `Client`, `Pipe` and `wait` are the standard library's. Used in any
-process, from any thread.
+A :class:`Listener` with a key authenticates several peers at a time, in threads of the engine's and
+by a deadline, so a peer that says nothing delays no other. `Connection`, `Client`, `Pipe` and
+`wait` are the standard library's. Used in any process, from any thread.
 """
 
 import os
@@ -25,13 +26,16 @@ if _addresses.have_long_variable() and _addresses.are_long():
 
 
 class Listener(_standard.Listener):
-    """Waits for connections at `address`, by default at one of its own, and with an `authkey` makes sure that each peer knows it.
+    """Waits for connections at `address`, by default at one of its own, and with an `authkey` makes
+    sure that each peer knows it.
 
-    What the standard library's has not: :meth:`fileno`; and `close` ends what other threads wait for in `accept`.
+    What the standard library's has not: :meth:`fileno`; and `close` ends what other threads wait
+    for in `accept`.
     """
 
     _admission = None
-    # Whether it listens at an address that any user can connect to, in place of one in a folder of this user's.
+    # Whether it listens at an address that any user can connect to, in place of one in a folder of
+    # this user's.
     _is_private = False
 
     def __init__(self, address=None, family=None, backlog=1, authkey=None):
@@ -49,8 +53,8 @@ class Listener(_standard.Listener):
     def accept(self):
         """Returns the next connection: the first whose authentication is over.
 
-        :raises AuthenticationError: a peer has another key or none, or has not proved it within 10 s. Call it again for the next.
-        :raises OSError: the listener is closed.
+        :raises AuthenticationError: a peer has another key or none, or has not proved it within 10
+        s. Call it again for the next. :raises OSError: the listener is closed.
         """
         connection = super().accept() if self._authkey is None else self._admitted()
         if self._is_private and (user := _peer_user(connection)) != os.geteuid():
@@ -78,7 +82,9 @@ class Listener(_standard.Listener):
         super().close()
 
     def fileno(self):
-        """Returns a file descriptor that is readable when :meth:`accept` has something to do, as for :func:`wait`."""
+        """Returns a file descriptor that is readable when :meth:`accept` has something to do, as
+        for :func:`wait`.
+        """
         if self._listener is None:
             raise OSError('listener is closed')
         return self._listener._socket.fileno() if self._admission is None else self._admission.fileno()

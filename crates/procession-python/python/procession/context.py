@@ -1,8 +1,9 @@
-"""Contexts: the whole API of the package, bound to one start method. Used in any process, from any thread.
+"""Contexts: the whole API of the package, bound to one start method. Used in any process, from any
+thread.
 
-They are contexts of the standard library too (subclasses of its own), so that whatever takes a context of
-``multiprocessing`` takes these. A context knows all that it makes; what it makes takes its context as
-a parameter, and does not import this module.
+They are contexts of the standard library too (subclasses of its own), so that whatever takes a
+context of ``multiprocessing`` takes these. A context knows all that it makes; what it makes takes
+its context as a parameter, and does not import this module.
 """
 
 import functools
@@ -46,7 +47,9 @@ class BaseContext(_standard.BaseContext):
         return manager
 
     def Pipe(self, duplex=True):
-        """Returns two connections, the ends of a pipe; of one that is not duplex the first receives and the second sends."""
+        """Returns two connections, the ends of a pipe; of one that is not duplex the first receives
+        and the second sends.
+        """
         from .connection import Pipe
 
         return Pipe(duplex)
@@ -142,8 +145,8 @@ class BaseContext(_standard.BaseContext):
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def freeze_support(self):
-        """In a frozen program: does a child's work if this process is one, and does not return then; see
-        :func:`procession.spawn.freeze_support`.
+        """In a frozen program: does a child's work if this process is one, and does not return
+        then; see :func:`procession.spawn.freeze_support`.
         """
         from .spawn import freeze_support
 
@@ -166,7 +169,8 @@ class BaseContext(_standard.BaseContext):
         from . import connection  # noqa: F401
 
     def set_executable(self, executable):
-        """Sets the Python that `spawn` and the fork server execute, in place of `sys.executable`."""
+        """Sets the Python that `spawn` and the fork server execute, in place of `sys.executable`.
+        """
         from .spawn import set_executable
 
         set_executable(executable)
@@ -190,7 +194,8 @@ class BaseContext(_standard.BaseContext):
 
     @property
     def reducer(self):
-        """The module that says how objects are pickled for children, and in queues, pools and pipes; or an object with its names.
+        """The module that says how objects are pickled for children, and in queues, pools and
+        pipes; or an object with its names.
 
         Set it before the first pipe is made, as with the standard library.
         """
@@ -223,8 +228,8 @@ class DefaultContext(BaseContext, _standard.DefaultContext):
         return self._actual_context
 
     def _force_start_method(self, method):
-        # As `set_start_method`, in one function: each that a forked child calls is a page or more of
-        # its parent's to copy.
+        # As `set_start_method`, in one function: each that a forked child calls is a page or more
+        # of its parent's to copy.
         self._actual_context = None if method is None else _concrete_contexts[method]
 
 

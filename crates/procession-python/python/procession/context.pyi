@@ -47,7 +47,8 @@ _CancelledError = CancelledError
 _BrokenPoolError = BrokenPoolError
 _Process = Process
 
-# Locks, results and processes of ours are not the standard library's by class: hence what is ignored here.
+# Locks, results and processes of ours are not the standard library's by class: hence what is
+# ignored here.
 
 class BaseContext(_standard.BaseContext):
     ProcessLost: ClassVar[type[_ProcessLost]]

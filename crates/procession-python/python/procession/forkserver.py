@@ -148,8 +148,8 @@ def main(pipe_handle):
 
 
 def _preload(names, data):
-    """Imports the modules that children want. A module that fails here fails in the child too, which
-    tells of it.
+    """Imports the modules that children want. A module that fails here fails in the child too,
+    which tells of it.
     """
     if not names:
         return

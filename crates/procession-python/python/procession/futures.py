@@ -1,6 +1,7 @@
 """Executors: `concurrent.futures` on this package's pools. Used in the parent.
 
-`ProcessPoolExecutor` takes the place of the standard library's, and its futures are `concurrent.futures.Future`s::
+`ProcessPoolExecutor` takes the place of the standard library's, and its futures are
+`concurrent.futures.Future`s::
 
     from procession.futures import ProcessPoolExecutor, as_completed
 

@@ -1,7 +1,7 @@
 """Blocks of shared memory for `sharedctypes`. Used in any process, from any thread.
 
-The heap is the standard library's. Its arenas are files without a name: a kill at any moment leaves nothing
-behind, and neither `/dev/shm` nor a temporary folder is needed.
+The heap is the standard library's. Its arenas are files without a name: a kill at any moment leaves
+nothing behind, and neither `/dev/shm` nor a temporary folder is needed.
 """
 
 import mmap

@@ -6,11 +6,13 @@
     with joblib.parallel_config('procession', n_jobs=4):
         results = joblib.Parallel()(joblib.delayed(function)(argument) for argument in arguments)
 
-The workers are an executor's, kept warm between calls. How it differs from joblib's own backend, loky:
+The workers are an executor's, kept warm between calls. How it differs from joblib's own backend,
+loky:
 
-* a worker that is killed fails one batch of tasks, by `procession.futures.WorkerLost`, which names their functions. The call
-  raises that, and the next call works;
-* an array of at least `max_nbytes` bytes that several tasks have is sent once, in memory without a name, and not by a file.
+* a worker that is killed fails one batch of tasks, by `procession.futures.WorkerLost`, which names
+  their functions. The call raises that, and the next call works;
+* an array of at least `max_nbytes` bytes that several tasks have is sent once, in memory without a
+  name, and not by a file.
 """
 
 from __future__ import annotations
@@ -40,12 +42,14 @@ _IDLE_TIMEOUT = 300.0
 _MOST_KEPT = 8
 
 _lock = threading.Lock()
-# Executors by their terms: the process, how many workers, their start method, their environment, and when they end.
+# Executors by their terms: the process, how many workers, their start method, their environment,
+# and when they end.
 _kept: dict[tuple[Any, ...], ProcessPoolExecutor] = {}
 
 
 def register(*, make_default: bool = False) -> None:
-    """Makes the backend known to joblib by the name "procession"; with `make_default` it is that of calls that name none.
+    """Makes the backend known to joblib by the name "procession"; with `make_default` it is that of
+    calls that name none.
 
     >>> import joblib, procession.joblib
     >>> procession.joblib.register()
@@ -72,8 +76,9 @@ def shutdown() -> None:
 class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """Runs joblib's tasks in the workers of an executor.
 
-    `parallel_config('procession', ...)` takes, beside what joblib knows, `start_method` (by default 'forkserver') and
-    `idle_worker_timeout`, the seconds after which workers end that have no task (300).
+    `parallel_config('procession', ...)` takes, beside what joblib knows, `start_method` (by default
+    'forkserver') and `idle_worker_timeout`, the seconds after which workers end that have no task
+    (300).
     """
 
     default_n_jobs = -1
@@ -180,7 +185,9 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
 
 
 class _Calls:
-    """A batch of calls of one function, by position: its arguments alone, which pickle far quicker than a tuple and a dict each."""
+    """A batch of calls of one function, by position: its arguments alone, which pickle far quicker
+    than a tuple and a dict each.
+    """
 
     def __init__(self, function: Any, arguments: list[Any], is_single: bool, backend: Any, n_jobs: Any) -> None:
         self._parts = function, arguments, is_single, backend, n_jobs
@@ -235,7 +242,8 @@ def _executor(
 
 
 def _begin(environment: tuple[tuple[str, str], ...]) -> None:
-    """Worker: keeps the libraries that it has, and those that it will import, to so many threads."""
+    """Worker: keeps the libraries that it has, and those that it will import, to so many threads.
+    """
     os.environ.update(environment)
     register()
     if 'numpy' in sys.modules:

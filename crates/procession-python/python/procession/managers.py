@@ -1,7 +1,8 @@
 """See `multiprocessing.managers`, whose source serves here on procession's contexts.
 
-How it differs: what a client has acquired of a manager's locks is released when its process has ended, and the next is told by
-:class:`procession.synchronize.OwnerDiedError`; and a proxy that came to a child makes further proxies there, as iterators are.
+How it differs: what a client has acquired of a manager's locks is released when its process has
+ended, and the next is told by :class:`procession.synchronize.OwnerDiedError`; and a proxy that came
+to a child makes further proxies there, as iterators are.
 """
 
 import functools
@@ -32,7 +33,9 @@ for _name in ('Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition'):
 
 
 class _Elsewhere:
-    """Stands for the manager in a process that has a proxy and not the manager: a proxy finds by it the types of further ones."""
+    """Stands for the manager in a process that has a proxy and not the manager: a proxy finds by it
+    the types of further ones.
+    """
 
     _registry = SyncManager._registry  # noqa: F821 (adopted)
     _state = None

@@ -1,11 +1,12 @@
 """Pools of worker processes. Used in the parent; `_worker` runs in the workers.
 
-The engine does the work: its task ring, its workers' result streams, its worker handler, which notices deaths and replaces workers.
-Here is what must be Python: the API, how a worker process is started, and what happens to values that plain pickle refuses.
+The engine does the work: its task ring, its workers' result streams, its worker handler, which
+notices deaths and replaces workers. Here is what must be Python: the API, how a worker process is
+started, and what happens to values that plain pickle refuses.
 
-How it differs from `multiprocessing.pool`: a worker that is killed, crashes or exits fails the task that it ran, with `WorkerLost`, and no
-other; functions and arguments are pickled in the thread that submits; lazy maps look ahead by a bound; a callback that raises
-becomes the result of its call.
+How it differs from `multiprocessing.pool`: a worker that is killed, crashes or exits fails the task
+that it ran, with `WorkerLost`, and no other; functions and arguments are pickled in the thread that
+submits; lazy maps look ahead by a bound; a callback that raises becomes the result of its call.
 """
 
 import _signal
@@ -49,7 +50,9 @@ _forking = weakref.WeakSet()
 
 
 def come_by():
-    """Starts workers in the place of lost ones, where that is left to the program's threads. Returns whether there are such pools."""
+    """Starts workers in the place of lost ones, where that is left to the program's threads.
+    Returns whether there are such pools.
+    """
     pools = list(_forking)
     for pool in pools:
         if pool._state in (RUN, CLOSE):
@@ -60,9 +63,10 @@ def come_by():
 class Pool(_standard.Pool):
     """A pool of worker processes.
 
-    `processes` is their number, by default as many as this process may use cores. `initializer(*initargs)` is called in each worker
-    before its first task. A worker is replaced after `maxtasksperchild` tasks, or once it has more than `max_memory_per_child` bytes of
-    memory of its own. Workers are daemonic unless `daemon` is false. `context` may be another library's.
+    `processes` is their number, by default as many as this process may use cores.
+    `initializer(*initargs)` is called in each worker before its first task. A worker is replaced
+    after `maxtasksperchild` tasks, or once it has more than `max_memory_per_child` bytes of memory
+    of its own. Workers are daemonic unless `daemon` is false. `context` may be another library's.
     """
 
     # Of one whose `__init__` has not begun.
@@ -96,8 +100,8 @@ class Pool(_standard.Pool):
             raise ValueError('maxtasksperchild must be a positive int or None')
         if initializer is not None and not callable(initializer):
             raise TypeError('initializer must be a callable')
-        # Weak references without a callback: a Ctrl-C that came in one would be ignored. Those of feeds that are gone are taken off
-        # now and then.
+        # Weak references without a callback: a Ctrl-C that came in one would be ignored. Those of
+        # feeds that are gone are taken off now and then.
         self._feeds = []
         self._most_feeds = 8
         self._workers = []
@@ -130,8 +134,9 @@ class Pool(_standard.Pool):
     def apply(self, func, args=(), kwds={}, *, timeout=None, retries=0):
         """Returns `func(*args, **kwds)`, called in a worker; raises what it raises.
 
-        Raises `WorkerLost` if the worker was killed or ended by the task, `TaskTimeoutError` after `timeout` seconds of the task's run,
-        `BrokenPoolError` if no worker can be kept, and `ValueError` if the pool takes no more. An interrupted wait cancels the call.
+        Raises `WorkerLost` if the worker was killed or ended by the task, `TaskTimeoutError` after
+        `timeout` seconds of the task's run, `BrokenPoolError` if no worker can be kept, and
+        `ValueError` if the pool takes no more. An interrupted wait cancels the call.
         """
         if self._state != RUN:
             self._check_running()
@@ -142,8 +147,8 @@ class Pool(_standard.Pool):
     ):
         """Has `func(*args, **kwds)` called in a worker; returns its `AsyncResult`.
 
-        A task that runs longer than `timeout` seconds is ended with its worker, and fails with `TaskTimeoutError`. One whose worker is
-        lost is run again, up to `retries` times.
+        A task that runs longer than `timeout` seconds is ended with its worker, and fails with
+        `TaskTimeoutError`. One whose worker is lost is run again, up to `retries` times.
         """
         if self._state != RUN:
             self._check_running()
@@ -153,9 +158,11 @@ class Pool(_standard.Pool):
         return result
 
     def map(self, func, iterable, chunksize=None, *, timeout=None, retries=0):
-        """Returns the list of `func(x)` for each `x` of the iterable; of errors, as in `apply`, the first one's is raised.
+        """Returns the list of `func(x)` for each `x` of the iterable; of errors, as in `apply`, the
+        first one's is raised.
 
-        `timeout` is in seconds, for each call of `func`; `chunksize` is how many items a worker is given at once.
+        `timeout` is in seconds, for each call of `func`; `chunksize` is how many items a worker is
+        given at once.
         """
         return self._map(func, iterable, chunksize, False, None, None, timeout, retries, True)
 
@@ -178,8 +185,9 @@ class Pool(_standard.Pool):
     def imap(self, func, iterable, chunksize=1, *, buffersize=None, timeout=None, retries=0):
         """Yields `func(x)` for each `x` of the iterable, in its order.
 
-        The iterable is pulled as results are taken, at most `buffersize` items ahead of them (by default 64 for each worker), so that an
-        endless one runs in constant memory. What it raises is raised where its results are taken.
+        The iterable is pulled as results are taken, at most `buffersize` items ahead of them (by
+        default 64 for each worker), so that an endless one runs in constant memory. What it raises
+        is raised where its results are taken.
         """
         return self._imap(func, iterable, chunksize, True, buffersize, timeout, retries)
 
@@ -195,13 +203,17 @@ class Pool(_standard.Pool):
             self._engine.close()
 
     def terminate(self):
-        """Ends the workers at once and gives up what is not finished, without a callback: `get` then raises."""
+        """Ends the workers at once and gives up what is not finished, without a callback: `get`
+        then raises.
+        """
         util.debug('terminating pool')
         self._state = TERMINATE
         self._terminate()
 
     def join(self):
-        """Waits until all tasks are finished and all workers have ended; call `close` or `terminate` first."""
+        """Waits until all tasks are finished and all workers have ended; call `close` or
+        `terminate` first.
+        """
         util.debug('joining pool')
         if self._state == RUN:
             raise ValueError('Pool is still running')
@@ -216,9 +228,11 @@ class Pool(_standard.Pool):
         _let_go(self._workers)
 
     def resize(self, processes):
-        """Keeps so many workers from now on; of fewer, those that are too many end after the task that they run.
+        """Keeps so many workers from now on; of fewer, those that are too many end after the task
+        that they run.
 
-        Raises `ValueError` for less than one, and for more than the pool has room for, which the error tells.
+        Raises `ValueError` for less than one, and for more than the pool has room for, which the
+        error tells.
         """
         self._check_running()
         if processes < 1:
@@ -228,9 +242,9 @@ class Pool(_standard.Pool):
     def stats(self):
         """What the pool is doing now, as a dict.
 
-        `workers`: for each its `pid`, what it is `running` (job, task, seconds; or `None`), how many
-        tasks it has `done`, its `resident` memory in bytes. Tasks `queued`, `done`, `failed` and
-        `lost`, and how many workers were started in the place of others: `respawns`.
+        `workers`: for each its `pid`, what it is `running` (job, task, seconds; or `None`), how
+        many tasks it has `done`, its `resident` memory in bytes. Tasks `queued`, `done`, `failed`
+        and `lost`, and how many workers were started in the place of others: `respawns`.
 
         A task is one call of the function, also where a chunk of them travels together. Tasks are
         `queued` while no worker has begun their chunk, and `done` once their result has arrived. If
@@ -258,8 +272,9 @@ class Pool(_standard.Pool):
     def _note_loop(self):
         """Notes that the event loop of this thread, if it has one, can have the thread come by.
 
-        Under fork it is the program's threads that start a worker in a lost one's place, as they come by to submit or to wait. One that
-        waits in its event loop does not come by of its own accord.
+        Under fork it is the program's threads that start a worker in a lost one's place, as they
+        come by to submit or to wait. One that waits in its event loop does not come by of its own
+        accord.
         """
         if self._ctx.get_start_method() == 'fork' and (call_soon := running_caller()) is not None:
             self._callers[threading.get_ident()] = call_soon
@@ -324,7 +339,9 @@ class Pool(_standard.Pool):
 
 
 class _VacancyCallback:
-    """Has the threads whose event loops are known come by, so that one of them starts a worker. The engine calls it."""
+    """Has the threads whose event loops are known come by, so that one of them starts a worker. The
+    engine calls it.
+    """
 
     def __init__(self, callers, pool):
         self._callers, self._pool = callers, pool
@@ -364,7 +381,8 @@ class _Starting:
         self._mask = {*blocked, _signal.SIGINT}
         try:
             if self._ahead is None:
-                # All of the first at once: what this process does between two forks is memory that their children do not share.
+                # All of the first at once: what this process does between two forks is memory that
+                # their children do not share.
                 self._ahead = {}
                 self._ahead = {slot: self._start(control, slot, broker) for slot in range(self._processes)}
             if slot in self._ahead:
@@ -399,8 +417,8 @@ class _Starting:
         if isinstance(process, _process.BaseProcess):
             process.start()
             return
-        # Another library's children, and the servers and trackers that it starts for them, have the signals blocked that are
-        # blocked here: all.
+        # Another library's children, and the servers and trackers that it starts for them, have the
+        # signals blocked that are blocked here: all.
         blocked = _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
         try:
             process.start()
@@ -439,7 +457,8 @@ def _worker(control, slot, broker, max_tasks, max_memory, initializer, initargs)
     if _process._link is None and (parent := _process.parent_process()) is not None:
         # Another library's process, which does not end with its parent by itself.
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    # The process's own handler comes first, though nothing is heard yet: one that the initializer sets is to stay.
+    # The process's own handler comes first, though nothing is heard yet: one that the initializer
+    # sets is to stay.
     _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
     if _process._hear_interrupts not in (None, spawn.hear_interrupts):
         _process._hear_interrupts()
@@ -480,7 +499,9 @@ def _terminate(engine, workers):
 
 
 def _let_go(workers):
-    """Takes those that have ended off the list. With the last that holds such a process its pidfd is closed."""
+    """Takes those that have ended off the list. With the last that holds such a process its pidfd
+    is closed.
+    """
     if any(getattr(process, '_parent_pid', os.getpid()) != os.getpid() for process in workers):
         # In a process forked from the one that has the pool.
         return

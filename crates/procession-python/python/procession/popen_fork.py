@@ -1,8 +1,8 @@
-"""Processes by `fork`, and what their parent does with a process of any start method. Used in the parent, by any
-thread.
+"""Processes by `fork`, and what their parent does with a process of any start method. Used in the
+parent, by any thread.
 
-The child is forked by `os.fork`, by Python's rules: the hooks of `os.register_at_fork` run, and from 3.12 on Python
-warns when there are other threads than the engine's.
+The child is forked by `os.fork`, by Python's rules: the hooks of `os.register_at_fork` run, and
+from 3.12 on Python warns when there are other threads than the engine's.
 """
 
 import _signal
@@ -22,15 +22,17 @@ _ALL_SIGNALS = _signal.valid_signals()
 
 process._hand_down(util, _outcome)
 
-# Any process that is forked from this one, by whomever, lets go of the links that this one's children hang on.
+# Any process that is forked from this one, by whomever, lets go of the links that this one's
+# children hang on.
 os.register_at_fork(after_in_child=disown_children)
 
 
 class Popen:
     """A started process.
 
-    `sentinel` is a pidfd, readable when the process has ended, whoever still holds its pipes; signals go through it.
-    Its exit code is kept once anybody has asked, and is 255 if some other wait in this program took it.
+    `sentinel` is a pidfd, readable when the process has ended, whoever still holds its pipes;
+    signals go through it. Its exit code is kept once anybody has asked, and is 255 if some other
+    wait in this program took it.
     """
 
     method = 'fork'
@@ -43,7 +45,8 @@ class Popen:
         self._child = None
         try:
             self._launch(process_obj)
-            # Here and not in the caller: whatever a handler raises from now on, this process knows its child.
+            # Here and not in the caller: whatever a handler raises from now on, this process knows
+            # its child.
             process_obj._popen, process_obj._sentinel = self, self.sentinel
             process._standard._children.add(process_obj)
         except BaseException:
@@ -86,12 +89,14 @@ class Popen:
         self._send_signal(signal.SIGKILL)
 
     def outcome(self):
-        """Returns what the target left, as the engine's tag and bytes, or `None`: of a process that has ended."""
+        """Returns what the target left, as the engine's tag and bytes, or `None`: of a process that
+        has ended.
+        """
         return self._child.outcome()
 
     def result(self, name):
-        """Returns what the target of the process has returned; raises what it has raised. The process's
-        name is `name`.
+        """Returns what the target of the process has returned; raises what it has raised. The
+        process's name is `name`.
         """
         return _outcome.received(self, name)
 
@@ -116,7 +121,8 @@ class Popen:
         _titles.look()
         ours, theirs = Link.pair()
         parent_sentinel = pidfd_of_self()
-        # No handler runs before the child is held, which would be lost otherwise, and none of its parent's in the child.
+        # No handler runs before the child is held, which would be lost otherwise, and none of its
+        # parent's in the child.
         mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
             pid = _fork()
@@ -130,8 +136,8 @@ class Popen:
 
 
 def _fork():
-    # Since 3.14 a forked child closes what leads to its parent's trackers, unless the thread that forks says that the child is
-    # one of the program's, which its parent waits for.
+    # Since 3.14 a forked child closes what leads to its parent's trackers, unless the thread that
+    # forks says that the child is one of the program's, which its parent waits for.
     trackers = loaded('resource_tracker'), sys.modules.get('procession.resource_tracker')
     intents = [tracker._fork_intent for tracker in trackers if hasattr(tracker, '_fork_intent')]
     for intent in intents:
@@ -155,15 +161,17 @@ def _fork_quietly():
 
 
 def _share_tracker():
-    """Where shared memory with names may be made, a child is to have this process's tracker: one of its own would unlink
-    at the child's end what the child has made for others.
+    """Where shared memory with names may be made, a child is to have this process's tracker: one of
+    its own would unlink at the child's end what the child has made for others.
     """
     if 'procession.shared_memory' in sys.modules:
         sys.modules['procession.resource_tracker']._resource_tracker.share()
 
 
 def _leave_event_loop():
-    """In the child of a program that runs an event loop: the loop's handlers would only wake the loop, which does not run here."""
+    """In the child of a program that runs an event loop: the loop's handlers would only wake the
+    loop, which does not run here.
+    """
     for number in signal.valid_signals():
         handler = signal.getsignal(number)
         # A runner's is a partial of a method.
@@ -173,14 +181,16 @@ def _leave_event_loop():
 
 
 def _run(process_obj, link, parent_sentinel, mask):
-    """In the child: everything, to its end. All signals are blocked; `mask` are those that are to be."""
+    """In the child: everything, to its end. All signals are blocked; `mask` are those that are to
+    be.
+    """
     code, is_own = 1, False
     try:
         # Its parent's callbacks are not its own.
         atexit._clear()
         is_own = True
-        # Before any signal is heard, which may end this process: its exit must not be that of its parent's children. Kept, as
-        # hooks may look at them.
+        # Before any signal is heard, which may end this process: its exit must not be that of its
+        # parent's children. Kept, as hooks may look at them.
         _others = process._tie(link)
         _signal.set_wakeup_fd(-1)
         # From Python 3.12 on, asyncio takes its wakeup fd away itself, and leaves its handlers.

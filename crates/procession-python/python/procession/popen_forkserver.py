@@ -1,5 +1,5 @@
-"""Processes by the fork server: copies of a small clean process that has imported the program. Used in the parent, by
-any thread.
+"""Processes by the fork server: copies of a small clean process that has imported the program. Used
+in the parent, by any thread.
 """
 
 from . import forkserver, popen_spawn_posix
@@ -8,7 +8,9 @@ __all__ = ['Popen']
 
 
 class Popen(popen_spawn_posix.Popen):
-    """A copy of the server, and all the same a child of this process, which alone reaps it: its exit code is exact."""
+    """A copy of the server, and all the same a child of this process, which alone reaps it: its
+    exit code is exact.
+    """
 
     method = 'forkserver'
 

@@ -1,8 +1,8 @@
-"""Processes by `spawn`: fresh interpreters, at the price of a small program's start however large the parent is. Used
-in the parent, by any thread.
+"""Processes by `spawn`: fresh interpreters, at the price of a small program's start however large
+the parent is. Used in the parent, by any thread.
 
-Preparation data, process object and file descriptors go to the child in one message, and no resource tracker is started
-for it.
+Preparation data, process object and file descriptors go to the child in one message, and no
+resource tracker is started for it.
 """
 
 import io
@@ -40,7 +40,9 @@ class Popen(popen_fork.Popen):
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd):
-        """Has a copy of the file descriptor `fd` sent to the child; returns its place among those sent."""
+        """Has a copy of the file descriptor `fd` sent to the child; returns its place among those
+        sent.
+        """
         self._fds.append(fd)
         return len(self._fds) - 1
 
@@ -75,7 +77,9 @@ class Popen(popen_fork.Popen):
 
 
 def _dump_process(process_obj, file):
-    """Pickles a process object for a child: by name what the child can import, the rest by value, where that can be had."""
+    """Pickles a process object for a child: by name what the child can import, the rest by value,
+    where that can be had.
+    """
     child_finds_main = spawn.finds_main()
     try:
         _spawning.reducer.dump(process_obj, file)
@@ -99,8 +103,8 @@ def _dump_process(process_obj, file):
 
 
 def _running_trackers():
-    """The standard library's tracker of named resources, and ours: where one runs, a child is to use it and not
-    another.
+    """The standard library's tracker of named resources, and ours: where one runs, a child is to
+    use it and not another.
     """
     modules = {'multiprocessing': loaded(_TRACKERS), 'procession': sys.modules.get('procession.' + _TRACKERS)}
     for name, module in modules.items():

@@ -1,8 +1,9 @@
 """Processes as their parent and they themselves see them. Used in any process, from any thread;
 :meth:`BaseProcess._bootstrap` in a child, by its only thread.
 
-Which process this is, which parent and which children it has, is kept where the standard library keeps it: there is one
-answer, whichever package is asked. A child imports this module before its target, so it imports little itself.
+Which process this is, which parent and which children it has, is kept where the standard library
+keeps it: there is one answer, whichever package is asked. A child imports this module before its
+target, so it imports little itself.
 """
 
 import itertools
@@ -24,7 +25,8 @@ active_children = _standard.active_children
 current_process = _standard.current_process
 parent_process = _standard.parent_process
 
-# In a child: its end of the link to its parent, by which it is tied to its parent's life and leaves its outcome.
+# In a child: its end of the link to its parent, by which it is tied to its parent's life and leaves
+# its outcome.
 _link = None
 _link_is_loose = False
 # In a child that does not hear Ctrl-C yet: what makes it.
@@ -43,8 +45,8 @@ if not is_original(_plain_bootstrap, _standard._cleanup):
 class BaseProcess(_standard.BaseProcess):
     """A process: its arguments, its start, its end.
 
-    What the standard library's has not: :meth:`result`, and, before 3.14, :meth:`interrupt`. A process ends when its
-    parent is killed, daemon or not.
+    What the standard library's has not: :meth:`result`, and, before 3.14, :meth:`interrupt`. A
+    process ends when its parent is killed, daemon or not.
     """
 
     # Whether it is a worker of a pool, which says to its parent why it cannot begin.
@@ -72,12 +74,15 @@ class BaseProcess(_standard.BaseProcess):
         del self._target, self._args, self._kwargs
 
     def run(self):
-        """What the process does: calls the target, and returns what that returns. May be overridden."""
+        """What the process does: calls the target, and returns what that returns. May be
+        overridden.
+        """
         if self._target:
             return self._target(*self._args, **self._kwargs)
 
     def interrupt(self):
-        """Sends SIGINT, which is `KeyboardInterrupt` in a Python process unless it has a handler of its own.
+        """Sends SIGINT, which is `KeyboardInterrupt` in a Python process unless it has a handler of
+        its own.
 
         As :meth:`terminate`; a process that has ended already gets nothing.
         """
@@ -85,7 +90,8 @@ class BaseProcess(_standard.BaseProcess):
         self._popen.interrupt()
 
     def result(self, timeout=None):
-        """Waits up to `timeout` seconds for the process to end, and returns what its target (its :meth:`run`) returned.
+        """Waits up to `timeout` seconds for the process to end, and returns what its target (its
+        :meth:`run`) returned.
 
         ::
 
@@ -93,11 +99,12 @@ class BaseProcess(_standard.BaseProcess):
             process.start()
             assert process.result() == 1024
 
-        An exception that ended the target is raised here too, with the traceback of the child as its `__cause__`.
+        An exception that ended the target is raised here too, with the traceback of the child as
+        its `__cause__`.
 
-        :raises TimeoutError: the process has not ended in time; ask again.
-        :raises ProcessLost: it left no result, since it was killed or left by `sys.exit` or `os._exit`.
-        :raises pickle.PicklingError: the result does not pickle; the process itself did not fail for it.
+        :raises TimeoutError: the process has not ended in time; ask again. :raises ProcessLost: it
+        left no result, since it was killed or left by `sys.exit` or `os._exit`. :raises
+        pickle.PicklingError: the result does not pickle; the process itself did not fail for it.
         """
         self._check_closed()
         assert self._parent_pid == os.getpid(), 'can only ask a child process'
@@ -106,15 +113,17 @@ class BaseProcess(_standard.BaseProcess):
         return self._popen.result(self._name)
 
     def _bootstrap(self, parent_sentinel=None):
-        """Runs the target in the child; returns the exit code. What happens around it is the standard
-        library's, and so are the hooks of tools that have replaced its method of this name.
+        """Runs the target in the child; returns the exit code. What happens around it is the
+        standard library's, and so are the hooks of tools that have replaced its method of this
+        name.
         """
         hook = _standard.BaseProcess._bootstrap
         if hook is not _plain_bootstrap:
             return self._bootstrap_by(hook, parent_sentinel)
         exitcode = 1
         try:
-            # Written as one: each function that a forked child calls is a page or more of its parent's to copy.
+            # Written as one: each function that a forked child calls is a page or more of its
+            # parent's to copy.
             if self._start_method is not None:
                 force_start_method(self._start_method)
             _close_stdin()
@@ -143,10 +152,11 @@ class BaseProcess(_standard.BaseProcess):
         return exitcode
 
     def _bootstrap_by(self, hook, parent_sentinel):
-        """As :meth:`_bootstrap`, where a tool has put `hook` in the place of the standard library's.
+        """As :meth:`_bootstrap`, where a tool has put `hook` in the place of the standard
+        library's.
 
-        The hook calls what it has replaced, which calls `run`. So this object's `run` is, for that one
-        call, what differs from the standard library.
+        The hook calls what it has replaced, which calls `run`. So this object's `run` is, for that
+        one call, what differs from the standard library.
         """
         replaced = self.__dict__.get('run')
 
@@ -202,8 +212,8 @@ class BaseProcess(_standard.BaseProcess):
 class _ParentProcess(_standard._ParentProcess):
     """The parent as its child sees it: by a pidfd.
 
-    A child is killed with its parent. One that looks here whether the parent lives is given half a second after it, so
-    that it can see the death and act on it.
+    A child is killed with its parent. One that looks here whether the parent lives is given half a
+    second after it, so that it can see the death and act on it.
     """
 
     def is_alive(self):
@@ -229,8 +239,8 @@ class _ParentProcess(_standard._ParentProcess):
 
 
 def _tie(link, hear_interrupts=None):
-    """In a child: hangs its life on its parent's, and returns its parent's children, which are none of
-    its own. If it does not hear Ctrl-C yet, `hear_interrupts` has it do so.
+    """In a child: hangs its life on its parent's, and returns its parent's children, which are none
+    of its own. If it does not hear Ctrl-C yet, `hear_interrupts` has it do so.
     """
     global _link, _link_is_loose, _hear_interrupts
     link.tie()
@@ -240,16 +250,16 @@ def _tie(link, hear_interrupts=None):
 
 
 def _hand_down(util, outcome):
-    """In a process that forks others: says what they would import otherwise, the shared `util` and what
-    leaves outcomes.
+    """In a process that forks others: says what they would import otherwise, the shared `util` and
+    what leaves outcomes.
     """
     global _util, _outcome
     _util, _outcome = util, outcome
 
 
 def _end_helpers():
-    """In a child that leaves: ends and reaps the processes that it has started for itself. Nobody may reap them after it: the first
-    process of a container is seldom made for it.
+    """In a child that leaves: ends and reaps the processes that it has started for itself. Nobody
+    may reap them after it: the first process of a container is seldom made for it.
     """
     server = sys.modules.get('procession.forkserver')
     if server is not None:

@@ -1,15 +1,19 @@
 """Queues of objects between processes. Used in any process that was given one, from any thread.
 
-A queue is a ring in shared memory, with a lock for each end. :meth:`Queue.put` pickles the item in the caller and
-returns once it is there for others to take: no thread feeds a pipe. So, other than in the standard library,
+A queue is a ring in shared memory, with a lock for each end. :meth:`Queue.put` pickles the item in
+the caller and returns once it is there for others to take: no thread feeds a pipe. So, other than
+in the standard library,
 
-* an item that does not pickle raises where it is put, and nothing is dropped silently. A subclass that has an
-  ``_on_queue_feeder_error`` of its own gets the exception and the item there instead, as in the standard library. So
-  does the standard one, which prints the traceback, in a program that was written for the standard library and has its
-  ``multiprocessing`` answered by procession: no ``put`` of such a program expects to fail;
+* an item that does not pickle raises where it is put, and nothing is dropped silently. A subclass
+  that has an ``_on_queue_feeder_error`` of its own gets the exception and the item there instead,
+  as in the standard library. So does the standard one, which prints the traceback, in a program
+  that was written for the standard library and has its ``multiprocessing`` answered by procession:
+  no ``put`` of such a program expects to fail;
 * ``get_nowait()`` right after ``put()`` finds the item;
-* a process may end, or be killed, right after ``put()``: its items stay. It may be joined before the queue is drained;
-* a process that is killed while it puts or gets loses at most the item it had in hand, and holds up nobody;
+* a process may end, or be killed, right after ``put()``: its items stay. It may be joined before
+  the queue is drained;
+* a process that is killed while it puts or gets loses at most the item it had in hand, and holds up
+  nobody;
 * ``join()`` of a joinable queue does not wait for what a dead process had taken.
 
 >>> import procession as mp
@@ -43,11 +47,13 @@ _LONGEST_PAUSE = 0.02
 
 
 class Queue(_standard.Queue):
-    """A first-in first-out queue of at most `maxsize` items; 0: as many as memory holds (8 GiB at most)."""
+    """A first-in first-out queue of at most `maxsize` items; 0: as many as memory holds (8 GiB at
+    most).
+    """
 
     _is_joinable = False
-    # Whether a subclass feeds its items by itself, with a thread and a pickler of its own, as that of loky does. Then this class
-    # works as the standard library's, on a ring in place of a pipe.
+    # Whether a subclass feeds its items by itself, with a thread and a pickler of its own, as that
+    # of loky does. Then this class works as the standard library's, on a ring in place of a pipe.
     _has_feeder = False
 
     def __init_subclass__(cls, **kwds):
@@ -92,7 +98,8 @@ class Queue(_standard.Queue):
     def put(self, obj, block=True, timeout=None):
         """Appends an item; waits for room, for `timeout` seconds at most, unless `block` is false.
 
-        Raises ``queue.Full`` if there was no room, what pickling raises, and ``ValueError`` after :meth:`close`.
+        Raises ``queue.Full`` if there was no room, what pickling raises, and ``ValueError`` after
+        :meth:`close`.
         """
         if self._has_feeder:
             return _standard.Queue.put(self, obj, block, timeout)
@@ -101,9 +108,11 @@ class Queue(_standard.Queue):
         self._ring.put(obj, block, timeout, self._on_queue_feeder_error if self._has_hook else None)
 
     def get(self, block=True, timeout=None):
-        """Takes the oldest item; waits for one, for `timeout` seconds at most, unless `block` is false.
+        """Takes the oldest item; waits for one, for `timeout` seconds at most, unless `block` is
+        false.
 
-        Raises ``queue.Empty`` if there was none, what unpickling raises, and ``ValueError`` after :meth:`close`.
+        Raises ``queue.Empty`` if there was none, what unpickling raises, and ``ValueError`` after
+        :meth:`close`.
         """
         if self._has_feeder:
             return _standard.Queue.get(self, block, timeout)
@@ -118,7 +127,9 @@ class Queue(_standard.Queue):
         return _standard.Queue.qsize(self) if self._has_feeder else len(self._ring)
 
     def empty(self):
-        """Returns whether there is no item. What this process, or one it has joined, has put is counted for sure."""
+        """Returns whether there is no item. What this process, or one it has joined, has put is
+        counted for sure.
+        """
         return not self._reader.poll()
 
     def full(self):
@@ -134,9 +145,11 @@ class Queue(_standard.Queue):
         return self.put(obj, False)
 
     async def aget(self):
-        """Takes the oldest item; waits for one in the event loop of asyncio or trio, without a thread.
+        """Takes the oldest item; waits for one in the event loop of asyncio or trio, without a
+        thread.
 
-        Raises what unpickling raises, and ``ValueError`` after :meth:`close`. A task that is cancelled while it waits has taken nothing.
+        Raises what unpickling raises, and ``ValueError`` after :meth:`close`. A task that is
+        cancelled while it waits has taken nothing.
         """
         while True:
             try:
@@ -147,7 +160,8 @@ class Queue(_standard.Queue):
     async def aput(self, obj):
         """Appends an item; waits for room in the event loop of asyncio or trio, without a thread.
 
-        It looks for room again and again, after 20 ms at most. Raises what pickling raises, and ``ValueError`` after :meth:`close`.
+        It looks for room again and again, after 20 ms at most. Raises what pickling raises, and
+        ``ValueError`` after :meth:`close`.
         """
         pause = _FIRST_PAUSE
         while True:
@@ -167,7 +181,9 @@ class Queue(_standard.Queue):
             self._writer.close()
 
     def join_thread(self):
-        """Returns at once: there is no thread, and all that was put is there. Only after :meth:`close`."""
+        """Returns at once: there is no thread, and all that was put is there. Only after
+        :meth:`close`.
+        """
         assert self._closed, f'Queue {self!r} not closed'
         if self._has_feeder:
             _standard.Queue.join_thread(self)
@@ -192,11 +208,15 @@ class JoinableQueue(Queue, _standard.JoinableQueue):
     _is_joinable = True
 
     def task_done(self):
-        """Says that an item that was taken is done; raises ``ValueError`` if none that was taken is unfinished."""
+        """Says that an item that was taken is done; raises ``ValueError`` if none that was taken is
+        unfinished.
+        """
         self._ring.task_done()
 
     def join(self):
-        """Waits until every item that was put is done, or was lost with the process that had taken it."""
+        """Waits until every item that was put is done, or was lost with the process that had taken
+        it.
+        """
         self._ring.join()
 
 
@@ -237,7 +257,9 @@ class SimpleQueue(_standard.SimpleQueue):
         self._writer.send(obj)
 
     async def aget(self):
-        """Takes the oldest item; waits for one in the event loop of asyncio or trio, without a thread."""
+        """Takes the oldest item; waits for one in the event loop of asyncio or trio, without a
+        thread.
+        """
         while True:
             try:
                 return self._reader._open_ring().get(False)
@@ -252,7 +274,9 @@ class SimpleQueue(_standard.SimpleQueue):
 
 
 class _End:
-    """One end of a queue, in the manner of a connection: `multiprocessing.connection.wait` takes it."""
+    """One end of a queue, in the manner of a connection: `multiprocessing.connection.wait` takes
+    it.
+    """
 
     def __init__(self, ring):
         self._ring = ring
@@ -304,7 +328,8 @@ class _Reader(_End):
 class _Writer(_End):
     readable = False
     writable = True
-    # What is sent to a child: some ways to start one refuse a file descriptor that comes twice, and the reader has this one's.
+    # What is sent to a child: some ways to start one refuse a file descriptor that comes twice, and
+    # the reader has this one's.
     _sent = None
 
     def __reduce__(self):

@@ -7,7 +7,8 @@ __all__ = ['Queue', 'SimpleQueue', 'JoinableQueue']
 
 _T = TypeVar('_T')
 
-# `ctx` must be given; that it need not is said so that `procession.Queue` can be an annotation too, as in typeshed.
+# `ctx` must be given; that it need not is said so that `procession.Queue` can be an annotation too,
+# as in typeshed.
 
 class Queue(_standard.Queue[_T]):
     def __init__(self, maxsize: int = 0, *, ctx: Any = ...) -> None: ...

@@ -1,5 +1,5 @@
-"""See `multiprocessing.reduction`: the standard library's own module, shared with it. Where its resource sharer could not listen,
-sockets are registered with ours.
+"""See `multiprocessing.reduction`: the standard library's own module, shared with it. Where its
+resource sharer could not listen, sockets are registered with ours.
 """
 
 from . import _addresses

@@ -1,5 +1,5 @@
-"""See `multiprocessing.resource_sharer`: the standard library's own module, shared with it. Where that could not listen, its
-source serves here on our listener, whose address is short.
+"""See `multiprocessing.resource_sharer`: the standard library's own module, shared with it. Where
+that could not listen, its source serves here on our listener, whose address is short.
 """
 
 from procession import _addresses

@@ -1,11 +1,12 @@
-"""The tracker of named things: a small process that unlinks what a program leaves behind. Called in any process of the
-program.
+"""The tracker of named things: a small process that unlinks what a program leaves behind. Called in
+any process of the program.
 
 It is the standard library's, told in another way:
 
-* who only attaches to shared memory registers nothing. Programs that know the standard library's fault unregister what
-  they have attached to; here that is heard and does nothing;
-* if the tracker is killed, the next is told of all that this process has registered, not only of what comes after.
+* who only attaches to shared memory registers nothing. Programs that know the standard library's
+  fault unregister what they have attached to; here that is heard and does nothing;
+* if the tracker is killed, the next is told of all that this process has registered, not only of
+  what comes after.
 """
 
 import os
@@ -49,7 +50,9 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
         self._attached[name] = True
 
     def forget(self, name, rtype):
-        """Says that this process has unlinked `name`, which it or another of the program may have registered."""
+        """Says that this process has unlinked `name`, which it or another of the program may have
+        registered.
+        """
         self._attached.pop(name, None)
         if (name, rtype) in self._names:
             self.unregister(name, rtype)
@@ -81,7 +84,9 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
                     super().register(name, rtype)
 
     def end_if_unused(self):
-        """In a process that leaves: ends the tracker that it has started, and reaps it, unless it has names to unlink."""
+        """In a process that leaves: ends the tracker that it has started, and reaps it, unless it
+        has names to unlink.
+        """
         if self._fd is None or self._pid is None or self._names or not self._is_own_child():
             return
         # It reads its end of file once no other process has this.
@@ -106,7 +111,8 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
         return ended == 0
 
     def _after_fork(self):
-        # What its parent has registered is the parent's, and a thread that held the lock is not here.
+        # What its parent has registered is the parent's, and a thread that held the lock is not
+        # here.
         self._names.clear()
         after_fork = getattr(super(), '_after_fork_in_child', None)
         if after_fork is not None:

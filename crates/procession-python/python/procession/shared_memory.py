@@ -2,16 +2,18 @@
 
 `ShareableList` and most of `SharedMemory` are the standard library's. Other than there,
 
-* a block belongs to the program that made it: only that program's tracker unlinks what is left, once all its
-  processes are gone. Who attaches is a reader, whose end is no event (in the standard library the first program to end
-  unlinks the block under all others);
-* processes share their parent's tracker under every start method, if this module was imported before they were
-  started: what a child makes outlives it. Import it before you start children that make blocks for others;
+* a block belongs to the program that made it: only that program's tracker unlinks what is left,
+  once all its processes are gone. Who attaches is a reader, whose end is no event (in the standard
+  library the first program to end unlinks the block under all others);
+* processes share their parent's tracker under every start method, if this module was imported
+  before they were started: what a child makes outlives it. Import it before you start children that
+  make blocks for others;
 * the tracker knows of a block before it has its name, so that no kill leaves one behind;
 * a block gets its name whole: nobody can attach to one that has no size yet;
 * attaching that fails never unlinks.
 
-Names are POSIX's: blocks of the standard library and of C programs can be attached to, and ours by them.
+Names are POSIX's: blocks of the standard library and of C programs can be attached to, and ours by
+them.
 
 >>> from procession.shared_memory import SharedMemory
 >>> block = SharedMemory(create=True, size=8)
@@ -37,11 +39,12 @@ _DIRECTORY = '/dev/shm'
 class SharedMemory(SharedMemory):  # noqa: F821 (adopted)
     """A block of shared memory.
 
-    With `create` a new one of `size` bytes, named `name` or by itself; otherwise the one that is named `name`. One that
-    is made with ``track=False`` stays until somebody unlinks it, as do all whose tracker is killed with everybody else.
+    With `create` a new one of `size` bytes, named `name` or by itself; otherwise the one that is
+    named `name`. One that is made with ``track=False`` stays until somebody unlinks it, as do all
+    whose tracker is killed with everybody else.
 
-    Raises `FileExistsError` and `FileNotFoundError` for the name, `ValueError` for the size, `OSError` if the system
-    refuses.
+    Raises `FileExistsError` and `FileNotFoundError` for the name, `ValueError` for the size,
+    `OSError` if the system refuses.
     """
 
     _track = True
@@ -65,7 +68,9 @@ class SharedMemory(SharedMemory):  # noqa: F821 (adopted)
         self._buf = memoryview(self._mmap)
 
     def unlink(self):
-        """Takes the block's name away; it is gone with its last user. Once, by one of all who use it."""
+        """Takes the block's name away; it is gone with its last user. Once, by one of all who use
+        it.
+        """
         if self._name:
             _file_of(self._name)
             _posixshmem.shm_unlink(self._name)  # noqa: F821 (adopted)
@@ -140,5 +145,6 @@ def _file_of(name):
 
 
 def _link(fd, path):
-    # `src_dir_fd` says nothing of an absolute path, and has `os.link` follow it, which it does not do without.
+    # `src_dir_fd` says nothing of an absolute path, and has `os.link` follow it, which it does not
+    # do without.
     os.link(f'/proc/self/fd/{fd}', path, src_dir_fd=fd, follow_symlinks=True)

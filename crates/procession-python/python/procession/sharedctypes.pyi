@@ -1,4 +1,5 @@
-# The standard library's source, on our heap and our locks. What takes a lock takes ours by `procession.Value` and `Array`.
+# The standard library's source, on our heap and our locks. What takes a lock takes ours by
+# `procession.Value` and `Array`.
 from multiprocessing.sharedctypes import *
 from multiprocessing.sharedctypes import (
     SynchronizedArray as SynchronizedArray,

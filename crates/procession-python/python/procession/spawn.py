@@ -1,5 +1,6 @@
-"""What an interpreter that is started for a child does before its target, and what its parent tells it. The parent's
-half is used by any thread of it; the child's half, from :func:`spawn_main` on, by the child's only thread.
+"""What an interpreter that is started for a child does before its target, and what its parent tells
+it. The parent's half is used by any thread of it; the child's half, from :func:`spawn_main` on, by
+the child's only thread.
 """
 
 import os
@@ -38,7 +39,8 @@ _OWN_DATA = {
     'authkey', 'dir', 'init_main_from_name', 'init_main_from_path', 'log_level', 'log_to_stderr', 'name', 'orig_dir',
     'start_method', 'sys_argv', 'sys_path',
 }
-# The place of this package, for children that would not find it by `sys.path` before they are told the parent's.
+# The place of this package, for children that would not find it by `sys.path` before they are told
+# the parent's.
 _FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _python_exe = None if sys.executable is None else os.fsencode(sys.executable)
@@ -62,11 +64,11 @@ def is_forking(argv):
 
 
 def freeze_support():
-    """In the main module of a frozen program: does the work of a child, of a fork server or of a resource tracker if this
-    process is one, and does not return then.
+    """In the main module of a frozen program: does the work of a child, of a fork server or of a
+    resource tracker if this process is one, and does not return then.
 
-    Call it first under the main guard. A frozen program is executed again for each of these processes, under each start
-    method; the standard library asks for the call on Windows alone.
+    Call it first under the main guard. A frozen program is executed again for each of these
+    processes, under each start method; the standard library asks for the call on Windows alone.
 
     ::
 
@@ -94,7 +96,9 @@ def freeze_support():
 
 
 def _helper_program(argv):
-    """Returns what a tracker or a fork server of the standard library's is to execute, by its command line; else `None`."""
+    """Returns what a tracker or a fork server of the standard library's is to execute, by its
+    command line; else `None`.
+    """
     for option, program in zip(argv[1:], argv[2:]):
         if option == '-c' and program.startswith(('from multiprocessing.', 'import sys; from multiprocessing.')):
             return program
@@ -102,7 +106,9 @@ def _helper_program(argv):
 
 
 def check_not_repeated():
-    """Raises `RuntimeError` in a frozen program that runs again in the place of a child: each run would start another."""
+    """Raises `RuntimeError` in a frozen program that runs again in the place of a child: each run
+    would start another.
+    """
     if getattr(sys, 'frozen', False) and (is_forking(sys.argv) or _helper_program(sys.argv) is not None):
         raise RuntimeError(
             'this frozen program was executed for a child process and runs as a whole instead. Call procession.freeze_support() first '
@@ -111,13 +117,14 @@ def check_not_repeated():
 
 
 def get_command_line(**kwds):
-    """Returns the command that starts a child which calls :func:`spawn_main` with these arguments."""
+    """Returns the command that starts a child which calls :func:`spawn_main` with these arguments.
+    """
     return command_line('spawn.spawn_main', **kwds)
 
 
 def command_line(entry, **kwds):
-    """Returns the command that starts an interpreter which calls `entry`, a function of a module of this package, and
-    imports no more for it than it must.
+    """Returns the command that starts an interpreter which calls `entry`, a function of a module of
+    this package, and imports no more for it than it must.
     """
     terms = [f'{name}={value!r}' for name, value in kwds.items()]
     if getattr(sys, 'frozen', False):
@@ -126,8 +133,9 @@ def command_line(entry, **kwds):
     from .util import _args_from_interpreter_flags
 
     module, _, function = entry.partition('.')
-    # The current folder is not the program's: what lies there is imported only if the parent's path, which comes later, says so.
-    # This package's folder may be on the path for the parent alone, and must not come before anything of the child's.
+    # The current folder is not the program's: what lies there is imported only if the parent's
+    # path, which comes later, says so. This package's folder may be on the path for the parent
+    # alone, and must not come before anything of the child's.
     program = (
         f"import sys; sys.path[:1] = sys.path[:1] * (sys.path[:1] != ['']); sys.path.append({_FOLDER!r}); "
         f'from procession.{module} import {function}; {function}({", ".join(terms)})'
@@ -141,20 +149,25 @@ def command_line(entry, **kwds):
 
 
 def spawn_main(pipe_handle, parent_pid=None, tracker_fd=None):
-    """In an interpreter started for a child: does all of the child's work, and exits with its exit code."""
+    """In an interpreter started for a child: does all of the child's work, and exits with its exit
+    code.
+    """
     assert is_forking(sys.argv), 'Not forking'
     import atexit
     import gc
 
     # The first that is registered runs last.
     atexit.register(process._end_helpers)
-    # What has been imported so far stays to the end, where the collector would go through all of it, for milliseconds.
+    # What has been imported so far stays to the end, where the collector would go through all of
+    # it, for milliseconds.
     gc.freeze()
     sys.exit(_main(inherited_link(pipe_handle)))
 
 
 def inherited_link(number):
-    """In an executed process: its end of the link to its parent, which it was given under this number."""
+    """In an executed process: its end of the link to its parent, which it was given under this
+    number.
+    """
     if number == LINK:
         return Link.inherited()
     link = Link.of_fd(number)
@@ -163,8 +176,8 @@ def inherited_link(number):
 
 
 def hear_interrupts():
-    """In an executed child, where SIGINT is blocked: from now on a Ctrl-C means this process. One that came before did
-    not.
+    """In an executed child, where SIGINT is blocked: from now on a Ctrl-C means this process. One
+    that came before did not.
     """
     import _signal
 
@@ -174,8 +187,8 @@ def hear_interrupts():
 
 
 def _main(link, begin=hear_interrupts):
-    """In the child: prepares it by what came on its link and runs its process object; returns the exit code. `begin`
-    has it hear Ctrl-C once it does its work.
+    """In the child: prepares it by what came on its link and runs its process object; returns the
+    exit code. `begin` has it hear Ctrl-C once it does its work.
     """
     global _inherited_fds
     import io
@@ -205,7 +218,9 @@ def _main(link, begin=hear_interrupts):
 
 
 def _leave_unbegun(error, data):
-    """In a child that cannot be prepared: says why. A pool's worker says it to its parent alone, where it may be one of many."""
+    """In a child that cannot be prepared: says why. A pool's worker says it to its parent alone,
+    where it may be one of many.
+    """
     from . import _tracebacks
 
     if data.get('is_worker'):
@@ -240,7 +255,8 @@ def _check_not_importing_main():
 
 
 def get_preparation_data(name):
-    """Returns what a child of this process, of this name, has to know before it can unpickle anything of the program.
+    """Returns what a child of this process, of this name, has to know before it can unpickle
+    anything of the program.
     """
     _check_not_importing_main()
     from . import util
@@ -270,8 +286,9 @@ def get_preparation_data(name):
 
 
 def _tools_data(name):
-    """Returns what a tool adds to a child's preparation data, by a function that it has put in the place of
-    the standard library's. Coverage adds an object that begins to measure when it is unpickled.
+    """Returns what a tool adds to a child's preparation data, by a function that it has put in the
+    place of the standard library's. Coverage adds an object that begins to measure when it is
+    unpickled.
     """
     module = loaded('spawn')
     if module is None or is_original(module.get_preparation_data, module.is_forking):
@@ -281,7 +298,9 @@ def _tools_data(name):
 
 
 def finds_main():
-    """Whether a child that is executed now can import the main module, and so finds by name what is in it."""
+    """Whether a child that is executed now can import the main module, and so finds by name what is
+    in it.
+    """
     data = _main_data()
     if 'init_main_from_name' in data:
         return not _is_left_alone(data['init_main_from_name'])
@@ -294,7 +313,9 @@ def _is_left_alone(name):
 
 
 def _main_data():
-    """By what a child finds the main module: its name, if it has one as a module, else its path, if it has one."""
+    """By what a child finds the main module: its name, if it has one as a module, else its path, if
+    it has one.
+    """
     main = sys.modules['__main__']
     # A debugger's has no `__spec__`, and one whose main thread has ended no `__file__`.
     name = getattr(getattr(main, '__spec__', None), 'name', None)
@@ -310,7 +331,9 @@ def _main_data():
 
 
 def prepare(data):
-    """In the child: gets it ready to unpickle its process object, by what :func:`get_preparation_data` returned."""
+    """In the child: gets it ready to unpickle its process object, by what
+    :func:`get_preparation_data` returned.
+    """
     if data.get('alias'):
         from . import _alias
 
@@ -343,7 +366,9 @@ def prepare(data):
 
 
 def import_main_path(main_path):
-    """Has the file at `main_path` be the main module of this child, without what it keeps under the usual guard."""
+    """Has the file at `main_path` be the main module of this child, without what it keeps under the
+    usual guard.
+    """
     _fixup_main_from_path(main_path)
 
 
@@ -374,7 +399,9 @@ def _fixup_main_from_path(main_path):
 
 
 def _run_script(path):
-    """Runs a script as `__mp_main__`, as `runpy` would, without what that imports for folders and archives."""
+    """Runs a script as `__mp_main__`, as `runpy` would, without what that imports for folders and
+    archives.
+    """
     import io
 
     with io.open_code(path) as file:

@@ -1,13 +1,14 @@
-"""Locks, semaphores, conditions, events and barriers between processes, on the engine. Used in any process and thread that
-has one: from its parent by `fork`, or in the arguments of a process.
+"""Locks, semaphores, conditions, events and barriers between processes, on the engine. Used in any
+process and thread that has one: from its parent by `fork`, or in the arguments of a process.
 
-They have no names in the system and need no tracker: each is a place in memory that its users map, gone with the last of them.
-An object is acquired and released in the engine without a call to the kernel, unless somebody waits.
+They have no names in the system and need no tracker: each is a place in memory that its users map,
+gone with the last of them. An object is acquired and released in the engine without a call to the
+kernel, unless somebody waits.
 
 What is different from the standard library:
 
-* A process that ends with a lock leaves it to the next, who is told by :class:`OwnerDiedError`. A semaphore's permits belong to
-  nobody, and are gone with who took them.
+* A process that ends with a lock leaves it to the next, who is told by :class:`OwnerDiedError`. A
+  semaphore's permits belong to nobody, and are gone with who took them.
 * Who waits at a condition or a barrier and is killed is not waited for. A barrier breaks by it.
 * An object of a `fork` context travels to a child of any context.
 * At most 255 can wait at a condition at once.
@@ -30,12 +31,15 @@ SEM_VALUE_MAX = 2**31 - 1
 
 # The engine's own kind: one permit, bound to the process that has it.
 _LOCK = 2
-# Seconds between two looks of `wait_for` at its predicate without a notification: who should have given it may be dead.
+# Seconds between two looks of `wait_for` at its predicate without a notification: who should have
+# given it may be dead.
 _LOOK = 1.0
 
 
 class SemLock(_engine.SemLock):
-    """What locks and semaphores have in common: `acquire(block=True, timeout=None)`, `release()`, and `with`."""
+    """What locks and semaphores have in common: `acquire(block=True, timeout=None)`, `release()`,
+    and `with`.
+    """
 
     def __init__(self, kind, value, maxvalue, *, ctx):
         note_maker(self, ctx)
@@ -79,7 +83,9 @@ class Semaphore(SemLock):
 
 
 class BoundedSemaphore(Semaphore):
-    """A semaphore that never has more permits than it was made with: one `release` too many is a ValueError."""
+    """A semaphore that never has more permits than it was made with: one `release` too many is a
+    ValueError.
+    """
 
     def __init__(self, value=1, *, ctx):
         SemLock.__init__(self, SEMAPHORE, value, value, ctx=ctx)
@@ -95,8 +101,8 @@ class Lock(SemLock):
         with lock:
             write_to_the_file()
 
-    A thread that acquires it twice waits for ever. If the process that has it ends, the next to acquire is told, by
-    :class:`OwnerDiedError`; the standard library waits for ever.
+    A thread that acquires it twice waits for ever. If the process that has it ends, the next to
+    acquire is told, by :class:`OwnerDiedError`; the standard library waits for ever.
     """
 
     def __init__(self, *, ctx):
@@ -110,8 +116,8 @@ class Lock(SemLock):
 
 
 class RLock(SemLock):
-    """A lock that the thread that has it may acquire again, and releases as often; nobody else may. Its owner's end is told of
-    as a `Lock`'s.
+    """A lock that the thread that has it may acquire again, and releases as often; nobody else may.
+    Its owner's end is told of as a `Lock`'s.
     """
 
     def __init__(self, *, ctx):
@@ -130,7 +136,8 @@ class Condition:
             condition.wait_for(lambda: items.value > 0)
             items.value -= 1
 
-    As many are notified as `notify` is asked for, who came first first. One that is killed takes no notification along.
+    As many are notified as `notify` is asked for, who came first first. One that is killed takes no
+    notification along.
     """
 
     def __init__(self, lock=None, *, ctx):
@@ -160,10 +167,11 @@ class Condition:
         return f'<{type(self).__name__}({self._lock}, {self._waiters.waiting()})>'
 
     def wait(self, timeout=None):
-        """Releases the lock, waits to be notified for no longer than `timeout` seconds, and acquires the lock again, as often
-        as it was. Returns whether it was notified.
+        """Releases the lock, waits to be notified for no longer than `timeout` seconds, and
+        acquires the lock again, as often as it was. Returns whether it was notified.
 
-        Raises OwnerDiedError, with the lock acquired, if its owner died meanwhile; RuntimeError if 255 wait already.
+        Raises OwnerDiedError, with the lock acquired, if its owner died meanwhile; RuntimeError if
+        255 wait already.
         """
         lock = self._lock._semlock
         assert lock._is_mine(), 'must acquire() condition before using wait()'
@@ -184,7 +192,8 @@ class Condition:
         self.notify(n=sys.maxsize)
 
     def wait_for(self, predicate, timeout=None):
-        """Waits until `predicate()` is true, for no longer than `timeout` seconds, and returns what it returned last.
+        """Waits until `predicate()` is true, for no longer than `timeout` seconds, and returns what
+        it returned last.
 
         It is called with the lock: at first, when notified, and once a second.
         """
@@ -223,7 +232,8 @@ class Condition:
 
 
 class Event(_engine.Event):
-    """A flag that any process sets, clears and waits for: `set()`, `clear()`, `is_set()`, `wait(timeout=None)`.
+    """A flag that any process sets, clears and waits for: `set()`, `clear()`, `is_set()`,
+    `wait(timeout=None)`.
 
     `wait` returns True if it was set since the call, even if it was cleared at once.
     """
@@ -244,10 +254,11 @@ class Event(_engine.Event):
 
 
 class Barrier(threading.Barrier):
-    """A number of parties that wait for each other. If a process that has waited at it ends without leaving Python in an orderly
-    way, those who wait, or will, are told by BrokenBarrierError.
+    """A number of parties that wait for each other. If a process that has waited at it ends without
+    leaving Python in an orderly way, those who wait, or will, are told by BrokenBarrierError.
 
-    `action` is called by the last to arrive, while the others wait; `timeout` is the one of `wait` where none is given.
+    `action` is called by the last to arrive, while the others wait; `timeout` is the one of `wait`
+    where none is given.
     """
 
     def __init__(self, parties, action=None, timeout=None, *, ctx):
@@ -263,9 +274,11 @@ class Barrier(threading.Barrier):
         self._barrier = _engine.Barrier.attach(self._arena.fd, offset)
 
     def wait(self, timeout=None):
-        """Waits for all parties, for no longer than `timeout` seconds. Returns which of them this one was: the first is 0.
+        """Waits for all parties, for no longer than `timeout` seconds. Returns which of them this
+        one was: the first is 0.
 
-        Raises threading.BrokenBarrierError, for this one and all others, when time is out or a party is dead.
+        Raises threading.BrokenBarrierError, for this one and all others, when time is out or a
+        party is dead.
         """
         _leave_at_exit()
         return self._barrier.wait(self._timeout if timeout is None else timeout, self._action)
@@ -335,7 +348,8 @@ class _Incoming:
         close(self.fd)
 
 
-# One for each fd, so that it is pickled once for many objects. A number may be another arena's later, and means that then.
+# One for each fd, so that it is pickled once for many objects. A number may be another arena's
+# later, and means that then.
 _outgoing = {}
 # By popen and fd, what is pickled for the fd.
 _sent = weakref.WeakKeyDictionary()
@@ -379,7 +393,9 @@ _leaving = None
 
 
 def _leave_at_exit():
-    """Sees to it that this process's orderly end is not taken for a death by those who wait at its barriers."""
+    """Sees to it that this process's orderly end is not taken for a death by those who wait at its
+    barriers.
+    """
     global _leaving
     if _leaving != os.getpid():
         _leaving = os.getpid()

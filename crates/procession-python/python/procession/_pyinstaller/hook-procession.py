@@ -1,5 +1,5 @@
-"""Tells PyInstaller of the modules that the engine imports, and of those that are executed under our names. Runs in
-PyInstaller alone.
+"""Tells PyInstaller of the modules that the engine imports, and of those that are executed under
+our names. Runs in PyInstaller alone.
 """
 
 from PyInstaller.utils.hooks import collect_submodules
