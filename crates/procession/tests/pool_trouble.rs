@@ -17,6 +17,7 @@ fn main() {
         for_each_context: [
             a_worker_that_dies_in_a_task_loses_that_task_alone,
             in_a_map_one_item_is_lost_and_its_neighbours_are_not,
+            each_task_of_a_map_has_its_own_result,
             what_short_tasks_of_a_chunk_finished_before_a_death_counts,
             a_chunk_goes_on_behind_whatever_a_task_of_it_ended_with,
             a_panic_that_a_task_caught_is_not_the_next_ones,
@@ -59,6 +60,32 @@ fn a_worker_that_dies_in_a_task_loses_that_task_alone(context: Context) {
         eventually("a replacement serves", || pool.worker_pids().len() == 2);
         assert!(!serving.is_empty());
     }
+}
+
+fn each_task_of_a_map_has_its_own_result(context: Context) {
+    let pool = context.pool(2).unwrap();
+    let work = |x: u32| match x {
+        13 => std::process::abort(),
+        7 | 90 => panic!("{x} is refused"),
+        _ => x * 2,
+    };
+    for chunk in [1, 10, 100] {
+        let each = pool.chunk_size(chunk).map_each(work, 0..100).unwrap();
+        assert_eq!(each.len(), 100);
+        for (x, result) in each.iter().enumerate() {
+            match (x, result) {
+                (13, Err(error)) => assert!(error.is_worker_lost(), "{error}"),
+                (7 | 90, Err(error)) => assert!(error.is_panic(), "{error}"),
+                (_, Ok(value)) => assert_eq!(*value as usize, x * 2),
+                (_, Err(error)) => panic!("chunks of {chunk}: task {x}: {error}"),
+            }
+            assert!(result.as_ref().err().is_none_or(|error| error.index() == Some(x)));
+        }
+    }
+    let cancelled = pool.map_async(|_: u32| std::thread::sleep(Duration::from_secs(3600)), 0..10).unwrap();
+    assert!(cancelled.cancel().unwrap());
+    assert!(cancelled.get_each().unwrap_err().is_cancelled());
+    assert!(pool.map_each(|x: u32| x, []).unwrap().is_empty());
 }
 
 fn in_a_map_one_item_is_lost_and_its_neighbours_are_not(context: Context) {

@@ -125,6 +125,31 @@ impl Pool {
         self.map_async(function, items)?.get()
     }
 
+    /// Runs a task for each item and returns each task's own result: its value, or why it has none.
+    /// A task that panics, or whose worker is lost, costs no other task its result.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let each = pool.map_each(|x: i32| if x == 2 { std::process::abort() } else { x * x }, 0..5)?;
+    /// assert_eq!(each.iter().filter(|result| result.is_ok()).count(), 4);
+    /// assert!(each[2].as_ref().is_err_and(|error| error.is_worker_lost()));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What ends the call as a whole: an item that does not encode, a pool that takes no more tasks
+    /// ([`Error::is_closed`]) or cannot ([`Error::is_broken`], [`Error::is_inherited`]).
+    pub fn map_each<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<Result<R>>>
+    where
+        F: TaskFn<A, R>,
+        A: Message,
+        R: Message,
+    {
+        self.map_async(function, items)?.get_each()
+    }
+
     /// Submits a task for each item.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use procession_core::pool::{Handle, Results};
 use serde::de::DeserializeOwned;
 
 use crate::error::Whose;
-use crate::{Error, Result, message, task};
+use crate::{Error, Message, Result, message, task};
 
 /// The result of [`Pool::apply_async`](crate::Pool::apply_async) or
 /// [`Pool::map_async`](crate::Pool::map_async).
@@ -188,6 +188,32 @@ impl<R: DeserializeOwned + 'static> AsyncResult<Vec<R>> {
     /// `first` is the index of the first task in the user's call.
     pub(super) fn many(handle: Handle, function: &'static str, first: usize) -> AsyncResult<Vec<R>> {
         AsyncResult { handle, tasks: Tasks { function, first }, read: read_many::<R> }
+    }
+}
+
+impl<R: Message> AsyncResult<Vec<R>> {
+    /// Waits for the results and returns each task's own: its value, or why it has none. So a lost
+    /// worker costs one task's result, and not those of the others.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// let halves = pool.map_async(|x: u32| if x % 2 == 0 { x / 2 } else { panic!("odd") }, 0..4)?;
+    /// let each = halves.get_each()?;
+    /// assert!(each[1].as_ref().is_err_and(|error| error.index() == Some(1)));
+    /// assert_eq!(each.into_iter().flatten().collect::<Vec<_>>(), [0, 1]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What ended the call as a whole: [`Error::is_cancelled`], [`Error::is_closed`],
+    /// [`Error::is_broken`], [`Error::is_inherited`]. With [`fail_fast`](crate::Pool::fail_fast)
+    /// the only result is the first that failed.
+    pub fn get_each(&self) -> Result<Vec<Result<R>>> {
+        let mut each = Vec::with_capacity(self.handle.len());
+        gather(&self.handle, Wait::Until(None), |results| each.extend(results.map(|one| read(self.tasks, one))))?;
+        Ok(each)
     }
 }
 
