@@ -10,6 +10,9 @@ import os
 import sys
 
 from . import _engine
+from ._standard import standard
+
+_process = standard('process')
 
 # The package's function; `None`: it is not installed, or nobody has looked.
 _set_title = None
@@ -45,14 +48,21 @@ def show(title, name):
     _name = _engine.process_name()
 
 
+def prepare_to_show(process):
+    """In a parent that forks: puts into the process what shows the child there. It is one call, as
+    each function that a forked child calls is a page of its parent's to copy.
+    """
+    if _is_named_by_program():
+        process._shown = None, None
+    elif _set_title is None:
+        process._shown = _engine.set_process_name, _short_name_of(process)
+    else:
+        process._shown = _set_title, 'procession ' + _title_of(process)
+
+
 def show_process(process):
-    """In a child: shows the name of its process and its target."""
-    name = process.name
-    kind = type(process).__name__ + '-'
-    # The start method's name would leave no room for the number.
-    short = 'Process-' + name.removeprefix(kind) if name.startswith(kind) else name
-    target = process._target
-    show(name if target is None else f'{name}: {_name_of(target)}', short)
+    """In another child: shows the name of its process and its target."""
+    show(_title_of(process), _short_name_of(process))
 
 
 def show_worker(slot):
@@ -65,8 +75,22 @@ def _is_named_by_program():
     name = _engine.process_name()
     if name == _name or name.startswith(b'python'):
         return False
+    _, shown = getattr(_process._current_process, '_shown', None) or (None, None)
+    if shown is not None and name == os.fsencode(shown)[:15]:
+        return False
     # As it is when a program is executed.
     return name not in [os.fsencode(os.path.basename(path))[:15] for path in (sys.executable, *sys.argv[:1]) if path]
+
+
+def _short_name_of(process):
+    kind = type(process).__name__ + '-'
+    # The start method's name would leave no room for the number.
+    return 'Process-' + process.name.removeprefix(kind) if process.name.startswith(kind) else process.name
+
+
+def _title_of(process):
+    target = process._target
+    return process.name if target is None else f'{process.name}: {_name_of(target)}'
 
 
 def _name_of(target):

@@ -119,6 +119,7 @@ class Popen:
     def _launch(self, process_obj):
         process._prepare_stdin()
         _titles.look()
+        _titles.prepare_to_show(process_obj)
         ours, theirs = Link.pair()
         parent_sentinel = pidfd_of_self()
         # No handler runs before the child is held, which would be lost otherwise, and none of its

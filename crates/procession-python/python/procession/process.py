@@ -55,6 +55,8 @@ class BaseProcess(_standard.BaseProcess):
     _hears_interrupts = True
     # The signals that a forked process has blocked, if they are not those of its parent.
     _signal_mask = None
+    # What shows a forked child: a function and its argument. See `_titles`.
+    _shown = None
 
     def start(self):
         """Starts the process, once. A daemonic process may start others too: they end with it.
@@ -180,7 +182,12 @@ class BaseProcess(_standard.BaseProcess):
         return hook(self, parent_sentinel)
 
     def _run_target(self):
-        _titles.show_process(self)
+        if self._shown is None:
+            _titles.show_process(self)
+        else:
+            show, name = self._shown
+            if show is not None:
+                show(name)
         if self._hears_interrupts and _hear_interrupts is not None:
             _hear_interrupts()
         util = _util or loaded('util')

@@ -2,6 +2,6 @@
 our names. Runs in PyInstaller alone.
 """
 
-from PyInstaller.utils.hooks import collect_submodules
+from PyInstaller.utils.hooks import collect_submodules  # type: ignore[import-untyped]
 
 hiddenimports = collect_submodules('procession') + collect_submodules('multiprocessing')
