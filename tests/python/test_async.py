@@ -250,6 +250,24 @@ def test_a_pool_ends_with_its_block(run, ctx, tmp_path):
     assert run(main) == [False, False]
 
 
+def test_a_program_ends_in_order_right_after_its_pool(method):
+    # The pool's thread tells the loop that the workers are gone, while the interpreter ends.
+    program = textwrap.dedent(f"""
+        import asyncio
+        import procession
+
+        async def main():
+            async with procession.get_context({method!r}).Pool(2) as pool:
+                await pool.apply_async(abs, (-1,))
+
+        if __name__ == '__main__':
+            asyncio.run(main())
+    """)
+    for _ in range(8):
+        ran = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=SECONDS)
+        assert (ran.returncode, ran.stderr) == (0, '')
+
+
 # --- calls without a pool -------------------------------------------------------------------------
 
 

@@ -56,6 +56,8 @@ mod _engine {
     use crate::streams::HeldStreams;
     #[pymodule_export]
     use crate::sync::{Barrier, Condition, Event, SemLock};
+    #[pymodule_export]
+    use crate::wait::end_engine_calls;
 
     /// How many processes can usefully run at once: by the affinity mask and the control group's
     /// quota.

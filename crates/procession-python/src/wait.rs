@@ -2,9 +2,10 @@
 //! handlers that run at once. Called by every method that may block, in any thread.
 
 use std::cell::{Cell, RefCell};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use procession_core::interrupt;
+use procession_core::{PerProcess, interrupt};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -60,6 +61,56 @@ pub(crate) fn attached<R>(act: impl FnOnce(Python<'_>) -> R) -> R {
         Some(returned) => returned,
         None => stay(),
     }
+}
+
+/// Calls of Python code by threads of the engine's own.
+#[derive(Default)]
+struct EngineCalls {
+    running: usize,
+    /// The program ends, and no more begin.
+    are_over: bool,
+}
+
+fn engine_calls() -> &'static (Mutex<EngineCalls>, Condvar) {
+    static CALLS: PerProcess<(Mutex<EngineCalls>, Condvar)> = PerProcess::new(Default::default);
+    CALLS.get()
+}
+
+/// Runs `act`, with the interpreter attached, in a thread of the engine's own; `None` once the
+/// program ends. Such a thread must not be in Python code when the interpreter is finalized: up to
+/// Python 3.13 that ends the thread by force, which no Rust code may be on the stack of.
+pub(crate) fn attached_for_engine<R>(act: impl FnOnce(Python<'_>) -> R) -> Option<R> {
+    struct Running;
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let (calls, ended) = engine_calls();
+            calls.lock().unwrap_or_else(PoisonError::into_inner).running -= 1;
+            ended.notify_all();
+        }
+    }
+    {
+        let mut calls = engine_calls().0.lock().unwrap_or_else(PoisonError::into_inner);
+        if calls.are_over {
+            return None;
+        }
+        calls.running += 1;
+    }
+    let _running = Running;
+    Some(attached(act))
+}
+
+/// At the program's end: has no thread of the engine's begin to call Python code, and waits for the
+/// calls that run, though not for ever.
+#[pyfunction]
+pub(crate) fn end_engine_calls(py: Python<'_>) {
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    py.detach(|| {
+        let (calls, ended) = engine_calls();
+        let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.are_over = true;
+        let waited = ended.wait_timeout_while(calls, TIMEOUT, |calls| calls.running > 0);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    });
 }
 
 /// Waits for the end of the process, as daemon threads of Python's own do where they would need the

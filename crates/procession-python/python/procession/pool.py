@@ -10,6 +10,7 @@ submits; lazy maps look ahead by a bound; a callback that raises becomes the res
 """
 
 import _signal
+import atexit
 import os
 import sys
 import threading
@@ -25,6 +26,10 @@ from ._start_method import default_context
 from ._waiting import running_caller, until_told
 
 _standard = standard('pool')
+
+# A pool's thread that is in Python code when the interpreter is finalized would end the program by
+# SIGABRT.
+atexit.register(_engine.end_engine_calls)
 
 __all__ = ['Pool', 'ThreadPool']
 

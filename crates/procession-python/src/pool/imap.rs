@@ -22,7 +22,7 @@ use super::item::Kind;
 use super::result::value_of;
 use super::{Pool, worker};
 use crate::error::{self, OrRaise};
-use crate::wait::{attached, blocking, deadline};
+use crate::wait::{attached, attached_for_engine, blocking, deadline};
 
 /// Chunks on their way for each worker: those it works on, and those that wait for it or for
 /// whoever iterates.
@@ -63,7 +63,7 @@ impl Told {
 
 impl Wake for Told {
     fn wake(self: Arc<Self>) {
-        attached(|py| self.call(py));
+        attached_for_engine(|py| self.call(py));
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) use worker::{give_handle, run_worker, take_handle};
 
 use crate::codec;
 use crate::error::OrRaise;
-use crate::wait::{attached, blocking, interruptible};
+use crate::wait::{attached_for_engine, blocking, interruptible};
 use function::{Function, Globals};
 use item::{Kind, Unwritten};
 use starter::Starter;
@@ -242,7 +242,7 @@ impl Pool {
     /// to start a worker.
     fn when_vacant(&self, callback: Py<PyAny>) {
         self.engine().on_vacancy(Box::new(move || {
-            attached(|py| {
+            attached_for_engine(|py| {
                 if let Err(error) = callback.call0(py) {
                     error.write_unraisable(py, Some(callback.bind(py)));
                 }
@@ -253,7 +253,7 @@ impl Pool {
     /// Has `callback()` called once all workers are gone, in the pool's thread.
     fn when_gone(&self, py: Python<'_>, callback: Py<PyAny>) {
         let callback = Box::new(move || {
-            attached(|py| {
+            attached_for_engine(|py| {
                 if let Err(error) = callback.call0(py) {
                     error.write_unraisable(py, Some(callback.bind(py)));
                 }

@@ -12,7 +12,7 @@ use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
 
 use super::{item, name_of};
 use crate::error::{self, OrRaise};
-use crate::wait::{attached, blocking, deadline, in_callback};
+use crate::wait::{attached, attached_for_engine, blocking, deadline, in_callback};
 
 /// A call's result: what `apply_async` returns.
 #[pyclass(frozen, subclass, module = "procession.pool", name = "ApplyResult")]
@@ -181,7 +181,7 @@ impl ApplyResult {
             return Ok(());
         };
         let callback = move |_: &Handle| {
-            in_callback(|| attached(call));
+            in_callback(|| attached_for_engine(call));
             None
         };
         // Attached, as in `_call_back`.
@@ -250,7 +250,9 @@ impl ApplyResult {
                 Ok(())
             }
             Some(handle) => {
-                let callback = move |_: &Handle| in_callback(|| attached(&call)).err().map(|()| Vec::new());
+                let callback = move |_: &Handle| {
+                    in_callback(|| attached_for_engine(&call)).and_then(|called| called.err().map(|()| Vec::new()))
+                };
                 // Attached: it waits for nothing, and who detaches waits for its turn behind the
                 // pool's thread.
                 handle.on_complete(Box::new(callback)).or_raise(py)
