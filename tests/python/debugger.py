@@ -1,4 +1,6 @@
-"""A client of debugpy, as an editor is one: attaches to a program and to each of its children, and notes where they stop."""
+"""A client of debugpy, as an editor is one: attaches to a program and to each of its children, and
+notes where they stop.
+"""
 
 import json
 import socket
@@ -9,10 +11,10 @@ from waits import LONG
 
 
 class Debugger:
-    """Attaches to the program that debugpy serves at `port`, with a breakpoint at a line of `path`."""
+    """Attaches to the program that debugpy serves at `port`, and sets a breakpoint."""
 
     def __init__(self, port, path, line):
-        #: The names of functions in which a process has stopped at the breakpoint, which then went on.
+        #: The functions in which processes have stopped at the breakpoint. Each then went on.
         self.stops = []
         self._breakpoint = path, line
         self._follow(port, {'subProcess': True})
