@@ -53,15 +53,14 @@ def test_viztracer_reports_what_children_did(method, options, tmp_path):
     assert sorted(calls.count(pid) for pid in set(calls)) == [1, 2]
 
 
-@pytest.mark.parametrize('executing', ['spawn', 'forkserver'])
-def test_a_debugger_stops_in_children(executing, tmp_path):
+def test_a_debugger_stops_in_children(method, tmp_path):
     pytest.importorskip('debugpy')
     path = _write(tmp_path)
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     command = [sys.executable, '-X', 'frozen_modules=off', '-m', 'debugpy', '--listen', f'127.0.0.1:{port}', '--wait-for-client']
-    command += ['program.py', 'procession', executing]
+    command += ['program.py', 'procession', method]
     output = tmp_path / 'output'
     with output.open('w') as file:
         # In a session of its own, and no pipe: the debugger leaves its adapter behind.
