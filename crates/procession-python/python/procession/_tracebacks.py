@@ -33,7 +33,7 @@ def cut(error):
 
 
 def show(name, error):
-    """In a child that is no pool's worker: writes what it could not begin for."""
+    """In a child that is no pool's worker: writes why it could not begin."""
     import traceback
 
     sys.stderr.write(f'Process {name}:\n')
@@ -70,6 +70,5 @@ def _walk(trace):
 
 
 def _is_inner(path):
-    # What is executed by `-c` for a child; its source has the name of the program's own lines, if
-    # that is one by `-c` too.
+    # `<string>` is what `-c` executes for a child.
     return path.startswith((_FOLDER, '<frozen ')) or os.path.basename(path) == 'runpy.py' or path == '<string>'

@@ -129,7 +129,8 @@ def main(pipe_handle):
         _titles.look()
     _titles.show('fork server', 'fork server')
     _preload(preload, data)
-    if len(os.listdir('/proc/self/task')) > 1:
+    # A debugger's threads are its own matter: it has hooked `os.fork`.
+    if len(os.listdir('/proc/self/task')) > 1 and 'pydevd' not in sys.modules:
         os._exit(_HAS_THREADS)
     _leave_generators_to_children()
     process._close_stdin()
