@@ -132,3 +132,9 @@ def test_the_module_of_the_contexts_names_the_reducer_that_is_set(tmp_path):
         print(context.reduction is context._default_context.reducer is multiprocessing.context.reduction is other)
     ''')
     assert (done.stdout, done.stderr) == ('True\nTrue\n', '')
+
+
+def test_its_own_modules_are_attributes_of_the_package():
+    program = 'import procession; procession.futures.ProcessPoolExecutor; procession.aio.run'
+    ran = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, '')

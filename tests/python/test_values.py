@@ -283,7 +283,7 @@ def test_without_cloudpickle_one_error_says_what_to_do(how, tmp_path):
                     try:
                         call()
                     except Exception as error:
-                        print(type(error).__name__, 'procession[cloudpickle]' in str(error))
+                        print(type(error).__name__, 'install cloudpickle' in str(error))
     ''')
     command = _program(how, program, tmp_path)
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=90, cwd=tmp_path)

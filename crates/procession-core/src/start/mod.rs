@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `method.rs`, `starter.rs` | the methods' names; what each of them does |
 //! | `fork.rs`, `spawn.rs`, `forkserver.rs` | the three |
-//! | `client.rs`, `running_server.rs` | how an owner asks its fork server; the one that it has |
+//! | `client/`, `running_server.rs` | how an owner asks its fork server; the one that it has |
 //! | `server.rs` | a fork server's own side: how it holds its children |
 //! | `closable_link.rs` | an end of a link that a forked child can close |
 //! | `foreign.rs` | children that a face makes itself |

@@ -13,7 +13,7 @@ from ._engine import __version__
 SUBDEBUG = 5
 SUBWARNING = 25
 
-_SUBMODULES = ('context', 'process', 'reduction', 'spawn', 'util')
+_SUBMODULES = ('aio', 'context', 'futures', 'process', 'reduction', 'spawn', 'util')
 
 # A program run as `__main__` is `__mp_main__` in its children.
 if '__main__' in sys.modules:

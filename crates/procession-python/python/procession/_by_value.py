@@ -106,7 +106,7 @@ def unfound():
     return pickle.PicklingError(
         'a function or class of the main module cannot be sent, since the other process cannot find it there: its main module was made '
         'before, or cannot be imported (python -c, python -m with a package, a folder, an archive, standard input). Define it in a module '
-        'that can be imported, or install the extra "procession[cloudpickle]", by which it is sent by value'
+        'that can be imported, or install cloudpickle, by which it is sent by value'
     )
 
 
@@ -167,7 +167,7 @@ def refusal(value, error):
         return error
     return type(error)(
         f'{name} cannot be sent to a worker, since no worker can import it ({error}): define it at the top level of a module, '
-        f'or install the extra "procession[cloudpickle]", by which such functions are sent by value'
+        f'or install cloudpickle, by which such functions are sent by value'
     )
 
 
