@@ -41,10 +41,9 @@ for module in (name for name in wheel.namelist() if name.endswith('.so')):
 ";
 
 /// Everything that a wheel is made of, below the workspace's root.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 9] = [
     "pyproject.toml",
     "xtask/src/wheel.rs",
-    "README.md",
     "Cargo.toml",
     "Cargo.lock",
     "LICENSE-MIT",
@@ -105,6 +104,9 @@ pub(crate) fn check() -> Outcome {
             "the wheel is {tag}, but is to work from glibc 2.{OLDEST_GLIBC} on: `auditwheel show` names the versions"
         ));
     }
+    // The interpreter's stable ABI, of every version that the tag promises; what an index shows.
+    answer(Command::new(tools.program("abi3audit")).arg("--strict").arg(&wheel))?;
+    answer(Command::new(tools.program("twine")).args(["check", "--strict"]).arg(&wheel))?;
     let unresolved = answer(tools.command(&["-c", UNRESOLVED]).arg(&wheel))?;
     if !unresolved.is_empty() {
         let symbols = unresolved.lines().collect::<Vec<_>>().join(", ");
