@@ -195,6 +195,29 @@ def test_nothing_is_printed_for_calls_that_were_given_up(method, tmp_path):
     assert ran.stdout.splitlines() == ['timed out'] * 3 + ['3']
 
 
+TOLD_LATE = '''
+    import sys, time
+    import procession
+
+    def tell():
+        time.sleep(0.3)
+        print('told', flush=True)
+
+    if __name__ == '__main__':
+        pool = procession.get_context(sys.argv[1]).Pool(1)
+        # As `async with` has it, whose loop is woken by then.
+        pool._engine.when_gone(tell)
+        pool.terminate()
+'''
+
+
+def test_a_program_ends_after_whoever_is_told_of_a_pools_end(method, tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text(textwrap.dedent(TOLD_LATE))
+    ran = subprocess.run([sys.executable, program, method], capture_output=True, text=True, timeout=SECONDS)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, 'told\n', '')
+
+
 # --- lazy maps and pools --------------------------------------------------------------------------
 
 

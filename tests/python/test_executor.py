@@ -296,6 +296,15 @@ def test_shutdown_cancels_what_has_not_begun(ctx, tmp_path):
     executor.shutdown()
 
 
+def test_workers_are_killed_after_a_shutdown_that_did_not_wait(ctx, tmp_path):
+    executor = ProcessPoolExecutor(1, ctx)
+    running = _begun(executor, tmp_path)
+    executor.shutdown(wait=False)
+    executor.kill_workers()
+    with pytest.raises(BrokenProcessPool, match='SIGKILL'):
+        running.result(SECONDS)
+
+
 @pytest.mark.parametrize('how', ['terminate_workers', 'kill_workers'])
 def test_workers_are_ended_at_once_whatever_the_retries(ctx, how, tmp_path):
     executor = ProcessPoolExecutor(1, ctx)

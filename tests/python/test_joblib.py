@@ -170,6 +170,12 @@ def test_strided_and_object_arrays_and_those_of_dates_arrive_as_they_are(paralle
             assert found.dtype == each.dtype and (found == each).all()
 
 
+def test_empty_arrays_arrive_where_all_arrays_are_shared(parallel):
+    empty = numpy.zeros((0, 3))
+    found = parallel(max_nbytes=0, batch_size=1)(delayed(numpy.shape)(empty) for _ in range(4))
+    assert found == [(0, 3)] * 4
+
+
 def test_by_mmap_mode_tasks_write_into_the_array_or_into_their_own(parallel):
     array = numpy.zeros(200_000)
     ones = parallel(mmap_mode='c', batch_size=1)(delayed(_write)(array, 0) for _ in range(4))

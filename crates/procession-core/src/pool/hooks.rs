@@ -4,7 +4,7 @@
 use std::fmt;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// A face's callback at the end of a pool.
@@ -12,12 +12,20 @@ pub type EndCallback = Box<dyn FnOnce() + Send>;
 /// How a face has the program's threads come by.
 pub type VacancyCallback = Box<dyn Fn() + Send + Sync>;
 
+/// What is to be done at the end.
+#[derive(Default)]
+struct AtEnd {
+    callbacks: Vec<EndCallback>,
+    /// They have run, or are running.
+    has_come: bool,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Hooks {
     idle_limit: OnceLock<Duration>,
     has_no_retries: AtomicBool,
-    at_end: Mutex<Vec<EndCallback>>,
+    at_end: Mutex<AtEnd>,
     on_vacancy: OnceLock<VacancyCallback>,
 }
 
@@ -53,14 +61,28 @@ impl Hooks {
         }
     }
 
-    pub(super) fn add_end_callback(&self, callback: EndCallback) {
-        self.at_end.lock().unwrap_or_else(PoisonError::into_inner).push(callback);
+    /// Has `callback` run at the end; if that has come, it is returned.
+    pub(super) fn add_end_callback(&self, callback: EndCallback) -> Option<EndCallback> {
+        let mut at_end = self.at_end();
+        if at_end.has_come {
+            return Some(callback);
+        }
+        at_end.callbacks.push(callback);
+        None
     }
 
-    /// Runs those that have not run. Under no lock.
+    /// The end has come: runs what was to be run then. Under no lock.
     pub(super) fn run_end_callbacks(&self) {
-        let at_end = mem::take(&mut *self.at_end.lock().unwrap_or_else(PoisonError::into_inner));
-        at_end.into_iter().for_each(|callback| callback());
+        let callbacks = {
+            let mut at_end = self.at_end();
+            at_end.has_come = true;
+            mem::take(&mut at_end.callbacks)
+        };
+        callbacks.into_iter().for_each(|callback| callback());
+    }
+
+    fn at_end(&self) -> MutexGuard<'_, AtEnd> {
+        self.at_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -257,12 +257,11 @@ impl Pool {
         self.shared.hooks.set_vacancy_callback(callback);
     }
 
-    /// Has `callback` run once every worker and the pool's thread are gone, in that thread as the
-    /// last that it does.
+    /// Has `callback` run once every worker is gone, in the pool's thread as the last that it does;
+    /// at once if that thread has done so.
     pub fn on_end(&self, callback: EndCallback) {
-        self.shared.hooks.add_end_callback(callback);
-        if self.shared.mail.has_ended() {
-            self.shared.hooks.run_end_callbacks();
+        if let Some(callback) = self.shared.hooks.add_end_callback(callback) {
+            callback();
         }
     }
 

@@ -53,10 +53,13 @@ impl Drop for Gone<'_> {
             // A mistake of the engine's. Nobody is to wait for what will not come.
             self.0.break_down(Error::Bug("the pool's thread panicked"));
         }
+        // Before it is said that this thread has ended: whoever waits for that may end the
+        // interpreter next, in which callbacks run.
+        self.0.run_callbacks();
+        self.0.hooks.run_end_callbacks();
         self.0.mail.end_thread();
         // Those that came since the last look; later ones run where they come from.
         self.0.run_callbacks();
-        self.0.hooks.run_end_callbacks();
     }
 }
 

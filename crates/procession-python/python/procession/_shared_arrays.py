@@ -77,7 +77,9 @@ class SharedArrays:
     def _memory(self, array: Any, numpy: Any) -> _Memory | None:
         """The memfd of an array that is shared."""
         is_whole = array.flags.c_contiguous or array.flags.f_contiguous
-        if type(array) is not numpy.ndarray or array.nbytes < self._least or array.dtype.hasobject or not is_whole:
+        # A memfd without a byte cannot be mapped.
+        is_small = array.nbytes < max(self._least, 1)
+        if type(array) is not numpy.ndarray or is_small or array.dtype.hasobject or not is_whole:
             return None
         key = id(array)
         seen, memory = self._seen.get(key, (None, None))
