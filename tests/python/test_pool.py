@@ -321,3 +321,15 @@ def test_the_module_has_the_names_that_programs_import_from_it():
     assert TimeoutError is procession.TimeoutError
     assert issubclass(MapResult, ApplyResult) and AsyncResult is ApplyResult
     assert issubclass(Pool, standard_pool.Pool) and ThreadPool is standard_pool.ThreadPool
+
+
+def test_an_iterable_that_asks_for_its_own_map_is_told(ctx):
+    def items():
+        yield 1
+        with pytest.raises(RuntimeError, match='outside of the iterable'):
+            results.next(timeout=0.1)
+        yield 2
+
+    with ctx.Pool(1) as pool:
+        results = pool.imap(abs, items(), buffersize=1)
+        assert list(results) == [1, 2]

@@ -7,8 +7,10 @@
 //! thread that waits for that lock detaches.
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
+use std::thread::{self, ThreadId};
 
 use procession_core::Error;
 use procession_core::pool::{Ahead, ChunkEntry, Encoded, Feed, Feeder, Handle, Order, Source, Terms, Window};
@@ -38,6 +40,9 @@ pub(crate) struct IMapIterator {
     function: Mutex<Option<Py<PyAny>>>,
     chunksize: usize,
     state: Mutex<State>,
+    /// The thread that has the lock of `state`: the iterable runs under it, and may ask for what
+    /// waits for itself.
+    holder: Mutex<Option<ThreadId>>,
     told: Arc<Told>,
 }
 
@@ -64,6 +69,32 @@ impl Told {
 impl Wake for Told {
     fn wake(self: Arc<Self>) {
         attached_for_engine(|py| self.call(py));
+    }
+}
+
+/// The state, and who has it.
+struct Locked<'a> {
+    holder: &'a Mutex<Option<ThreadId>>,
+    state: MutexGuard<'a, State>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -166,17 +197,30 @@ impl IMapIterator {
             function: Mutex::new(Some(function.clone().unbind())),
             chunksize,
             state: Mutex::new(State { feed, ahead, ready: VecDeque::new() }),
+            holder: Mutex::new(None),
             told: Arc::default(),
         })
     }
 
-    fn lock<'a>(&'a self, py: Python<'_>) -> MutexGuard<'a, State> {
-        self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    /// # Errors
+    ///
+    /// `RuntimeError` if this thread has the lock already: the iterable asks.
+    fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<Locked<'a>> {
+        let holder = || self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if *holder() == Some(thread::current().id()) {
+            return Err(PyRuntimeError::new_err(
+                "the iterable of this lazy map asks for the map's own results, which wait for its items: take results \
+                 outside of the iterable",
+            ));
+        }
+        let state = self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+        *holder() = Some(thread::current().id());
+        Ok(Locked { holder: &self.holder, state })
     }
 
     fn take(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
         let deadline = deadline(timeout)?;
-        let mut guard = self.lock(py);
+        let mut guard = self.lock(py)?;
         let state = &mut *guard;
         loop {
             if let Some(value) = state.ready.pop_front() {
@@ -278,7 +322,7 @@ impl IMapIterator {
     /// Has `callback()` called, in some thread, once the next result is there or may be. The last
     /// one is called.
     fn _when_next(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
-        let mut guard = self.lock(py);
+        let mut guard = self.lock(py)?;
         let before = self.told.callback().replace(callback);
         let state = &mut *guard;
         let is_there = !state.ready.is_empty() || {
@@ -300,7 +344,8 @@ impl IMapIterator {
     }
 
     /// Submits all that is left, of a pool that is closed.
-    fn _pull_all(&self, py: Python<'_>) {
-        self.lock(py).feed.pull(0);
+    fn _pull_all(&self, py: Python<'_>) -> PyResult<()> {
+        self.lock(py)?.feed.pull(0);
+        Ok(())
     }
 }
