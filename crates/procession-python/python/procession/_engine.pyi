@@ -27,6 +27,7 @@ __all__ = [
     'available_parallelism',
     'deliver_challenge',
     'disown_children',
+    'end_engine_calls',
     'ensure_server',
     'flush_stdio',
     'get_all_start_methods',
