@@ -350,7 +350,9 @@ class _Workers:
             pool.join()
 
     def end(self, how: str) -> None:
-        """Has all workers ended by this method of a process, also after a shutdown that did not wait."""
+        """Has all workers ended by this method of a process, also after a shutdown that did not
+        wait.
+        """
         pool = self._pool or self._last()
         if pool is not None:
             pool._engine.end_retries()
