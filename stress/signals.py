@@ -111,7 +111,9 @@ def descendants(pid):
 def role(command, is_child):
     if 'resource_tracker' in command:
         return 'tracker'
-    return 'server' if is_child and 'procession.forkserver' in command else 'worker'
+    # Its command line, or its title where `setproctitle` is installed.
+    is_server = 'procession.forkserver' in command or command == 'procession fork server'
+    return 'server' if is_child and is_server else 'worker'
 
 
 def strike(subject, sig, wanted, chance):
