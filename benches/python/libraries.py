@@ -55,7 +55,7 @@ def executor(library, workers=WORKERS):
 
 @contextlib.contextmanager
 def awaitable_calls(library, loop):
-    """What gives something to await for a function and its argument."""
+    """Yields a function that returns an awaitable for a call of a function with one argument."""
     if library == 'procession':
         with context(library).Pool(WORKERS) as made:
             yield lambda function, value: made.apply_async(function, (value,))

@@ -328,7 +328,7 @@ def executor_in_flight(library):
 
 
 def awaited(library):
-    """What a program of asyncio does: awaits our result, or an executor's future."""
+    """Returns the times of awaits in asyncio: of our result, or of an executor's future."""
     import asyncio
 
     async def main():

@@ -50,7 +50,6 @@ MAY_BE_SKIPPED = {
     'test_schedulers.py::test_dask_computes_in_an_executor': LEFT_OUT,
     'test_schedulers.py::test_tqdm_maps_in_our_executor': LEFT_OUT,
     'test_schedulers.py::test_tqdm_shows_the_progress_of_maps': LEFT_OUT,
-    'test_managers.py::test_a_lock_says_whether_it_is_held': 'the proxies have no such method before Python 3.14',
 }
 
 _watchdog = None

@@ -1,5 +1,5 @@
-//! What travels beside a message: handles ([`crate::handle`]) and large buffers
-//! ([`crate::pool::blocks`]). In any thread.
+//! Handles ([`crate::handle`]) and large buffers ([`crate::pool::blocks`]), which travel beside a
+//! message. In any thread.
 //!
 //! Encoding and decoding are a face's, deep in its codec, and `serde` and pickle have no place for
 //! more than the message. So this goes by the thread, within a scope around the call of the codec:
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use procession_shm::Held;
 
-/// What the thread's scopes have.
+/// The handles and buffers of the thread's innermost scopes.
 #[derive(Default)]
 pub(crate) struct Beside {
     pub(crate) handles: Option<Handles>,
@@ -82,7 +82,7 @@ thread_local! {
     static BESIDE: RefCell<Beside> = const { RefCell::new(Beside { handles: None, buffers: None, refusal: None }) };
 }
 
-/// Looks at what the thread's scopes have.
+/// Calls `look` with the thread's handles and buffers.
 pub(crate) fn with<R>(look: impl FnOnce(&mut Beside) -> R) -> R {
     BESIDE.with_borrow_mut(look)
 }

@@ -27,7 +27,7 @@ use crate::preparation;
 use crate::role::{CANNOT_BEGIN, Refusal, Role, Roles};
 use crate::tracker_link;
 
-/// What the `argv[0]` of an executed child ends with. It shows in `ps`, and a process cannot
+/// The end of the `argv[0]` of an executed child. It shows in `ps`, and a process cannot
 /// inherit it by accident as it could an environment variable.
 pub(crate) const CHILD_MARK: &str = " [procession-child]";
 

@@ -22,12 +22,12 @@ use procession_sys::link::Link;
 
 use crate::wire::{Reader, Writer};
 
-/// What a child that cannot begin exits with. Its parent learns the reason from its link.
+/// The exit code of a child that cannot begin. Its parent learns the reason from its link.
 pub(crate) const CANNOT_BEGIN: i32 = 70;
 
-/// What a child becomes.
+/// The role of a child.
 pub trait Role: fmt::Debug {
-    /// What it adds to the spawn message.
+    /// Returns the role's part of the spawn message.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ pub trait Role: fmt::Debug {
     }
 }
 
-/// What a role adds to the spawn message: its kind, its fields, its file descriptors.
+/// The part of the spawn message that is a role's: its kind, its fields, its file descriptors.
 #[derive(Debug)]
 pub struct Written<'a> {
     pub(crate) fields: Writer,
@@ -124,7 +124,7 @@ impl Roles {
     }
 }
 
-/// What is left to read of a spawn message.
+/// The rest of a spawn message that is being read.
 #[derive(Debug)]
 pub(crate) struct Incoming<'a> {
     pub(crate) fields: Reader<'a>,

@@ -66,6 +66,12 @@ mod _engine {
         procession_core::available_parallelism().get()
     }
 
+    /// The smallest number of workers with which a pool may begin that is to grow to so many.
+    #[pyfunction]
+    fn smallest_size(workers: usize) -> usize {
+        procession_core::pool::smallest_size(workers)
+    }
+
     /// The names of the start methods that this platform has.
     #[pyfunction]
     fn get_all_start_methods() -> Vec<&'static str> {

@@ -1,7 +1,7 @@
-//! What waits until the task ring can be had. A worker may be stopped while it holds one of the
-//! ring's locks (a debugger, a control group's freezer, SIGSTOP), and then nobody reaches the ring
-//! until the worker goes on. So nothing waits for it without a bound: what cannot be done now is
-//! put here, and done at a tick of the pool's thread. In the parent, in any thread.
+//! Work that waits until the task ring can be locked. A worker may be stopped while it holds one of
+//! the ring's locks (a debugger, a control group's freezer, SIGSTOP), and then nobody reaches the
+//! ring until the worker goes on. So nothing waits for it without a bound: what cannot be done now
+//! is put here, and done at a tick of the pool's thread. In the parent, in any thread.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ struct Postponed {
     frames: Vec<Vec<u8>>,
     /// Jobs that have ended though tasks of theirs are queued.
     withdrawals: Vec<u64>,
-    /// Who held the ring at the last tick, and at how many ticks in a row.
+    /// The holder of the ring at the last tick, and for how many ticks in a row.
     held: (Option<Holder>, u32),
 }
 

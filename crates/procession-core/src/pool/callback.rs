@@ -1,4 +1,4 @@
-//! Callbacks: what a program wants done with a job's results once they are there. They run in the
+//! A job's callbacks, which a program wants called once the results are there. They run in the
 //! pool's thread, under none of its locks, one after the other; only where that thread has ended,
 //! in the one that brings them.
 //!

@@ -33,10 +33,10 @@ pub(super) type ChunkFn = fn(&mut Chunk);
 /// The name of a job's entry.
 pub type ChunkEntry = Entry<ChunkFn>;
 
-/// What a worker that cannot serve exits with.
+/// The exit code of a worker that cannot serve.
 pub(super) const CANNOT_SERVE: i32 = 70;
 
-/// What a task has ended with.
+/// The outcome of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// An outcome of this tag (see [`crate::outcome::tag`]), whose payload has been written.
@@ -55,7 +55,7 @@ pub struct Chunk {
     diet: Option<Diet>,
     cursor: Cursor,
     state: State,
-    /// What the task at hand has given, before it is committed.
+    /// The payload of the current task's outcome, until it is committed.
     output: Vec<u8>,
     /// The blocks of a result, on their way into the stream.
     named: Vec<u8>,
@@ -89,7 +89,7 @@ struct Cursor {
     is_first: bool,
 }
 
-/// What is to be minded between two tasks.
+/// The state that is looked at between two tasks.
 #[derive(Debug, Default)]
 struct State {
     /// A stretch is begun and not finished.

@@ -68,7 +68,7 @@ struct Slot {
     begun_before: u64,
 }
 
-/// What a slot has.
+/// The worker of a slot.
 #[derive(Debug, Default)]
 enum State {
     /// No worker.
@@ -129,7 +129,7 @@ impl Crew {
         }
     }
 
-    /// What each worker runs now, and since when as far as is known.
+    /// Returns the task that each worker runs now, and since when as far as is known.
     pub(super) fn look(&self, control: &Control) -> Vec<Option<(Snapshot, Instant)>> {
         self.running.look(control)
     }
@@ -148,11 +148,10 @@ impl Crew {
         self.method() == Method::Fork
     }
 
-    /// Reserves an empty slot.
-    pub(super) fn reserve(&self, slot: usize) -> Option<Reserved> {
+    /// Reserves the slots of the first workers.
+    pub(super) fn reserve_first(&self) -> Vec<Reserved> {
         let mut workers = self.workers();
-        let is_vacant = matches!(workers.slots[slot].state, State::Vacant);
-        is_vacant.then(|| workers.reserve(slot, self.method()))
+        (0..self.size()).map(|slot| workers.reserve(slot, self.method())).collect()
     }
 
     /// Reserves an empty slot that is to have a worker, if there is one and it is time.
@@ -384,23 +383,25 @@ fn failure_of(child: &Child, end: &End) -> Error {
     }
 }
 
+/// A start method that starts nothing.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Never;
+
+#[cfg(test)]
+impl Start for Never {
+    fn method(&self) -> Method {
+        Method::Spawn
+    }
+
+    fn popen(&self, _: Preparation<'_>) -> Result<crate::child::Popen> {
+        Err(Error::Cancelled)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::child::Popen;
-
-    #[derive(Debug)]
-    struct Never;
-
-    impl Start for Never {
-        fn method(&self) -> Method {
-            Method::Spawn
-        }
-
-        fn popen(&self, _: Preparation<'_>) -> Result<Popen> {
-            Err(Error::Cancelled)
-        }
-    }
 
     fn crew(size: usize, room: usize) -> Crew {
         Crew::new(Box::new(Never), Service::default(), size, room)
@@ -413,7 +414,7 @@ mod tests {
         let names = [(); 2].map(|()| crew.reserve_vacant().map(|reserved| (reserved.slot, reserved.name)));
         assert_eq!(names, [Some((0, "SpawnPoolWorker-1".into())), Some((1, "SpawnPoolWorker-2".into()))]);
         assert!(crew.reserve_vacant().is_none() && !crew.has_vacancy(), "the other slots are to stay empty");
-        assert!(crew.reserve(0).is_none() && !crew.is_empty());
+        assert!(!crew.is_empty());
         [0, 1].into_iter().for_each(|slot| crew.vacate(slot));
         assert!(crew.is_empty());
     }

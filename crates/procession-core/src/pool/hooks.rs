@@ -1,5 +1,5 @@
-//! What a face has asked of a pool as a whole. In the parent: set by any thread, looked at by the
-//! pool's own.
+//! Requests of a face to a pool as a whole. In the parent: set by any thread, read by the pool's
+//! own.
 
 use std::fmt;
 use std::mem;
@@ -12,7 +12,7 @@ pub type EndCallback = Box<dyn FnOnce() + Send>;
 /// How a face has the program's threads come by.
 pub type VacancyCallback = Box<dyn Fn() + Send + Sync>;
 
-/// What is to be done at the end.
+/// The callbacks at the pool's end.
 #[derive(Default)]
 struct AtEnd {
     callbacks: Vec<EndCallback>,

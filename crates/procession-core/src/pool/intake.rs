@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use procession_shm::{Arrival, BlockId, Control, Holder, Overwritten, Spin, StreamReader};
 
@@ -34,7 +34,7 @@ pub(super) struct Tally {
     pub(super) lost: u64,
 }
 
-/// What a look at the streams has brought.
+/// The results of one look at the streams.
 #[derive(Default, Debug)]
 #[must_use]
 pub(super) struct Drained {
@@ -42,7 +42,7 @@ pub(super) struct Drained {
     pub(super) any: bool,
     /// The jobs that it has finished.
     pub(super) ended: Vec<Ended>,
-    /// What no worker writes, and in whose stream.
+    /// A record that no worker writes, and the slot in whose stream it was.
     pub(super) overwritten: Option<(Overwritten, usize)>,
 }
 
@@ -132,7 +132,7 @@ impl Intake {
         turn.waiting += 1;
         let mut turn = match until {
             Some(until) => {
-                let left = until.saturating_duration_since(Instant::now()).max(Duration::ZERO);
+                let left = until.saturating_duration_since(Instant::now());
                 self.turn_passed.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0
             }
             None => self.turn_passed.wait(turn).unwrap_or_else(PoisonError::into_inner),
@@ -171,11 +171,11 @@ struct Current {
     job: Option<Arc<Job>>,
     chunk: u32,
     next: u32,
-    /// What has arrived and is not in the job yet; nothing, between two looks at the stream.
+    /// Values that have arrived and are not in the job yet. Empty between two looks at the stream.
     run: Run,
 }
 
-/// Who waits for results.
+/// The threads that wait for results.
 #[derive(Debug, Default)]
 struct Turn {
     is_taken: bool,
@@ -216,7 +216,7 @@ impl Reader {
     }
 }
 
-/// What one look at a stream works on.
+/// The state that one look at a stream works on.
 struct Arrivals<'a> {
     control: &'a Control,
     slot: usize,
@@ -300,7 +300,7 @@ impl Arrivals<'_> {
         let Some(current) = self.current else { return Ok(()) };
         let Some(job) = &current.job else { return Ok(()) };
         let delivery = self.table.deliver(job, current.chunk, current.next, tag, payload);
-        self.tally.failed += u64::from(!matches!(delivery, Delivery::Stale));
+        self.tally.failed += u64::from(delivery.is_counted());
         self.conclude(delivery)
     }
 
@@ -316,7 +316,7 @@ impl Arrivals<'_> {
         }
         let calls = job.calls(run.first, run.count);
         let delivery = self.table.deliver_run(job, *chunk, run);
-        self.tally.done += if matches!(delivery, Delivery::Stale) { 0 } else { calls };
+        self.tally.done += if delivery.is_counted() { calls } else { 0 };
         self.conclude(delivery)
     }
 

@@ -24,7 +24,7 @@ type Blocks = HashMap<(u32, u64), Result<Arc<Held>, (ErrorKind, String)>>;
 /// What came back of a job's tasks, or why nothing will.
 type Finished = Result<Vec<ChunkResults>, Arc<Error>>;
 
-/// What is to be done once a job is finished. Returns the panic that it ended with, in the face's
+/// A callback of a finished job. Returns the panic that it ended with, in the face's
 /// codec, if it did.
 pub(super) type JobCallback = Box<dyn FnOnce() -> Option<Vec<u8>> + Send>;
 
@@ -47,7 +47,7 @@ pub(super) struct Job {
     pub(super) span: JobSpan,
 }
 
-/// Who is to hear of a job's end.
+/// The wakers and callbacks that a job's end is for.
 #[derive(Default)]
 struct Followers {
     /// Of tasks, in the sense of async Rust, that await the job.
@@ -80,7 +80,7 @@ pub struct Terms {
     pub fail_fast: bool,
 }
 
-/// What became of a result that a job was given.
+/// The effect of a result on its job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Entered {
     /// It was dropped: it is a copy of one that came before, or the job is over.

@@ -20,7 +20,7 @@ struct Arguments {
     allocator: Allocator,
     /// Blocks of jobs that are over, which workers still had.
     lingering: Vec<BlockId>,
-    /// What jobs that are not over have been lent.
+    /// The blocks lent to jobs that are not over.
     jobs: HashMap<u64, Vec<BlockId>>,
 }
 

@@ -32,7 +32,7 @@ struct Contents {
     thread: Thread,
 }
 
-/// What the pool's thread does.
+/// The state of the pool's thread.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 enum Thread {
     /// It does not run: the pool is being made.
@@ -46,7 +46,7 @@ enum Thread {
     Ended,
 }
 
-/// What the pool's thread does with callbacks.
+/// The state of the pool's callbacks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 enum Callbacks {

@@ -112,6 +112,7 @@ use lifecycle::Phase;
 use memory::Memory;
 pub use results::Results;
 use shared::Shared;
+pub use shared::smallest_size;
 pub use stats::{RunningTask, Stats, WorkerStats};
 pub use task_handler::{explicit_chunks, guided_chunks};
 pub use worker::{Initializer, Service};
@@ -145,9 +146,7 @@ impl Pool {
         let shared = Arc::new(Shared::new(workers, Box::new(starter), service)?);
         // From here on the drop of `pool` ends what was started.
         let pool = Pool { shared };
-        for slot in 0..workers {
-            pool.shared.start_first(slot)?;
-        }
+        pool.shared.start_first_workers()?;
         pool.shared.begin_worker_handler()?;
         Ok(pool)
     }

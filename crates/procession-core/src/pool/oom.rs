@@ -83,7 +83,7 @@ impl Source {
 /// Where a group's files are: in the mount that shows it.
 fn folder_of(group: &str, mounts: &str, is_wanted: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
-        // 35 31 0:32 /root/of/mount /mount/point rw,relatime shared:1 - type source options
+        // 35 31 0:32 /root-of-mount /mount/point rw,relatime shared:1 - type source options
         let (head, tail) = line.split_once(" - ")?;
         let mut tail = tail.split(' ');
         let (kind, _source, options) = (tail.next()?, tail.next()?, tail.next()?);

@@ -14,7 +14,7 @@ use crate::beside::{Buffers, Place};
 /// How long whoever submits waits for room, before it does without.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What has been put into blocks so far.
+/// The blocks that have been filled so far.
 struct Outbox {
     shared: Arc<Shared>,
     lent: RefCell<Vec<Lent>>,
@@ -31,7 +31,8 @@ impl Buffers for Outbox {
     fn put(&self, bytes: &[u8]) -> Option<Place> {
         let lending = &self.shared.lending;
         let has_room = || lending.has_room(bytes.len());
-        // What is being submitted itself is not over before it is: it is not waited for.
+        // The first block of a call waits for room; later ones do not, as they would wait for
+        // the call itself.
         if self.lent.borrow().is_empty() && !has_room() {
             self.shared.wait_until(has_room, Some(Instant::now() + ROOM_TIMEOUT));
         }

@@ -18,7 +18,7 @@ const BRIEFLY: Duration = Duration::from_millis(2);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_LOOKS: usize = 100;
 
-/// What was taken back for a withdrawal.
+/// The frames that were taken back for a withdrawal.
 struct TakenBack {
     /// Frames that workers had claimed and not begun.
     frames: Vec<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! What each worker runs, and since when: as the parent sees it by looking. In the parent, in any
+//! The task that each worker runs, and since when, as the parent last saw it. In the parent, in any
 //! thread.
 
 use std::sync::{Mutex, PoisonError};
@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use procession_shm::{Control, Snapshot};
 
-/// What each slot ran at the last look, and since when.
+/// The task of each slot at the last look, and since when.
 #[derive(Debug, Default)]
 pub(super) struct RunningTasks(Mutex<Vec<Option<(Snapshot, Instant)>>>);
 
 impl RunningTasks {
-    /// What each slot runs now, and since when as far as is known.
+    /// Returns the task that each slot runs now, and since when as far as is known.
     pub(super) fn look(&self, control: &Control) -> Vec<Option<(Snapshot, Instant)>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.resize(control.slots(), None);

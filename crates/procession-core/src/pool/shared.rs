@@ -1,11 +1,10 @@
-//! What a pool's threads share: the owners of its state, and what is done when that state changes.
+//! The state that a pool's threads share: its owners, and the effects of its changes.
 //! In the parent.
 //!
-//! Each owner has its locks to itself and knows no other owner; what it needs of one is passed in.
-//! What is to be done in consequence of a change (callbacks, wakers, frames to put back, an error
-//! that ends the pool) is *returned* by the owner and done here, when its lock is free. So locks
-//! are nested in two places only, and in this order: [`Intake`]'s readers, then [`Table`]'s jobs,
-//! then a job's own.
+//! Each owner keeps its locks to itself and knows no other owner: a method gets others as
+//! parameters. An owner *returns* the effects of a change (callbacks, wakers, frames to put back,
+//! an error that ends the pool), and this file applies them when the lock is free. So locks are
+//! nested in one order only: [`Intake`]'s readers, then [`Table`]'s jobs, then a job's own.
 //!
 //! No process is started, no ring of the workers' is waited for, and no code of a user or a runtime
 //! runs under any lock.
@@ -48,6 +47,11 @@ pub(super) struct Shared {
 /// is addresses only.
 const ROOM_FACTOR: usize = 4;
 const MIN_ROOM: usize = 64;
+
+/// Returns the smallest size with which a pool may begin that is to grow to so many workers.
+pub fn smallest_size(workers: usize) -> usize {
+    if workers <= MIN_ROOM { 1 } else { workers.div_ceil(ROOM_FACTOR) }
+}
 
 impl Shared {
     /// A pool of which nothing runs yet.

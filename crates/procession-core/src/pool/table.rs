@@ -1,7 +1,7 @@
 //! The table of a pool's jobs. Lives in the parent: whoever submits a job enters it, whoever takes
 //! its last result removes it, and whoever finds a job's id in a frame or in a result looks it up.
 //!
-//! What an end of a job asks for is returned ([`Ended`]), and done under no lock by
+//! The effects of a job's end are returned ([`Ended`]), and applied under no lock by
 //! [`Shared::end_job`](super::shared::Shared).
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -32,7 +32,7 @@ pub(super) struct Ended {
     pub(super) has_tasks: bool,
 }
 
-/// What the arrival of a result means.
+/// The effect of a result that has arrived.
 #[derive(Debug)]
 #[must_use]
 pub(super) enum Delivery {
@@ -44,6 +44,13 @@ pub(super) enum Delivery {
     Entered,
     /// It has finished the job.
     Finished(Ended),
+}
+
+impl Delivery {
+    /// Whether the result is one of the job's.
+    pub(super) fn is_counted(&self) -> bool {
+        matches!(self, Delivery::Entered | Delivery::Finished(_))
+    }
 }
 
 impl Table {

@@ -104,7 +104,7 @@ impl Shared {
         }
     }
 
-    /// What the pool's thread does each time it looks, and what it does at a tick. Returns whether
+    /// Does the pool thread's work: some of it each time, some at a tick only. Returns whether
     /// there are tasks.
     pub(super) fn tend(self: &Arc<Self>, is_tick: bool) -> bool {
         let deaths = self.backlog.take_deaths().into_iter().chain(self.mail.take_deaths());
@@ -288,7 +288,7 @@ impl Shared {
             if !again {
                 let tag = if cause == Some(Cause::Timeout) { tag::TIMED_OUT } else { tag::LOST };
                 let delivery = self.table.deliver(&job, header.chunk, lost, tag, &loss.encode());
-                if !matches!(delivery, Delivery::Stale) {
+                if delivery.is_counted() {
                     let calls = if tag == tag::LOST { job.calls(lost, 1) } else { 1 };
                     self.intake.count_end(slot, calls, tag == tag::LOST);
                 }

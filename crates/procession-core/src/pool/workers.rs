@@ -18,12 +18,9 @@ use crate::child::Child;
 use crate::{Error, Result, supervisor};
 
 impl Shared {
-    /// Starts a worker in an empty slot.
-    pub(super) fn start_first(self: &Arc<Self>, slot: usize) -> Result<()> {
-        match self.crew.reserve(slot) {
-            Some(reserved) => self.start_worker(&reserved, false),
-            None => Ok(()),
-        }
+    /// Starts the first workers.
+    pub(super) fn start_first_workers(self: &Arc<Self>) -> Result<()> {
+        self.crew.reserve_first().iter().try_for_each(|reserved| self.start_worker(reserved, false))
     }
 
     /// Starts a worker in a slot that was reserved.

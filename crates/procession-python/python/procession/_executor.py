@@ -32,10 +32,6 @@ __all__ = ['ProcessPoolExecutor']
 
 _T = TypeVar('_T')
 
-# How often its first size a pool may grow to, and how far a small one may in any case: as in the
-# engine.
-_ROOM, _LEAST_ROOM = 4, 64
-
 # Seconds in which workers that were killed have ended.
 _PATIENCE = 5.0
 
@@ -119,9 +115,10 @@ class ProcessPoolExecutor(Executor):
         end = None if timeout is None else time.monotonic() + timeout
         chunks = _batched(zip(*iterables), chunksize)
         first = itertools.islice(chunks, buffersize) if buffersize else chunks
-        calls = collections.deque(self._workers.submit_chunk(fn, chunk, self._timeout, self._retries) for chunk in first)
+        terms = self._timeout, self._retries
+        calls = collections.deque(self._workers.submit_chunk(fn, chunk, *terms) for chunk in first)
         # It does not hold the executor, which may be gone before its results are taken.
-        more = None if buffersize is None else (weakref.ref(self._workers), fn, chunks, self._timeout, self._retries)
+        more = None if buffersize is None else (weakref.ref(self._workers), fn, chunks, *terms)
         return _results(calls, end, more)
 
     def options(self, *, timeout: float | None = None, retries: int = 0) -> Self:
@@ -378,10 +375,9 @@ class _Workers:
             if _is_exiting:
                 raise RuntimeError('cannot schedule new futures after interpreter shutdown')
             if self._pool is None:
-                # A pool has room for some times as many as it begins with. Under fork all begin at
-                # once, before the program has threads that a fork would have to be refused for.
-                least = 1 if self.max_workers <= _LEAST_ROOM else -(-self.max_workers // _ROOM)
-                size = self.max_workers if self._is_forking else least
+                # Under fork all begin at once, before the program has threads that a fork would
+                # have to be refused for.
+                size = self.max_workers if self._is_forking else _engine.smallest_size(self.max_workers)
                 pool = _Pool(size, self.context, self._start, self._idle_timeout)
                 self._size, self._pool = size, pool
                 self._finalizer = weakref.finalize(self, pool.end, False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -17,9 +18,9 @@ __all__ = ['awaiting', 'next_of', 'rest', 'running_caller', 'running_library', '
 # longer than a short task.
 _LOOK = 50e-6
 
-# Awaits that wait to be told, of all threads: a program that has several at once is not kept from
-# the others.
-_waits = 0
+# The number of awaits that this thread's loop is suspended in. A loop that has several at once is
+# not kept from the others.
+_waits = threading.local()
 
 
 def running_library() -> str | None:
@@ -58,12 +59,11 @@ async def _awaited(result: Any) -> Any:
         if (pool := result._pool()) is not None:
             pool._note_loop()
             del pool
-        global _waits
-        _waits += 1
+        _waits.count = _count_waits() + 1
         try:
             await until_told(result._when_finished, result.cancel)
         finally:
-            _waits -= 1
+            _waits.count -= 1
     else:
         await _checkpoint()
     return result._value()
@@ -189,7 +189,12 @@ async def _checkpoint() -> None:
 
 def _is_soon(result: Any) -> bool:
     """Whether the result comes in a moment, of a program that awaits nothing else of ours."""
-    return _waits == 0 and running_library() == 'asyncio' and bool(result._wait_finished(_LOOK))
+    return _count_waits() == 0 and running_library() == 'asyncio' and bool(result._wait_finished(_LOOK))
+
+
+def _count_waits() -> int:
+    count: int = getattr(_waits, 'count', 0)
+    return count
 
 
 def _future() -> tuple[Any, Any]:
@@ -201,7 +206,9 @@ def _future() -> tuple[Any, Any]:
 def _library() -> str:
     library = running_library()
     if library is None:
-        raise RuntimeError('this is awaited in an event loop of asyncio or trio, or of anyio on either: none runs in this thread')
+        raise RuntimeError(
+            'this is awaited in an event loop of asyncio or trio, or of anyio on either: none runs in this thread'
+        )
     return library
 
 

@@ -257,6 +257,7 @@ def _begin(environment: tuple[tuple[str, str], ...]) -> None:
 
 def _names(batch: Any) -> str:
     """What a batch is, for messages."""
-    functions = {getattr(call[0], '__qualname__', type(call[0]).__qualname__): None for call in getattr(batch, 'items', ())}
-    count = len(getattr(batch, 'items', ()))
+    calls = getattr(batch, 'items', ())
+    functions = {getattr(call[0], '__qualname__', type(call[0]).__qualname__): None for call in calls}
+    count = len(calls)
     return f'a batch of {count} {"task" if count == 1 else "tasks"} of {", ".join(functions)}'

@@ -6,29 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::super::crew::Never;
 use super::super::job::Job;
 use super::super::lifecycle::Phase;
 use super::super::shared::Shared;
 use super::super::table::Delivery;
 use super::super::worker::Service;
 use super::*;
-use crate::child::Popen;
 use crate::outcome::tag;
-use crate::preparation::Preparation;
-use crate::start::{Method, Start};
-
-#[derive(Debug)]
-struct Never;
-
-impl Start for Never {
-    fn method(&self) -> Method {
-        Method::Spawn
-    }
-
-    fn popen(&self, _: Preparation<'_>) -> Result<Popen> {
-        Err(Error::Cancelled)
-    }
-}
 
 type Next = dyn FnMut(&Feeder) -> Result<Option<Encoded<String>>, String>;
 
