@@ -244,7 +244,7 @@ def work_until_interrupted(context, chance):
 
 def be_interrupted(context, chance):
     rounds = 0
-    for line in iter(sys.stdin.readline, 'end\n'):
+    for _ in iter(sys.stdin.readline, 'end\n'):
         try:
             say('begun')
             work_until_interrupted(context, chance)
@@ -292,7 +292,7 @@ def bear_stops(context, chance):
         for _ in range(chance.randrange(1, 30)):
             count = chance.randrange(1, 300)
             jobs.append((count, pool.map_async(square, range(count), chance.choice((None, 1, 10)))))
-            for count, job in jobs[-3:]:
+            for _, job in jobs[-3:]:
                 try:
                     job.get(timeout=chance.choice((0, 0.001, 0.02)))
                 except (TimeoutError, WorkerLost):
@@ -378,8 +378,13 @@ def main(arguments):
         be_subject(terms.subject, terms.method, terms.seed)
         return
     print(f'seed {terms.seed}, {terms.seconds} s', flush=True)
-    storms = [(storm, method) for storm, methods in STORMS.items() if terms.storm in (None, storm)
-              for method in methods if terms.method in (None, method)]
+    storms = [
+        (storm, method)
+        for storm, methods in STORMS.items()
+        if terms.storm in (None, storm)
+        for method in methods
+        if terms.method in (None, method)
+    ]
     for storm, method in storms:
         subject = Subject(storm, method, terms.seed)
         did = globals()[storm](subject, time.monotonic() + terms.seconds / len(storms), random.Random(terms.seed))

@@ -39,13 +39,19 @@ class Kept:
             self.mappings = sum(1 for _ in file)
         self.threads = len(os.listdir('/proc/self/task'))
         self.blocks = sys.getallocatedblocks()
-        self.children = sum(len(open(f'/proc/self/task/{task}/children').read().split()) for task in os.listdir('/proc/self/task'))
+        self.children = sum(
+            len(open(f'/proc/self/task/{task}/children').read().split()) for task in os.listdir('/proc/self/task')
+        )
 
     def growth(self, before, calls):
         """Returns the figures that have grown by more than they may over this many calls."""
         bounds = {
-            'bytes': max(MAX_BYTES, MAX_BYTES_FOR_EACH * calls), 'blocks': max(MAX_BLOCKS, MAX_BLOCKS_FOR_EACH * calls),
-            'fds': 2, 'mappings': 6, 'threads': 1, 'children': 0,
+            'bytes': max(MAX_BYTES, MAX_BYTES_FOR_EACH * calls),
+            'blocks': max(MAX_BLOCKS, MAX_BLOCKS_FOR_EACH * calls),
+            'fds': 2,
+            'mappings': 6,
+            'threads': 1,
+            'children': 0,
         }
         for name, bound in bounds.items():
             more = getattr(self, name) - getattr(before, name)
@@ -228,14 +234,42 @@ def named_memory(ctx, pool):
 
 #: How many of these are made for each that is asked for: they take longer.
 SHARES = {
-    process: 0.05, pool_of_one: 0.02, unclosed_pool_in_a_cycle: 0.01, queue_in_a_process: 0.05, cancel: 0.02, named_memory: 0.2,
+    process: 0.05,
+    pool_of_one: 0.02,
+    unclosed_pool_in_a_cycle: 0.01,
+    queue_in_a_process: 0.05,
+    cancel: 0.02,
+    named_memory: 0.2,
     apply_of_a_large_buffer: 0.2,
 }
 CALLS = [
-    apply, apply_named, apply_that_fails, result_that_fails_in_a_frame, apply_of_a_closure, apply_of_a_large_buffer,
-    apply_with_callbacks, apply_with_a_time_limit, map_of_a_list, map_of_a_range, starmap, imap, imap_half_consumed, cancel, stats,
-    process, pool_of_one, unclosed_pool_in_a_cycle, queue, simple_and_joinable_queues, locks, event_and_barrier, value_and_array,
-    pipe, queue_in_a_process, pipe_in_a_task, named_memory,
+    apply,
+    apply_named,
+    apply_that_fails,
+    result_that_fails_in_a_frame,
+    apply_of_a_closure,
+    apply_of_a_large_buffer,
+    apply_with_callbacks,
+    apply_with_a_time_limit,
+    map_of_a_list,
+    map_of_a_range,
+    starmap,
+    imap,
+    imap_half_consumed,
+    cancel,
+    stats,
+    process,
+    pool_of_one,
+    unclosed_pool_in_a_cycle,
+    queue,
+    simple_and_joinable_queues,
+    locks,
+    event_and_barrier,
+    value_and_array,
+    pipe,
+    queue_in_a_process,
+    pipe_in_a_task,
+    named_memory,
 ]
 
 

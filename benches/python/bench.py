@@ -6,6 +6,7 @@ turns' own ratios to multiprocessing's.
 """
 
 import argparse
+import concurrent.futures
 import importlib.metadata
 import os
 import pathlib
@@ -34,6 +35,9 @@ def main():
     measured = []
     for row in rows.ROWS:
         if choice.row is None or row.name in choice.row:
+            if row.rival not in present:
+                print(f'left out: {row.name}: there is no {row.rival} here')
+                continue
             print(f'measuring {row.name} ...', file=sys.stderr, flush=True)
             measured.append(take_turns(row, present, choice.pairs or row.pairs))
     report.print_table(measured, present)
@@ -46,7 +50,8 @@ def main():
 
 def installed():
     """Returns the libraries that are installed, and those that are not."""
-    standard = ('procession', 'multiprocessing', 'ProcessPoolExecutor')
+    standard = ['procession', 'multiprocessing']
+    standard += [name for name in libraries.STANDARD_EXECUTORS if hasattr(concurrent.futures, name)]
     distributions = {distribution.name.lower() for distribution in importlib.metadata.distributions()}
     present = [name for name in libraries.LIBRARIES if name in standard or name in distributions]
     return present, [name for name in libraries.LIBRARIES if name not in present]
@@ -73,7 +78,10 @@ def run(row, library):
     # A session of its own, so that processes which a hanging library leaves behind can be ended.
     process = subprocess.Popen(
         [sys.executable, script, row.name, library],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         output, errors = process.communicate(timeout=LIMIT)

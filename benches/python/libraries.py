@@ -10,12 +10,26 @@ import importlib
 
 WORKERS = 2
 
+STANDARD_EXECUTORS = ('ProcessPoolExecutor', 'InterpreterPoolExecutor')
 # Names, in the order of the table's columns.
-LIBRARIES = ('procession', 'multiprocessing', 'ProcessPoolExecutor', 'loky', 'billiard', 'mpire', 'pebble')
+LIBRARIES = (
+    'procession',
+    'multiprocessing',
+    'ProcessPoolExecutor',
+    'loky',
+    'billiard',
+    'mpire',
+    'pebble',
+    'InterpreterPoolExecutor',
+)
+# Those with something like a pool.
+POOLS = tuple(name for name in LIBRARIES if name != 'InterpreterPoolExecutor')
 # Those with processes, locks and queues of their own, in multiprocessing's words.
 WHOLE = ('procession', 'multiprocessing', 'billiard')
 # Those with an executor.
 EXECUTORS = ('procession', 'ProcessPoolExecutor', 'loky')
+# An executor of threads with interpreters of their own, from Python 3.14 on, beside ours.
+INTERPRETERS = ('procession', 'InterpreterPoolExecutor')
 # Those with a backend for joblib.
 JOBLIB = ('procession', 'multiprocessing', 'loky')
 POOLS_OF_CHUNKS = ('procession', 'multiprocessing', 'billiard', 'mpire')
@@ -23,7 +37,7 @@ POOLS_OF_CHUNKS = ('procession', 'multiprocessing', 'billiard', 'mpire')
 
 def package(library):
     """Returns the module of a library."""
-    return importlib.import_module('concurrent.futures' if library == 'ProcessPoolExecutor' else library)
+    return importlib.import_module('concurrent.futures' if library in STANDARD_EXECUTORS else library)
 
 
 def context(library, method='fork'):
@@ -42,6 +56,8 @@ def executor(library, workers=WORKERS):
     """An executor of a library, whose workers have begun."""
     if library == 'loky':
         made = package(library).ProcessPoolExecutor(workers)
+    elif library == 'InterpreterPoolExecutor':
+        made = package(library).InterpreterPoolExecutor(workers)
     elif library == 'procession':
         made = importlib.import_module('procession.futures').ProcessPoolExecutor(workers, context(library))
     else:

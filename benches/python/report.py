@@ -8,7 +8,7 @@ import statistics
 
 OURS, THEIRS = 'procession', 'multiprocessing'
 COLOURS = ('crimson', 'black', 'tab:orange', 'tab:green', 'tab:blue', 'tab:purple', 'tab:brown')
-SHORT = {'multiprocessing': 'multiproc.', 'ProcessPoolExecutor': 'futures'}
+SHORT = {'multiprocessing': 'multiproc.', 'ProcessPoolExecutor': 'futures', 'InterpreterPoolExecutor': 'interpreters'}
 
 
 @dataclasses.dataclass
@@ -50,10 +50,7 @@ def print_table(measured, libraries):
         ratios = each.ratios()
         ratio = f'{statistics.median(ratios):.3g}' if ratios else '-'
         spread = f'{min(ratios):.3g}..{max(ratios):.3g}' if ratios else '-'
-        print(
-            f'{each.row.what:<34}{each.row.unit:>8}{figures}{ratio:>9}{spread:>15}{_must(each.row):>22}'
-            f'  {_MET[each.is_met()]}'
-        )
+        print(f'{each.row.what:<34}{each.row.unit:>8}{figures}{ratio:>9}{spread:>15}{_must(each.row):>22}  {_MET[each.is_met()]}')
     print('\nratio: ours to multiprocessing, or to whom must says; must: of the ratio, or of our own figure where it says so')
 
 
@@ -87,8 +84,13 @@ def plot(measured, path):
                 points.append((ratio if each.row.is_rate else 1 / ratio, place))
         strong = library == OURS
         axes.plot(
-            *zip(*points), marker, label=library, markersize=9 if strong else 6, zorder=3 if strong else 2,
-            color=colour, alpha=1 if strong else 0.8,
+            *zip(*points),
+            marker,
+            label=library,
+            markersize=9 if strong else 6,
+            zorder=3 if strong else 2,
+            color=colour,
+            alpha=1 if strong else 0.8,
         )
     axes.set_yticks(range(len(drawn)), [each.row.what for each in drawn])
     axes.invert_yaxis()

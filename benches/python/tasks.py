@@ -43,6 +43,22 @@ def at(array, place):
     return int(array[place * 4096])
 
 
+def log(number):
+    import logging
+
+    logger = logging.getLogger('bench')
+    for each in range(number):
+        logger.info('record %d of %d', each, number)
+
+
+def log_into(queue):
+    """Has a worker's records go into a queue."""
+    import logging.handlers
+
+    root = logging.getLogger()
+    root.handlers[:] = [logging.handlers.QueueHandler(queue)]
+
+
 def puts(queue, go, item, number):
     go.recv()
     for _ in range(number):

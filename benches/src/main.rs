@@ -9,6 +9,7 @@
 mod bulk;
 mod codec;
 mod connection;
+mod futures;
 mod lock;
 mod pool;
 mod queue;
@@ -23,7 +24,7 @@ use report::{Report, Row};
 type Bench = (&'static str, usize, fn(usize) -> Row);
 
 // Fork wants no other threads, and rivals start some, so rows of processes come first.
-const ROWS: [Bench; 26] = [
+const ROWS: [Bench; 29] = [
     ("forkserver", 15, start::forkserver),
     ("fork", 15, start::fork),
     ("large-parent", 9, start::large_parent),
@@ -44,9 +45,12 @@ const ROWS: [Bench; 26] = [
     ("burst", 9, pool::burst),
     ("round-trip", 9, pool::round_trip),
     ("callback", 9, pool::callback),
+    ("futures", 9, futures::in_flight),
     ("tasks-1ms", 9, pool::tasks_of_1_ms),
     ("tasks-10us", 9, pool::tasks_of_10_us),
     ("map-u64", 15, pool::map_of_u64),
+    ("map-with-vector", 15, pool::map_with_a_vector),
+    ("map-with-slice", 15, pool::map_with_a_slice),
     ("stragglers", 9, pool::stragglers),
     ("idle", 1, pool::idle),
     ("idle-memory", 5, pool::idle_memory),
@@ -62,7 +66,6 @@ struct Choice {
 }
 
 fn main() -> ExitCode {
-    procession::init();
     procspawn::init();
     match choice(std::env::args().skip(1)).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::hint::black_box;
-use std::sync::{OnceLock, mpsc};
+use std::sync::{LazyLock, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use procession::{AsyncResult, Pool};
+use procession::pool::StateFn;
+use procession::{AsyncResult, Message, Pool, Slice};
 use rayon::prelude::*;
 
 use crate::report::{Must, Row};
@@ -46,19 +47,20 @@ pub(crate) fn round_trip(pairs: usize) -> Row {
     Row::new("one no-op round trip, p50", "us", "procspawn::Pool", Must::AtMost(0.1), pairs.collect())
 }
 
-/// Measures from the submission to the callback, beside the round trip of a caller that waits
-/// itself.
+/// Measures from the submission to the callback's first instruction, beside the round trip of a
+/// caller that waits itself. The submitting thread sleeps meanwhile; its own wake is not counted.
 pub(crate) fn callback(pairs: usize) -> Row {
     let pool = our_pool();
     let (tell, told) = mpsc::channel();
     let by_callback = || {
-        median_micros(5_000, || {
-            let tell = tell.clone();
+        let trips = (0..5_000).map(|_| {
+            let (tell, begun) = (tell.clone(), Instant::now());
             let result = pool.apply_async(|x: u64| x, 1).expect("a task is taken");
-            let called = result.on_complete(move |_| tell.send(()).expect("somebody waits for it"));
+            let called = result.on_complete(move |_| tell.send(begun.elapsed()).expect("somebody waits for it"));
             called.expect("a callback is taken");
-            told.recv().expect("the callback is called");
-        })
+            told.recv().expect("the callback is called")
+        });
+        micros_of_median(trips.collect())
     };
     let by_apply = || {
         median_micros(5_000, || {
@@ -107,6 +109,50 @@ pub(crate) fn map_of_u64(pairs: usize) -> Row {
     };
     let pairs = (0..pairs).map(|_| (our_time(), their_time()));
     Row::new("map of 1,000,000 u64", "ms", "encode and decode", Must::AtMost(1.5), pairs.collect())
+}
+
+/// Each task reads 500 places of a table of 1 MiB. Ours is the call's state, encoded and decoded
+/// anew with each call; the other workers have the table already, in a static.
+pub(crate) fn map_with_a_vector(pairs: usize) -> Row {
+    map_with(pairs, "Vec<u64>", table(), |table: &Vec<u64>, item: u64| read(table, item))
+}
+
+/// The same, with a state that is copied and not encoded number by number.
+pub(crate) fn map_with_a_slice(pairs: usize) -> Row {
+    map_with(pairs, "Slice<u64>", Slice::from(table()), |table: &Slice<u64>, item: u64| read(table, item))
+}
+
+const TABLE_LEN: u64 = 128 * 1024;
+
+fn table() -> Vec<u64> {
+    (0..TABLE_LEN).map(|x| x.wrapping_mul(6_364_136_223_846_793_005)).collect()
+}
+
+fn read(table: &[u64], item: u64) -> u64 {
+    const READS: u64 = 500;
+    (0..READS).fold(item, |place, _| table[(place % TABLE_LEN) as usize] ^ place.rotate_left(7))
+}
+
+fn map_with<S, F>(pairs: usize, of: &str, state: S, read_state: F) -> Row
+where
+    S: Message,
+    F: StateFn<S, u64, u64> + Copy,
+{
+    const ITEMS: u64 = 10_000;
+    static TABLE: LazyLock<Vec<u64>> = LazyLock::new(table);
+    let pool = our_pool();
+    let time = |call: &dyn Fn() -> Vec<u64>| {
+        let begun = Instant::now();
+        assert_eq!(black_box(call()).len() as u64, ITEMS);
+        begun.elapsed().as_secs_f64() * 1e3
+    };
+    let with = || pool.map_with(&state, read_state, 0..ITEMS);
+    let without = || pool.map(|item: u64| read(&TABLE, item), 0..ITEMS);
+    assert_eq!(with().expect("tasks are done"), without().expect("tasks are done"));
+    let pairs =
+        (0..pairs).map(|_| (time(&|| with().expect("tasks are done")), time(&|| without().expect("tasks are done"))));
+    let what = format!("map_with a {of} of 1 MiB, 10,000 items");
+    Row::new(what, "ms", "map over a static", Must::AtMost(1.05), pairs.collect())
 }
 
 /// One task of a hundred takes a hundred times as long, and the pool does not know which. Beside
@@ -266,15 +312,17 @@ fn turns_per_second() -> f64 {
 }
 
 pub(crate) fn median_micros(times: usize, mut once: impl FnMut()) -> f64 {
-    let mut trips: Vec<Duration> = (0..times)
-        .map(|_| {
-            let begun = Instant::now();
-            once();
-            begun.elapsed()
-        })
-        .collect();
-    trips.sort();
-    trips[times / 2].as_secs_f64() * 1e6
+    let trips = (0..times).map(|_| {
+        let begun = Instant::now();
+        once();
+        begun.elapsed()
+    });
+    micros_of_median(trips.collect())
+}
+
+fn micros_of_median(mut durations: Vec<Duration>) -> f64 {
+    durations.sort();
+    durations[durations.len() / 2].as_secs_f64() * 1e6
 }
 
 /// Returns how much RAM a process has, with its part of shared pages.

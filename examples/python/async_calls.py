@@ -19,7 +19,7 @@ async def main():
         print([value async for value in pool.imap(square, range(5))])
         try:
             await asyncio.wait_for(pool.apply_async(time.sleep, (1000,)), 0.1)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             print('given up, and the only worker is free:', await pool.apply_async(square, (8,)))
 
     queue = mp.Queue()

@@ -45,7 +45,6 @@ const STORMS: [Storm; 6] = [
 ];
 
 fn main() -> ExitCode {
-    procession::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match Request::parse(&arguments) {
         Some(request) => run(&request),

@@ -13,7 +13,7 @@ use crate::Random;
 #[derive(Debug)]
 pub struct Segment {
     file: File,
-    /// Where it holds anything: from, to.
+    /// The ranges in which it holds anything: from, to.
     ranges: Vec<(u64, u64)>,
 }
 
@@ -26,12 +26,19 @@ impl Segment {
         let fds = fs::read_dir("/proc/self/fd").expect("/proc is there").filter_map(Result::ok);
         let path = fds.filter(of_pool).last().expect("a worker has its pool's segment").path();
         let file = File::options().read(true).write(true).open(path).expect("it can be opened");
-        let (mut ranges, mut at) = (Vec::new(), 0);
-        while let Ok(from) = seek(&file, SeekFrom::Data(at)) {
-            at = seek(&file, SeekFrom::Hole(from)).expect("there is an end");
-            ranges.push((from, at));
+        let mut segment = Segment { file, ranges: Vec::new() };
+        segment.look();
+        segment
+    }
+
+    /// Looks where it holds anything by now.
+    pub fn look(&mut self) {
+        let mut at = 0;
+        self.ranges.clear();
+        while let Ok(from) = seek(&self.file, SeekFrom::Data(at)) {
+            at = seek(&self.file, SeekFrom::Hole(from)).expect("there is an end");
+            self.ranges.push((from, at));
         }
-        Segment { file, ranges }
     }
 
     /// Writes bytes at an offset.

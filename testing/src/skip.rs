@@ -9,15 +9,19 @@ use libtest_mimic::Failed;
 
 const NO_MOUNTS: &str = "a runner of continuous integration is not root, and may not mount anything";
 
+const NO_TOOL: &str = "a runner need not have it; a developer's machine does";
+
 /// Tests that may be skipped in continuous integration, and why. A name stands for itself and all
 /// that begin with it and `::`.
-const LISTED: [(&str, &str); 6] = [
+const LISTED: [(&str, &str); 8] = [
     ("works_with_a_dev_shm_of_1_mib", NO_MOUNTS),
     ("works_without_dev_shm", NO_MOUNTS),
     ("works_without_proc", NO_MOUNTS),
     ("four_hundred_tasks_run_without_dev_shm", NO_MOUNTS),
     ("four_hundred_tasks_run_with_a_dev_shm_of_1_mib", NO_MOUNTS),
     ("four_hundred_tasks_run_without_proc", NO_MOUNTS),
+    ("program_that_does_not_load_the_library_is_named_at_the_start", NO_TOOL),
+    ("tests_under_nextest_start_processes", NO_TOOL),
 ];
 
 struct Skip(String);
@@ -68,9 +72,10 @@ mod tests {
 
     #[test]
     fn each_listed_name_is_a_test() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/procession/tests");
-        let files =
-            std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
+        let files = ["/../crates/procession/tests", "/library/tests"].into_iter().flat_map(|folder| {
+            let folder = format!("{}{folder}", env!("CARGO_MANIFEST_DIR"));
+            std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
+        });
         let tests: String = files.collect();
         for (name, _) in LISTED {
             assert!(tests.contains(&format!("fn {name}(")), "there is no test {name}");

@@ -15,7 +15,7 @@ use crate::processes::children_of;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is watched, oldest first: one test, or as many as run at once.
+/// The tests that are watched, oldest first: one, or as many as run at once.
 static WATCHED: Mutex<Vec<Watched>> = Mutex::new(Vec::new());
 
 #[derive(Clone)]

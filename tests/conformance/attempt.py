@@ -65,8 +65,7 @@ class Attempts:
         self.left = []
 
     def run(self):
-        """Runs until each test has its outcome: a dictionary with `outcome`, `seconds` and `text`.
-        """
+        """Runs until each test has its outcome: a dictionary of `outcome`, `seconds`, `text`."""
         with open(self._log, 'wb') as log:
             remaining = self._tests
             while remaining:
@@ -79,8 +78,13 @@ class Attempts:
             events = os.path.join(folder, 'events')
             open(events, 'w').close()
             process = subprocess.Popen(
-                [*self._command, events, str(self._limit), *tests], env=self._environment, cwd=folder,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                [*self._command, events, str(self._limit), *tests],
+                env=self._environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
             try:
                 is_in_time = self._watch(process, events)
@@ -121,8 +125,7 @@ class Attempts:
         self.left += others
 
     def _read(self, events):
-        """Returns the test that has begun and not ended, and the failures that concern all tests.
-        """
+        """Returns the test that has begun and not ended, and the failures of all tests."""
         current, whole = None, ''
         with open(events) as lines:
             for event in map(json.loads, lines):

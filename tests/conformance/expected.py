@@ -50,5 +50,6 @@ class Expected:
 
     def _of(self, version, suite):
         minor = version.rpartition('.')[0]
-        return [entry for entry in self._entries
-                if minor in entry.get('python', [minor]) and suite in entry.get('suite', [suite])]
+        return [
+            entry for entry in self._entries if minor in entry.get('python', [minor]) and suite in entry.get('suite', [suite])
+        ]

@@ -57,8 +57,12 @@ def test_classes():
         spaces = [vars(importlib.import_module(f'test.test_concurrent_futures.test_{name}')) for name in FUTURES]
         if SUITE in ('futures-context', 'executor'):
             give_executors_our_contexts()
-    found = {name: value for space in spaces for name, value in space.items()
-             if isinstance(value, type) and issubclass(value, unittest.TestCase)}
+    found = {
+        name: value
+        for space in spaces
+        for name, value in space.items()
+        if isinstance(value, type) and issubclass(value, unittest.TestCase)
+    }
     if SUITE == 'main':
         return found
     if SUITE.startswith('futures') or SUITE == 'executor':
@@ -67,8 +71,7 @@ def test_classes():
 
 
 class VenvScript(unittest.TestCase):
-    """The program that the standard library's tests of `venv` run: a spawned process that spawns.
-    """
+    """The program that the standard library's tests of `venv` run: a spawned one that spawns."""
 
     def test_recursion(self):
         import test

@@ -58,12 +58,22 @@ class Combination:
 
     def classes(self, expected):
         """Returns the tests that must be run, by class."""
-        listing = subprocess.run([*self._command, '--list'], env=self._environment, stdin=subprocess.DEVNULL,
-                                 stdout=subprocess.PIPE, timeout=LIST_LIMIT, check=True)
+        listing = subprocess.run(
+            [*self._command, '--list'],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=LIST_LIMIT,
+            check=True,
+        )
         found = {}
         for name, tests in json.loads(listing.stdout).items():
-            tests = [test for test in tests if self._is_wanted(f'{name}.{test}')
-                     and not expected.is_left_out(self.interpreter.version, self.suite, f'{name}.{test}')]
+            tests = [
+                test
+                for test in tests
+                if self._is_wanted(f'{name}.{test}')
+                and not expected.is_left_out(self.interpreter.version, self.suite, f'{name}.{test}')
+            ]
             if tests:
                 found[name] = tests
         return found
@@ -84,8 +94,13 @@ class Combination:
 
     def save(self):
         """Writes the outcomes."""
-        result = {'python': self.interpreter.version, 'suite': self.suite, 'stdlib': self.is_stdlib,
-                  'left running': self.left, 'tests': dict(sorted(self.outcomes.items()))}
+        result = {
+            'python': self.interpreter.version,
+            'suite': self.suite,
+            'stdlib': self.is_stdlib,
+            'left running': self.left,
+            'tests': dict(sorted(self.outcomes.items())),
+        }
         self._folder.with_name(f'{self._folder.name}.json').write_text(json.dumps(result, indent=1))
 
     def count(self, outcome):
@@ -108,8 +123,9 @@ def main(arguments):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended by SIGTERM'))
     expected = Expected()
     terms.results.mkdir(parents=True, exist_ok=True)
-    combinations = [Combination(interpreter, suite, terms) for interpreter in terms.interpreter
-                    for suite in suites(terms, interpreter)]
+    combinations = [
+        Combination(interpreter, suite, terms) for interpreter in terms.interpreter for suite in suites(terms, interpreter)
+    ]
     run_all(combinations, expected, terms.jobs)
     is_good = judge(combinations, expected, is_whole=terms.k is None)
     return 0 if is_good else 1
@@ -117,20 +133,26 @@ def main(arguments):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--interpreter', action='append', metavar='PROGRAM', default=None,
-                        help='a Python with its suite; as often as wanted; this one')
+    parser.add_argument(
+        '--interpreter',
+        action='append',
+        metavar='PROGRAM',
+        default=None,
+        help='a Python with its suite; as often as wanted; this one',
+    )
     parser.add_argument('--if-there', action='store_true', help='pass over an interpreter that comes without its tests')
-    parser.add_argument('--package', type=pathlib.Path,
-                        help='the folder that holds procession, where it is not installed')
+    parser.add_argument('--package', type=pathlib.Path, help='the folder that holds procession, where it is not installed')
     parser.add_argument('--method', action='append', choices=METHODS, help='a start method; all')
     parser.add_argument('-k', metavar='PATTERN', help='only tests whose Class.test contains or matches this')
     parser.add_argument('--stdlib', action='store_true', help='run the standard library itself, for comparison')
     parser.add_argument('--main', action='store_true', help='the tests of main modules and virtual environments')
-    parser.add_argument('--futures', action='store_true',
-                        help='the tests of executors: with ours, aliased, with our contexts, and of the standard library')
+    parser.add_argument(
+        '--futures',
+        action='store_true',
+        help='the tests of executors: with ours, aliased, with our contexts, and of the standard library',
+    )
     parser.add_argument('--executor', action='store_true', help='the tests of executors with ours, and nothing else')
-    parser.add_argument('--break', dest='break_', metavar='Pool.METHOD',
-                        help='break a method, to see that its tests notice')
+    parser.add_argument('--break', dest='break_', metavar='Pool.METHOD', help='break a method, to see that its tests notice')
     parser.add_argument('--jobs', type=int, default=2, help='classes at a time; 2')
     parser.add_argument('--limit', type=float, default=90 * SCALE, help='seconds for a test; 90')
     parser.add_argument('--results', type=pathlib.Path, default=pathlib.Path('target/conformance'))
@@ -169,8 +191,7 @@ def suites(terms, interpreter):
 
 
 def run_all(combinations, expected, jobs):
-    """Runs every class of every combination, `jobs` at a time, and prints each failure as it comes.
-    """
+    """Runs every class of every combination, `jobs` at a time; prints failures as they come."""
     with concurrent.futures.ThreadPoolExecutor(jobs) as threads:
         running = {}
         try:
@@ -197,13 +218,24 @@ def judge(combinations, expected, is_whole):
         key = combination.interpreter.version, combination.suite
         by_design = standard_failures(combinations, combination)
         failed = combination.failed()
-        new = {test: text for test, text in failed.items()
-               if combination.is_stdlib or not (expected.find(*key, test) or test in by_design)}
+        new = {
+            test: text
+            for test, text in failed.items()
+            if combination.is_stdlib or not (expected.find(*key, test) or test in by_design)
+        }
         unexpected += [(combination, test, text) for test, text in new.items()]
         if not combination.is_stdlib:
             stale += [f'{combination} {line}' for line in expected.stale(*key, combination.outcomes, is_whole)]
-        rows.append((*key, combination.count('passed'), len(new), len(failed) - len(new), combination.count('skipped'),
-                     round(combination.seconds)))
+        rows.append(
+            (
+                *key,
+                combination.count('passed'),
+                len(new),
+                len(failed) - len(new),
+                combination.count('skipped'),
+                round(combination.seconds),
+            )
+        )
     for combination, test, text in unexpected:
         lines = text.rstrip().splitlines()
         print(f'\n== {combination} {test}', *lines[-SHOWN_LINES:], sep='\n   ')

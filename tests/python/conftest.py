@@ -6,6 +6,7 @@ that nothing is left.
 
 import collections
 import faulthandler
+import functools
 import gc
 import os
 import pathlib
@@ -21,7 +22,7 @@ import watchdog
 
 pytest.register_assert_rewrite('holders', 'processes', 'waits')
 
-from waits import SCALE
+from waits import SCALE  # noqa: E402 - after its assertions are to be rewritten
 
 METHODS = ['fork', 'spawn', 'forkserver']
 # Seconds that a test may take, unless `@pytest.mark.limit(seconds)` says otherwise. It finds hangs;
@@ -32,13 +33,21 @@ PATIENCE = 10.0 * SCALE
 
 # Tests that may be skipped where `CI` is set, each with its reason. There any other skip fails.
 NOT_ROOT = 'a runner of continuous integration is not root'
+NOT_BUILT = 'programs of Rust are built by the step before this one'
 LEFT_OUT = 'a library that does not install on a Python is left out there'
+NO_TORCH = 'torch is large, and is tested by hand'
 MAY_BE_SKIPPED = {
     'test_coverage.py::test_a_worker_that_a_task_ends_is_measured': LEFT_OUT,
     'test_coverage.py::test_children_are_measured_as_those_of_the_standard_library': LEFT_OUT,
     'test_frozen.py::test_a_frozen_program_starts_processes': LEFT_OUT,
     'test_frozen.py::test_a_frozen_program_that_forgets_its_children_says_so_and_ends': LEFT_OUT,
+    'test_top_of_rust.py::test_busy_pool_of_a_rust_program_is_seen': NOT_BUILT,
+    'test_top_of_rust.py::test_replacement_of_a_killed_worker_of_a_rust_program_is_seen': NOT_BUILT,
+    'test_top_of_rust.py::test_stopped_rust_program_is_seen': NOT_BUILT,
     'test_titles.py::test_with_the_package_titles_say_it': LEFT_OUT,
+    'test_torch.py::test_an_unedited_program_loads_and_sends_tensors': NO_TORCH,
+    'test_torch.py::test_data_loaders_load_in_our_processes': NO_TORCH,
+    'test_torch.py::test_tensors_travel_in_shared_memory': NO_TORCH,
     'test_tracers.py::test_a_debugger_stops_in_children': LEFT_OUT,
     'test_tracers.py::test_viztracer_reports_what_children_did': LEFT_OUT,
     'test_containers.py::test_a_child_with_a_manager_or_a_pool_leaves_no_process_behind': NOT_ROOT,
@@ -46,6 +55,11 @@ MAY_BE_SKIPPED = {
     'test_libraries.py::test_a_server_serves_and_ends': LEFT_OUT,
     'test_long_paths.py::test_a_process_of_another_user_is_turned_away_from_a_listener_without_a_path': NOT_ROOT,
     'test_joblib.py::test_a_grid_search_of_scikit_learn': LEFT_OUT,
+    'test_progress.py::test_rich_shows_progress': LEFT_OUT,
+    'test_progress.py::test_tqdm_shows_progress': LEFT_OUT,
+    'test_share.py::test_frames_and_other_objects': LEFT_OUT,
+    'test_share.py::test_tables_of_pyarrow': LEFT_OUT,
+    'test_steering.py::test_the_context_of_opentelemetry_goes_with_tasks': LEFT_OUT,
     'test_schedulers.py::test_dask_computes_in_a_pool': LEFT_OUT,
     'test_schedulers.py::test_dask_computes_in_an_executor': LEFT_OUT,
     'test_schedulers.py::test_tqdm_maps_in_our_executor': LEFT_OUT,
@@ -129,6 +143,7 @@ def nothing_left(method):
     the first look. A start before each look makes looks alike: pidfds of processes that have ended
     may stay until the next start.
     """
+    _begin_supervisor()
     _warm_up(procession.get_context(method))
     before = _kept()
     yield
@@ -140,6 +155,13 @@ def nothing_left(method):
         procession.active_children()
         time.sleep(0.02)
     assert not left, f'left by the test: {dict(left)}'
+
+
+@functools.cache
+def _begin_supervisor():
+    """Has the engine make what it waits for workers with, which it keeps."""
+    with procession.get_context('fork').Pool(1) as pool:
+        pool.apply(abs, (-1,))
 
 
 def _warm_up(context):

@@ -5,6 +5,7 @@ import logging.handlers
 import multiprocessing
 import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -99,6 +100,12 @@ def log_to(queue, *message):
 
 def exit_by(code):
     sys.exit(code)
+
+
+def hang_at_7(x):
+    if x == 7:
+        signal.pause()
+    return x
 
 
 def touch_and_wait(path):

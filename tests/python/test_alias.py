@@ -71,8 +71,13 @@ MIXED = textwrap.dedent("""
 
 def run(*arguments, cwd, check=True, flags=()):
     return subprocess.run(
-        [sys.executable, *flags, *arguments], cwd=cwd, text=True, check=check, timeout=50,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, *flags, *arguments],
+        cwd=cwd,
+        text=True,
+        check=check,
+        timeout=50,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
     )
 
 
@@ -90,10 +95,19 @@ def programs(tmp_path):
 
 
 @pytest.mark.parametrize('flags', [(), ('-P',)], ids=['', 'safe path'])
-@pytest.mark.parametrize('program', [
-    ['script.py', 'a', '-m'], ['./package/module.py'], ['link.py'], ['-m', 'package.module', 'a', '-c'],
-    ['folder', 'a'], ['-m', 'folder'], ['-c', ASKED, 'a', '-h'],
-], ids=['script', 'path', 'link', 'module', 'folder', 'package', 'code'])
+@pytest.mark.parametrize(
+    'program',
+    [
+        ['script.py', 'a', '-m'],
+        ['./package/module.py'],
+        ['link.py'],
+        ['-m', 'package.module', 'a', '-c'],
+        ['folder', 'a'],
+        ['-m', 'folder'],
+        ['-c', ASKED, 'a', '-h'],
+    ],
+    ids=['script', 'path', 'link', 'module', 'folder', 'package', 'code'],
+)
 def test_a_program_is_started_as_by_python(program, flags, programs):
     plain = run(*program, cwd=programs, flags=flags, check=False)
     aliased = run('-m', 'procession', *program, cwd=programs, flags=flags, check=False)
@@ -216,9 +230,22 @@ def test_the_standard_librarys_tests_notice_a_broken_map(tmp_path):
     outcomes = {}
     for broken in (['--break', 'Pool.map'], []):
         answer = subprocess.run(
-            [sys.executable, ROOT / 'tests' / 'conformance' / 'run.py', '--method', 'fork', '-k', pattern, *broken,
-             '--results', tmp_path],
-            text=True, timeout=170, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [
+                sys.executable,
+                ROOT / 'tests' / 'conformance' / 'run.py',
+                '--method',
+                'fork',
+                '-k',
+                pattern,
+                *broken,
+                '--results',
+                tmp_path,
+            ],
+            text=True,
+            timeout=170,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         [result] = tmp_path.glob('*.json')
         tests = json.loads(result.read_text())['tests']

@@ -165,7 +165,7 @@ def test_behind_a_shield_the_call_goes_on(ctx, tmp_path):
         assert asyncio.run(main()) == (None, 3)
 
 
-LEFT = '''
+LEFT = """
     import asyncio, sys, time
     import procession
 
@@ -184,7 +184,7 @@ LEFT = '''
             asyncio.run(wait_for(pool), debug=True)
             time.sleep(0.8)
             print(pool.apply(abs, (-3,)))
-'''
+"""
 
 
 def test_nothing_is_printed_for_calls_that_were_given_up(method, tmp_path):
@@ -195,7 +195,7 @@ def test_nothing_is_printed_for_calls_that_were_given_up(method, tmp_path):
     assert ran.stdout.splitlines() == ['timed out'] * 3 + ['3']
 
 
-TOLD_LATE = '''
+TOLD_LATE = """
     import sys, time
     import procession
 
@@ -208,7 +208,7 @@ TOLD_LATE = '''
         # As `async with` has it, whose loop is woken by then.
         pool._engine.when_gone(tell)
         pool.terminate()
-'''
+"""
 
 
 def test_a_program_ends_after_whoever_is_told_of_a_pools_end(method, tmp_path):

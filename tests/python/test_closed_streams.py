@@ -50,9 +50,9 @@ PROGRAM = """
         with lock:
             print_much()
             numbers[0] += 1
-        block = SharedMemory(name)
-        block.buf[0] += 1
-        block.close()
+            block = SharedMemory(name)
+            block.buf[0] += 1
+            block.close()
         queue.put(streams())
 
     def main(method, closed, kind):

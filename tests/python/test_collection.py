@@ -73,6 +73,7 @@ def test_unclosed_pools_in_cycles_end_their_workers():
 
 def test_a_map_over_a_range_leaves_nothing():
     with procession.get_context('fork').Pool(1) as pool:
+
         def blocks_after(calls):
             for _ in range(calls):
                 pool.map(abs, range(10_000, 12_000))

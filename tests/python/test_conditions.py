@@ -11,7 +11,6 @@ from processes import joined, killed, started
 from procession.synchronize import OwnerDiedError
 from waits import LONG, SHORT, until
 
-
 # Conditions
 
 
@@ -47,7 +46,7 @@ def test_a_waiter_that_is_killed_takes_no_notification(ctx):
     waiters = []
     for number in range(3):
         waiters.append(started(ctx, wait_once, condition, woken))
-        until(lambda: waiting(condition) == number + 1)
+        until(lambda number=number: waiting(condition) == number + 1)
     killed(waiters[0])
     with condition:
         condition.notify()

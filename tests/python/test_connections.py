@@ -1,5 +1,4 @@
-"""Listeners with a key: which peers they let in, beside peers that say nothing or the wrong thing.
-"""
+"""Listeners with a key: which peers they let in, beside peers that say nothing or lie."""
 
 import multiprocessing.connection
 import signal
@@ -98,7 +97,7 @@ def test_message_right_behind_the_authentication_is_received(listener):
 def test_the_standard_librarys_listener_and_client_serve_the_other_end():
     for ours, theirs in ((Listener, multiprocessing.connection.Client), (multiprocessing.connection.Listener, Client)):
         with ours(authkey=KEY) as listener:
-            thread = threading.Thread(target=lambda: theirs(listener.address, authkey=KEY).send('hello'))
+            thread = threading.Thread(target=lambda call=theirs: call(listener.address, authkey=KEY).send('hello'))
             thread.start()
             with listener.accept() as peer:
                 assert type(peer) is multiprocessing.connection.Connection and peer.recv() == 'hello'

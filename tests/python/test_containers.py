@@ -13,7 +13,7 @@ pytestmark = pytest.mark.limit(120)
 
 IN_CONTAINER = ['unshare', '--pid', '--fork', '--mount-proc']
 
-PROGRAM = '''
+PROGRAM = """
     import os, sys
     import procession
 
@@ -51,7 +51,7 @@ PROGRAM = '''
         from procession import forkserver
         forkserver._forkserver._stop()
         print(others())
-'''
+"""
 
 
 @functools.cache

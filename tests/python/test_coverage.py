@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.limit(180)
 
-PROGRAM = '''
+PROGRAM = """
     import importlib
     import sys
 
@@ -52,7 +52,7 @@ PROGRAM = '''
 
     if __name__ == '__main__':
         main(*sys.argv[1:])
-'''
+"""
 
 CONFIGURATIONS = {
     'hooks': 'concurrency = multiprocessing',
@@ -76,7 +76,7 @@ def test_children_are_measured_as_those_of_the_standard_library(method, configur
 
 def test_a_worker_that_a_task_ends_is_measured(method, tmp_path):
     pytest.importorskip('coverage')
-    program = '''
+    program = """
         import sys
         import procession
 
@@ -90,7 +90,7 @@ def test_a_worker_that_a_task_ends_is_measured(method, tmp_path):
                     pool.apply(leave)
                 except procession.WorkerLost:
                     lost = True
-    '''
+    """
     assert {'left = 3', 'lost = True'} <= _measured(tmp_path, 'hooks', [], method, program=program)
 
 

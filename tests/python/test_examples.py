@@ -26,7 +26,31 @@ PRINTS = {
     'executor_tasks': (
         r'\[0, 1, 4, 9, 16\]\none task is lost: True\nthe others are not: \[0, 1, 4, 9, 16\]\ncancelled: True\nout of time\n'
     ),
+    'failed_items': (
+        r"2 \['while it ran ratio\(0\), item 2 of map'\]\n"
+        r"\[12, 6, ZeroDivisionError\('(integer )?division( or modulo)? by zero'\), 4\]\n3\n"
+    ),
+    'resumed_map': r'\.{9}\na crash at item 5\n\.\[0, 1, 4, 9, 16, 25, 36, 49, 64, 81\]\n',
+    'worker_context': r"hello nobody\n\['hello ann', 'good day ann'\]\na worker leaves\n",
     'async_calls': r'49\n\[0, 1, 4, 9, 16\]\ngiven up, and the only worker is free: 64\nan item\n',
+    'worker_places': (
+        r'worker 0: device 3, threads 1, port 9000\nworker 1: device 5, threads 1, port 9001\nnot in a worker: None\n'
+    ),
+    'share_an_array': r'7 KiB are shared\n\[1, 4, 9\]\ncannot modify read-only memory\n',
+    'task_limits': r'10 MiB\ntoo much: 200 MiB is the limit\n20 MiB\n',
+    'pool_insights': (
+        r'a worker is lost, and no time\n +worker +started +tasks .*\n +0 +[12] +5 .*\n +all .*\n\nslowest tasks, in seconds\n'
+        r'( +\d.*\n){5}the slowest is nap\(2\), item 3 of its call\ntwo seconds or more of work: True\n'
+    ),
+    'watch_a_pool': r'worker 0 runs hang, item 0\nFile ".*watch_a_pool.py", line \d+ in hang\n',
+    'print_home': (
+        r'(\[worker 0\] square of \d: \d\n){3}short-lived, stderr: by C code, without a newline\nshort-lived, stdout: last words\n'
+    ),
+    'log_home': (
+        r'INFO of worker 0: sold apples\nINFO of worker 0: sold nothing\nERROR of worker 0: not in stock\n'
+        r'Traceback \(most recent call last\):\n(.*\n)+?LookupError: nothing\n'
+    ),
+    'process_group': r'out of time, and its program has ended\nthe pool has ended, and so has the other program\n',
     'pool_results': (
         r'49\n\[0, 1, 4, 9, 16, 25, 36, 49, 64, 81\]\n\[0, 1, 4, 9, 16\]\n\[0, 1, 4, 9, 16\]\n\[8, 9\]\n400\n'
         r'in workers: True\nnot there yet\nfailed: not today\nthe pool is gone, and the slow task with it\n'

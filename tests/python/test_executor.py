@@ -53,7 +53,7 @@ def test_calls_and_maps(ctx, nothing_left):
             assert list(executor.map(add, range(100), range(100), chunksize=chunksize)) == [2 * i for i in range(100)]
         with pytest.raises(ValueError, match='not today') as caught:
             executor.submit(fail, 'not today').result(SECONDS)
-        assert "raise ValueError" in str(caught.value.__cause__)
+        assert 'raise ValueError' in str(caught.value.__cause__)
         refused = executor.submit(print, threading.Lock())
         assert isinstance(refused.exception(SECONDS), (TypeError, pickle.PicklingError))
     del executor, future, refused, caught

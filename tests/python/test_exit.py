@@ -1,12 +1,11 @@
-"""The end of a program whose daemon threads wait: nothing is printed, as with the standard library.
-"""
+"""The end of a program whose daemon threads wait: nothing is printed, as is usual."""
 
 import pytest
 from processes import run
 
 pytestmark = pytest.mark.limit(120)
 
-PROGRAM = '''
+PROGRAM = """
     import asyncio, sys, threading, time
     import procession
     from procession.connection import Listener
@@ -98,7 +97,7 @@ PROGRAM = '''
         # Some of the threads are to be asleep, and others not.
         time.sleep(0.3)
         print('end')
-'''
+"""
 
 
 @pytest.mark.parametrize('waits_for', ['locks', 'queues', 'pools', 'processes'])

@@ -74,7 +74,7 @@ def test_a_child_that_watches_sees_its_parents_death_and_ends(ctx):
 # Kills.
 
 
-FAMILY = '''
+FAMILY = """
     import os, sys, time, procession
 
     def sleep(connection, levels, method):
@@ -97,7 +97,7 @@ FAMILY = '''
         else:
             print(flush=True)
         time.sleep(600)
-'''
+"""
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -117,7 +117,9 @@ def test_nothing_survives_a_killed_parent(tmp_path, method):
 
 @pytest.mark.parametrize('method', METHODS)
 def test_a_process_that_the_user_forks_holds_no_lifeline(tmp_path, method):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import os, sys, time, procession
 
         def sleep():
@@ -136,7 +138,9 @@ def test_a_process_that_the_user_forks_holds_no_lifeline(tmp_path, method):
                 print(process.pid, holder, flush=True)
                 os.kill(os.getpid(), 9)
             os.waitpid(middle, 0)
-    ''', method)
+    """,
+        method,
+    )
     process, holder = map(int, done.stdout.split())
     try:
         assert all_end([process])
@@ -147,7 +151,9 @@ def test_a_process_that_the_user_forks_holds_no_lifeline(tmp_path, method):
 
 @pytest.mark.parametrize('method', METHODS)
 def test_a_normal_exit_joins_children_and_ends_daemons(tmp_path, method):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import atexit, sys, time, procession
 
         def short():
@@ -163,7 +169,9 @@ def test_a_normal_exit_joins_children_and_ends_daemons(tmp_path, method):
             ctx.Process(target=long, daemon=True).start()
             ctx.Process(target=short).start()
             print('main', flush=True)
-    ''', method)
+    """,
+        method,
+    )
     assert (done.stdout, done.stderr, done.returncode) == ('main\nshort\ncallback\n', '', 0)
 
 

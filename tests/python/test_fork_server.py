@@ -1,5 +1,4 @@
-"""The fork server: no other program can reach it, and its death and its stops have a bounded cost.
-"""
+"""The fork server: no other program reaches it; its death and stops have a bounded cost."""
 
 import os
 import pathlib
@@ -148,7 +147,7 @@ def child_signal():
     return signal.getsignal(signal.SIGCHLD)
 
 
-GENERATORS = '''
+GENERATORS = """
 import os
 # With more threads nothing is preloaded.
 os.environ['OPENBLAS_NUM_THREADS'] = os.environ['OMP_NUM_THREADS'] = HOW_MANY
@@ -169,7 +168,7 @@ if __name__ == '__main__':
         process.start()
         seen.append(process.result())
     print([len(set(numbers)) for numbers in zip(*seen)])
-'''
+"""
 
 
 @pytest.mark.parametrize('threads', ['1', '2'])

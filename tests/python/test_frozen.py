@@ -1,5 +1,6 @@
-"""Programs that PyInstaller has frozen start processes by every start method."""
+"""Programs frozen by PyInstaller, cx_Freeze or Nuitka start processes by every start method."""
 
+import multiprocessing
 import os
 import pathlib
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.limit(300)
 
-PROGRAM = '''
+PROGRAM = """
     import os
 
     import procession
@@ -60,33 +61,63 @@ PROGRAM = '''
         if 'FORGETFUL' not in os.environ:
             procession.freeze_support()
         main(os.environ['METHOD'])
-'''
+"""
 EXPECTED = 'the program runs\n10\n0 7\n[0, 2, 4, 6]\nRemoteTraceback\n'
 
 
-@pytest.fixture(scope='module')
-def frozen(tmp_path_factory):
-    """Returns the path of a program that PyInstaller has frozen."""
-    pytest.importorskip('PyInstaller')
+TOOLS = ['PyInstaller', 'cx_Freeze', pytest.param('nuitka', marks=pytest.mark.limit(2400))]
+
+
+@pytest.fixture(scope='module', params=TOOLS)
+def frozen(request, tmp_path_factory):
+    """Returns the path of a program that a tool has frozen, and the tool's name.
+
+    Nuitka compiles for minutes, so it is tested where somebody has installed it by hand.
+    """
+    pytest.importorskip(request.param)
     folder = tmp_path_factory.mktemp('frozen')
     (folder / 'program.py').write_text(textwrap.dedent(PROGRAM))
     package = pathlib.Path(procession.__file__).parent
-    command = [sys.executable, '-m', 'PyInstaller', '--onedir', '--log-level', 'WARN', 'program.py']
-    # Of a package that is installed PyInstaller knows both by itself.
-    command += ['--additional-hooks-dir', str(package / '_pyinstaller'), '--paths', str(package.parent)]
+    if request.param == 'PyInstaller':
+        command = ['-m', 'PyInstaller', '--onedir', '--log-level', 'WARN', 'program.py']
+        # Of a package that is installed PyInstaller knows both by itself.
+        command += ['--additional-hooks-dir', str(package / '_pyinstaller'), '--paths', str(package.parent)]
+        program = 'dist/program/program'
+    elif request.param == 'cx_Freeze':
+        command = ['-m', 'cx_Freeze', 'build', '--script=program.py', '--build-exe=dist/program']
+        command += ['--packages=procession,multiprocessing']
+        program = 'dist/program/program'
+    else:
+        sources = pathlib.Path(multiprocessing.__file__).parent
+        command = ['-m', 'nuitka', '--standalone', '--include-package=procession', '--nofollow-import-to=numpy']
+        command += [f'--include-raw-dir={sources}=multiprocessing', '--assume-yes-for-downloads', 'program.py']
+        program = 'program.dist/program.bin'
     environment = {**os.environ, 'PYINSTALLER_CONFIG_DIR': str(folder / 'cache')}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=2000 if request.param == 'nuitka' else 200,
+    )
     assert done.returncode == 0, done.stderr
-    return folder / 'dist' / 'program' / 'program'
+    return folder / program, request.param
 
 
 def test_a_frozen_program_starts_processes(frozen, method):
-    done = _run(frozen, METHOD=method)
+    program, _tool = frozen
+    done = _run(program, METHOD=method)
     assert (done.returncode, done.stdout, done.stderr) == (0, EXPECTED, '')
 
 
 def test_a_frozen_program_that_forgets_its_children_says_so_and_ends(frozen, method):
-    done = _run(frozen, METHOD=method, FORGETFUL='1')
+    program, tool = frozen
+    done = _run(program, METHOD=method, FORGETFUL='1')
+    if tool != 'PyInstaller' and method == 'fork':
+        # The tracker alone is executed, and the programs of these tools do its work themselves.
+        assert (done.returncode, done.stdout, done.stderr) == (0, EXPECTED, '')
+        return
     # Under `fork` the tracker alone is executed, and the program gets on without it.
     assert done.returncode != 0 or method == 'fork'
     assert 'Call procession.freeze_support() first' in done.stderr

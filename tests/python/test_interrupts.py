@@ -10,7 +10,7 @@ from processes import METHODS, run
 pytestmark = pytest.mark.limit(120)
 
 #: Raises in the main thread at random instants while workers die and are replaced.
-STORM = '''
+STORM = """
     import json, os, random, signal, sys, time
     import procession
 
@@ -80,7 +80,7 @@ STORM = '''
             time.sleep(0.05)
         left = left if method != 'forkserver' else []
         print(json.dumps([wrong, left, rounds > 0 and raised > 0]))
-'''
+"""
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -91,7 +91,9 @@ def test_a_handler_that_raises_while_workers_are_replaced_loses_nothing(method, 
 
 
 def test_a_ctrl_c_while_workers_are_replaced_reaches_the_caller(tmp_path):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import os, subprocess, sys
         import procession
 
@@ -113,13 +115,16 @@ def test_a_ctrl_c_while_workers_are_replaced_reaches_the_caller(tmp_path):
                         seen += 1
                 later.wait()
             print(seen, len(procession.active_children()))
-    ''')
+    """,
+    )
     assert (done.stdout, done.stderr) == ('12 0\n', '')
 
 
 @pytest.mark.parametrize('method', METHODS)
 def test_a_process_that_a_child_forks_has_the_handler_that_the_child_has_set(method, tmp_path):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import signal, sys
         import procession
 
@@ -139,5 +144,7 @@ def test_a_process_that_a_child_forks_has_the_handler_that_the_child_has_set(met
             process = procession.get_context(sys.argv[1]).Process(target=forking)
             process.start()
             print(process.result(60))
-    ''', method)
+    """,
+        method,
+    )
     assert (done.stdout, done.stderr) == ('True\n', '')

@@ -149,7 +149,10 @@ def test_an_array_of_many_tasks_is_mapped_and_not_writable(parallel):
 
 def _seen(array):
     return {
-        'sum': array.sum(), 'shape': array.shape, 'dtype': str(array.dtype), 'writable': array.flags.writeable,
+        'sum': array.sum(),
+        'shape': array.shape,
+        'dtype': str(array.dtype),
+        'writable': array.flags.writeable,
         'order': 'C' if array.flags.c_contiguous else 'F',
     }
 
@@ -234,7 +237,7 @@ def test_a_grid_search_of_scikit_learn():
     assert numpy.allclose(found, alone)
 
 
-OWN_TESTS = '''
+OWN_TESTS = """
 import sys
 
 if __name__ == '__main__':
@@ -246,16 +249,95 @@ if __name__ == '__main__':
     # The workers of other backends do not know the name.
     wanted = 'procession and not (nested_loop and (loky-procession or back_compat_backend-procession))'
     sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '--pyargs', 'joblib.test.test_parallel', '-k', wanted]))
-'''
+"""
 
 
 @pytest.mark.limit(300)
 def test_joblibs_own_tests_of_parallel_calls(tmp_path):
     program = tmp_path / 'program.py'
     program.write_text(OWN_TESTS)
-    ran = subprocess.run(
-        [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=280 * SCALE
-    )
+    ran = subprocess.run([sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=280 * SCALE)
     passed = re.search(r'(\d+) passed', ran.stdout)
     assert ran.returncode == 0, ran.stdout[-5000:]
     assert int(passed[1]) > 50
+
+
+def place_of(path):
+    import procession
+
+    with open(path, 'a') as file:
+        file.write('x')
+    return procession.current_worker().slot, os.environ.get('PORT'), os.environ.get('OMP_NUM_THREADS')
+
+
+def fail_twice(path):
+    with open(path, 'ab') as file:
+        file.write(b'x')
+    if os.path.getsize(path) < 3:
+        raise ConnectionError(path)
+    return os.path.getsize(path)
+
+
+def die_once(path):
+    with open(path, 'ab') as file:
+        file.write(b'x')
+    if os.path.getsize(path) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.path.getsize(path)
+
+
+def port_of(slot):
+    return {'PORT': str(9000 + slot), 'OMP_NUM_THREADS': '7'}
+
+
+def test_workers_have_what_a_pools_user_may_give_them(method, tmp_path):
+    with joblib.parallel_config('procession', n_jobs=2, start_method=method, env=port_of, memory_limit=1 << 30):
+        places = Parallel(batch_size=1)(delayed(place_of)(tmp_path / 'calls') for _ in range(20))
+    assert {(port, threads) for _, port, threads in places} <= {('9000', '7'), ('9001', '7')}
+    assert all(port == str(9000 + slot) for slot, port, _ in places)
+    with joblib.parallel_config('procession', n_jobs=2, start_method=method, threads=3):
+        assert {threads for _, _, threads in Parallel()(delayed(place_of)(tmp_path / 'calls') for _ in range(8))} == {'3'}
+
+
+def test_calls_of_a_batch_are_run_again_one_by_one(method, tmp_path):
+    paths = [tmp_path / str(index) for index in range(4)]
+    with joblib.parallel_config('procession', n_jobs=2, start_method=method, retries=2, retry_on=ConnectionError, backoff=0.001):
+        assert Parallel(batch_size=4)(delayed(fail_twice)(path) for path in paths) == [3] * 4
+        assert Parallel(batch_size=2)(delayed(lambda path: fail_twice(path))(f'{path}-more') for path in paths) == [3] * 4
+    with joblib.parallel_config('procession', n_jobs=2, start_method=method):
+        with pytest.raises(ConnectionError):
+            Parallel()(delayed(fail_twice)(tmp_path / 'last') for _ in range(1))
+
+
+def test_batch_of_a_killed_worker_is_run_again(method, tmp_path):
+    with joblib.parallel_config('procession', n_jobs=2, start_method=method, retries=1):
+        assert Parallel(batch_size=1)([delayed(die_once)(tmp_path / 'calls'), delayed(abs)(-1)]) == [2, 1]
+
+
+def test_workers_are_kept_by_what_was_said_of_them():
+    def workers(**terms):
+        with joblib.parallel_config('procession', n_jobs=2, **terms):
+            return set(Parallel(batch_size=1)(delayed(os.getpid)() for _ in range(20)))
+
+    first = workers(env={'A': 'b'}, devices=[[0], 1])
+    others = workers(env={'A': 'c'}, devices=[[0], 1])
+    assert not first & others
+    assert len(first | workers(env={'A': 'b'}, devices=[[0], 1])) == 2
+
+
+@pytest.mark.parametrize(
+    ('terms', 'error', 'text'),
+    [
+        ({'devices': [1]}, ValueError, 'devices has 1 entries'),
+        ({'memory_limit': 0}, ValueError, 'memory_limit must be a positive number'),
+        ({'retry_on': OSError}, ValueError, 'give both'),
+        ({'enviroment': {}}, TypeError, "has no option 'enviroment'"),
+        ({'threads': 1, 'inner_max_num_threads': 2}, ValueError, 'give one of them'),
+    ],
+    ids=['devices', 'memory_limit', 'retry_on', 'unknown', 'threads'],
+)
+def test_bad_terms_are_refused(terms, error, text):
+    with joblib.parallel_config('procession', n_jobs=2, **terms):
+        with pytest.raises(error, match=text):
+            Parallel()(delayed(abs)(x) for x in range(3))
+    assert Parallel(2, backend='procession')(delayed(abs)(x) for x in (-1, 2)) == [1, 2]

@@ -14,14 +14,18 @@ import pytest
 pytestmark = pytest.mark.limit(180)
 
 PROGRAMS = {
-    'joblib': ('''
+    'joblib': (
+        """
         import joblib
 
         if __name__ == '__main__':
             for backend in ('loky', 'multiprocessing', 'threading'):
                 print(joblib.Parallel(n_jobs=2, backend=backend)(joblib.delayed(abs)(-i) for i in range(5)))
-    ''', '[0, 1, 2, 3, 4]\n' * 3),
-    'sklearn': ('''
+    """,
+        '[0, 1, 2, 3, 4]\n' * 3,
+    ),
+    'sklearn': (
+        """
         if __name__ == '__main__':
             from sklearn.datasets import load_iris
             from sklearn.model_selection import GridSearchCV
@@ -29,43 +33,60 @@ PROGRAMS = {
 
             search = GridSearchCV(SVC(), {'C': [0.1, 1]}, n_jobs=2, cv=2).fit(*load_iris(return_X_y=True))
             print(search.best_params_)
-    ''', "{'C': 1}\n"),
-    'loky': ('''
+    """,
+        "{'C': 1}\n",
+    ),
+    'loky': (
+        """
         import loky
 
         if __name__ == '__main__':
             executor = loky.get_reusable_executor(max_workers=2)
             print(list(executor.map(abs, [-1, -2])))
             executor.shutdown()
-    ''', '[1, 2]\n'),
-    'dask': ('''
+    """,
+        '[1, 2]\n',
+    ),
+    'dask': (
+        """
         import dask.bag
 
         if __name__ == '__main__':
             bag = dask.bag.from_sequence(range(10), npartitions=2)
             print(bag.map(lambda x: 2 * x).sum().compute(scheduler='processes', num_workers=2))
-    ''', '90\n'),
-    'tqdm': ('''
+    """,
+        '90\n',
+    ),
+    'tqdm': (
+        """
         from tqdm.contrib.concurrent import process_map
 
         if __name__ == '__main__':
             print(process_map(abs, [-1, -2, -3], max_workers=2, chunksize=1, disable=True))
-    ''', '[1, 2, 3]\n'),
-    'pandarallel': ('''
+    """,
+        '[1, 2, 3]\n',
+    ),
+    'pandarallel': (
+        """
         import pandas
         from pandarallel import pandarallel
 
         if __name__ == '__main__':
             pandarallel.initialize(nb_workers=2, progress_bar=False, verbose=0)
             print(pandas.DataFrame({'a': range(10)}).a.parallel_apply(lambda x: 2 * x).sum())
-    ''', '90\n'),
-    'pebble': ('''
+    """,
+        '90\n',
+    ),
+    'pebble': (
+        """
         import pebble
 
         if __name__ == '__main__':
             with pebble.ProcessPool(2) as pool:
                 print(pool.schedule(abs, args=(-3,)).result())
-    ''', '3\n'),
+    """,
+        '3\n',
+    ),
 }
 
 SERVERS = {
@@ -73,7 +94,7 @@ SERVERS = {
     'gunicorn': (['gunicorn', 'served:wsgi', '-w', '2', '--log-level', 'error', '-b'], '127.0.0.1:{}'),
 }
 
-SERVED = '''
+SERVED = """
 import os
 
 async def asgi(scope, receive, send):
@@ -84,7 +105,7 @@ async def asgi(scope, receive, send):
 def wsgi(environment, start):
     start('200 OK', [])
     return [str(os.getpid()).encode()]
-'''
+"""
 
 
 @pytest.mark.parametrize('name', PROGRAMS)

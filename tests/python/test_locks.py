@@ -12,7 +12,6 @@ from processes import joined, killed, started
 from procession.synchronize import OwnerDiedError
 from waits import LONG, SHORT, until
 
-
 # Locks
 
 

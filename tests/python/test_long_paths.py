@@ -10,7 +10,7 @@ from processes import PATIENCE, run
 
 pytestmark = pytest.mark.limit(120)
 
-PROGRAM = '''
+PROGRAM = """
     import os, socket, sys, tempfile
     import procession
     from procession import connection
@@ -76,14 +76,13 @@ PROGRAM = '''
     if __name__ == '__main__':
         import procession.managers
         main(sys.argv[1])
-'''
+"""
 SAID = "sent\nb'sent'\npassed\n[('a', 1), ('b', 2)]\n[('a', 3)]\nhello\nhello\n4\n"
 
 
 @pytest.fixture
 def environment(tmp_path):
-    """Returns an environment whose folder for temporary files has a path of 150 characters or more.
-    """
+    """Returns an environment whose temporary files' folder has a path of 150 or more bytes."""
     folder = tmp_path
     while len(str(folder)) < 150:
         folder /= 'long' * 5
@@ -109,7 +108,9 @@ def test_an_unedited_program_works_with_a_long_tmpdir(method, environment, tmp_p
 def test_a_process_of_another_user_is_turned_away_from_a_listener_without_a_path(environment, tmp_path):
     if os.geteuid() != 0:
         pytest.skip('only root can become another user')
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import os
         import procession
         from procession import connection
@@ -131,6 +132,8 @@ def test_a_process_of_another_user_is_turned_away_from_a_listener_without_a_path
                 except procession.AuthenticationError as error:
                     print(error)
                 print(process.result())
-    ''', env=environment)
+    """,
+        env=environment,
+    )
     expected = 'a process of user 65534 connected to a listener of user 0\nturned away\n'
     assert (done.stdout, done.stderr) == (expected, '')

@@ -5,7 +5,6 @@ import signal
 import socket
 import sys
 
-import procession
 import pytest
 from processes import PATIENCE, run, started
 from procession.synchronize import OwnerDiedError
@@ -153,7 +152,9 @@ def test_clients_that_say_nothing_delay_no_other_of_a_manager_and_are_turned_awa
 def test_a_manager_starts_where_temporary_files_have_long_paths(tmp_path):
     folder = tmp_path / ('long' * 20) / ('path' * 20)
     folder.mkdir(parents=True)
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import procession
 
         def add(items):
@@ -167,5 +168,7 @@ def test_a_manager_starts_where_temporary_files_have_long_paths(tmp_path):
                 process.start()
                 process.join()
                 print(items)
-    ''', env={**os.environ, 'TMPDIR': str(folder)})
+    """,
+        env={**os.environ, 'TMPDIR': str(folder)},
+    )
     assert (done.stdout, done.stderr) == ('[1, 2]\n', '')

@@ -30,7 +30,7 @@ def test_limit_is_met_or_said(role, method):
 
 @pytest.mark.parametrize('method', ['spawn', 'forkserver'])
 def test_arguments_of_a_process_that_find_no_memory_are_a_memory_error(method, tmp_path):
-    program = '''
+    program = """
         import os, resource, sys
         import procession
 
@@ -43,14 +43,14 @@ def test_arguments_of_a_process_that_find_no_memory_are_a_memory_error(method, t
                 procession.get_context(sys.argv[1]).Process(target=len, args=(content,)).start()
             except MemoryError:
                 print('no memory')
-    '''
+    """
     done = run(tmp_path, program, method)
     assert (done.stdout, done.returncode) == ('no memory\n', 0), done.stderr
 
 
 @pytest.mark.parametrize('call', ['apply(len, (content,))', 'map(len, [content])', 'apply(len, (list(content),))'])
 def test_arguments_of_a_task_that_find_no_memory_are_a_memory_error(call, tmp_path):
-    program = f'''
+    program = f"""
         import os, resource
         import procession
 
@@ -65,6 +65,6 @@ def test_arguments_of_a_task_that_find_no_memory_are_a_memory_error(call, tmp_pa
                 except MemoryError:
                     print('no memory')
                 assert pool.apply(len, (b'bytes',)) == 5
-    '''
+    """
     done = run(tmp_path, program)
     assert (done.stdout, done.returncode) == ('no memory\n', 0), done.stderr

@@ -27,7 +27,18 @@ import pytest
 from joblib.externals import loky
 from processes import KERNEL_REMEMBERS_ENDS, all_end
 from tasks import (
-    add, answer_thrice, end_by, fail, initialize, initialized, log_to, sleep, sum_of, tell_who, use_all, whose_process,
+    add,
+    answer_thrice,
+    end_by,
+    fail,
+    initialize,
+    initialized,
+    log_to,
+    sleep,
+    sum_of,
+    tell_who,
+    use_all,
+    whose_process,
 )
 from waits import SCALE
 
@@ -146,7 +157,8 @@ def test_a_worker_of_the_standard_librarys_that_ends_at_once_is_replaced(method,
 
 def test_workers_of_the_standard_librarys_end_with_their_parent(method, tmp_path):
     program = tmp_path / 'program.py'
-    program.write_text(textwrap.dedent('''
+    program.write_text(
+        textwrap.dedent("""
         import multiprocessing, os, signal, sys, time
         import procession.pool
 
@@ -158,7 +170,8 @@ def test_workers_of_the_standard_librarys_end_with_their_parent(method, tmp_path
         if __name__ == '__main__':
             context = multiprocessing.get_context(sys.argv[1])
             procession.pool.Pool(1, linger, (os.getpid(),), context=context).apply(abs, (-1,))
-    '''))
+    """)
+    )
     with subprocess.Popen([sys.executable, program, method], stdout=subprocess.PIPE, text=True) as killed:
         worker = int(killed.stdout.readline())
     assert killed.returncode == -signal.SIGKILL

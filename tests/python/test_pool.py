@@ -259,19 +259,24 @@ def test_a_maps_result_is_a_map_result(pool):
 
 
 def test_a_pool_with_unknown_arguments_says_so_and_nothing_else(tmp_path):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import procession
 
         try:
             procession.Pool(2, unknown=1)
         except TypeError as error:
             print(error)
-    ''')
+    """,
+    )
     assert 'unknown' in done.stdout and done.stderr == ''
 
 
 def test_an_event_loop_may_close_before_the_result_it_awaits_is_there(tmp_path):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import asyncio, time, procession
 
         async def wait(pool):
@@ -288,12 +293,15 @@ def test_an_event_loop_may_close_before_the_result_it_awaits_is_there(tmp_path):
                 pool.close()
                 pool.join()
                 print('done')
-    ''')
+    """,
+    )
     assert (done.stdout, done.stderr) == ('done\n', '')
 
 
 def test_a_daemon_thread_that_waits_is_silent_at_the_end(tmp_path):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import sys, threading, time, procession
 
         class Slow:
@@ -311,7 +319,8 @@ def test_a_daemon_thread_that_waits_is_silent_at_the_end(tmp_path):
                 threading.Thread(target=wait, daemon=True).start()
             time.sleep(0.1)
             sys.slow = Slow()
-    ''')
+    """,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 

@@ -113,7 +113,8 @@ def test_a_pool_of_no_workers_is_refused(ctx, processes):
 
 def test_a_fork_beside_the_engines_threads_alone_is_not_warned_of(tmp_path):
     path = tmp_path / 'program.py'
-    path.write_text(textwrap.dedent('''
+    path.write_text(
+        textwrap.dedent("""
         import procession
 
         if __name__ == '__main__':
@@ -123,6 +124,7 @@ def test_a_fork_beside_the_engines_threads_alone_is_not_warned_of(tmp_path):
                 process.start()
                 process.join()
                 print(pool.apply(abs, (-1,)))
-    '''))
+    """)
+    )
     done = subprocess.run([sys.executable, '-W', 'error', str(path)], capture_output=True, text=True, timeout=50)
     assert (done.stdout, done.stderr) == ('forked\n1\n', '')

@@ -3,7 +3,6 @@
 import gc
 import os
 import pathlib
-import pickle
 import signal
 import subprocess
 import sys
@@ -293,7 +292,8 @@ def test_a_task_given_up_with_its_pool(ctx):
 
 def test_ctrl_c_during_a_map(method, tmp_path):
     program = tmp_path / 'program.py'
-    program.write_text(textwrap.dedent(f'''
+    program.write_text(
+        textwrap.dedent(f"""
         import sys, time
         import procession
 
@@ -309,7 +309,8 @@ def test_ctrl_c_during_a_map(method, tmp_path):
             finally:
                 pool.close()
                 pool.join()
-    '''))
+    """)
+    )
     process = subprocess.Popen(
         [sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -322,7 +323,8 @@ def test_ctrl_c_during_a_map(method, tmp_path):
 
 def test_workers_end_with_a_killed_parent(method, tmp_path):
     program = tmp_path / 'program.py'
-    program.write_text(textwrap.dedent(f'''
+    program.write_text(
+        textwrap.dedent(f"""
         import time
         import procession
 
@@ -331,7 +333,8 @@ def test_workers_end_with_a_killed_parent(method, tmp_path):
             pool.map(abs, range(10))
             print(*(worker.pid for worker in pool._pool), flush=True)
             time.sleep(60)
-    '''))
+    """)
+    )
     process = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
     pids = [int(pid) for pid in process.stdout.readline().split()]
     assert len(pids) == 2

@@ -132,6 +132,34 @@ def test_a_grandchild_does_not_keep_the_sentinel_from_firing(ctx):
     os.kill(grandchild, signal.SIGKILL)
 
 
+def test_processes_that_the_program_forks_beside_callbacks_begin(tmp_path):
+    done = run(
+        tmp_path,
+        """
+        import os, select, signal
+        import procession
+
+        if __name__ == '__main__':
+            called, stuck = [], 0
+            # Spawned workers: the program alone forks.
+            with procession.get_context('spawn').Pool(1) as pool:
+                pool.apply(abs, (1,))
+                for _ in range(400):
+                    results = [pool.apply_async(abs, (1,), callback=called.append) for _ in range(20)]
+                    pid = os.fork()
+                    if pid == 0:
+                        os._exit(0)
+                    with open(os.pidfd_open(pid)) as ended:
+                        if not select.select([ended], [], [], 20)[0]:
+                            stuck += 1
+                            os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+            print(stuck, len(called) > 0)
+    """,
+    )
+    assert (done.stdout, done.returncode) == ('0 True\n', 0), done.stderr
+
+
 def test_join_with_a_timeout_leaves_the_process_alive(ctx):
     process = started(ctx, sleep)
     process.join(0.2)
@@ -171,7 +199,9 @@ def test_a_process_reaped_by_others_has_ended(method):
 
 
 def test_a_handler_that_reaps_all_children_does_no_harm(tmp_path):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import os, signal, procession
 
         def reap(*_):
@@ -193,7 +223,8 @@ def test_a_handler_that_reaps_all_children_does_no_harm(tmp_path):
                     process.join()
                     assert process.exitcode in (0, 255) and not process.is_alive(), process
             print('done')
-    ''')
+    """,
+    )
     assert (done.stdout, done.stderr) == ('done\n', '')
 
 
@@ -237,7 +268,7 @@ def test_an_exception_is_raised_with_its_traceback(ctx):
     process = started(ctx, fail, 'no luck')
     with pytest.raises(ValueError, match='no luck') as raised:
         process.result()
-    assert "raise ValueError(text)" in str(raised.value.__cause__)
+    assert 'raise ValueError(text)' in str(raised.value.__cause__)
     assert process.exitcode == 1
 
 
@@ -273,7 +304,9 @@ def test_result_takes_no_longer_than_it_is_given(ctx):
 
 @pytest.mark.parametrize('method', METHODS)
 def test_an_overridden_run_has_a_result(tmp_path, method):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import sys, procession
 
         class Doubler(procession.Process):
@@ -289,7 +322,9 @@ def test_an_overridden_run_has_a_result(tmp_path, method):
             process = Doubler(21)
             process.start()
             print(process.result(), process.exitcode)
-    ''', method)
+    """,
+        method,
+    )
     assert (done.stdout, done.stderr) == ('42 0\n', '')
 
 
@@ -315,7 +350,7 @@ def test_daemonic_processes_have_children(ctx, method):
 @pytest.mark.limit(120)
 def test_daemonic_processes_have_children_where_procession_answers_multiprocessing(method, tmp_path):
     program = tmp_path / 'program.py'
-    program.write_text(f'''
+    program.write_text(f"""
 import multiprocessing
 
 def outer():
@@ -325,13 +360,13 @@ def outer():
 if __name__ == '__main__':
     with multiprocessing.get_context({method!r}).Pool(1) as pool:
         print(pool.apply(outer))
-''')
+""")
     done = subprocess.run([sys.executable, '-m', 'procession', program], capture_output=True, text=True, timeout=90)
     assert (done.stdout, done.stderr) == ('3\n', '')
 
 
 def test_options_of_the_interpreter_are_passed_on(tmp_path):
-    (tmp_path / 'program.py').write_text('''
+    (tmp_path / 'program.py').write_text("""
 import sys, procession
 
 def options():
@@ -342,7 +377,7 @@ if __name__ == '__main__':
         process = procession.get_context(method).Process(target=options)
         process.start()
         print(*process.result())
-''')
+""")
     command = [sys.executable, '-X', 'int_max_str_digits=1234', '-X', 'no_debug_ranges', 'program.py']
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ('1234 -\n' * 2, '')
@@ -353,7 +388,7 @@ def test_children_do_not_run_modules_of_the_current_folder(tmp_path):
         (tmp_path / f'{name}.py').write_text('raise SystemExit("not this one")\n')
     program = tmp_path / 'elsewhere' / 'program.py'
     program.parent.mkdir()
-    program.write_text('''
+    program.write_text("""
 import procession
 
 if __name__ == '__main__':
@@ -361,13 +396,15 @@ if __name__ == '__main__':
         process = procession.get_context(method).Process(target=print, args=(method,))
         process.start()
         process.join()
-''')
+""")
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=50, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ('spawn\nforkserver\n', '')
 
 
 def test_a_signal_for_a_forked_child_of_an_event_loop_is_the_childs(tmp_path):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import asyncio, signal, time, procession
 
         async def main():
@@ -381,7 +418,8 @@ def test_a_signal_for_a_forked_child_of_an_event_loop_is_the_childs(tmp_path):
             print(process.exitcode, seen)
 
         asyncio.run(main())
-    ''')
+    """,
+    )
     assert (done.stdout, done.stderr) == ('-15 []\n', '')
 
 

@@ -92,7 +92,7 @@ def test_joinable(ctx):
         queue.put(number)
     queue.join()
     assert queue.empty()
-    for worker in workers:
+    for _ in workers:
         queue.put(None)
     for worker in workers:
         worker.join()

@@ -10,9 +10,8 @@ import sys
 import textwrap
 import time
 
-import pytest
-
 import procession as mp
+import pytest
 from procession import heap, resource_tracker, shared_memory
 from procession.managers import SharedMemoryManager
 from procession.shared_memory import ShareableList, SharedMemory
@@ -37,8 +36,14 @@ def wait_until_gone(name):
 
 
 def start(code, *arguments):
-    return subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), *arguments], stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, '-c', textwrap.dedent(code), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def _write(name_or_block):
@@ -76,13 +81,21 @@ def test_the_life_of_a_name():
     block.close()
 
 
-@pytest.mark.parametrize('arguments, error', [
-    ({'create': True}, ValueError), ({'create': True, 'size': -1}, ValueError), ({}, ValueError),
-    ({'name': 'a/b', 'create': True, 'size': 1}, OSError), ({'name': '', 'create': True, 'size': 1}, OSError),
-    ({'name': 'a\0b', 'create': True, 'size': 1}, ValueError), ({'name': 'a\0b'}, ValueError),
-    ({'name': 'a/b'}, OSError),
-    ({'name': 'x' * 300, 'create': True, 'size': 1}, OSError), ({'name': 'not there'}, FileNotFoundError),
-])
+@pytest.mark.parametrize(
+    'arguments, error',
+    [
+        ({'create': True}, ValueError),
+        ({'create': True, 'size': -1}, ValueError),
+        ({}, ValueError),
+        ({'name': 'a/b', 'create': True, 'size': 1}, OSError),
+        ({'name': '', 'create': True, 'size': 1}, OSError),
+        ({'name': 'a\0b', 'create': True, 'size': 1}, ValueError),
+        ({'name': 'a\0b'}, ValueError),
+        ({'name': 'a/b'}, OSError),
+        ({'name': 'x' * 300, 'create': True, 'size': 1}, OSError),
+        ({'name': 'not there'}, FileNotFoundError),
+    ],
+)
 def test_wrong_arguments_are_refused(arguments, error):
     before = set(os.listdir('/dev/shm'))
     with pytest.raises(error):
@@ -92,7 +105,8 @@ def test_wrong_arguments_are_refused(arguments, error):
 
 def test_the_standard_library_and_we_attach_to_each_others(block):
     block.buf[0] = 9
-    reader = start('''
+    reader = start(
+        """
         import sys
         from multiprocessing import resource_tracker, shared_memory
         block = shared_memory.SharedMemory(sys.argv[1])
@@ -105,7 +119,9 @@ def test_the_standard_library_and_we_attach_to_each_others(block):
         print(mine.name, flush=True)
         sys.stdin.read()
         mine.unlink()
-    ''', block.name)
+    """,
+        block.name,
+    )
     assert int(reader.stdout.readline()) == 9
     other = SharedMemory(reader.stdout.readline().strip())
     assert other.buf[0] == 8
@@ -116,7 +132,7 @@ def test_the_standard_library_and_we_attach_to_each_others(block):
     assert exists(block.name)
 
 
-READER = '''
+READER = """
     import sys
     from procession import resource_tracker
     from procession.shared_memory import SharedMemory
@@ -128,7 +144,7 @@ READER = '''
         mine = SharedMemory(create=True, size=1)
         mine.close()
         mine.unlink()
-'''
+"""
 
 
 @pytest.mark.parametrize('how', ['plainly', 'unregisters', 'makes one too'])
@@ -139,7 +155,7 @@ def test_a_readers_end_is_no_event(block, how):
     SharedMemory(block.name).close()
 
 
-MADE_BY_A_CHILD = '''
+MADE_BY_A_CHILD = """
     import os, sys
     import procession as mp
     from procession import shared_memory
@@ -164,7 +180,7 @@ MADE_BY_A_CHILD = '''
         print(block.buf[0])
         block.close()
         block.unlink()
-'''
+"""
 
 
 def test_block_of_a_child_outlives_it(tmp_path, method):
@@ -174,7 +190,7 @@ def test_block_of_a_child_outlives_it(tmp_path, method):
     assert (ran.stdout, ran.stderr) == ('5\n', '')
 
 
-UNLINKED_BY_A_CHILD = '''
+UNLINKED_BY_A_CHILD = """
     import procession as mp
     from procession.shared_memory import SharedMemory
 
@@ -193,7 +209,7 @@ UNLINKED_BY_A_CHILD = '''
         SharedMemory(block.name)
     except FileNotFoundError:
         print('gone')
-'''
+"""
 
 
 def test_a_child_may_unlink():
@@ -201,7 +217,7 @@ def test_a_child_may_unlink():
     assert program.communicate() == ('gone\n', '')
 
 
-KILLED = '''
+KILLED = """
     import os, sys, time
     import procession as mp
     from procession.shared_memory import SharedMemory
@@ -216,7 +232,7 @@ KILLED = '''
     process = mp.get_context('fork').Process(target=hold, args=(block.name,))
     process.start()
     time.sleep(100)
-'''
+"""
 
 
 def test_killing_everybody_leaves_nothing():
@@ -231,7 +247,7 @@ def test_killing_everybody_leaves_nothing():
     assert 'There appear to be 1 leaked shared_memory objects to clean up at shutdown' in told
 
 
-CREATES = '''
+CREATES = """
     import sys
     from procession.shared_memory import SharedMemory
     print('ready', flush=True)
@@ -239,7 +255,7 @@ CREATES = '''
         block = SharedMemory(sys.argv[1] + str(id(block) if 'block' in globals() else 0), create=True, size=4096)
         block.close()
         block.unlink()
-'''
+"""
 
 
 def test_no_moment_to_be_killed_in_leaves_a_block():
@@ -253,11 +269,11 @@ def test_no_moment_to_be_killed_in_leaves_a_block():
         until(lambda: not any(name.startswith(prefix) for name in os.listdir('/dev/shm')))
 
 
-UNTRACKED = '''
+UNTRACKED = """
     from procession.shared_memory import SharedMemory
     block = SharedMemory(create=True, size=10, track=False)
     print(block.name)
-'''
+"""
 
 
 def test_an_untracked_block_stays():
@@ -269,7 +285,7 @@ def test_an_untracked_block_stays():
     assert told == ''
 
 
-TRACKER_KILLED = '''
+TRACKER_KILLED = """
     import os, signal, sys, warnings
     from procession.resource_tracker import _resource_tracker as tracker
     from procession.shared_memory import SharedMemory
@@ -280,7 +296,7 @@ TRACKER_KILLED = '''
     second = SharedMemory(create=True, size=10)
     print(first.name, second.name, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
-'''
+"""
 
 
 def test_a_killed_trackers_successor_knows_all():

@@ -9,17 +9,23 @@ import conftest
 import pytest
 
 FOLDER = pathlib.Path(__file__).parent
-SKIPS = '''
+SKIPS = """
 import pytest
 
 def test_that_is_skipped():
     pytest.skip('the reason')
-'''
+"""
 
 
-@pytest.mark.parametrize('ci, listed, outcome', [
-    ('true', False, '1 failed'), ('true', True, '1 skipped'), ('', False, '1 skipped'), (None, False, '1 skipped'),
-])
+@pytest.mark.parametrize(
+    'ci, listed, outcome',
+    [
+        ('true', False, '1 failed'),
+        ('true', True, '1 skipped'),
+        ('', False, '1 skipped'),
+        (None, False, '1 skipped'),
+    ],
+)
 def test_a_skip_fails_in_continuous_integration_unless_it_is_listed(tmp_path, ci, listed, outcome):
     for name in 'conftest.py', 'watchdog.py', 'waits.py':
         text = (FOLDER / name).read_text()

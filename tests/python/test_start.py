@@ -22,7 +22,9 @@ pytestmark = pytest.mark.limit(120)
 
 @pytest.mark.parametrize('method', ['spawn', 'forkserver'])
 def test_a_missing_guard_is_one_clear_error(tmp_path, method):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import sys, procession
 
         def f():
@@ -32,7 +34,9 @@ def test_a_missing_guard_is_one_clear_error(tmp_path, method):
         process.start()
         process.join()
         print('exitcode', process.exitcode)
-    ''', method)
+    """,
+        method,
+    )
     assert done.stdout == 'exitcode 1\n'
     assert done.stderr.count('\nRuntimeError:') == 1 and "if __name__ == '__main__'" in done.stderr
 
@@ -43,7 +47,7 @@ def test_the_main_module_is_found(tmp_path, method, how):
     package = tmp_path / 'package'
     package.mkdir()
     (package / '__init__.py').write_text('')
-    program = textwrap.dedent('''
+    program = textwrap.dedent("""
         import sys, procession
         from dataclasses import dataclass
 
@@ -59,12 +63,10 @@ def test_the_main_module_is_found(tmp_path, method, how):
             process.start()
             assert process.result() == ('__mp_main__', Point(3)), process.result()
             print('found')
-    ''')
+    """)
     (package / 'program.py').write_text(program)
     command = ['-m', 'package.program'] if how == 'module' else ['package/program.py']
-    done = subprocess.run(
-        [sys.executable, *command, method], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, *command, method], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ('found\n', '')
 
 
@@ -112,7 +114,9 @@ def test_preloaded_modules_are_there_and_one_that_fails_does_no_harm(tmp_path):
     (tmp_path / 'bad.py').write_text('raise ValueError("bad module")')
     thread = 'threading.Thread(target=time.sleep, args=(600,), daemon=True).start()'
     (tmp_path / 'threads.py').write_text(f'import threading, time; {thread}')
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import sys, procession
         from procession import forkserver
 
@@ -127,7 +131,8 @@ def test_preloaded_modules_are_there_and_one_that_fails_does_no_harm(tmp_path):
                 process.start()
                 print(process.result(), process.exitcode)
                 forkserver._forkserver._stop()
-    ''')
+    """,
+    )
     assert (done.stdout, done.stderr) == ('True 0\nFalse 0\n', '')
 
 
@@ -186,7 +191,9 @@ def test_large_arguments_arrive(ctx):
 
 
 def test_the_classic_introduction(tmp_path):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import procession as mp
 
         def f(name):
@@ -206,7 +213,6 @@ def test_the_classic_introduction(tmp_path):
                 p.start()
                 print(q.get())
                 p.join()
-    ''')
+    """,
+    )
     assert (done.stdout, done.stderr) == ('hello bob\n' + 'hello\n' * 3, '')
-
-

@@ -10,8 +10,15 @@ from waits import SCALE
 pytestmark = pytest.mark.limit(240)
 
 STORMS = pathlib.Path(__file__).parents[2] / 'stress' / 'signals.py'
-CASES = [('interrupts', 'fork'), ('interrupts', 'spawn'), ('interrupts', 'forkserver'),
-         ('stops', 'fork'), ('stops', 'spawn'), ('stops', 'forkserver'), ('servers', 'forkserver')]
+CASES = [
+    ('interrupts', 'fork'),
+    ('interrupts', 'spawn'),
+    ('interrupts', 'forkserver'),
+    ('stops', 'fork'),
+    ('stops', 'spawn'),
+    ('stops', 'forkserver'),
+    ('servers', 'forkserver'),
+]
 
 
 @pytest.mark.parametrize(('storm', 'start'), CASES)

@@ -76,7 +76,7 @@ def test_with_the_package_titles_say_it(method, tmp_path):
 
 
 def test_a_program_that_names_itself_keeps_its_name_in_forked_children(tmp_path):
-    program = '''
+    program = """
         import procession
 
         def name(text=None):
@@ -94,12 +94,12 @@ def test_a_program_that_names_itself_keeps_its_name_in_forked_children(tmp_path)
             print(process.result(30))
             with ctx.Pool(1) as pool:
                 print(pool.apply(name))
-    '''
+    """
     assert _output(tmp_path, program) == 'my-daemon\nmy-daemon\n'
 
 
 def test_an_object_without_a_name_runs_as_ever(tmp_path):
-    program = '''
+    program = """
         import procession
 
         class Strange:
@@ -118,7 +118,7 @@ def test_an_object_without_a_name_runs_as_ever(tmp_path):
             process = procession.get_context('fork').Process(target=Strange())
             process.start()
             print(process.result(30) is not None)
-    '''
+    """
     assert _output(tmp_path, program) in ('worker 0\nTrue\n', 'procession work\nTrue\n')
 
 

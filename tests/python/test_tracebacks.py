@@ -15,23 +15,23 @@ ADVICE = "Put the code that starts them under `if __name__ == '__main__':` in th
 USES = {
     'pool': 'ctx.Pool(4).map(abs, range(8))',
     'apply': 'ctx.Pool(4).apply(abs, (1,))',
-    'executor': '''
+    'executor': """
         from procession.futures import ProcessPoolExecutor
         ProcessPoolExecutor(4, ctx).submit(abs, 1).result()
-    ''',
-    'process': '''
+    """,
+    'process': """
         process = ctx.Process(target=abs, args=(1,))
         process.start()
         process.join()
         assert process.exitcode == 1, process.exitcode
-    ''',
+    """,
 }
 
 
 @pytest.mark.parametrize('executing', ['spawn', 'forkserver'])
 @pytest.mark.parametrize('use', USES)
 def test_a_program_without_a_main_guard_is_told_so_once(use, executing, tmp_path):
-    program = 'import procession\nctx = procession.get_context({!r})\n'.format(executing) + textwrap.dedent(USES[use])
+    program = f'import procession\nctx = procession.get_context({executing!r})\n' + textwrap.dedent(USES[use])
     lines = _stderr(tmp_path, program, fails=use != 'process')
     assert ADVICE in lines[-1]
     assert lines.count('Traceback (most recent call last):') == 1
@@ -40,7 +40,7 @@ def test_a_program_without_a_main_guard_is_told_so_once(use, executing, tmp_path
 
 @pytest.mark.parametrize('call', ['map(abs, range(8))', 'apply(abs, (1,))'])
 def test_an_initializer_that_raises_is_shown_once(call, method, tmp_path):
-    program = f'''
+    program = f"""
         import procession
 
         def look_up(name):
@@ -51,7 +51,7 @@ def test_an_initializer_that_raises_is_shown_once(call, method, tmp_path):
 
         if __name__ == '__main__':
             procession.get_context({method!r}).Pool(4, begin).{call}
-    '''
+    """
     lines = _stderr(tmp_path, program)
     assert 'LookupError: no licence' in lines[-1]
     assert any('in look_up' in line for line in lines) and any('in begin' in line for line in lines)
@@ -60,7 +60,7 @@ def test_an_initializer_that_raises_is_shown_once(call, method, tmp_path):
 
 
 def test_a_main_module_that_children_cannot_import_is_told_of(tmp_path):
-    program = '''
+    program = """
         import sys
 
         import procession
@@ -70,7 +70,7 @@ def test_a_main_module_that_children_cannot_import_is_told_of(tmp_path):
 
         if __name__ == '__main__':
             procession.get_context('spawn').Pool(4).map(abs, range(8))
-    '''
+    """
     lines = _stderr(tmp_path, program)
     assert "no attribute 'no_such_name'" in lines[-1]
     assert any('sys.no_such_name' in line for line in lines)
@@ -78,7 +78,7 @@ def test_a_main_module_that_children_cannot_import_is_told_of(tmp_path):
 
 
 def test_what_a_process_could_not_begin_for_is_its_result(tmp_path):
-    program = '''
+    program = """
         import procession
 
         if __name__ != '__main__':
@@ -91,7 +91,7 @@ def test_what_a_process_could_not_begin_for_is_its_result(tmp_path):
                 process.result(30)
             except LookupError as error:
                 print(error)
-    '''
+    """
     (tmp_path / 'program.py').write_text(textwrap.dedent(program))
     done = subprocess.run([sys.executable, 'program.py'], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, 'no licence\n')

@@ -14,7 +14,7 @@ from debugger import Debugger
 
 pytestmark = pytest.mark.limit(120)
 
-PROGRAM = '''
+PROGRAM = """
     import importlib
     import sys
 
@@ -35,7 +35,19 @@ PROGRAM = '''
 
     if __name__ == '__main__':
         main(*sys.argv[1:])
-'''
+"""
+
+# As scalene has them.
+PROFILER = """
+    import os
+    import sys
+    import threading
+
+    original = os.fork
+    os.fork = lambda: original()
+    os._exit = sys.exit
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
 
 
 @pytest.mark.parametrize('options', [[], ['-m', 'procession', '--']], ids=['import', 'alias'])
@@ -74,6 +86,15 @@ def test_a_debugger_stops_in_children(method, tmp_path):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)
         program.wait(10)
+
+
+def test_a_profiler_may_have_threads_and_replace_fork_and_exit(method, tmp_path):
+    path = _write(tmp_path)
+    (tmp_path / 'profiler.py').write_text(textwrap.dedent(PROFILER))
+    path.write_text('import profiler\n' + path.read_text())
+    command = [sys.executable, '-W', 'ignore', 'program.py', 'procession', method]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '0\n[2, 4]\n', '')
 
 
 def _write(folder):

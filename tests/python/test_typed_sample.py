@@ -1,4 +1,4 @@
-"""The program that mypy checks (`cargo xtask test`, its step `stubtest`) also runs."""
+"""The program that mypy checks (`cargo xtask test`, its step `Python types`) also runs."""
 
 import pathlib
 import subprocess

@@ -164,7 +164,9 @@ def _reduced(number, _):
 
 
 def test_an_own_reducer_of_a_context_is_used_in_queues_pools_and_pipes(tmp_path):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        """
         import io, pickle
         import procession
         from procession import reduction
@@ -193,14 +195,15 @@ def test_an_own_reducer_of_a_context_is_used_in_queues_pools_and_pipes(tmp_path)
             ours, theirs = context.Pipe()
             ours.send(Value(1))
             print(seen, theirs.recv().number)
-    ''')
+    """,
+    )
     assert (done.stdout, done.stderr) == ('[2, 2] 2\n', '')
 
 
 # By name and by value.
 
 
-CLASSES = '''
+CLASSES = """
 import enum, dataclasses, procession
 
 class A:
@@ -228,7 +231,7 @@ if __name__ == '__main__':
         process = procession.get_context(METHOD).Process(target=look, args=(A(), Color.RED, Point(1)))
         process.start()
         print(*process.result())
-'''
+"""
 AS_SENT = 'True True True\nTrue True True\nTrue\nTrue True True\n'
 
 
@@ -265,7 +268,7 @@ def _program(how, program, folder):
 
 @pytest.mark.parametrize('how', ['-c', 'package'])
 def test_without_cloudpickle_one_error_says_what_to_do(how, tmp_path):
-    program = textwrap.dedent('''
+    program = textwrap.dedent("""
         import sys
         sys.modules['cloudpickle'] = None
         import procession
@@ -284,14 +287,16 @@ def test_without_cloudpickle_one_error_says_what_to_do(how, tmp_path):
                         call()
                     except Exception as error:
                         print(type(error).__name__, 'install cloudpickle' in str(error))
-    ''')
+    """)
     command = _program(how, program, tmp_path)
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=90, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ('PicklingError True\n' * 3, '')
 
 
 def test_a_class_that_is_defined_after_the_fork_goes_by_value(tmp_path):
-    done = run(tmp_path, '''
+    done = run(
+        tmp_path,
+        '''
         import procession
 
         class Known:
@@ -317,7 +322,8 @@ def test_a_class_that_is_defined_after_the_fork_goes_by_value(tmp_path):
                         return 'the new one'
                 """)
                 print(pool.apply(look, (Later(), Known())))
-    ''')
+    ''',
+    )
     assert (done.stdout, done.stderr) == ('True True\nTrue True\nthe new one\n', '')
 
 
@@ -384,7 +390,9 @@ class Shouting:
 
 
 def raise_group():
-    raise ExceptionGroup('two', [ValueError('one'), Unpicklable('other', 2), ExceptionGroup('inner', [MakesSomethingElse('third')])])
+    raise ExceptionGroup(
+        'two', [ValueError('one'), Unpicklable('other', 2), ExceptionGroup('inner', [MakesSomethingElse('third')])]
+    )
 
 
 def raise_in_a_circle():

@@ -14,6 +14,7 @@ from typing import Any, assert_type
 
 import procession as mp
 from procession.context import ForkContext, SpawnContext
+from procession.futures import ProcessPoolExecutor
 from procession.managers import SyncManager
 from procession.pool import AsyncResult, IMapIterator, Pool
 from procession.queues import JoinableQueue, Queue
@@ -37,6 +38,18 @@ def produce(queue: 'mp.Queue[str]', lock: Lock) -> int:
 
 def size_of(pool: multiprocessing.pool.Pool, context: multiprocessing.context.BaseContext) -> int:
     return pool.apply(length, ('abc',)) + context.cpu_count() * 0
+
+
+def show(line: mp.Line) -> None:
+    assert_type(line.worker, int | None)
+
+
+def shown(context: SpawnContext) -> None:
+    process = context.Process(target=length, args=('a',), output=lambda line: print(line.text, line.worker), logs='INFO')
+    process.start()
+    with context.Pool(output=show, logs=True, process_group=True) as pool:
+        assert_type(pool.apply(length, ('abc',)), int)
+    ProcessPoolExecutor(output='null', logs=20).shutdown()
 
 
 async def awaited(result: AsyncResult[int]) -> int:

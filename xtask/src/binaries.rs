@@ -52,10 +52,6 @@ fn of_message(line: &str, crates: &Path) -> Option<Binary> {
     let target = line.split_once(r#""target":{"#)?.1;
     let is_of_file = target.starts_with(r#""kind":["test"]"#);
     let name = if is_of_file { field(target, "name")? } else { package.strip_prefix("procession-").unwrap_or(package) };
-    // The models have no tests unless they are built with `--cfg loom`.
-    if name.starts_with("loom_") {
-        return None;
-    }
     Some(Binary { name: name.to_owned(), path: field(line, "executable")?.into(), folder })
 }
 

@@ -5,6 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+/// The features that are off by default, but for those that need a library of the system.
+pub(crate) const OPTIONAL: &str =
+    "procession/auth,procession/futures,procession/landlock,procession/log,procession/seccomp,procession/tracing";
+
+/// The arguments that run the Rust tests. Faults and models have commands of their own.
+pub(crate) const TESTS: [&str; 8] =
+    ["test", "--workspace", "--exclude", "procession-faults", "--exclude", "procession-models", "--features", OPTIONAL];
+
 /// Returns the workspace's root.
 pub(crate) fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

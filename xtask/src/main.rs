@@ -11,8 +11,13 @@ mod initramfs;
 mod interpreter;
 mod machine;
 mod matrix;
+mod namespaces;
+mod policy;
 mod python;
+mod python_tests;
 mod results;
+mod scale;
+mod scale_rust;
 mod soak;
 mod stamp;
 mod stress;
@@ -33,6 +38,10 @@ usage: cargo xtask COMMAND
                   task is ended, and the words of the files below PATH are counted (of the Rust toolchain's documentation, if
                   no PATH is said); --full counts all files, and not 3000 of them
   tidy            rules of the source that need no compiler: layers, import circles, prose, commit subjects; part of test
+  policy          how many crates a user of procession compiles; whether the crates can be published; licences and sources of
+                  dependencies (cargo-deny) and broken interfaces since the last release (cargo-semver-checks), where these are
+                  installed; part of test
+  policy --time   the processor time of `cargo check` for a program that depends on procession alone
   test            formatting, lints, docs and every test, Rust's and Python's: what continuous integration runs
   test --python [3.12] [ARGUMENT...]
                   those of the Python package alone, on another version if one is said; the arguments are pytest's
@@ -49,14 +58,21 @@ usage: cargo xtask COMMAND
   wheel           build the Python package's wheel and check that it works from glibc 2.28 on; prints where it is
   check-targets   type-check procession for macOS, FreeBSD and Linux with musl, where it compiles and refuses at run time;
                   needs a toolchain with their standard libraries or its sources
-  matrix [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [--stress N] [BINARY...]
+  matrix [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [--stress N] [--bench] [BINARY...]
                   the tests with another libc and other Pythons, in userlands of Debian's suites that are made below
                   target/userlands (as root): Rust's, the Python package's and the standard library's, unless some are
-                  chosen; BINARY chooses Rust test binaries by name; --stress: storms of N seconds by each start method
+                  chosen; BINARY chooses Rust test binaries by name; --stress: storms of N seconds by each start method;
+                  --bench: the executor beside that of interpreters
   vm aarch64|5.10|6.1 [BINARY...]
                   the Rust tests on another processor or kernel, which qemu emulates
   stress --seconds N [--method fork|spawn|forkserver] [--seed S] [--only STORM]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
+  scale [ray|dask|mpi|mpi-rust]... [--slice] [--measure] [--hosts] [--slurm] [ARGUMENT...]
+                  the tests of clusters on real ones, which are installed below target/python and started for them, as root;
+                  mpi-rust: the Rust face's, on the system's MPI library; its arguments choose tests by their names;
+                  --slice: those of the gate; --measure: figures beside the clusters' own; --hosts: of three virtual hosts one
+                  loses its power, its cable, or is stopped under 10,000 tasks, or the program is killed; --slurm: the recipes
+                  for Slurm; the arguments are pytest's
   soak [--calls N]
                   each public call of both faces N times (10000), and a look whether anything grows
 
@@ -73,8 +89,10 @@ fn main() -> ExitCode {
     let outcome = match arguments[..] {
         ["demo", ref arguments @ ..] => demo::run(arguments),
         ["tidy"] => tidy::run(),
+        ["policy"] => policy::run(),
+        ["policy", "--time"] => policy::time(),
         ["test"] => test::run(),
-        ["test", "--python", ref arguments @ ..] => python::test(arguments),
+        ["test", "--python", ref arguments @ ..] => python_tests::run_tests(arguments),
         ["bench", ref arguments @ ..] => bench::run(arguments),
         ["conformance", ref arguments @ ..] => conformance::run(arguments),
         ["wheel"] => wheel::check(),
@@ -82,6 +100,7 @@ fn main() -> ExitCode {
         ["matrix", ref arguments @ ..] => matrix::run(arguments),
         ["vm", ref arguments @ ..] => vm::run(arguments),
         ["stress", ref arguments @ ..] => stress::run(arguments),
+        ["scale", ref arguments @ ..] => scale::run_scale(arguments),
         ["soak", ref arguments @ ..] => soak::run(arguments),
         ["help" | "-h" | "--help"] => {
             print!("{HELP}");

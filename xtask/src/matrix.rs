@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::binaries::{self, Binary};
@@ -13,8 +14,8 @@ use crate::results::{self, Row};
 use crate::userland::{SUITES, Suite, Userland};
 use crate::{Outcome, cargo, wheel};
 
-const USAGE: &str = "it takes [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [--stress SECONDS], or \
-                     [--suite ...] and names of Rust test binaries";
+const USAGE: &str = "it takes [--suite sid|trixie|bullseye]... [--rust] [--python] [--conformance] [--stress SECONDS] \
+                     [--bench], or [--suite ...] and names of Rust test binaries";
 
 /// A binary's own watchdog ends a hang sooner.
 const RUST_LIMIT: Duration = Duration::from_secs(5 * 60);
@@ -39,6 +40,8 @@ struct Request<'a> {
     is_rust: bool,
     is_python: bool,
     is_conformance: bool,
+    /// The benchmarks whose rivals no Python of this machine has.
+    is_bench: bool,
     /// Seconds of storms by each start method.
     stress: Option<u64>,
     binaries: Vec<&'a str>,
@@ -60,6 +63,7 @@ impl<'a> Request<'a> {
                 "--rust" => request.is_rust = true,
                 "--python" => request.is_python = true,
                 "--conformance" => request.is_conformance = true,
+                "--bench" => request.is_bench = true,
                 "--stress" => {
                     let seconds = arguments.next().and_then(|seconds| seconds.parse().ok());
                     request.stress = Some(seconds.ok_or(USAGE)?);
@@ -69,7 +73,8 @@ impl<'a> Request<'a> {
             }
         }
         request.is_rust |= !request.binaries.is_empty();
-        if !(request.is_rust || request.is_python || request.is_conformance || request.stress.is_some()) {
+        let is_named = request.is_rust || request.is_python || request.is_conformance || request.is_bench;
+        if !is_named && request.stress.is_none() {
             (request.is_rust, request.is_python, request.is_conformance) = (true, true, true);
         }
         Ok(request)
@@ -96,6 +101,9 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
             if request.is_conformance {
                 rows.push(place.conformance(version)?);
             }
+            if request.is_bench {
+                place.bench(version)?;
+            }
         }
     }
     results::conclude(&rows)
@@ -113,9 +121,18 @@ pub(crate) fn slice() -> Outcome {
     };
     place.introduce();
     let mut rows = place.rust_tests(&SLICE)?;
-    for version in suite.pythons {
-        rows.push(place.python_tests(version, &["-k", "forkserver"])?);
-    }
+    // Once, and not by both.
+    wheel::build()?;
+    // Side by side, as they wait most of their time.
+    thread::scope(|scope| {
+        let place = &place;
+        let test = |version| scope.spawn(move || place.python_tests(version, &["-k", "forkserver"]));
+        let running: Vec<_> = suite.pythons.iter().copied().map(test).collect();
+        for tests in running {
+            rows.push(tests.join().map_err(|_| "the thread of a Python's tests panicked".to_owned())??);
+        }
+        Ok::<(), String>(())
+    })?;
     results::conclude(&rows)
 }
 
@@ -157,7 +174,7 @@ impl Place<'_> {
     fn build(&self) -> Result<Command, String> {
         if !self.suite.is_linked_against() {
             // The same command as the gate's, so that they are built once.
-            return Ok(cargo::cargo(&["test", "--workspace"]));
+            return Ok(cargo::cargo(&cargo::TESTS));
         }
         let mut command = cargo::cargo(&["test", "--target", &host()?]);
         for package in ["procession", "procession-core", "procession-shm", "procession-sys"] {
@@ -198,6 +215,20 @@ impl Place<'_> {
         let fixed = [&python, "tests/conformance/run.py", "--interpreter", &python, "--results", &folder];
         let command = self.userland.command(&cargo::root(), &fixed);
         self.run(&format!("conformance {version}"), command, CONFORMANCE_LIMIT, results::summary_of_python)
+    }
+
+    /// Measures our executor beside that of interpreters, which Python has from 3.14 on, and prints
+    /// the table.
+    fn bench(&self, version: &str) -> Outcome {
+        let programs = self.userland.environment(version, &wheel::build()?)?;
+        let python = programs.join("python");
+        let out = target().join("bench");
+        let (python, out) = (python.to_string_lossy(), out.to_string_lossy());
+        let mut command = vec![&*python, "benches/python/bench.py", "--out", &out];
+        for row in ["interpreters", "interpreters-in-flight"] {
+            command.extend(["--row", row]);
+        }
+        run_command(self.userland.command(&cargo::root(), &command), PYTHON_LIMIT)
     }
 
     /// Runs a command inside; its output goes to a file.
@@ -249,8 +280,10 @@ mod tests {
         let request = Request::parse(&["--suite", "trixie"]).unwrap();
         assert_eq!(request.suites, ["trixie"]);
         assert!(request.is_rust && request.is_python && request.is_conformance);
-        let request = Request::parse(&["--python"]).unwrap();
-        assert!(!request.is_rust && request.is_python && !request.is_conformance);
+        for (argument, is_python) in [("--python", true), ("--bench", false)] {
+            let request = Request::parse(&[argument]).unwrap();
+            assert!(!request.is_rust && request.is_python == is_python && !request.is_conformance);
+        }
     }
 
     #[test]

@@ -48,6 +48,14 @@ pub(crate) fn bench_environment(version: Option<&str>) -> Result<Environment, St
     Ok(environment)
 }
 
+/// Returns the environment of the tests of clusters, with the current package.
+pub(crate) fn scale_environment() -> Result<Environment, String> {
+    let requirements = cargo::root().join("tests").join("remote").join("requirements.txt");
+    let (environment, _) = made(None, "scale-", &requirements)?;
+    install_package(&environment)?;
+    Ok(environment)
+}
+
 /// Returns an error that says what the Python steps lack, before anything long begins.
 pub(crate) fn check() -> Outcome {
     let found = interpreter::find(None)?;
@@ -55,30 +63,37 @@ pub(crate) fn check() -> Outcome {
     Ok(())
 }
 
-/// Runs the tests below tests/python, against the installed wheel. The arguments are a version, as
-/// in `3.12`, and pytest's.
-pub(crate) fn test(arguments: &[&str]) -> Outcome {
-    const LIMIT: Duration = Duration::from_secs(15 * 60);
-    let (version, arguments) = match arguments {
-        [version, arguments @ ..] if version.starts_with("3.") => (Some(*version), arguments),
-        _ => (None, arguments),
-    };
-    let environment = environment(version)?;
-    let fixed = ["-m", "pytest", "--quiet", "--durations=10", "--durations-min=1"];
-    run(environment.command(&[&fixed[..], arguments].concat()), LIMIT)
+/// Checks that ruff has nothing to say of the Python sources and has formatted them.
+pub(crate) fn lint() -> Outcome {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let environment = environment(None)?;
+    run(environment.command(&["-m", "ruff", "check", "--quiet", "--no-cache"]), LIMIT)?;
+    run(environment.command(&["-m", "ruff", "format", "--check", "--quiet", "--no-cache"]), LIMIT)
 }
 
-/// Checks that the stubs describe the installed package, and that mypy accepts a program that uses
-/// them.
-pub(crate) fn stubtest() -> Outcome {
+/// Checks that the types of the package's sources, and the stub of its engine, describe the
+/// installed package; and that mypy accepts those sources, and a program that uses the package.
+pub(crate) fn types() -> Outcome {
     const LIMIT: Duration = Duration::from_secs(5 * 60);
+    const STUBTEST: [&str; 7] = [
+        "-m",
+        "mypy.stubtest",
+        "procession",
+        "--allowlist",
+        "tests/python/stubtest.txt",
+        "--mypy-config-file",
+        "pyproject.toml",
+    ];
     let environment = environment(None)?;
-    run(
-        environment.command(&["-m", "mypy.stubtest", "procession", "--allowlist", "tests/python/stubtest.txt"]),
-        LIMIT,
-    )?;
-    let cache = format!("--cache-dir={}", target().join("python").join("mypy").display());
-    run(environment.command(&["-m", "mypy", "--strict", &cache, "tests/python/typed_sample.py"]), LIMIT)
+    run(environment.command(&STUBTEST), LIMIT)?;
+    // Each with a cache of its own: one is of the sources, the other of what is installed.
+    for (name, checked) in
+        [("types", "crates/procession-python/python/procession"), ("sample", "tests/python/typed_sample.py")]
+    {
+        let cache = format!("--cache-dir={}", target().join("python").join(name).display());
+        run(environment.command(&["-m", "mypy", "--strict", &cache, checked]), LIMIT)?;
+    }
+    Ok(())
 }
 
 /// Builds the wheel and installs it, unless it is installed already.

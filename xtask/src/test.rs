@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Outcome, cargo, conformance, matrix, python, soak, tidy, wheel};
+use crate::cargo::{OPTIONAL, TESTS};
+use crate::{Outcome, cargo, conformance, matrix, policy, python, python_tests, soak, tidy, wheel};
 
 /// The limit of one step, from cold. The watchdog of a test binary ends a hang inside it sooner.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+const LIMIT: Duration = Duration::from_secs(25 * 60);
 
 struct Step {
     name: &'static str,
@@ -36,49 +37,68 @@ const fn own(name: &'static str, run: fn() -> Outcome) -> Step {
     Step { name, act: Act::Own(run) }
 }
 
+/// The flags that make the engine's fault points and its parsers of bytes from others callable.
+/// They are cfgs and no features, so that no user of the crates can turn them on.
+const ARMED: (&str, &str) = ("--cfg procession_fault_injection --cfg fuzzing", "armed");
+
 const STEPS: [Step; 21] = [
     own("tidiness", tidy::run),
     // A machine without one learns of it now, and not after ten minutes.
     own("looking for Python", python::check),
     step("formatting", &["fmt", "--all", "--check"]),
-    step("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    step("lints", &["clippy", "--workspace", "--all-targets", "--features", OPTIONAL, "--", "-D", "warnings"]),
     Step {
         name: "docs",
-        act: Act::Cargo { arguments: &["doc", "--workspace", "--no-deps"], flags: None, docs: "-D warnings" },
+        act: Act::Cargo {
+            arguments: &["doc", "--workspace", "--no-deps", "--features", OPTIONAL],
+            flags: None,
+            docs: "-D warnings",
+        },
     },
     flagged(
         "a platform without support",
-        ("--cfg procession_unsupported", "unsupported"),
+        ("--cfg procession_unsupported -D warnings", "unsupported"),
         &["check", "--package", "procession"],
     ),
-    step("tests", &["test", "--workspace"]),
+    step("tests", &TESTS),
     own("Python environment", || python::environment(None).map(drop)),
+    own("Python formatting and lints", python::lint),
     own("wheel for older Linux", wheel::check),
-    own("stubtest", python::stubtest),
-    own("Python tests", || python::test(&[])),
+    own("Python types", python::types),
+    own("Python tests", || python_tests::run_tests(&[])),
     own("the standard library\'s tests", conformance::test),
     own("a newer libc, newer Pythons", matrix::slice),
-    step("spans and events", &["test", "--package", "procession", "--features", "tracing", "--test", "pool_tracing"]),
-    step("what fuzzing found", &["test", "--package", "procession-core", "--features", "fuzzing", "--test", "corpora"]),
     step(
-        "death at every step",
-        &["test", "--package", "procession-shm", "--features", "fault-injection", "--test", "fault_injection"],
+        "programs that call init()",
+        &[
+            "test",
+            "--package",
+            "procession",
+            "--no-default-features",
+            "--test",
+            "no_init",
+            "--test",
+            "init_*",
+            "--test",
+            "process",
+            "--test",
+            "tracker",
+        ],
     ),
-    step(
-        "death at every step of a name",
-        &["test", "--package", "procession", "--features", "fault-injection", "--test", "tracker_faults"],
+    flagged(
+        "what fuzzing found",
+        ARMED,
+        &["test", "--package", "procession-core", "--features", "auth", "--test", "corpora"],
     ),
-    step(
-        "a worker stopped with a lock",
-        &["test", "--package", "procession", "--features", "fault-injection", "--test", "pool_stopped"],
+    flagged(
+        "deaths and stops at every step",
+        ARMED,
+        &["test", "--package", "procession-faults", "--features", "armed"],
     ),
     step("storms", &["run", "--release", "--package", "procession-stress", "--", "--seconds", "20"]),
     own("what grows", soak::test),
-    flagged(
-        "models",
-        ("--cfg loom", "loom"),
-        &["test", "--package", "procession-shm", "--release", "--test", "loom_*"],
-    ),
+    step("models", &["test", "--package", "procession-models", "--release"]),
+    own("weight and policy", policy::run),
 ];
 
 pub(crate) fn run() -> Outcome {

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use procession_shm::Held;
 
+use crate::value_cache::ValueCache;
+
 /// The handles and buffers of the thread's innermost scopes.
 #[derive(Default)]
 pub(crate) struct Beside {
@@ -23,10 +25,12 @@ pub(crate) struct Beside {
     pub(crate) refusal: Option<String>,
 }
 
-/// Where handles go to and come from.
+/// The place that handles go to and come from.
 pub(crate) enum Handles {
     /// They are collected, up to `most` of them.
     Sending { most: usize, outgoing: Option<Box<Outgoing>> },
+    /// They cannot travel, as the message goes to another machine.
+    Refusing,
     /// They have come with the message.
     Receiving(Vec<OwnedFd>),
     /// Each is asked for when it is needed.
@@ -37,17 +41,20 @@ pub(crate) enum Handles {
 #[derive(Default)]
 pub(crate) struct Outgoing {
     pub(crate) fds: Vec<OwnedFd>,
-    /// Where what was given before stands: many values may be the same queue.
+    /// The places of handles that were given before: many values may be the same queue.
     pub(crate) known: BTreeMap<(RawFd, u64, u64), u32>,
 }
 
-/// Where a worker gets the handles of its tasks.
+/// The source of a worker's handles for its tasks.
 pub(crate) trait Ask {
     /// The fd that stands at `index`.
     fn ask(&self, index: u32) -> io::Result<OwnedFd>;
+
+    /// The cache of values that the worker keeps between tasks.
+    fn values(&self) -> &ValueCache;
 }
 
-/// Where large buffers go to and come from.
+/// The place that large buffers go to and come from.
 pub(crate) trait Buffers {
     /// Puts a buffer into a block; `None` if there is no room.
     fn put(&self, _bytes: &[u8]) -> Option<Place> {
@@ -64,7 +71,7 @@ pub(crate) trait Buffers {
     }
 }
 
-/// Where a buffer went: to be encoded in its place.
+/// The place of a buffer, which is encoded in the buffer's stead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
     /// 0: the arguments' area; else 1 more than the slot whose results' it is.

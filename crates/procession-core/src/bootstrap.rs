@@ -6,8 +6,8 @@
 //! server      exec ─▶ executed() ─▶ hello ─▶ spawn message ─┤
 //! tracker     exec ─▶ executed() ─▶ hello ─▶ spawn message ─┤
 //! forkserver  fork ─▶ served() ───▶ hello ─▶ spawn message ─┤
-//! fork        fork ─────────────────────────────────────────┴▶ run(): identity, lifeline,
-//!                                                                     role, leave
+//! fork        fork ─────────────────────────────────────────┴▶ run(): identity, setting,
+//!                                                                     lifeline, role, leave
 //! ```
 //!
 //! Runs in the child, in its only thread. Nothing here returns to the code that was running in the
@@ -17,14 +17,15 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use procession_sys::link::Link;
+use procession_sys::link::{Link, Message};
 use procession_sys::pidfd::PidFd;
-use procession_sys::{exit, spawn, thread};
+use procession_sys::{exit, other_objects, spawn, thread};
 
 use crate::engine::{self, Identity, engine};
 use crate::outcome;
 use crate::preparation;
 use crate::role::{CANNOT_BEGIN, Refusal, Role, Roles};
+use crate::setting::{self, Setting};
 use crate::tracker_link;
 
 /// The end of the `argv[0]` of an executed child. It shows in `ps`, and a process cannot
@@ -33,13 +34,22 @@ pub(crate) const CHILD_MARK: &str = " [procession-child]";
 
 /// Whether this process was executed as a child.
 pub(crate) fn is_marked() -> bool {
-    std::env::args_os().next().is_some_and(|name| name.as_encoded_bytes().ends_with(CHILD_MARK.as_bytes()))
+    std::env::args_os().next().is_some_and(|name| is_mark(name.as_encoded_bytes()))
+}
+
+/// Returns whether the `argv[0]` of a process says that it was executed as a child.
+pub(crate) fn is_mark(name: &[u8]) -> bool {
+    name.ends_with(CHILD_MARK.as_bytes())
 }
 
 /// An executed child's life, which ends the process. `roles` are those that it may have.
 pub(crate) fn executed(roles: Roles) -> ! {
-    let code = own_link().and_then(|link| match outcome::send_hello(&link, None) {
-        Ok(()) => prepared(link, roles),
+    let code = own_links().and_then(|(link, receiver)| match outcome::send_hello(&link, None) {
+        Ok(()) => {
+            let message = receiver.recv(None);
+            drop(receiver);
+            prepared(message, link, roles)
+        }
         Err(error) => unheard(&error),
     });
     exit::exit(code.unwrap_or_else(|reason| cannot_begin(&reason)))
@@ -50,11 +60,16 @@ fn cannot_begin(reason: &str) -> i32 {
     CANNOT_BEGIN
 }
 
-fn own_link() -> Result<Link, String> {
-    let fd = spawn::inherited_fd(spawn::FIRST_FD).map_err(|error| format!("it has no link to a parent ({error})"))?;
+/// The child's link, and the one by which its preparation data comes.
+fn own_links() -> Result<(Link, Link), String> {
+    Ok((own_link(spawn::FIRST_FD)?, own_link(spawn::FIRST_FD + 1)?))
+}
+
+fn own_link(fd: i32) -> Result<Link, String> {
+    let fd = spawn::inherited_fd(fd).map_err(|error| format!("it has no link to a parent ({error})"))?;
     let link = Link::from(fd);
     if !link.is_seqpacket().map_err(|error| error.to_string())? {
-        return Err("its first file descriptor is not a link to a parent".into());
+        return Err("a file descriptor that it was started with is not a link to a parent".into());
     }
     Ok(link)
 }
@@ -70,14 +85,16 @@ pub(crate) fn misplaced() -> ! {
     while IS_ENDING.swap(true, Ordering::Relaxed) {
         std::thread::park();
     }
-    let text = "procession::init() was called in another thread than the main one. It must be the first line of main(): give \
-                a test that starts processes its own main, by `harness = false` in its [[test]] in Cargo.toml";
-    let told =
-        own_link().and_then(|link| outcome::send_misplaced(&link, text).map_err(|error| format!("{text} ({error})")));
+    let text = "procession::init() was called in another thread than the main one. Turn on procession's feature `startup`, \
+                with which nothing need be called, or make it the first line of main(): give a test that starts processes its \
+                own main, by `harness = false` in its [[test]] in Cargo.toml";
+    let told = own_link(spawn::FIRST_FD)
+        .and_then(|link| outcome::send_misplaced(&link, text).map_err(|error| format!("{text} ({error})")));
     exit::exit_now(cannot_begin(&told.err().unwrap_or_else(|| text.into())))
 }
 
-/// What to do if the parent cannot be told: nothing if it is gone.
+/// Decides what a child does if it cannot write to its parent. If the parent is gone, the child
+/// exits without a word.
 fn unheard(error: &io::Error) -> Result<i32, String> {
     match error.kind() {
         ErrorKind::BrokenPipe => Ok(CANNOT_BEGIN),
@@ -91,7 +108,7 @@ pub(crate) fn served(link: Link, ready: io::Result<()>, roles: Roles) -> i32 {
     // Before its owner knows of it, so that nobody takes it for the server, whose name it has.
     thread::set_process_name("procession");
     let begun = ready.and_then(|()| PidFd::of_self()).and_then(|me| outcome::send_hello(&link, Some(&me)));
-    match begun.map_or_else(|error| unheard(&error), |()| prepared(link, roles)) {
+    match begun.map_or_else(|error| unheard(&error), |()| prepared(link.recv(None), link, roles)) {
         Ok(code) => code,
         Err(reason) => {
             eprintln!("procession: a process of the fork server cannot begin: {reason}");
@@ -100,9 +117,10 @@ pub(crate) fn served(link: Link, ready: io::Result<()>, roles: Roles) -> i32 {
     }
 }
 
-fn prepared(link: Link, roles: Roles) -> Result<i32, String> {
+/// Goes on by the preparation data, which the parent has sent in one message.
+fn prepared(message: io::Result<Option<Message>>, link: Link, roles: Roles) -> Result<i32, String> {
     // Without a message the parent died first, and nobody is left to tell.
-    let Some(message) = link.recv(None).map_err(|error| error.to_string())? else { return Ok(CANNOT_BEGIN) };
+    let Some(message) = message.map_err(|error| error.to_string())? else { return Ok(CANNOT_BEGIN) };
     let received = match preparation::parse(message, roles) {
         Ok(received) => received,
         Err(Refusal::OtherBuild) => {
@@ -112,27 +130,36 @@ fn prepared(link: Link, roles: Roles) -> Result<i32, String> {
         Err(Refusal::Malformed(why)) => return Err(why.into()),
         Err(Refusal::Os(error)) => return Err(format!("cannot take what its parent sent ({error})")),
     };
+    other_objects::load(&received.others).map_err(|error| error.to_string())?;
     if let Some(link) = received.tracker {
         tracker_link::inherit(Arc::new(link));
     }
     let preparation = received.preparation;
     let identity =
         Identity { name: preparation.name, daemon: preparation.daemon, parent: Some(Arc::new(received.parent)) };
-    Ok(run(identity, preparation.role, link))
+    Ok(run(identity, preparation.setting, preparation.role, link))
 }
 
 /// Everything from a ready child on. Returns the exit code.
-pub(crate) fn run(identity: Identity, role: Box<dyn Role + '_>, link: Link) -> i32 {
+pub(crate) fn run(identity: Identity, setting: Setting, role: Box<dyn Role + '_>, link: Link) -> i32 {
     thread::unblock_all_signals();
     thread::set_process_name(&identity.name);
     engine().set_identity(identity);
+    let leads_group = setting.leads_group;
+    let confinement = match setting.install() {
+        Ok(confinement) => confinement,
+        Err(error) => {
+            eprintln!("procession: cannot give this process its standard streams or its process group: {error}");
+            return CANNOT_BEGIN;
+        }
+    };
     if !role.outlives_parent()
-        && let Err(error) = link.kill_me_when_peer_closes()
+        && let Err(error) = setting::tie_to_parent(&link, leads_group)
     {
         eprintln!("procession: cannot tie this process to its parent's life: {error}");
         return CANNOT_BEGIN;
     }
-    let code = role.run(link);
+    let code = role.run(link, &confinement);
     // Before the code: what this process started ends with it, or is waited for.
     engine::leave();
     code

@@ -1,4 +1,4 @@
-//! What one process has of its own: who it is, which children it has, what happens at its exit. A
+//! The state that one process has of its own: its identity, its children, the calls at its exit. A
 //! forked child begins with a fresh one ([`PerProcess`]), so that it never meets a lock of its
 //! parent.
 //!
@@ -31,7 +31,7 @@ pub struct Engine {
     children: Mutex<Vec<Arc<Child>>>,
     starting: Mutex<()>,
     started: AtomicU64,
-    /// What happens at exit once the children have ended.
+    /// The functions to call at exit, after the children have ended.
     last: Mutex<Vec<fn()>>,
     /// Whether [`leave`] is registered as an exit handler.
     hooked: AtomicBool,
@@ -39,7 +39,7 @@ pub struct Engine {
     leaving: AtomicBool,
 }
 
-/// Who a process is.
+/// The identity of a process.
 #[derive(Debug)]
 pub struct Identity {
     /// `MainProcess` in a process that procession did not start.
@@ -50,22 +50,31 @@ pub struct Identity {
     pub parent: Option<Arc<PidFd>>,
 }
 
-// Whether `init()` has run in this image; a forked child inherits the answer, an executed one does
-// not.
-static INITIALIZED: AtomicBool = AtomicBool::new(false);
-
-/// Notes that `init()` was reached.
-pub(crate) fn set_initialized() {
-    INITIALIZED.store(true, Ordering::Relaxed);
+/// The object through which an executed child gets to its bootstrap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Home {
+    /// The program, which runs the bootstrap before `main` or by `init()`.
+    Program,
+    /// A shared object, which runs it if it is preloaded.
+    SharedObject,
 }
 
-/// Whether `init()` has run.
-pub fn is_initialized() -> bool {
-    INITIALIZED.load(Ordering::Relaxed)
+// A forked child inherits the answer, an executed one finds its own.
+static HOME: OnceLock<Home> = OnceLock::new();
+
+/// Notes where a child will get to its bootstrap, as this process did.
+pub(crate) fn set_home(home: Home) {
+    // The place does not change: a second call of `init()` notes the same one.
+    let _ = HOME.set(home);
+}
+
+/// Returns the object through which an executed child gets to its bootstrap, if there is one.
+pub(crate) fn home() -> Option<Home> {
+    HOME.get().copied()
 }
 
 impl Engine {
-    /// Who this process is.
+    /// Returns the identity of this process.
     pub fn identity(&self) -> &Identity {
         self.identity.get_or_init(|| Identity { name: "MainProcess".into(), daemon: false, parent: None })
     }
@@ -134,7 +143,11 @@ impl Engine {
 
     /// Runs the hook at this process's exit, after its children have ended. Hooks run in the order
     /// in which they were registered.
-    pub(crate) fn on_leave(&self, hook: fn()) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// If the C library refuses an exit handler.
+    pub fn on_leave(&self, hook: fn()) -> Result<()> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
         self.hook_exit()
     }
@@ -156,9 +169,9 @@ impl Engine {
     }
 }
 
-/// What happens at the exit of a process that has children: daemons are terminated, the others
-/// waited for, then follows what was registered by [`on_leave`](Engine::on_leave). Runs in the
-/// thread that exits; in forked children the bootstrap calls it, since they leave by `_exit`.
+/// Runs at the exit of a process that has children. Terminates daemons and waits for the other
+/// children, then calls the functions that [`on_leave`](Engine::on_leave) registered. Runs in the
+/// thread that exits. In forked children the bootstrap calls it, since they leave by `_exit`.
 pub(crate) fn leave() {
     const PATIENCE: Duration = Duration::from_millis(500);
     const KILL_TIMEOUT: Duration = Duration::from_secs(5);

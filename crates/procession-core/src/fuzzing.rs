@@ -1,6 +1,6 @@
-//! What comes in from other processes as bytes, each way of it as a function that takes any bytes
-//! at all: for the fuzz targets in `fuzz/`, and for `tests/corpora.rs`, which replays what they
-//! found. Not compiled without the feature `fuzzing`.
+//! The readers of bytes that come from other processes. Each is a function that takes any bytes at
+//! all: for the fuzz targets in `fuzz/`, and for `tests/corpora.rs`, which replays what they found.
+//! Compiled by `--cfg fuzzing` only, which cargo-fuzz sets, with the feature `auth`.
 //!
 //! Each function states what must hold whatever comes: it panics where it does not.
 
@@ -15,9 +15,11 @@ use procession_sys::link::{Link, Message};
 use procession_sys::memfd;
 use procession_sys::pidfd::PidFd;
 
+use crate::confinement::Confinement;
 pub use crate::connection::fuzzing::{authentication, framing};
 use crate::init::ROLES;
 use crate::outcome::{self, Loss, Outcome};
+pub use crate::output::records::fuzzing::records;
 pub use crate::pool::fuzzing::frames;
 use crate::pool::role as worker;
 use crate::preparation::{self, MAGIC, Preparation};
@@ -29,10 +31,11 @@ use crate::wire::{Reader, Writer};
 pub type WayIn = fn(&[u8]);
 
 /// Every way, by the name of its fuzz target and corpus.
-pub const TARGETS: [(&str, WayIn); 5] = [
+pub const TARGETS: [(&str, WayIn); 6] = [
     ("frames", frames),
     ("preparation", preparation),
     ("outcomes", outcomes),
+    ("records", records),
     ("framing", framing),
     ("authentication", authentication),
 ];
@@ -55,7 +58,16 @@ pub fn preparation(data: &[u8]) {
         1 => {
             let control = CONTROL.as_fd().try_clone_to_owned().expect("fds are left");
             fds.splice(0..0, [some_fd(0), control]);
-            head.u32(ME.pid()).u8(1).bytes(b"Worker").u8(0).u8(worker::KIND).0
+            head.u32(ME.pid())
+                .u8(1)
+                .bytes(b"Worker")
+                .u8(0)
+                .u8(0)
+                .u8(0)
+                .bytes(&Confinement::default().encode())
+                .u8(0)
+                .u8(worker::KIND)
+                .0
         }
         _ => Vec::new(),
     };
@@ -126,7 +138,7 @@ pub fn outcomes(data: &[u8]) {
     }
 }
 
-/// What the memory that comes beside messages holds.
+/// The content of the memory that comes beside messages.
 const CONTENTS: [u8; 300] = [7; 300];
 /// The length of such memory that is a segment, though no pool's.
 const SEALED: usize = 4096;

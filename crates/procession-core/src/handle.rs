@@ -7,6 +7,7 @@
 //! the thread: in a [`sending`] scope handles are collected, in a [`receiving`] scope they are
 //! handed out, and in a worker each is asked for when it is needed.
 
+use std::any::{Any, TypeId};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -14,7 +15,8 @@ use std::rc::Rc;
 use procession_sys::link::MAX_FDS;
 use procession_sys::named::{self, Identity};
 
-use crate::beside::{self, Ask, Beside, Handles, Outgoing};
+use crate::beside::{self, Ask, Beside, Buffers, Handles, Outgoing};
+use crate::value_cache::Key;
 
 /// The most handles of one message, which also carries fds of the engine's own.
 pub const MOST_HANDLES: usize = MAX_FDS - 4;
@@ -26,6 +28,11 @@ pub fn sending<R>(most: usize, encode: impl FnOnce() -> R) -> (R, Vec<OwnedFd>) 
         Some(Handles::Sending { outgoing: Some(outgoing), .. }) => (result, outgoing.fds),
         _ => (result, Vec::new()),
     }
+}
+
+/// Runs `encode`, in which no handle may be given, as the message goes to another machine.
+pub(crate) fn refusing<R>(encode: impl FnOnce() -> R) -> R {
+    within(Some(Handles::Refusing), encode).0
 }
 
 /// Runs `decode`, in which the handles of these fds may be taken.
@@ -47,10 +54,13 @@ pub fn outside<R>(body: impl FnOnce() -> R) -> R {
 ///
 /// # Errors
 ///
-/// What to tell the user; [`last_refusal`] has it too, for codecs that lose an error's text.
+/// The text for the user. [`last_refusal`] has it too, for codecs that lose an error's text.
 pub fn send_fd(fd: BorrowedFd<'_>, what: &str) -> Result<u32, String> {
     let given = beside::with(|beside| match &mut beside.handles {
         Some(Handles::Sending { most, outgoing }) => outgoing.get_or_insert_default().add(*most, fd, what),
+        Some(Handles::Refusing) => Err(format!(
+            "a {what} is for processes of one machine, and the tasks of this pool run on others: pass the values themselves"
+        )),
         Some(Handles::Asking(_)) => Err(format!(
             "a {what} travels to a task, and not back as its result: make it before, pass it as an argument, and the task \
              uses it"
@@ -86,6 +96,21 @@ pub fn receive_fd(index: u32, what: &str) -> Result<OwnedFd, String> {
     taken.inspect_err(|text| refuse(text))
 }
 
+/// While a worker decodes an argument: has the worker keep what a handle stands for, for its next
+/// tasks. The handle is to this file, and `T` what the file is read as. Anywhere else it does
+/// nothing.
+pub fn keep_value<T: 'static>(file: Identity, value: impl FnOnce() -> Rc<dyn Any>) {
+    let broker = beside::with(|beside| match &beside.handles {
+        Some(Handles::Asking(broker)) => Some(broker.clone()),
+        _ => None,
+    });
+    let Some(broker) = broker else { return };
+    let key = Key::Handle(file, TypeId::of::<T>());
+    if broker.values().get(key).is_none() {
+        broker.values().insert(key, value());
+    }
+}
+
 /// Notes why a handle cannot travel.
 pub fn refuse(text: &str) {
     beside::with(|beside| beside.refusal = Some(text.to_owned()));
@@ -118,7 +143,11 @@ fn within<R>(handles: Option<Handles>, body: impl FnOnce() -> R) -> (R, Option<H
     fn place(beside: &mut Beside) -> &mut Option<Handles> {
         &mut beside.handles
     }
-    beside::within(place, handles, body)
+    fn buffers(beside: &mut Beside) -> &mut Option<Rc<dyn Buffers>> {
+        &mut beside.buffers
+    }
+    // Another message begins here: the buffers of the message around it are not this one's.
+    beside::within(place, handles, || beside::within(buffers, None, body).0)
 }
 
 #[cfg(test)]

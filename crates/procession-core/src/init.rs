@@ -1,13 +1,16 @@
-//! The first line of `main`, and the table of what an executed child may become. Called in any
-//! process, in its main thread.
+//! The beginning of a child that executes the program, before `main` or in its first line, and the
+//! table of the roles that such a child may have. Called in any process, in its main thread.
 //!
 //! No other file of the engine imports this one, since the table names every role: what needs the
 //! table gets it from here, as a parameter.
 
+use std::ffi::CStr;
+
+use procession_sys::startup::Place;
 use procession_sys::thread;
 
 use crate::bootstrap;
-use crate::engine;
+use crate::engine::{self, Home};
 use crate::pool::role as worker;
 use crate::role::Roles;
 use crate::start::forkserver;
@@ -22,17 +25,31 @@ pub(crate) const ROLES: Roles = Roles(&[
     (tracker::KIND, tracker::read),
 ]);
 
-/// The first line of `main`. In a process that is not a child it only notes that it was reached; in
-/// a child it does the child's work and never returns.
+/// Called by a constructor of the program before `main` ([`before_main!`](crate::before_main)),
+/// with the program's first argument. Notes where a child will begin. In a child, returns the
+/// function that does the child's work.
+pub fn before_main(program: &CStr, place: Place) -> Option<fn() -> !> {
+    let (home, may_begin) = match place {
+        Place::Program => (Home::Program, true),
+        Place::Preloaded => (Home::SharedObject, true),
+        Place::Loaded => (Home::SharedObject, false),
+    };
+    engine::set_home(home);
+    let is_child = may_begin && bootstrap::is_mark(program.to_bytes());
+    is_child.then_some(|| bootstrap::executed(ROLES))
+}
+
+/// The first line of `main`, in a program without that constructor. In a process that is not a
+/// child it only notes that it was reached; in a child it does the child's work and never returns.
 pub fn init() {
-    if engine::is_initialized() {
+    if engine::home().is_some() {
         return;
     }
     let is_child = bootstrap::is_marked();
     if is_child && !thread::is_main() {
         bootstrap::misplaced();
     }
-    engine::set_initialized();
+    engine::set_home(Home::Program);
     if is_child {
         bootstrap::executed(ROLES);
     }
@@ -52,6 +69,7 @@ mod tests {
     use crate::pool::{Control, Initializer, Service};
     use crate::preparation::{Preparation, parse, send};
     use crate::role::{Refusal, Role};
+    use crate::setting::Setting;
     use crate::target::Task;
 
     use super::ROLES;
@@ -66,11 +84,13 @@ mod tests {
         let link = || Link::pair().unwrap().0;
         let handles = || vec![OwnedFd::from(link())];
         let initializer = Initializer { entry: Entry::of(entry), argument: vec![7; 10], handles: handles() };
-        let service = Service { initializer: Some(initializer), max_tasks: NonZeroU32::new(3), max_memory: None };
+        let max_tasks = NonZeroU32::new(3);
+        let service =
+            Service { initializer: Some(initializer), max_tasks, ignores_interrupt: true, ..Service::default() };
         let control = Arc::new(Control::create(2).unwrap());
         vec![
             Box::new(Task { entry: Entry::of(entry), argument: Vec::new(), handles: handles() }),
-            Box::new(Worker { control, slot: 1, service: Arc::new(service), broker: Arc::new(link()) }),
+            Box::new(Worker { control, slot: 1, service: Arc::new(service), broker: Arc::new(link()), seal: None }),
             Box::new(crate::start::forkserver::ServerRole::new(link())),
             Box::new(crate::tracker::Tracker { names: link() }),
         ]
@@ -79,7 +99,7 @@ mod tests {
     /// The spawn message of a role, as a child receives it.
     fn message(role: Box<dyn Role>) -> Message {
         let (ours, theirs) = Link::pair().unwrap();
-        let preparation = Preparation { name: "Process-1".into(), daemon: false, role };
+        let preparation = Preparation { name: "Process-1".into(), daemon: false, setting: Setting::default(), role };
         send(&ours, &preparation, &PidFd::of_self().unwrap()).unwrap();
         theirs.recv(None).unwrap().unwrap()
     }

@@ -1,8 +1,9 @@
-//! What a target left behind. A child writes it as the last message on its link; the parent reads
-//! it once the child has ended, so that nobody ever waits for a message that a dead process owes.
+//! The outcome of a target. A child writes it as the last message on its link. The parent reads it
+//! once the child has ended, so that nobody ever waits for a message that a dead process owes.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use procession_sys::ExitStatus;
 use procession_sys::image::BuildId;
@@ -10,9 +11,10 @@ use procession_sys::link::{Link, Message, Received};
 use procession_sys::memfd;
 use procession_sys::pidfd::{PidFd, current_pid};
 
+use crate::confinement::Limit;
 use crate::wire::{Reader, Writer};
 
-/// How a target ended, in the one word that both faces agree on. The payload beside it is in the
+/// The end of a target, in the one word that both faces agree on. The payload beside it is in the
 /// face's codec.
 pub mod tag {
     /// The target returned; the payload is its value.
@@ -32,11 +34,21 @@ pub mod tag {
     /// The worker has no memory for the task's argument, by a limit of its own; the payload says
     /// why.
     pub const NO_MEMORY: u32 = 6;
+    /// The job's state did not decode in the worker; the payload says why.
+    pub const STATE_UNDECODABLE: u32 = 7;
+    /// The target returned an error of its own, which is not its value; the payload describes the
+    /// error.
+    pub const FAILED: u32 = 8;
+    /// The child could not be confined as it was to be; the payload says why.
+    pub const UNCONFINED: u32 = 9;
 }
 
 /// Larger payloads go beside the message in a memfd, since one message must fit the link's buffer
 /// whole.
 pub(crate) const INLINE_LIMIT: usize = 16 * 1024;
+
+/// The most messages that are read from a child. One that behaves sends three.
+const MAX_MESSAGES: usize = 1024;
 
 const HELLO: u8 = 1;
 const REFUSED: u8 = 2;
@@ -45,7 +57,7 @@ const FAILED: u8 = 4;
 const EXITED: u8 = 5;
 const MISPLACED: u8 = 6;
 
-/// What the parent knows of a child's target after the child has ended.
+/// The outcome of a child's target, as the parent knows it after the child has ended.
 #[derive(Debug)]
 pub enum Outcome {
     /// The target came to its end; see [`tag`].
@@ -63,10 +75,12 @@ pub enum Outcome {
     OtherBuild(BuildId),
     /// The child reached its bootstrap where it cannot begin; why.
     Misplaced(String),
+    /// A message on the link is none that a child sends.
+    Malformed,
 }
 
 /// A worker's death as one task saw it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Loss {
     /// The worker that ran the task.
     pub pid: u32,
@@ -75,16 +89,24 @@ pub struct Loss {
     pub code: Option<i32>,
     /// Whether the kernel's OOM killer ended it; `None`: that cannot be known here.
     pub by_oom_killer: Option<bool>,
+    /// The limit that it has run into.
+    pub limit: Option<Limit>,
+    /// The index of the task's call that it ran.
+    pub call: u32,
+    /// The machine that it was on, if that was another one.
+    pub host: Option<Arc<str>>,
 }
 
 /// In a loss: what the OOM killer did is not known.
 const UNKNOWN: u8 = 2;
 
 impl Loss {
-    pub(crate) fn encode(self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let message = Writer::default().u32(self.pid).u8(self.code.is_some().into());
         let killer = self.by_oom_killer.map_or(UNKNOWN, u8::from);
-        message.u32(self.code.unwrap_or(0).cast_unsigned()).u8(killer).0
+        let (limit, number) = self.limit.map_or((0, 0), Limit::to_parts);
+        let message = message.u32(self.code.unwrap_or(0).cast_unsigned()).u8(killer);
+        message.u8(limit).u64(number).u32(self.call).bytes(self.host.as_deref().unwrap_or_default().as_bytes()).0
     }
 
     /// Reads the payload of [`tag::LOST`].
@@ -94,7 +116,11 @@ impl Loss {
         let code = reader.u32()?.cast_signed();
         let killer = reader.u8()?;
         let by_oom_killer = (killer != UNKNOWN).then_some(killer == 1);
-        Some(Loss { pid, code: known.then_some(code), by_oom_killer })
+        let limit = Limit::from_parts(reader.u8()?, reader.u64()?);
+        let call = reader.u32()?;
+        let host = String::from_utf8_lossy(reader.bytes()?);
+        let host = (!host.is_empty()).then(|| Arc::from(host));
+        Some(Loss { pid, code: known.then_some(code), by_oom_killer, limit, call, host })
     }
 }
 
@@ -150,12 +176,13 @@ pub(crate) fn send_exited(link: &Link, status: Option<ExitStatus>) -> io::Result
     link.send_now(&[IoSlice::new(&message)], &[])
 }
 
-/// What a parent has heard on the link of one child.
+/// The messages that a parent has received on the link of one child.
 #[derive(Debug)]
 pub(crate) struct Heard {
     began: bool,
     outcome: Option<Outcome>,
-    /// What the fork server said of the child's end, once it has.
+    messages: usize,
+    /// The child's exit status as the fork server reported it; `None` before its report.
     pub(crate) exited: Option<Option<ExitStatus>>,
 }
 
@@ -163,15 +190,24 @@ impl Heard {
     /// `began`: the child is known to have reached its bootstrap, so that its hello is not waited
     /// for.
     pub(crate) fn new(began: bool) -> Heard {
-        Heard { began, outcome: None, exited: None }
+        Heard { began, outcome: None, messages: 0, exited: None }
     }
 
-    /// Takes in one message.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidData` if it is malformed.
-    pub(crate) fn take_message(&mut self, message: &Message) -> io::Result<()> {
+    /// Takes in what has come, or why it is no message. A child may send anything.
+    pub(crate) fn take(&mut self, message: io::Result<&Message>) {
+        self.messages += 1;
+        if message.and_then(|message| self.take_message(message)).is_err() {
+            self.outcome = Some(Outcome::Malformed);
+        }
+    }
+
+    /// Returns whether so much has come that no more is to be read: a process that the child has
+    /// left behind may go on for ever.
+    pub(crate) fn has_enough(&self) -> bool {
+        self.messages >= MAX_MESSAGES
+    }
+
+    fn take_message(&mut self, message: &Message) -> io::Result<()> {
         let mut reader = Reader(&message.bytes);
         match reader.u8() {
             Some(HELLO) => self.began = true,
@@ -204,7 +240,7 @@ impl Heard {
         Ok(())
     }
 
-    /// What the target left, now that the child has ended.
+    /// Returns the outcome of the target, now that the child has ended.
     pub(crate) fn into_outcome(self) -> Outcome {
         self.outcome.unwrap_or(if self.began { Outcome::Died } else { Outcome::NotReached })
     }
@@ -214,8 +250,13 @@ impl Heard {
 /// no hello (fork).
 pub(crate) fn read(link: &Link, began: bool) -> io::Result<Outcome> {
     let mut heard = Heard::new(began);
-    while let Received::Message(message) = link.recv_now()? {
-        heard.take_message(&message)?;
+    while !heard.has_enough() {
+        match link.recv_now() {
+            Ok(Received::Message(message)) => heard.take(Ok(&message)),
+            Ok(Received::Nothing | Received::Closed) => break,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => heard.take(Err(error)),
+            Err(error) => return Err(error),
+        }
     }
     Ok(heard.into_outcome())
 }
@@ -231,6 +272,11 @@ pub fn parse_hello(message: Message) -> Option<PidFd> {
     let (kind, pid) = (reader.u8()?, reader.u32()?);
     let pidfd = message.fds.into_iter().next()?;
     (kind == HELLO).then(|| PidFd::from_parts(pidfd, pid))
+}
+
+/// Parent: whether the child says that it has reached its bootstrap.
+pub(crate) fn is_hello(message: &Message) -> bool {
+    message.bytes.first() == Some(&HELLO)
 }
 
 fn malformed() -> io::Error {
@@ -268,7 +314,9 @@ mod tests {
     fn a_loss_keeps_its_sign() {
         let codes = [None, Some(0), Some(3), Some(-9)];
         for (code, by_oom_killer) in codes.into_iter().zip([None, Some(true), Some(false), Some(true)]) {
-            let loss = Loss { pid: 42, code, by_oom_killer };
+            let limit = code.map(|_| Limit::Memory(1 << 40));
+            let host = code.map(|code| Arc::from(format!("node{code}")));
+            let loss = Loss { pid: 42, code, by_oom_killer, limit, call: 7, host };
             assert_eq!(Loss::decode(&loss.encode()), Some(loss));
         }
         assert_eq!(Loss::decode(&[1, 2]), None);

@@ -20,6 +20,7 @@ use std::vec;
 
 use procession_sys::link::Link;
 
+use crate::confinement::Confinement;
 use crate::wire::{Reader, Writer};
 
 /// The exit code of a child that cannot begin. Its parent learns the reason from its link.
@@ -34,8 +35,9 @@ pub trait Role: fmt::Debug {
     /// `InvalidInput` if it exists in this image only; what the system refuses.
     fn write(&self) -> io::Result<Written<'_>>;
 
-    /// Runs it in the child, whose end of its link this is. Returns the exit code.
-    fn run(self: Box<Self>, link: Link) -> i32;
+    /// Runs it in the child, whose end of its link this is. A role that runs a user's code confines
+    /// the child before, as it is told. Returns the exit code.
+    fn run(self: Box<Self>, link: Link, confinement: &Confinement) -> i32;
 
     /// Whether the child goes on when its parent has ended.
     fn outlives_parent(&self) -> bool {

@@ -1,11 +1,12 @@
 //! Shared memory: with a name, so that other programs find it, or without, to be sent to other
 //! processes as a handle. Used in any process, from any thread.
 //!
-//! What a name's protocol is, and what it owes to whom, is in [`tracker`].
+//! The module [`tracker`] has the protocol of a name, and the duties of each process in it.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+pub use procession_shm::Constant as ConstantBytes;
 use procession_shm::fault::{Step, point};
 use procession_shm::{Elements, Memory, RawMemory};
 use procession_sys::memfd;
@@ -113,7 +114,7 @@ impl SharedMemory {
         self.memory.size()
     }
 
-    /// Takes the name away. Who has it attached keeps it.
+    /// Takes the name away. A process that has attached the memory keeps it.
     ///
     /// # Errors
     ///
@@ -163,7 +164,7 @@ impl SharedMemory {
         self.memory.words()
     }
 
-    /// What only the caller can vouch for.
+    /// Returns the raw memory, for accesses that only the caller can vouch for.
     pub fn raw(&self) -> RawMemory<'_> {
         self.memory.raw()
     }
@@ -221,7 +222,7 @@ impl Constant {
     /// If the system refuses: no fd left, or no memory.
     pub fn new(bytes: &[u8]) -> Result<Constant> {
         let os = || Error::os(format!("cannot make shared memory of {} bytes", bytes.len()));
-        let file = memfd::from_bytes("procession-shared", bytes).map_err(os())?;
+        let file = memfd::constant("procession-shared", bytes).map_err(os())?;
         Ok(Constant { identity: named::identity(file.as_fd()).map_err(os())?, file })
     }
 
@@ -241,13 +242,14 @@ impl Constant {
         self.identity
     }
 
-    /// The bytes.
+    /// The bytes, in place, from the beginning of a page.
     ///
     /// # Errors
     ///
-    /// If the system refuses.
-    pub fn read(&self) -> Result<Vec<u8>> {
-        memfd::read_all(self.as_fd()).map_err(Error::os("cannot read a shared value"))
+    /// If somebody could write them, as no handle of [`new`](Constant::new)'s allows; if the system
+    /// refuses.
+    pub fn bytes(&self) -> Result<ConstantBytes> {
+        ConstantBytes::map(self.as_fd()).map_err(Error::os("cannot read a shared value"))
     }
 }
 

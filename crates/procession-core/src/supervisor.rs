@@ -1,12 +1,12 @@
-//! The supervisor: the one thread of a process that waits for deaths. Pools ask it to be told of a
-//! worker's death, and a dropped handle leaves its process to it to be reaped. It begins with the
-//! first request and costs nothing while nobody dies. Children do not need one: the kernel ends
-//! them through their link when their parent dies.
+//! The supervisor: the one thread of a process that waits for deaths, and for sockets that futures
+//! await. Pools ask it to be told of a worker's death, and a dropped handle leaves its process to
+//! it to be reaped. It begins with the first request and costs nothing while nobody dies. Children
+//! do not need one: the kernel ends them through their link when their parent dies.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::mem;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,6 +44,47 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
+/// Runs `on_ready` in the supervisor's thread each time that the fd is ready for what it was armed
+/// for. It must be brief and must not block. The caller ends the watch before it closes the fd.
+///
+/// # Errors
+///
+/// If the thread or its epoll instance cannot be made, or cannot take the fd.
+pub(crate) fn watch_fd(fd: BorrowedFd<'_>, on_ready: OnReady) -> Result<FdWatch> {
+    let (supervisor, lost) = sound(&mut current())?;
+    lost.into_iter().for_each(|(child, on_end)| on_end(&child));
+    let key = supervisor.next.fetch_add(1, Ordering::Relaxed);
+    supervisor.fds().insert(key, on_ready);
+    let watch = FdWatch { supervisor, key };
+    watch.supervisor.poller.add_unarmed(fd, key).map_err(|error| {
+        watch.supervisor.fds().remove(&key);
+        Error::os("cannot wait for a socket")(error)
+    })?;
+    Ok(watch)
+}
+
+pub(crate) type OnReady = Arc<dyn Fn() + Send + Sync>;
+
+/// An fd that the supervisor watches.
+pub(crate) struct FdWatch {
+    supervisor: Arc<Supervisor>,
+    key: u64,
+}
+
+impl FdWatch {
+    /// Has the callback run once, when the fd is ready.
+    pub(crate) fn arm(&self, fd: BorrowedFd<'_>, reads: bool, writes: bool) -> std::io::Result<()> {
+        self.supervisor.poller.arm(fd, self.key, reads, writes)
+    }
+
+    /// Ends the watch.
+    pub(crate) fn end(&self, fd: BorrowedFd<'_>) {
+        self.supervisor.fds().remove(&self.key);
+        // Refused if the program has closed one of the two fds.
+        let _ = self.supervisor.poller.remove(fd);
+    }
+}
+
 type OnEnd = Box<dyn FnOnce(&Arc<Child>) + Send>;
 type Watched = (Arc<Child>, OnEnd);
 
@@ -79,6 +120,7 @@ struct Supervisor {
     /// Never lit: it is in the poller's set for as long as both are what they were.
     mark: Waker,
     watched: Mutex<HashMap<u64, Watched>>,
+    fds: Mutex<HashMap<u64, OnReady>>,
     next: AtomicU64,
 }
 
@@ -86,7 +128,8 @@ impl Supervisor {
     fn begin() -> std::io::Result<Arc<Supervisor>> {
         let (poller, mark) = (Poller::new()?, Waker::new()?);
         poller.add(mark.as_fd(), u64::MAX)?;
-        let supervisor = Arc::new(Supervisor { poller, mark, watched: Mutex::default(), next: AtomicU64::new(0) });
+        let (watched, fds, next) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        let supervisor = Arc::new(Supervisor { poller, mark, watched, fds, next });
         let its = supervisor.clone();
         spawn_engine_thread("supervisor", move || its.run())?;
         Ok(supervisor)
@@ -111,6 +154,11 @@ impl Supervisor {
         // will be.
         while self.poller.wait(&mut keys, None).is_ok() {
             for key in keys.drain(..) {
+                let on_ready = self.fds().get(&key).cloned();
+                if let Some(on_ready) = on_ready {
+                    on_ready();
+                    continue;
+                }
                 let Some((child, on_end)) = self.watched().remove(&key) else { continue };
                 // Refused if the program has closed one of the two fds. The code that reaps the
                 // child finds that out.
@@ -118,6 +166,10 @@ impl Supervisor {
                 on_end(&child);
             }
         }
+    }
+
+    fn fds(&self) -> MutexGuard<'_, HashMap<u64, OnReady>> {
+        self.fds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<u64, Watched>> {

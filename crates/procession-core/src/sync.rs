@@ -47,7 +47,8 @@ pub fn attach_number<P: Primitive>(number: RawFd, offset: u64, what: &str) -> Re
     attach(fd, offset, what)
 }
 
-/// What a refusal by a `what` means to its user; `awaited` is what a timeout came before.
+/// Returns a function that turns the refusal by a `what` into an error for its user. `awaited`
+/// names the event that a timeout preceded.
 pub fn refused(what: &'static str, awaited: &'static str) -> impl Fn(Refused) -> Error {
     move |refused| match refused {
         Refused::TimedOut => Error::Timeout { what: awaited },

@@ -11,6 +11,8 @@ use procession_sys::image::{BuildId, Entry};
 use procession_sys::link::Link;
 use procession_sys::memfd;
 
+use crate::Error;
+use crate::confinement::{Confinement, Keeper};
 use crate::handle;
 use crate::outcome::{self, INLINE_LIMIT, tag};
 use crate::role::{CANNOT_BEGIN, Incoming, Refusal, Role, Written};
@@ -32,6 +34,7 @@ pub struct Closure<F>(pub F);
 
 impl Role for Task {
     fn write(&self) -> io::Result<Written<'_>> {
+        check_portable(self.entry)?;
         let is_beside = self.argument.len() > INLINE_LIMIT;
         let written = Written::new(TASK).fields(|fields| fields.u64(self.entry.to_raw()).u8(is_beside.into()));
         let written = if is_beside {
@@ -42,13 +45,16 @@ impl Role for Task {
         Ok(written.fds(&self.handles))
     }
 
-    fn run(self: Box<Self>, link: Link) -> i32 {
+    fn run(self: Box<Self>, link: Link, confinement: &Confinement) -> i32 {
         let Task { entry, argument, handles } = *self;
         let function = BuildId::current().same_image().and_then(|proof| entry.resolve(proof));
         match function {
-            Some(function) => report(&link, |output| handle::receiving(handles, || function(&argument, output))),
+            Some(function) => {
+                let target = |output: &mut Vec<u8>| handle::receiving(handles, || function(&argument, output));
+                report(&link, confinement, target)
+            }
             None => {
-                eprintln!("procession: the function to run is not in this program's code");
+                eprintln!("procession: the function to run is in no object that this process has loaded");
                 CANNOT_BEGIN
             }
         }
@@ -57,6 +63,14 @@ impl Role for Task {
     fn as_any(&self) -> Option<&dyn Any> {
         Some(self)
     }
+}
+
+/// Refuses a function that no other process could find.
+pub(crate) fn check_portable(entry: Entry) -> io::Result<()> {
+    if entry.is_portable() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, Error::NotPortable.to_string()))
 }
 
 pub(crate) fn read_task(message: &mut Incoming<'_>) -> Result<Box<dyn Role>, Refusal> {
@@ -73,8 +87,8 @@ impl<F: FnOnce(&mut Vec<u8>) -> u32> Role for Closure<F> {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "a closure cannot cross an exec"))
     }
 
-    fn run(self: Box<Self>, link: Link) -> i32 {
-        report(&link, self.0)
+    fn run(self: Box<Self>, link: Link, confinement: &Confinement) -> i32 {
+        report(&link, confinement, self.0)
     }
 }
 
@@ -90,9 +104,15 @@ impl<F> fmt::Debug for Closure<F> {
     }
 }
 
-fn report(link: &Link, target: impl FnOnce(&mut Vec<u8>) -> u32) -> i32 {
+fn report(link: &Link, confinement: &Confinement, target: impl FnOnce(&mut Vec<u8>) -> u32) -> i32 {
     let mut payload = Vec::new();
-    let tag = target(&mut payload);
+    let tag = match confinement.apply(Keeper::Kernel) {
+        Ok(()) => target(&mut payload),
+        Err(error) => {
+            payload.extend_from_slice(error.to_string().as_bytes());
+            tag::UNCONFINED
+        }
+    };
     exit::flush_stdio();
     match outcome::send_returned(link, tag, &payload) {
         Ok(()) => i32::from(tag != tag::VALUE),
@@ -111,6 +131,7 @@ mod tests {
     use super::*;
     use crate::preparation::{Preparation, Received, parse, send};
     use crate::role::Roles;
+    use crate::setting::Setting;
 
     const ROLES: Roles = Roles(&[(TASK, read_task)]);
 
@@ -119,7 +140,7 @@ mod tests {
             0
         }
         let task = Task { entry: Entry::of(entry), argument, handles: Vec::new() };
-        Preparation { name: "Process-1".into(), daemon: true, role: Box::new(task) }
+        Preparation { name: "Process-1".into(), daemon: true, setting: Setting::default(), role: Box::new(task) }
     }
 
     #[test]
@@ -130,7 +151,7 @@ mod tests {
             send(&ours, &task(vec![7; len]), &me).unwrap();
             let got = parse(theirs.recv(None).unwrap().unwrap(), ROLES).unwrap();
             assert_eq!(got.parent.pid(), me.pid());
-            let Received { preparation: Preparation { name, daemon, role }, .. } = got;
+            let Received { preparation: Preparation { name, daemon, role, .. }, .. } = got;
             assert_eq!((name.as_str(), daemon), ("Process-1", true));
             let task = role.as_any().and_then(|role| role.downcast_ref::<Task>());
             assert!(task.is_some_and(|task| task.argument == vec![7; len]), "{len} bytes");
@@ -152,7 +173,7 @@ mod tests {
     fn a_closure_does_not_cross() {
         let (ours, _theirs) = Link::pair().unwrap();
         let role = Box::new(Closure(|_: &mut Vec<u8>| 0));
-        let preparation = Preparation { name: String::new(), daemon: false, role };
+        let preparation = Preparation { name: String::new(), daemon: false, setting: Setting::default(), role };
         let error = send(&ours, &preparation, &PidFd::of_self().unwrap()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }

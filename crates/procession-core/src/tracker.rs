@@ -61,10 +61,12 @@ use procession_sys::named::{self, Identity, Removal};
 use procession_sys::session;
 
 use crate::child::Child;
+use crate::confinement::Confinement;
 use crate::engine::{self, engine};
 use crate::preparation::Preparation;
 use crate::role::{Incoming, Refusal, Role, Written};
-use crate::start::method::Method;
+use crate::setting::Setting;
+use crate::start::method::StartMethod;
 use crate::start::spawn;
 use crate::tracker_link::{self, FORGET, Name, REGISTER, tracker_link};
 use crate::{Error, Result};
@@ -111,7 +113,7 @@ pub(crate) fn forget(name: &str, identity: Identity) -> Result<()> {
 
 /// Starts one, unless another thread has, and tells it all that this process has made.
 fn start() -> Result<()> {
-    if !engine::is_initialized() {
+    if engine::home().is_none() {
         return Err(Error::NoTracker);
     }
     // Before the tracker's lock, as every start of a process has it.
@@ -124,8 +126,13 @@ fn start() -> Result<()> {
     for _ in 0..TRIES {
         let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to the tracker"))?;
         let name = "tracker".to_owned();
-        let preparation = Preparation { name: name.clone(), daemon: true, role: Box::new(Tracker { names: theirs }) };
-        let popen = spawn::execute(&preparation, Method::Spawn)?;
+        let preparation = Preparation {
+            name: name.clone(),
+            daemon: true,
+            setting: Setting::default(),
+            role: Box::new(Tracker { names: theirs }),
+        };
+        let popen = spawn::execute(&preparation, StartMethod::Spawn)?;
         // Now the tracker is the only holder of its end.
         drop(preparation);
         let process = Child::new(name, true, popen);
@@ -154,7 +161,7 @@ pub(crate) const KIND: u8 = 3;
 /// The role of the tracker.
 #[derive(Debug)]
 pub(crate) struct Tracker {
-    /// Where it is told of names.
+    /// The link over which it is told of names.
     pub(crate) names: Link,
 }
 
@@ -163,7 +170,7 @@ impl Role for Tracker {
         Ok(Written::new(KIND).fd(self.names.as_fd()))
     }
 
-    fn run(self: Box<Self>, _: Link) -> i32 {
+    fn run(self: Box<Self>, _: Link, _: &Confinement) -> i32 {
         serve(self.names)
     }
 
@@ -225,8 +232,8 @@ fn unlink_all(mut left: HashMap<Identity, String>) {
             return;
         }
         if pause == INTERVAL {
-            // It waits for other programs now. Whoever reads its standard error must not wait for
-            // its end.
+            // It waits for other programs now. A reader of its standard error must not wait for its
+            // end.
             session::leave_stderr();
         }
         std::thread::sleep(pause);

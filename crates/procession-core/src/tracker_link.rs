@@ -1,6 +1,6 @@
-//! What a process has of its tracker: the link to it, which every process of the program shares;
-//! the tracker itself, in the process that started it; and the names that this process has made.
-//! Used in any process, from any thread. What the tracker is for is in [`tracker`](crate::tracker).
+//! A process's side of its tracker: the link to it, which every process of the program shares; the
+//! tracker itself, in the process that started it; and the names that this process has made. Used
+//! in any process, from any thread. [`tracker`](crate::tracker) says what the tracker is for.
 
 use std::io::{ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ pub(crate) struct TrackerLink {
     pub(crate) link: Option<Arc<Link>>,
     /// The tracker, in the process that started it.
     pub(crate) process: Option<Child>,
-    /// What this process has told, for another tracker if this one is killed.
+    /// The names that this process has reported, for another tracker if this one is killed.
     pub(crate) names: Vec<Name>,
 }
 

@@ -1,61 +1,75 @@
-//! The form of the engine's own few messages: little-endian numbers and length-prefixed bytes.
+//! The form of the engine's own few messages, and of a face's: little-endian numbers and
+//! length-prefixed bytes.
 //! Users' values never pass here; they travel as opaque payloads in the codec of their face.
 
 /// Appends fields to a message.
 #[derive(Debug, Default)]
-pub(crate) struct Writer(pub(crate) Vec<u8>);
+pub struct Writer(pub Vec<u8>);
 
 impl Writer {
-    pub(crate) fn u8(mut self, value: u8) -> Self {
+    /// Appends a number.
+    pub fn u8(mut self, value: u8) -> Self {
         self.0.push(value);
         self
     }
 
-    pub(crate) fn u32(mut self, value: u32) -> Self {
+    /// Appends a number.
+    pub fn u32(mut self, value: u32) -> Self {
         self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 
-    pub(crate) fn u64(mut self, value: u64) -> Self {
+    /// Appends a number.
+    pub fn u64(mut self, value: u64) -> Self {
         self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 
+    /// Appends bytes, and their length before them.
+    ///
     /// # Panics
     ///
     /// If the bytes are longer than a `u32` can say; callers bound them.
-    pub(crate) fn bytes(self, value: &[u8]) -> Self {
+    pub fn bytes(self, value: &[u8]) -> Self {
         let len = u32::try_from(value.len()).expect("fields of engine messages are bounded");
-        let mut this = self.u32(len);
-        this.0.extend_from_slice(value);
-        this
+        self.u32(len).rest(value)
+    }
+
+    /// Appends bytes without their length: the last field.
+    pub fn rest(mut self, value: &[u8]) -> Self {
+        self.0.extend_from_slice(value);
+        self
     }
 }
 
 /// Takes fields off a message; `None` as soon as the message is too short.
-#[derive(Debug)]
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
+    /// Takes a number.
     #[inline]
-    pub(crate) fn u8(&mut self) -> Option<u8> {
+    pub fn u8(&mut self) -> Option<u8> {
         self.take(1).map(|bytes| bytes[0])
     }
 
+    /// Takes a number.
     #[inline]
-    pub(crate) fn u32(&mut self) -> Option<u32> {
+    pub fn u32(&mut self) -> Option<u32> {
         let bytes = self.take(4)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     }
 
+    /// Takes a number.
     #[inline]
-    pub(crate) fn u64(&mut self) -> Option<u64> {
+    pub fn u64(&mut self) -> Option<u64> {
         let bytes = self.take(8)?;
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
     }
 
+    /// Takes bytes, by the length before them.
     #[inline]
-    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub fn bytes(&mut self) -> Option<&'a [u8]> {
         let len = self.u32()? as usize;
         self.take(len)
     }

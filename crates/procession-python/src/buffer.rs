@@ -1,6 +1,5 @@
-//! The one file with unsafe code: memory that Python reads and writes in place. Large buffers of
-//! arguments and results lie in blocks of shared memory; Python gets a view of them, and the engine
-//! a view of what Python has.
+//! Memory that Python reads and writes in place. Large buffers of arguments and results lie in
+//! blocks of shared memory; Python gets a view of them, and the engine a view of what Python has.
 
 #![allow(unsafe_code)]
 
@@ -12,6 +11,8 @@ use procession_core::Held;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+
+use crate::wait::try_attached;
 
 /// The bytes of a Python object that has a simple buffer, for as long as this is there.
 pub(crate) struct Bytes {
@@ -34,7 +35,7 @@ impl Bytes {
         Ok(Bytes { view })
     }
 
-    /// The bytes. Whoever calls has them copied before Python runs again: Python may write there.
+    /// The bytes. The caller copies them before Python runs again: Python may write there.
     pub(crate) fn as_slice(&self) -> &[u8] {
         let len = usize::try_from(self.view.len).unwrap_or(0);
         if len == 0 {
@@ -64,8 +65,14 @@ impl Drop for Bytes {
     fn drop(&mut self) {
         // Without an interpreter, at the process's end, it stays. SAFETY: `view` was filled by
         // PyObject_GetBuffer and not released; the interpreter is attached inside.
-        Python::try_attach(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.view) });
+        try_attached(|_| unsafe { ffi::PyBuffer_Release(&raw mut *self.view) });
     }
+}
+
+/// Returns where the bytes of an object with a buffer lie in this process.
+#[pyfunction]
+pub(crate) fn address_of(object: &Bound<'_, PyAny>) -> PyResult<usize> {
+    Ok(Bytes::of(object)?.as_slice().as_ptr().addr())
 }
 
 /// A block of shared memory in the hands of its receiver, with Python's buffer protocol. It is
@@ -111,7 +118,7 @@ impl Block {
     ///
     /// Called by the interpreter, with the `view` that was filled.
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
-        // What the view holds the interpreter lets go of by itself.
+        // The interpreter itself releases the object that the view holds.
         let _ = (view, ptr::from_ref(self));
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
 ///
 /// # Errors
 ///
-/// What the pickler or a reducer raises; then `out` and `buffers` are as before.
+/// The exception of the pickler or of a reducer; then `out` and `buffers` are as before.
 pub(crate) fn dumps(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, buffers: &mut Vec<Bytes>) -> PyResult<()> {
     let py = value.py();
     if let Some(pickler) = own_pickler(py) {
@@ -52,7 +52,7 @@ pub(crate) fn dumps(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, buffers: &mut V
 ///
 /// # Errors
 ///
-/// What unpickling raises.
+/// The exception of unpickling.
 pub(crate) fn loads<'py>(
     py: Python<'py>,
     pickle: &Bound<'py, PyAny>,
@@ -77,8 +77,8 @@ fn unpickler(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     LOADS.import(py, "_pickle", "loads")
 }
 
-/// What a program has set as its contexts' `reducer`, in place of the standard library's: its
-/// `ForkingPickler`.
+/// The pickler that a program has set as its contexts' `reducer`, in place of the standard
+/// library's: its `ForkingPickler`.
 static OWN_PICKLER: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
 static HAS_OWN_PICKLER: AtomicBool = AtomicBool::new(false);
 
@@ -105,7 +105,7 @@ struct Encoder {
     dump: Py<PyAny>,
     clear_memo: Py<PyAny>,
     sink: Py<Sink>,
-    /// What the table was made of; the table keeps these objects alive.
+    /// The registered reducers that the table was made of; the table keeps these objects alive.
     registered: Vec<Registered>,
 }
 
@@ -171,7 +171,7 @@ impl Encoder {
     }
 }
 
-/// Where reducers are registered.
+/// The place in which reducers are registered.
 struct Reducers {
     of_copyreg: Py<PyDict>,
     modules: Py<PyDict>,
@@ -283,7 +283,7 @@ pub(crate) fn append(out: &mut Vec<u8>, bytes: &[u8]) -> PyResult<()> {
     Ok(())
 }
 
-/// What a pickler asks about each buffer of an object that has some.
+/// The callback that a pickler calls for each buffer of an object that has some.
 #[pyclass(frozen, module = "procession._engine")]
 struct OutOfBand {
     sink: Py<Sink>,

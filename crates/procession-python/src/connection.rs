@@ -1,13 +1,13 @@
-//! Who lets peers in: authentications for the listeners and the managers of the Python package, by
-//! the engine's protocol, which is Python's. Called in any thread, with the interpreter attached;
-//! waits detach it.
+//! Authentications for the listeners and the managers of the Python package, by the engine's
+//! protocol, which is Python's. Called in any thread, with the interpreter attached; waits detach
+//! it.
 
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::time::Instant;
 
 use procession_core::connection::Connection;
-use procession_core::connection::authentication::{self, Key};
-use procession_core::connection::listener::{self as engine, AUTHENTICATION_TIME};
+use procession_core::connection::authentication::{self, AUTHENTICATION_TIME, Key};
+use procession_core::connection::listener as engine;
 use procession_core::descriptor;
 use pyo3::prelude::*;
 
@@ -69,7 +69,7 @@ fn authenticate(
     part: impl FnOnce(&Connection, &Key, Instant) -> procession_core::Result<()> + Send,
 ) -> PyResult<()> {
     let connection = Connection::from_fd(descriptor::duplicate(socket)?).or_raise(py)?;
-    // What follows is for others to read.
+    // Later bytes are for other readers of the socket.
     connection.set_read_ahead(false);
     let key = Key::any(key);
     py.detach(|| part(&connection, &key, Instant::now() + AUTHENTICATION_TIME)).or_raise(py)

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use procession_core::confinement::Limit;
 use procession_core::outcome::Loss;
 use procession_core::{Errno, Error};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
@@ -12,7 +13,7 @@ use pyo3::types::PyBytes;
 
 use crate::wait::stay_if_left_behind;
 
-/// What an error of the engine is to a user of Python.
+/// Returns the Python exception of an error of the engine.
 pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
     if matches!(error, Error::Terminated | Error::Closed { .. }) {
         stay_if_left_behind(py);
@@ -42,14 +43,15 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-/// What a worker raised before it was ready, in a line that says what to do.
+/// Returns the exception that a worker raised before it was ready, in a line that says what to do.
 fn advice(py: Python<'_>, reason: &PyErr) -> String {
     py.import("procession._tracebacks")
         .and_then(|tracebacks| tracebacks.call_method1("shorten_cause", (reason.value(py),))?.extract())
         .unwrap_or_else(|error| error.to_string())
 }
 
-/// What the system refused: a limit of addresses is a `MemoryError`, all else an `OSError`.
+/// Returns the exception of a refusal by the system: a limit of addresses is a `MemoryError`, all
+/// else an `OSError`.
 pub(crate) fn refused(source: &io::Error, text: String) -> PyErr {
     match (source.raw_os_error(), source.kind()) {
         (Some(number), _) => PyOSError::new_err((number, text)),
@@ -76,7 +78,16 @@ impl<T> OrRaise<T> for Result<T, Arc<Error>> {
     }
 }
 
-/// The exception that a task or an initializer raised in its process.
+/// The exception that a task raised in its process. `first` is the index of the task's first call
+/// in the user's.
+pub(crate) fn of_task(py: Python<'_>, payload: &[u8], call: &str, first: usize) -> PyErr {
+    let unpacked = py
+        .import("procession._remote")
+        .and_then(|remote| remote.call_method1("unpack_task", (PyBytes::new(py, payload), call, first)));
+    unpacked.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// The exception that an initializer raised in its process.
 pub(crate) fn remote(py: Python<'_>, payload: &[u8]) -> PyErr {
     let unpacked =
         py.import("procession._remote").and_then(|remote| remote.call_method1("unpack", (PyBytes::new(py, payload),)));
@@ -87,12 +98,20 @@ pub(crate) fn remote(py: Python<'_>, payload: &[u8]) -> PyErr {
 }
 
 /// A task's worker was lost, or ended because the task ran out of its time.
-pub(crate) fn lost(py: Python<'_>, payload: &[u8], function: &str, is_timeout: bool) -> PyErr {
-    let Some(loss) = Loss::decode(payload) else {
-        return PyRuntimeError::new_err("a worker's report of a loss makes no sense");
-    };
+pub(crate) fn lost(py: Python<'_>, loss: &Loss, function: &str, is_timeout: bool) -> PyErr {
+    if let Some(Limit::Memory(limit)) = loss.limit {
+        return of_package(py, "lost", ("MemoryLimitError", loss.pid, loss.code, function, limit));
+    }
     let class = if is_timeout { "TaskTimeoutError" } else { "WorkerLost" };
-    of_package(py, class, (loss.pid, loss.code, function, loss.by_oom_killer))
+    of_package(py, "lost", (class, loss.pid, loss.code, function, loss.by_oom_killer))
+}
+
+/// An exception of a task, with where in the user's call it belongs. `name` is the function's.
+pub(crate) fn located(py: Python<'_>, error: PyErr, call: &str, index: usize, name: Option<&str>) -> PyErr {
+    let located = py
+        .import("procession._remote")
+        .and_then(|remote| remote.call_method1("locate", (error.value(py), call, index, name)));
+    located.map_or_else(|why| why, |_| error)
 }
 
 fn of_package<'py>(py: Python<'py>, class: &str, args: impl pyo3::call::PyCallArgs<'py>) -> PyErr {

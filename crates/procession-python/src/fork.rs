@@ -25,16 +25,18 @@ impl Server {
         Ok(Server { server: Mutex::new(Some(server::Server::new(requests.take()?)?)) })
     }
 
-    /// Waits for the next child's end of its link. `None`: the owner is gone.
-    fn next_request(&self, py: Python<'_>) -> PyResult<Option<Link>> {
+    /// Waits for the next child's end of its link, and whether the child is to lead a process
+    /// group. `None`: the owner is gone.
+    fn next_request(&self, py: Python<'_>) -> PyResult<Option<(Link, bool)>> {
         let next = py.detach(|| self.using(server::Server::next_request))?;
-        Ok(next.map(Link::of))
+        Ok(next.map(|request| (Link::of(request.link), request.leads_group)))
     }
 
     /// Takes over a child that was just forked, and its end of its link.
-    fn keep_child(&self, pid: i32, link: &Link) -> PyResult<()> {
-        let (child, link) = (PidFd::of_new_child(pid)?, link.take()?);
-        self.using(|server| server.keep_child(child, link))
+    fn keep_child(&self, pid: i32, link: &Link, leads_group: bool) -> PyResult<()> {
+        let child = PidFd::of_new_child(pid)?;
+        let request = server::Request { link: link.take()?, leads_group };
+        self.using(|server| server.keep_child(child, request))
     }
 
     /// In a forked child: closes what is the server's.

@@ -22,6 +22,8 @@ use crate::wait::interruptible;
 /// `holder`'s attribute of that name before any handler of a signal runs, which could raise. If one
 /// raises before, the child ends by itself.
 #[pyfunction]
+#[pyo3(signature = (start, holder, attribute, letter, fds, name, daemon, leads_group = false))]
+#[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
 pub(crate) fn start_by_server(
     start: &Bound<'_, PyAny>,
     holder: &Bound<'_, PyAny>,
@@ -30,15 +32,16 @@ pub(crate) fn start_by_server(
     fds: Vec<i32>,
     name: String,
     daemon: bool,
+    leads_group: bool,
 ) -> PyResult<()> {
-    let popen = client::start_child(&Interpreter { start, letter, fds: &fds })?;
-    holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen)))
+    let popen = client::start_child(&Interpreter { start, letter, fds: &fds, leads_group })?;
+    holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen).leading_group(leads_group)))
 }
 
 /// Starts the server, unless it runs.
 #[pyfunction]
 pub(crate) fn ensure_server(start: &Bound<'_, PyAny>) -> PyResult<()> {
-    client::ensure_running(&Interpreter { start, letter: &[], fds: &[] })
+    client::ensure_running(&Interpreter { start, letter: &[], fds: &[], leads_group: false })
 }
 
 /// Ends and reaps the server, if one runs.
@@ -58,6 +61,7 @@ struct Interpreter<'a, 'py> {
     start: &'a Bound<'py, PyAny>,
     letter: &'a [u8],
     fds: &'a [i32],
+    leads_group: bool,
 }
 
 impl Owner for Interpreter<'_, '_> {
@@ -74,6 +78,10 @@ impl Owner for Interpreter<'_, '_> {
         let fds = self.fds.iter().copied().map(descriptor::duplicate).collect::<std::io::Result<Vec<_>>>()?;
         ours.using(|link| foreign::send(link, self.letter, &fds)).transpose()?;
         Ok((ours, theirs))
+    }
+
+    fn leads_group(&self) -> bool {
+        self.leads_group
     }
 
     fn run<R: Send>(&self, act: impl FnOnce() -> R + Send) -> PyResult<R> {

@@ -22,8 +22,7 @@ use pyo3::types::PyBytes;
 
 use crate::wait::{blocking, deadline};
 
-/// What the exit code is said to be when others took it, as the standard library's fork server
-/// says.
+/// The exit code of a child whose status others took, as in the standard library's fork server.
 const UNKNOWN_EXIT_CODE: i32 = 255;
 
 /// Parents' ends of links of this process, until a child has them, and the children after that. A
@@ -120,6 +119,12 @@ impl Link {
         Link { link: Arc::new(ClosableLink::new(link)) }
     }
 
+    /// Child, which leads a process group: from now on the group is killed when the parent's end
+    /// closes.
+    pub(crate) fn tie_group(&self) -> PyResult<()> {
+        self.using(foreign::Link::kill_group_when_peer_closes)
+    }
+
     /// For the engine's parts that use this end too.
     pub(crate) fn shared(&self) -> Arc<ClosableLink> {
         self.link.clone()
@@ -146,14 +151,15 @@ pub(crate) struct Child {
 impl Child {
     /// Of a process that was just forked.
     #[staticmethod]
-    fn forked(pid: i32, link: &Link, name: String, daemon: bool) -> PyResult<Child> {
-        Ok(Child::held(foreign::opened(pid, link.take()?, name, daemon)?))
+    #[pyo3(signature = (pid, link, name, daemon, leads_group = false))]
+    fn forked(pid: i32, link: &Link, name: String, daemon: bool, leads_group: bool) -> PyResult<Child> {
+        Ok(Child::held(foreign::opened(pid, link.take()?, name, daemon)?.leading_group(leads_group)))
     }
 
     /// Executes a program that finds `theirs` as its first fd. The child is `holder`'s attribute of
     /// that name before any handler of a signal runs, which could raise.
     #[staticmethod]
-    #[pyo3(signature = (holder, attribute, program, args, ours, theirs, name, daemon))]
+    #[pyo3(signature = (holder, attribute, program, args, ours, theirs, name, daemon, leads_group = false))]
     #[allow(clippy::too_many_arguments)] // What a process is started with, from Python.
     fn executed(
         holder: &Bound<'_, PyAny>,
@@ -164,6 +170,7 @@ impl Child {
         theirs: &Link,
         name: String,
         daemon: bool,
+        leads_group: bool,
     ) -> PyResult<()> {
         let program = PathBuf::from(OsString::from_vec(program));
         let args: Vec<_> = args.into_iter().map(OsString::from_vec).collect();
@@ -171,7 +178,7 @@ impl Child {
         let pidfd = foreign::execute(&program, &args, &theirs)
             .map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string(), program)))?;
         let popen = engine::Popen { pidfd, link: ours.take()?, began: true, reaper: engine::Reaper::Parent };
-        holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen)))
+        holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen).leading_group(leads_group)))
     }
 
     /// Of a process that another library has started and reaps.

@@ -9,7 +9,8 @@ use procession_core::{PerProcess, interrupt};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::pending::raise_soon;
+use crate::fork_gate::Entry;
+use crate::interpreter::raise_soon;
 
 /// Runs `wait` with the interpreter detached. Signals that come meanwhile are handled; if a handler
 /// raises, the engine's waits in it end as if their deadline had come, and the exception is raised
@@ -34,7 +35,7 @@ pub(crate) fn blocking<R: Send>(
     match raised {
         Some(error) if !is_done(&returned) => Err(error),
         Some(error) => {
-            // What was waited for is there and must not be lost.
+            // The result of the wait is there and must not be lost.
             raise_soon(py, error);
             Ok(returned)
         }
@@ -57,10 +58,16 @@ pub(crate) fn end_by(error: PyErr) {
 /// Runs `act` with the interpreter attached. If the interpreter has ended, the program has left
 /// this thread behind, and the call does not return.
 pub(crate) fn attached<R>(act: impl FnOnce(Python<'_>) -> R) -> R {
-    match Python::try_attach(act) {
-        Some(returned) => returned,
-        None => stay(),
-    }
+    try_attached(act).unwrap_or_else(|| stay())
+}
+
+/// As [`attached`]; `None` if the interpreter has ended.
+pub(crate) fn try_attached<R>(act: impl FnOnce(Python<'_>) -> R) -> Option<R> {
+    let entry = Entry::begin();
+    Python::try_attach(|py| {
+        drop(entry);
+        act(py)
+    })
 }
 
 /// Calls of Python code by threads of the engine's own.
@@ -71,31 +78,51 @@ struct EngineCalls {
     are_over: bool,
 }
 
-fn engine_calls() -> &'static (Mutex<EngineCalls>, Condvar) {
-    static CALLS: PerProcess<(Mutex<EngineCalls>, Condvar)> = PerProcess::new(Default::default);
-    CALLS.get()
+/// The threads that call Python code. Each kind ends at its own time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Calls {
+    /// Pools' threads.
+    Pool,
+    /// Those that read what children print and log. Children do so until they are joined, which is
+    /// late at the program's end.
+    Output,
+}
+
+fn engine_calls(kind: Calls) -> &'static (Mutex<EngineCalls>, Condvar) {
+    type Both = [(Mutex<EngineCalls>, Condvar); 2];
+    static CALLS: PerProcess<Both> = PerProcess::new(Default::default);
+    &CALLS.get()[usize::from(kind == Calls::Output)]
 }
 
 /// Runs `act`, with the interpreter attached, in a thread of the engine's own; `None` once the
 /// program ends. Such a thread must not be in Python code when the interpreter is finalized: up to
 /// Python 3.13 that ends the thread by force, which no Rust code may be on the stack of.
 pub(crate) fn attached_for_engine<R>(act: impl FnOnce(Python<'_>) -> R) -> Option<R> {
-    struct Running;
+    attached_for(Calls::Pool, act)
+}
+
+/// As [`attached_for_engine`], in a thread that reads what children print and log.
+pub(crate) fn attached_for_output<R>(act: impl FnOnce(Python<'_>) -> R) -> Option<R> {
+    attached_for(Calls::Output, act)
+}
+
+fn attached_for<R>(kind: Calls, act: impl FnOnce(Python<'_>) -> R) -> Option<R> {
+    struct Running(Calls);
     impl Drop for Running {
         fn drop(&mut self) {
-            let (calls, ended) = engine_calls();
+            let (calls, ended) = engine_calls(self.0);
             calls.lock().unwrap_or_else(PoisonError::into_inner).running -= 1;
             ended.notify_all();
         }
     }
     {
-        let mut calls = engine_calls().0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = engine_calls(kind).0.lock().unwrap_or_else(PoisonError::into_inner);
         if calls.are_over {
             return None;
         }
         calls.running += 1;
     }
-    let _running = Running;
+    let _running = Running(kind);
     Some(attached(act))
 }
 
@@ -103,14 +130,26 @@ pub(crate) fn attached_for_engine<R>(act: impl FnOnce(Python<'_>) -> R) -> Optio
 /// calls that run, though not for ever.
 #[pyfunction]
 pub(crate) fn end_engine_calls(py: Python<'_>) {
-    const TIMEOUT: Duration = Duration::from_secs(5);
+    py.detach(|| end_calls(Calls::Pool));
+}
+
+/// At the program's end, once its children are joined: delivers what they have printed and logged,
+/// and has no more of it call Python code.
+#[pyfunction]
+pub(crate) fn end_output_calls(py: Python<'_>) {
     py.detach(|| {
-        let (calls, ended) = engine_calls();
-        let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.are_over = true;
-        let waited = ended.wait_timeout_while(calls, TIMEOUT, |calls| calls.running > 0);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        procession_core::output::finish_all();
+        end_calls(Calls::Output);
     });
+}
+
+fn end_calls(kind: Calls) {
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    let (calls, ended) = engine_calls(kind);
+    let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+    calls.are_over = true;
+    let waited = ended.wait_timeout_while(calls, TIMEOUT, |calls| calls.running > 0);
+    drop(waited.unwrap_or_else(PoisonError::into_inner));
 }
 
 /// Waits for the end of the process, as daemon threads of Python's own do where they would need the
@@ -156,7 +195,7 @@ thread_local! {
 }
 
 thread_local! {
-    /// What a handler has raised in the innermost `blocking` of this thread. The engine, through
+    /// The exception of a handler in the innermost `blocking` of this thread. The engine, through
     /// which it passes, knows no exceptions.
     static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
 }

@@ -25,7 +25,7 @@
 //! | letting go: word := SENT or FREE, **commit** | a block that nobody holds |
 //!
 //! The word orders the bytes, too. A process that finds a block free or sent again comes after its
-//! last reader, so it may write over the bytes. `tests/loom_block.rs` checks that.
+//! last reader, so it may write over the bytes. `models/tests/block.rs` checks that.
 //!
 //! An area is a [window](crate::window), which begins with the table. Its owner lengthens it when a
 //! block finds no room. If the system refuses memory or addresses, no block is made. A receiver
@@ -66,7 +66,7 @@ const HELD: u64 = 3;
 #[repr(C)]
 pub(crate) struct Entry {
     word: AtomicU64,
-    /// Where its bytes begin in the area. The owner writes it.
+    /// The beginning of its bytes in the area. The owner writes it.
     offset: AtomicU64,
     /// How many bytes it has. The owner writes it.
     len: AtomicU64,
@@ -119,7 +119,7 @@ impl BlockId {
     }
 }
 
-/// Who holds a block of another process.
+/// The holder of a block of another process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Holder {
     /// The pool's parent.
@@ -394,7 +394,7 @@ impl Allocator {
     }
 }
 
-/// Where a block is mapped.
+/// The mapping of a block.
 #[derive(Debug)]
 enum Place {
     /// With all bytes of its area before it.

@@ -8,6 +8,7 @@
 //! USED         words of each area
 //! FILE         how much of the file is given out
 //! WINDOWS      words of each window: the ring's, that of the arguments, three of each slot
+//! METERS       words of each slot's meter, in a pool that measures
 //! (grain)      the windows, in the order in which they grew
 //! ```
 //!
@@ -27,6 +28,7 @@ use std::io;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use procession_sys::mapping::Extent;
 use procession_sys::memfd;
@@ -35,15 +37,18 @@ use procession_sys::named::{Identity, identity};
 use crate::block::{Area, Used};
 use crate::gate::Gate;
 use crate::lease::{Slot, SlotWords};
+use crate::meter::{Meter, MeterReading, MeterWords, SlowCall};
 use crate::primitive::{AtomicBool, AtomicU32, Ordering};
 use crate::ring::{BEGINS_WITH, Overwritten, TaskRing, TaskWords};
+use crate::search::Search;
 use crate::segment::{Placed, Segment, Words};
+use crate::spin::Spin;
 use crate::stream::{STREAM_CAPACITY, Stream, StreamWords};
 use crate::window::{File, FileWords, GRAIN, Window, WindowWords};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"pool");
 /// Raised with every change of the layout.
-const VERSION: u32 = 6;
+const VERSION: u32 = 9;
 /// The most slots of a segment.
 const MAX_SLOTS: usize = 1024;
 /// How far the ring may grow.
@@ -68,8 +73,15 @@ struct Header {
     slots: AtomicU32,
     /// 1 once no more tasks will come.
     closed: AtomicU32,
+    /// How long the wake of a sleeping process takes, in nanoseconds. The parent writes it once.
+    wake_nanos: AtomicU32,
+    /// The parent's pid. It writes it once, for those who look on.
+    owner: AtomicU32,
+    /// 1: slots have meters. The parent writes it once.
+    measures: AtomicU32,
     /// Workers sleep here for tasks.
     tasks: Gate,
+    search: Search,
     /// The parent sleeps here for results.
     results: Gate,
 }
@@ -88,6 +100,8 @@ pub struct Control {
     streams: Vec<Stream>,
     arguments: Area,
     results: Vec<Area>,
+    /// Empty in a pool that does not measure.
+    meters: Vec<Placed<MeterWords>>,
     file: File,
     /// The memfd's identity.
     identity: Option<Identity>,
@@ -119,17 +133,33 @@ impl Control {
     ///
     /// As [`create`](Control::create).
     pub fn with_room(slots: usize, room: usize) -> io::Result<Control> {
+        Control::make(slots, room, false)
+    }
+
+    /// As [`with_room`](Control::with_room), of a pool whose workers measure their time.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Control::create).
+    pub fn measured(slots: usize, room: usize) -> io::Result<Control> {
+        Control::make(slots, room, true)
+    }
+
+    fn make(slots: usize, room: usize, measures: bool) -> io::Result<Control> {
         if !(1..=MAX_SLOTS).contains(&slots) {
             let text = format!("a segment has 1 to {MAX_SLOTS} slots, not {slots}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let layout = Layout::of(slots.max(room.min(MAX_SLOTS)));
+        let layout = Layout::of(slots.max(room.min(MAX_SLOTS)), measures);
         let begun = BEGINS_WITH + slots * OF_A_SLOT;
         let segment = Segment::create_growing("procession-pool", layout.fixed, layout.fixed + begun)?;
         let header = segment.words::<Header>(0);
         header.version.store(VERSION, Ordering::Relaxed);
         header.room.store(layout.count as u32, Ordering::Relaxed);
         header.slots.store(slots as u32, Ordering::Relaxed);
+        header.wake_nanos.store(Spin::wake_time().as_nanos() as u32, Ordering::Relaxed);
+        header.owner.store(std::process::id(), Ordering::Relaxed);
+        header.measures.store(measures.into(), Ordering::Relaxed);
         let control = Control::map(segment, header, &layout, slots);
         control.file.begin(layout.fixed + begun);
         let mut place = layout.fixed as u64;
@@ -150,13 +180,27 @@ impl Control {
     ///
     /// `InvalidData` if the memfd is not a pool's, or is one of another version.
     pub fn attach(fd: OwnedFd) -> io::Result<Control> {
+        Control::open(fd, Segment::attach_growing)
+    }
+
+    /// As [`attach`](Control::attach), for an onlooker: nothing can be written. `Observed` keeps to
+    /// what only reads.
+    pub(crate) fn observe(fd: OwnedFd) -> io::Result<Control> {
+        Control::open(fd, Segment::observe)
+    }
+
+    fn open(fd: OwnedFd, map: impl FnOnce(OwnedFd, usize) -> io::Result<Segment>) -> io::Result<Control> {
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text);
-        // The room says how much must be mapped.
-        let mut room = [0; 4];
-        memfd::read_at(fd.as_fd(), offset_of!(Header, room) as u64, &mut room)
-            .map_err(|_| invalid("the segment is too short for a pool's"))?;
-        let layout = Layout::of((u32::from_ne_bytes(room) as usize).clamp(1, MAX_SLOTS));
-        let segment = Segment::attach_growing(fd, layout.fixed)?;
+        // The room says how much must be mapped, and whether there are meters.
+        let number = |offset: usize| {
+            let mut bytes = [0; 4];
+            memfd::read_at(fd.as_fd(), offset as u64, &mut bytes)
+                .map_err(|_| invalid("the segment is too short for a pool's"))?;
+            Ok::<_, io::Error>(u32::from_ne_bytes(bytes))
+        };
+        let (room, measures) = (number(offset_of!(Header, room))?, number(offset_of!(Header, measures))?);
+        let layout = Layout::of((room as usize).clamp(1, MAX_SLOTS), measures == 1);
+        let segment = map(fd, layout.fixed)?;
         let header = segment.words::<Header>(0);
         if header.magic.load(Ordering::Acquire) != MAGIC || header.version.load(Ordering::Relaxed) != VERSION {
             return Err(invalid("the segment is not a pool's, or one of another version"));
@@ -225,6 +269,7 @@ impl Control {
     pub fn enter(&self, index: usize) -> io::Result<()> {
         self.streams[index].map()?;
         self.slots[index].inbox.map(INBOX)?;
+        self.slots[index].set_pid(std::process::id());
         self.ring.map()
     }
 
@@ -268,10 +313,60 @@ impl Control {
         &self.results[index]
     }
 
+    /// Worker: returns its meter, in a pool that measures. `clock` gives nanoseconds of the
+    /// monotonic clock.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot.
+    pub fn meter(&self, index: usize, clock: fn() -> u64) -> Option<Meter> {
+        let words = (!self.meters.is_empty()).then(|| self.meters[index].clone())?;
+        Some(Meter::new(words, clock))
+    }
+
+    /// Parent: returns what a slot's meter says, in a pool that measures.
+    pub fn read_meter(&self, index: usize) -> Option<MeterReading> {
+        self.meters.get(index).map(|words| words.read())
+    }
+
+    /// Parent: returns a slot's slowest calls that are wanted, by their duration and their job.
+    pub fn slowest_calls(&self, index: usize, is_wanted: impl Fn(u64, u64) -> bool) -> Vec<SlowCall> {
+        self.meters.get(index).map_or_else(Vec::new, |words| words.slowest(is_wanted))
+    }
+
+    /// Parent, while a slot has no worker: sets its meter back.
+    pub fn reset_meter(&self, index: usize) {
+        if let Some(words) = self.meters.get(index) {
+            words.reset();
+        }
+    }
+
+    /// The place of the meters in the file.
+    #[cfg(test)]
+    pub(crate) fn meters_at(&self) -> u64 {
+        self.meters[0].offset() as u64
+    }
+
     /// Returns the gate where workers sleep for tasks.
     #[inline]
     pub fn task_gate(&self) -> &Gate {
         &self.header.tasks
+    }
+
+    /// Returns which idle worker looks for tasks.
+    #[inline]
+    pub fn search(&self) -> &Search {
+        &self.header.search
+    }
+
+    /// Onlooker: returns the parent's pid, as the parent sees it.
+    pub(crate) fn owner(&self) -> u32 {
+        self.header.owner.load(Ordering::Relaxed)
+    }
+
+    /// Returns how a process waits, before it sleeps, for one other process of this pool.
+    pub fn spin(&self) -> Spin {
+        Spin::for_wakes_of(Duration::from_nanos(self.header.wake_nanos.load(Ordering::Relaxed).into()))
     }
 
     /// Returns the gate where the parent sleeps for results.
@@ -309,6 +404,7 @@ impl Control {
             && header.version.load(Ordering::Relaxed) == VERSION
             && header.room.load(Ordering::Relaxed) as usize == self.room()
             && header.slots.load(Ordering::Relaxed) as usize == self.slots()
+            && header.measures.load(Ordering::Relaxed) == u32::from(!self.meters.is_empty())
             && header.closed.load(Ordering::Relaxed) == u32::from(self.has_closed());
         if is_whole { self.ring.check() } else { Err(Overwritten("the header")) }
     }
@@ -354,10 +450,12 @@ impl Control {
         let arguments = area(0, window(ARGUMENTS, MAX_ARGUMENTS));
         let results = (0..layout.count).map(|index| area(index + 1, window(of_slot(index) + 2, MAX_RESULTS)));
         let results = results.collect();
+        let meter = |index: usize| segment.words(layout.meters + index * size_of::<MeterWords>());
+        let meters = (0..if layout.measures { layout.count } else { 0 }).map(meter).collect();
         let used = used as u32;
         let own = Own { slots: used.into(), begun: used.into(), is_closed: AtomicBool::new(false) };
         let identity = identity(segment.as_fd()).ok();
-        Control { segment, header, ring, slots, streams, arguments, results, file, identity, own }
+        Control { segment, header, ring, slots, streams, arguments, results, meters, file, identity, own }
     }
 }
 
@@ -383,20 +481,35 @@ struct Layout {
     used: usize,
     file: usize,
     windows: usize,
+    meters: usize,
+    measures: bool,
     /// How much is always mapped.
     fixed: usize,
 }
 
 impl Layout {
-    fn of(count: usize) -> Layout {
+    fn of(count: usize, measures: bool) -> Layout {
         let ring = size_of::<Header>();
         let slots = ring + size_of::<TaskWords>();
         let streams = slots + count * size_of::<SlotWords>();
         let used = streams + count * size_of::<StreamWords>();
         let file = used + (count + 1) * size_of::<Used>();
         let windows = file + size_of::<FileWords>();
-        let fixed = (windows + of_slot(count) * size_of::<WindowWords>()).next_multiple_of(GRAIN);
-        Layout { count, ring, slots, streams, used, file, windows, fixed }
+        let windows_end = windows + of_slot(count) * size_of::<WindowWords>();
+        let meters = windows_end.next_multiple_of(align_of::<MeterWords>());
+        let end = if measures { meters + count * size_of::<MeterWords>() } else { windows_end };
+        Layout {
+            count,
+            ring,
+            slots,
+            streams,
+            used,
+            file,
+            windows,
+            meters,
+            measures,
+            fixed: end.next_multiple_of(GRAIN),
+        }
     }
 
     fn window(&self, file: &File, index: usize, max: usize) -> Window {

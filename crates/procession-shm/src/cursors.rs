@@ -87,6 +87,13 @@ impl Cursors {
         self.head.word.store(head, Ordering::Release);
     }
 
+    /// Returns how many bytes are committed and not read, at about this moment.
+    pub fn len(&self) -> u64 {
+        // The head first: it only grows, and never beyond the tail.
+        let head = self.head.word.load(Ordering::Acquire);
+        self.tail.word.load(Ordering::Acquire).saturating_sub(head)
+    }
+
     /// Returns whether everything committed has been read. For either side, and for a gate's
     /// condition.
     #[inline]

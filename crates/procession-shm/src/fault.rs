@@ -1,6 +1,6 @@
-//! Fault points: every numbered step of every protocol. With the feature `fault-injection` a
-//! process can be armed to kill itself at one of them, as a SIGKILL from outside would. Without the
-//! feature they compile to nothing.
+//! Fault points: every numbered step of every protocol. With `--cfg procession_fault_injection` a
+//! process can be armed to kill itself at one of them, as a SIGKILL from outside would. Without it
+//! they compile to nothing. It is no feature, because no user of the crate may turn it on.
 
 /// The steps, in the order of their protocols. The table in each module's head says what a death
 /// after each step leaves.
@@ -73,6 +73,10 @@ pub enum Step {
     GateWoken,
     /// Gate: the word has changed, nobody is woken yet.
     GateBumped,
+    /// Search: the word names the worker that looks.
+    SearchBegun,
+    /// Search: the word names nobody, and nothing is claimed.
+    SearchEnded,
     /// Lock: it is held, nothing is done.
     LockHeld,
     /// Lock: the word says that its owner died, and the mutex is not yet marked consistent.
@@ -150,7 +154,7 @@ impl Step {
     ];
 
     /// Every step of this crate's own protocols.
-    pub const ALL: [Step; 54] = [
+    pub const ALL: [Step; 56] = [
         Step::TailLocked,
         Step::HeadLocked,
         Step::TakeCounted,
@@ -184,6 +188,8 @@ impl Step {
         Step::GateFlagged,
         Step::GateWoken,
         Step::GateBumped,
+        Step::SearchBegun,
+        Step::SearchEnded,
         Step::LockHeld,
         Step::LockNoted,
         Step::RwTurned,
@@ -208,15 +214,15 @@ impl Step {
     ];
 }
 
-/// Says that a step is done. Without the feature `fault-injection` it does nothing.
-#[cfg(not(feature = "fault-injection"))]
+/// Says that a step is done. Without `--cfg procession_fault_injection` it does nothing.
+#[cfg(not(procession_fault_injection))]
 #[inline(always)]
 pub fn point(_: Step) {}
 
-#[cfg(feature = "fault-injection")]
+#[cfg(procession_fault_injection)]
 pub use armed::{arm, arm_to_stop, point};
 
-#[cfg(feature = "fault-injection")]
+#[cfg(procession_fault_injection)]
 mod armed {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 

@@ -16,7 +16,7 @@
 //! **No wake is lost.** One of the two fences is first. If it is the sleeper's, the waker sees the
 //! bit. If it is the waker's, the sleeper sees the condition. A wake between 1 and 4 changes the
 //! word, and the sleep does not begin. The bit is cleared only if nobody has set it since, because
-//! each setting changes the number. `tests/loom_gate.rs` checks all of it.
+//! each setting changes the number. `models/tests/gate.rs` checks all of it.
 //!
 //! | death | what it leaves |
 //! |---|---|
@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 
 use crate::fault::{Step, point};
 use crate::interrupt;
+#[cfg(not(loom))]
+use crate::primitive::futex_wait_any;
 use crate::primitive::{AtomicU32, Ordering, fence, futex_wait, futex_wake};
 use crate::spin::Spin;
 
@@ -88,6 +90,25 @@ impl Gate {
             }
             if interrupt::ask() {
                 return false;
+            }
+        }
+    }
+
+    /// Waits at several gates until `condition` holds. A wake at any of them has it look again. A
+    /// caller that does not take what it was woken for must wake another in its place.
+    #[cfg(not(loom))]
+    pub fn wait_at_any(gates: &[&Gate], mut condition: impl FnMut() -> bool) {
+        let mut backstop = BACKSTOP;
+        loop {
+            let registered: Vec<_> = gates.iter().map(|gate| (&gate.word, gate.register())).collect();
+            fence(Ordering::SeqCst);
+            if condition() {
+                return;
+            }
+            futex_wait_any(&registered, backstop);
+            backstop = LONGEST.min(backstop * 2);
+            if condition() {
+                return;
             }
         }
     }

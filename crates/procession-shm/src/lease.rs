@@ -41,8 +41,8 @@ pub(crate) struct SlotWords {
     state: AtomicU32,
     /// 1: the worker must end once its running task is done. The parent writes it.
     dismissed: AtomicU32,
-    /// Which frames of the claim are begun. It is set before a claim is committed, and void if that
-    /// never happens.
+    /// The frames of the claim that are begun. It is set before a claim is committed, and void if
+    /// that never happens.
     pub(crate) begun: Begun,
     /// The running task.
     running: Running,
@@ -52,7 +52,10 @@ pub(crate) struct SlotWords {
     /// dead one before it. The worker raises it before it writes bytes and sets it back after they
     /// are gone, so no death keeps memory.
     filled: AtomicU64,
-    /// Where each frame of the claim lies in the inbox.
+    /// The process that has the slot. It writes it, for those who look on; the parent does not read
+    /// it.
+    pid: AtomicU32,
+    /// The place in the inbox of each frame of the claim.
     pub(crate) offsets: [AtomicU64; MAX_CLAIM_FRAMES],
 }
 
@@ -70,6 +73,7 @@ impl crate::segment::Zeroed for SlotWords {
             running: Running::new(),
             from: AtomicU64::new(0),
             filled: AtomicU64::new(0),
+            pid: AtomicU32::new(0),
             offsets: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -96,6 +100,16 @@ impl Slot {
     /// Worker: says that it takes no more tasks because it found shared memory overwritten.
     pub fn set_overwritten(&self) {
         self.words.state.store(OVERWRITTEN, Ordering::Release);
+    }
+
+    /// Worker: says which process has the slot.
+    pub fn set_pid(&self, pid: u32) {
+        self.words.pid.store(pid, Ordering::Relaxed);
+    }
+
+    /// Onlooker: returns the process that has the slot, or had it last; 0: none had it.
+    pub fn pid(&self) -> u32 {
+        self.words.pid.load(Ordering::Relaxed)
     }
 
     /// Parent: returns whether the worker has stopped taking tasks by itself.

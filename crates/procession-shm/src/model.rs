@@ -1,5 +1,5 @@
 //! Makes the structures of a segment for the models, without a segment, and small enough that loom
-//! can go through every interleaving. Called by `tests/loom_*.rs` only.
+//! can go through every interleaving. Called by `models/tests/*.rs` only.
 
 use std::sync::Arc;
 

@@ -7,6 +7,8 @@ mod imp {
     pub(crate) use std::sync::{Mutex, MutexGuard};
     pub(crate) use std::thread::yield_now;
 
+    pub(crate) use crate::wake_time::measure_wake;
+
     use std::io;
     use std::time::Duration;
 
@@ -17,6 +19,14 @@ mod imp {
         // The caller looks again after every sleep. A futex that cannot wait at all must not become
         // a busy loop.
         let waited: io::Result<_> = procession_sys::futex::wait(word, seen, Some(timeout));
+        if waited.is_err() {
+            std::thread::sleep(timeout.min(Duration::from_millis(1)));
+        }
+    }
+
+    /// As [`futex_wait`], at several words.
+    pub(crate) fn futex_wait_any(words: &[(&AtomicU32, u32)], timeout: Duration) {
+        let waited: io::Result<_> = procession_sys::futex::wait_any(words, timeout);
         if waited.is_err() {
             std::thread::sleep(timeout.min(Duration::from_millis(1)));
         }
@@ -40,6 +50,11 @@ mod imp {
 
     use loom::sync::Condvar;
     use procession_sys::mutex::Acquired;
+
+    /// No model has a clock.
+    pub(crate) fn measure_wake() -> Option<Duration> {
+        None
+    }
 
     loom::lazy_static! {
         static ref KERNEL: Kernel = Kernel { sleepers: Mutex::new(Sleepers::default()), woken: Condvar::new() };

@@ -99,6 +99,15 @@ pub enum Tried<T> {
     Busy,
 }
 
+/// The event that a queue is awaited for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Side {
+    /// Frames to take.
+    Frames,
+    /// Room to put one.
+    Room,
+}
+
 /// Why nothing was put.
 #[derive(Debug)]
 pub enum NotPut {
@@ -302,6 +311,36 @@ impl Queue {
         self.header.frames.wait_until(deadline, &self.spin, news)
     }
 
+    /// Waits until one of several queues has [news](Queue::has_news), or `is_over` returns `true`,
+    /// which is looked at after each wake of `bell`. A caller that takes no frame, or puts none,
+    /// afterwards must [pass on](Queue::pass_on) what woke it.
+    pub fn wait_any(waits: &[(&Queue, Side)], bell: &Gate, is_over: impl Fn() -> bool) {
+        let gates = waits.iter().map(|(queue, side)| queue.gate(*side));
+        let gates: Vec<&Gate> = std::iter::once(bell).chain(gates).collect();
+        Gate::wait_at_any(&gates, || is_over() || waits.iter().any(|(queue, side)| queue.has_news(*side)));
+    }
+
+    /// Returns whether a call on this side would not wait now.
+    pub fn has_news(&self, side: Side) -> bool {
+        let is_open_to_it = match side {
+            Side::Frames => !self.ring.is_empty(),
+            Side::Room => self.bound() == 0 || self.has_room(),
+        };
+        is_open_to_it || self.is_closed()
+    }
+
+    /// Wakes another process that waits on this side, in the place of the caller.
+    pub fn pass_on(&self, side: Side) {
+        self.gate(side).wake(1);
+    }
+
+    fn gate(&self, side: Side) -> &Gate {
+        match side {
+            Side::Frames => &self.header.frames,
+            Side::Room => &self.header.room,
+        }
+    }
+
     /// Waits, without taking any frame, until there are frames, or the queue is closed, or
     /// `is_over` returns `true`.
     pub fn watch(&self, is_over: impl Fn() -> bool) {
@@ -452,7 +491,7 @@ impl Queue {
     }
 }
 
-/// Where its words lie.
+/// The place of its words.
 const RING: usize = size_of::<Header>();
 const FILE: usize = RING + size_of::<RingWords>();
 const WINDOW: usize = FILE + size_of::<FileWords>();

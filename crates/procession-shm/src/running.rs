@@ -1,11 +1,12 @@
-//! What a worker is running, and the word by which the parent may stop it. A *stretch* of tasks is
-//! either finished by its worker or stopped by the parent, never both. The worker writes before and
-//! after each stretch. The parent reads, and stops one stretch before it kills the worker, so that
-//! the kill can hit no other.
+//! The record of the task that a worker runs, and the word by which the parent may stop it. A
+//! *stretch* of tasks is either finished by its worker or stopped by the parent, never both. The
+//! worker writes before and after each stretch. The parent reads, and stops one stretch before it
+//! kills the worker, so that the kill can hit no other.
 //!
 //! A stretch holds the tasks that are stopped together. That is a whole chunk, since a job is
 //! cancelled as a whole. Where tasks have a time limit it is one task, since each has a deadline of
-//! its own.
+//! its own. There, what a worker prepares before the first task is a stretch too: it can be
+//! stopped, and takes no task's time.
 //!
 //! | worker | parent |
 //! |---|---|
@@ -37,6 +38,8 @@ use crate::primitive::{AtomicU64, Ordering, fence};
 const NONE: u64 = 0;
 /// The worker must not finish the stretch.
 const STOPPED: u64 = u64::MAX;
+/// In the index: the worker prepares for this task, and has not begun it.
+const PREPARES: u64 = 1 << 63;
 
 /// All zero: runs nothing.
 #[derive(Debug)]
@@ -48,15 +51,20 @@ pub struct Running {
     used: AtomicU64,
     /// The job of the stretch that runs, or of the last one.
     job: AtomicU64,
-    /// The index in the job of the task that runs.
+    /// The index in the job of the task that runs, or is prepared for; in the upper half, which of
+    /// the task's calls.
     index: AtomicU64,
     /// How many tasks have been begun. The worker writes it.
     begun: AtomicU64,
     /// The job that the parent asked to stop last. The parent writes it.
     stop: AtomicU64,
+    /// The last stretch that the parent has seen, and when, in nanoseconds of the monotonic clock.
+    /// The parent writes both, for those who look on, and reads neither.
+    seen: AtomicU64,
+    seen_at: AtomicU64,
 }
 
-/// What a worker must do with its next stretch.
+/// The worker's duty for its next stretch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Run it.
@@ -67,7 +75,7 @@ pub enum Verdict {
     Stopped,
 }
 
-/// What runs, as the parent saw it.
+/// The task that runs, as the parent saw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Snapshot {
     number: u64,
@@ -75,6 +83,15 @@ pub struct Snapshot {
     pub job: u64,
     /// The task's index in the job.
     pub index: u32,
+    /// The worker prepares for the task, which has not begun.
+    pub prepares: bool,
+}
+
+impl Snapshot {
+    fn mark(self) -> u64 {
+        // Never 0, as numbers begin with 1.
+        self.number << 32 | u64::from(self.index) | 1 << 63
+    }
 }
 
 impl Running {
@@ -82,7 +99,16 @@ impl Running {
     #[allow(clippy::new_without_default, reason = "only models and tests make one that is not in a segment")]
     pub fn new() -> Running {
         let zero = || AtomicU64::new(0);
-        Running { word: zero(), used: zero(), job: zero(), index: zero(), begun: zero(), stop: zero() }
+        Running {
+            word: zero(),
+            used: zero(),
+            job: zero(),
+            index: zero(),
+            begun: zero(),
+            stop: zero(),
+            seen: zero(),
+            seen_at: zero(),
+        }
     }
 
     /// Worker: says which task of its job is next, within the stretch or before a stretch of this
@@ -93,9 +119,21 @@ impl Running {
         self.count_begun();
     }
 
-    /// Worker: counts a task that is begun.
+    /// Worker: says that the next stretch prepares for this task, and that none runs in it.
+    pub fn set_prepared(&self, index: u32) {
+        self.index.store(PREPARES | u64::from(index), Ordering::Relaxed);
+    }
+
+    /// Worker: says that the next call of a task of several begins.
     #[inline]
-    pub fn count_begun(&self) {
+    pub fn begin_another_call(&self) {
+        let next = self.index.load(Ordering::Relaxed).wrapping_add(1 << 32) & !PREPARES;
+        self.index.store(next, Ordering::Relaxed);
+        self.count_begun();
+    }
+
+    #[inline]
+    fn count_begun(&self) {
         self.begun.store(self.begun.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -143,14 +181,37 @@ impl Running {
     pub fn look(&self) -> Option<Snapshot> {
         let number = self.word.load(Ordering::Acquire);
         let job = self.job.load(Ordering::Relaxed);
-        let index = self.index.load(Ordering::Relaxed) as u32;
-        (number != NONE && number != STOPPED).then_some(Snapshot { number, job, index })
+        let index = self.index.load(Ordering::Relaxed);
+        let prepares = index & PREPARES != 0;
+        (number != NONE && number != STOPPED).then_some(Snapshot { number, job, index: index as u32, prepares })
+    }
+
+    /// Parent: tells those who look on when it has seen this for the first time, in nanoseconds of
+    /// the monotonic clock.
+    pub fn show(&self, seen: Snapshot, at: u64) {
+        self.seen.store(0, Ordering::Release);
+        self.seen_at.store(at, Ordering::Release);
+        // What names the stretch and the task in one word: a stretch may have many tasks.
+        self.seen.store(seen.mark(), Ordering::Release);
+    }
+
+    /// Onlooker: returns when the parent saw this for the first time, if it has seen it yet.
+    pub fn shown(&self, seen: Snapshot) -> Option<u64> {
+        let is_it = || self.seen.load(Ordering::Acquire) == seen.mark();
+        let at = is_it().then(|| self.seen_at.load(Ordering::Acquire))?;
+        is_it().then_some(at)
     }
 
     /// Parent: returns how many tasks have been begun here, by this worker and by those that had
     /// the slot before it.
     pub fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Parent: returns which of its calls a task runs or ran last, if it is the last of this slot.
+    pub fn call_of(&self, task: u32) -> u32 {
+        let index = self.index.load(Ordering::Relaxed);
+        if index as u32 == task { ((index & !PREPARES) >> 32) as u32 } else { 0 }
     }
 
     /// Parent: stops the stretch that it has seen, so that the worker cannot finish it. Returns
@@ -171,13 +232,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn calls_of_a_task_are_counted_from_its_first() {
+        let running = Running::new();
+        running.set_index(3);
+        assert_eq!((running.call_of(3), running.begun()), (0, 1));
+        running.begin_another_call();
+        running.begin_another_call();
+        assert_eq!((running.call_of(3), running.call_of(4), running.begun()), (2, 0, 3));
+        running.set_index(4);
+        assert_eq!((running.call_of(3), running.call_of(4)), (0, 0));
+    }
+
+    #[test]
     fn stretch_is_finished_or_stopped() {
         let running = Running::new();
         assert_eq!(running.look(), None);
         running.set_index(3);
         assert_eq!(running.begin(7), Verdict::Run);
         let seen = running.look().unwrap();
-        assert_eq!((seen.job, seen.index, running.begun()), (7, 3, 1));
+        assert_eq!((seen.job, seen.index, seen.prepares, running.begun()), (7, 3, false, 1));
         assert!(running.finish());
         assert!(!running.stop_stretch(seen), "it is over");
         assert_eq!(running.begin(8), Verdict::Run);
@@ -186,6 +259,11 @@ mod tests {
         assert!(!running.finish());
         assert_eq!(running.look(), None);
         running.reset();
+        running.set_prepared(5);
+        assert_eq!(running.begin(8), Verdict::Run);
+        let seen = running.look().unwrap();
+        assert_eq!((seen.job, seen.index, seen.prepares, running.begun()), (8, 5, true, 1));
+        assert!(running.finish());
         running.stop(9);
         assert_eq!((running.begin(9), running.begin(10)), (Verdict::Skip, Verdict::Run));
     }

@@ -56,6 +56,16 @@ impl Segment {
         Segment::map(fd, len)
     }
 
+    /// Maps the first `fixed` bytes of another program's segment, to read them. Whoever writes to
+    /// them ends by SIGSEGV.
+    pub(crate) fn observe(fd: OwnedFd, fixed: usize) -> io::Result<Segment> {
+        if memfd::sealed_len(fd.as_fd())? < fixed as u64 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the segment is too short"));
+        }
+        let memory = mapping::Mapping::to_read(fd.as_fd(), fixed)?;
+        Ok(Segment(Arc::new(Mapping { fd, memory })))
+    }
+
     fn map(fd: OwnedFd, len: usize) -> io::Result<Segment> {
         let mapping = Mapping::of(fd, len)?;
         mapping.memory.leave_out_of_core_dumps();

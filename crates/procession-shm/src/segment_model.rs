@@ -1,4 +1,4 @@
-//! The segment of the models (`tests/loom_*.rs`), in the place of `segment.rs`. Its words are
+//! The segment of the models (`models/tests/*.rs`), in the place of `segment.rs`. Its words are
 //! loom's atomics. Its plain bytes are memory of which loom sees every read and write, so it finds
 //! a read of bytes that may not be written yet, and a write of bytes that may still be read. It
 //! runs in the threads of a model, of which loom runs one at a time.

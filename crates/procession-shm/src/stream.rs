@@ -82,6 +82,17 @@ impl Stream {
     ///
     /// If the record is longer than [`MAX_RECORD`].
     pub fn write(&self, tag: u32, parts: &[&[u8]], consumer: &Gate) {
+        self.write_unless(tag, parts, consumer, &|| false);
+    }
+
+    /// Producer: as [`write`](Stream::write), for a thread, which nobody can kill while it waits
+    /// for room. If `gives_up` says so after a [wake](Stream::wake_producer), the record stays
+    /// incomplete, as after a kill, and nothing may be appended any more.
+    ///
+    /// # Panics
+    ///
+    /// As [`write`](Stream::write).
+    pub fn write_unless(&self, tag: u32, parts: &[&[u8]], consumer: &Gate, gives_up: &dyn Fn() -> bool) {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         assert!(len <= MAX_RECORD, "a record of {len} bytes is too long");
         let long;
@@ -94,7 +105,7 @@ impl Stream {
         let whole = header.len() + len;
         let (tail, room) = self.room(whole);
         if whole > room {
-            return self.write_in_pieces(header, parts, consumer);
+            return self.write_in_pieces(header, parts, consumer, gives_up);
         }
         let mut at = tail;
         for part in std::iter::once(header).chain(parts.iter().copied()) {
@@ -102,6 +113,16 @@ impl Stream {
             at += part.len() as u64;
         }
         self.commit(at);
+    }
+
+    /// Has a producer that waits for room look whether it is to give up.
+    pub fn wake_producer(&self) {
+        self.words.room.wake(u32::MAX);
+    }
+
+    /// Onlooker: returns how many bytes are committed and not read.
+    pub fn unread(&self) -> usize {
+        self.words.cursors.len().min(STREAM_CAPACITY as u64) as usize
     }
 
     /// Returns whether everything committed has been read.
@@ -128,7 +149,7 @@ impl Stream {
     }
 
     #[cold]
-    fn write_in_pieces(&self, header: &[u8], parts: &[&[u8]], consumer: &Gate) {
+    fn write_in_pieces(&self, header: &[u8], parts: &[&[u8]], consumer: &Gate, gives_up: &dyn Fn() -> bool) {
         let mut at = self.room(0).0;
         for mut source in std::iter::once(header).chain(parts.iter().copied()) {
             while !source.is_empty() {
@@ -139,7 +160,10 @@ impl Stream {
                     point(Step::StreamPiece);
                     consumer.wake(1);
                     let has_room = || self.room(STREAM_CAPACITY).1 > 0;
-                    self.words.room.wait_until(None, &Spin::none(), has_room);
+                    self.words.room.wait_until(None, &Spin::none(), || has_room() || gives_up());
+                    if gives_up() {
+                        return;
+                    }
                     continue;
                 }
                 let (piece, rest) = source.split_at(source.len().min(free));
@@ -204,7 +228,7 @@ impl StreamWriter<'_> {
     }
 }
 
-/// What a stream brings.
+/// A record, or a run of short values, that arrives by a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival<'a> {
     /// This many short values, in the form of [`record`](crate::record).

@@ -1,6 +1,5 @@
 //! A queue that is closed while others put and get: consumers get every item that was put, also a
 //! consumer that ends at the close.
-#![cfg(not(loom))]
 
 use std::thread;
 

@@ -1,5 +1,4 @@
 //! Calls of a queue that do not wait.
-#![cfg(not(loom))]
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,6 +1,5 @@
 //! The ring beside a plain queue: the same frames in the same order, through growth, shrinking and
 //! wrapping.
-#![cfg(not(loom))]
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How a process ended: an exit code of 0 or more, or the signal that killed it as a negative
+/// The end of a process: an exit code of 0 or more, or the signal that killed it as a negative
 /// number, as Python's `multiprocessing` has it.
 ///
 /// ```

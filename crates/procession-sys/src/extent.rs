@@ -3,7 +3,7 @@
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
-    /// Where it begins.
+    /// The beginning.
     pub offset: u64,
     /// How many bytes it has.
     pub len: usize,

@@ -1,4 +1,4 @@
-//! What tells files apart, whatever their names. The platforms share it; users see it as part of
+//! The identity of a file, whatever its names. The platforms share it; users see it as part of
 //! [`crate::named`].
 
 /// Tells a file apart. No other file has the same identity while this one exists.

@@ -14,6 +14,9 @@
 //! A raw entry carries a checksum, keyed by the build id, next to the offset. A number that no
 //! [`Entry::of`] of the same build produced (a damaged message, a message of another build)
 //! therefore resolves to nothing instead of to the middle of some function.
+//!
+//! A function of [another object](crate::other_objects) is named in the same way. The checksum is
+//! keyed by that object's build id, and so says which of the loaded objects it is.
 
 // A checked offset becomes a function; a zero-sized function value is made from its type.
 #![allow(unsafe_code)]
@@ -21,10 +24,13 @@
 use std::any::TypeId;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::path::PathBuf;
 
-use crate::imp::object;
+use crate::imp::object::{self, Object};
+use crate::other_objects;
 use crate::per_process::PerProcess;
 
 /// Identifies the bytes of an image by its GNU build id. An image that was linked without one is
@@ -62,6 +68,15 @@ impl fmt::Display for BuildId {
         }
         self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
     }
+}
+
+/// Returns the file of the running image.
+///
+/// # Errors
+///
+/// `NotFound` if it has been replaced or removed since it was loaded; if `/proc` cannot be read.
+pub fn file() -> io::Result<PathBuf> {
+    object::file_of(Image::find as fn() -> Image as usize)
 }
 
 /// Proof that a peer runs the same image as this process.
@@ -127,20 +142,33 @@ impl<F: EntryPointer> Entry<F> {
     pub fn of(function: F) -> Entry<F> {
         let image = Image::running();
         let address = function.address();
-        if !image.code.contains(&address) {
-            return Entry::ELSEWHERE;
+        if image.code.contains(&address) {
+            Entry::at(address, image.base, image.seed)
+        } else {
+            Entry::elsewhere(address)
         }
-        match u32::try_from(address - image.base) {
+    }
+
+    fn at(address: usize, base: usize, seed: u64) -> Entry<F> {
+        match u32::try_from(address - base) {
             Ok(offset) => {
-                let check = checksum(offset, kind::<F>(image.seed));
+                let check = checksum(offset, kind::<F>(seed));
                 Entry(u64::from(check) << 32 | u64::from(offset), PhantomData)
             }
             Err(_) => Entry::ELSEWHERE,
         }
     }
 
-    /// Returns whether the function lies in the image, so that another process can find it. A
-    /// function of some other shared object does not.
+    #[cold]
+    fn elsewhere(address: usize) -> Entry<F> {
+        match other_objects::naming(address) {
+            Some(object) => Entry::at(address, object.base, seed_of(&object.build_id)),
+            None => Entry::ELSEWHERE,
+        }
+    }
+
+    /// Returns whether another process can find the function: it lies in an object that has a build
+    /// id, or a file that tells it from others.
     pub fn is_portable(self) -> bool {
         self != Entry::ELSEWHERE
     }
@@ -155,21 +183,38 @@ impl<F: EntryPointer> Entry<F> {
         Entry(raw, PhantomData)
     }
 
-    /// Returns the function. Returns `None` if this is not the name of a function of this type: the
-    /// number was damaged, or is not [portable](Self::is_portable).
+    /// Returns the function. Returns `None` if this is not the name of a function of this type, in
+    /// an object that is loaded here: the number was damaged, or is not
+    /// [portable](Self::is_portable).
     pub fn resolve(self, _proof: SameImage) -> Option<F> {
         let image = Image::running();
+        self.resolve_in(image.base, &image.code, image.seed).or_else(|| self.resolve_elsewhere())
+    }
+
+    #[cold]
+    fn resolve_elsewhere(self) -> Option<F> {
+        let is_known = |object: &Object| !object.build_id.is_empty();
+        let loaded = object::loaded().into_iter().filter(is_known);
+        loaded
+            .map(|object| self.resolve_in(object.base, &object.code, seed_of(&object.build_id)))
+            .find_map(|found| found)
+    }
+
+    fn resolve_in(self, base: usize, code: &Range<usize>, seed: u64) -> Option<F> {
         let (check, offset) = ((self.0 >> 32) as u32, self.0 as u32);
-        let address = image.base.checked_add(offset as usize)?;
-        if check != checksum(offset, kind::<F>(image.seed)) || !image.code.contains(&address) {
+        let address = base.checked_add(offset as usize)?;
+        if check != checksum(offset, kind::<F>(seed)) || !code.contains(&address) {
             return None;
         }
         // SAFETY: the proof says that the process which made the entry ran this image. The checksum
-        // says that `Entry::of` made it there, from an `F` at this offset of the image's code,
-        // since nothing else computes one: it is keyed by the image and by the type `F`. The image
+        // says that `Entry::of` made it there, from an `F` at this offset of this object's code,
+        // since nothing else computes one: it is keyed by the object and by the type `F`. An object
         // is moved as a whole, so here too the code of that function, of that type, begins at this
-        // address. It stays, because this very function is part of the image. A process that forges
-        // a checksum on purpose already runs code in this process or holds its private link.
+        // address. The image stays, because this very function is part of it. Another object stays
+        // because it is linked into the program, or was loaded for its functions by
+        // `other_objects`; a program that unloads an object vouches that nobody uses a function of
+        // it. A process that forges a checksum on purpose already runs code in this process or
+        // holds its private link.
         Some(unsafe { F::from_address(address) })
     }
 }
@@ -215,6 +260,11 @@ fn kind<F: 'static>(seed: u64) -> u64 {
     hasher.finish()
 }
 
+/// Returns the key of the names of functions of the object with this build id.
+fn seed_of(build_id: &[u8]) -> u64 {
+    fnv_1a(0xcbf2_9ce4_8422_2325, build_id)
+}
+
 /// FNV-1a over the seed's bytes and the offset, folded to 32 bits with the lowest set.
 fn checksum(offset: u32, seed: u64) -> u32 {
     let hash = fnv_1a(seed, &offset.to_le_bytes());
@@ -239,7 +289,7 @@ fn fnv_1a(seed: u64, bytes: &[u8]) -> u64 {
 /// assert_eq!(call(|x| x + 1), 21);
 /// ```
 ///
-/// What has bytes does not compile:
+/// A function value that has bytes does not compile:
 ///
 /// ```compile_fail,E0080
 /// use procession_sys::image::Stateless;
@@ -258,8 +308,7 @@ pub struct Stateless<F>(PhantomData<fn() -> F>);
 impl<F: Copy + 'static> Stateless<F> {
     const HAS_NO_BYTES: () = assert!(
         size_of::<F>() == 0,
-        "a closure that captures, or a `fn` pointer, cannot cross into another process; pass what it captures as \
-         arguments, or use Process::fork"
+        "this function captures a value (or is a `fn` pointer): give the value as the state of `map_with`, or as an argument"
     );
 
     /// Takes a function value as the proof that its type has one. It does not compile if the value
@@ -308,7 +357,7 @@ impl Image {
             Some(object) => (object.base, object.code, object.build_id),
             None => (0, 0..0, Vec::new()),
         };
-        let seed = fnv_1a(0xcbf2_9ce4_8422_2325, &build_id);
+        let seed = seed_of(&build_id);
         Image { base, code, build_id: BuildId(build_id), seed }
     }
 }
@@ -361,11 +410,32 @@ mod tests {
     }
 
     #[test]
-    fn a_function_of_another_object_is_not_portable() {
+    fn a_function_of_another_object_is_named_with_its_object() {
         // The address of a C library function. The test asks only where it lies, and never calls
         // it. SAFETY: the pointer is non-null and, as stated, not called through this type.
         let elsewhere = unsafe { std::mem::transmute::<*const (), EntryFn>(libc::getpid as *const ()) };
-        assert!(!Entry::of(elsewhere).is_portable());
+        let entry = Entry::of(elsewhere);
+        assert!(entry.is_portable());
+        let resolved = Entry::<EntryFn>::from_raw(entry.to_raw()).resolve(proof()).expect("it was made here");
+        assert_eq!(resolved as usize, libc::getpid as *const () as usize);
+        assert!(Entry::<fn(&mut u32)>::from_raw(entry.to_raw()).resolve(proof()).is_none());
+        let named = other_objects::named();
+        assert!(named.iter().any(|other| other.path.to_str().unwrap().contains("libc")), "{named:?}");
+        other_objects::load(&named).unwrap();
+    }
+
+    #[test]
+    fn an_address_in_no_object_is_not_portable() {
+        // SAFETY: the pointer is non-null, and never called.
+        let nowhere = unsafe { std::mem::transmute::<usize, EntryFn>(16) };
+        assert!(!Entry::of(nowhere).is_portable());
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_loaded_is_named() {
+        let other = other_objects::Other { build_id: vec![1], path: "/no/such/object.so".into() };
+        let error = other_objects::load(&[other]).unwrap_err().to_string();
+        assert!(error.contains("cannot load /no/such/object.so"), "{error}");
     }
 
     #[test]

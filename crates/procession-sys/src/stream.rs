@@ -1,9 +1,9 @@
-//! What a process can know of stream sockets. The platforms share it; users see it as part of
-//! [`crate::socket`].
+//! The facts that a process can know of stream sockets. The platforms share them; users see them as
+//! part of [`crate::socket`].
 
 use std::os::fd::OwnedFd;
 
-/// What a stream socket connects.
+/// The kind of stream socket, by the two ends that it connects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// Processes of this machine. It carries fds.

@@ -59,9 +59,10 @@ fn panic_aborts_the_child() {
 }
 
 /// Runs `body` while another thread is alive, which waits for its end.
-fn beside_another_thread<T>(body: impl FnOnce() -> T) -> T {
+fn beside_another_thread<T>(name: &str, body: impl FnOnce() -> T) -> T {
     let (done, is_done) = mpsc::channel::<()>();
-    let other = std::thread::spawn(move || is_done.recv().unwrap_err());
+    let other = std::thread::Builder::new().name(name.to_owned());
+    let other = other.spawn(move || is_done.recv().unwrap_err()).unwrap();
     let result = body();
     drop(done);
     other.join().unwrap();
@@ -69,15 +70,17 @@ fn beside_another_thread<T>(body: impl FnOnce() -> T) -> T {
 }
 
 fn another_thread_refuses_and_is_counted() {
-    let refused = beside_another_thread(|| beside_another_thread(|| fork(None, || 0))).unwrap_err();
-    assert!(matches!(refused, ForkError::Threads { others: 2 }), "{refused:?}");
-    assert!(refused.to_string().contains("2 other threads"), "{refused}");
+    let refused = beside_another_thread("first other", || beside_another_thread("second other", || fork(None, || 0)));
+    let refused = refused.unwrap_err();
+    let ForkError::Threads(threads) = &refused else { panic!("{refused}") };
+    let names: Vec<_> = threads.threads.iter().map(|thread| thread.name.as_str()).collect();
+    assert!(threads.others == 2 && names == ["first other", "second other"], "{refused:?}");
 }
 
 fn token_allows_another_thread() {
     // SAFETY: the other thread waits on a channel that the child does not touch.
     let allowed = unsafe { ThreadsAtFork::assume_safe() };
-    let child = beside_another_thread(|| fork(Some(allowed), || thread::other_threads().unwrap() as i32 + 5));
+    let child = beside_another_thread("other", || fork(Some(allowed), || thread::other_threads().unwrap() as i32 + 5));
     assert_eq!(end_of(&child.unwrap()).code(), 5);
 }
 

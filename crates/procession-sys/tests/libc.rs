@@ -20,6 +20,7 @@ fn main() {
             abort_ends_the_child_by_sigabrt,
             thread_is_started_and_joined,
             child_can_fork_and_execute,
+            lines_of_c_code_survive_a_kill,
         ],
     })
 }
@@ -146,4 +147,23 @@ fn child_can_fork_and_execute() {
         let executed = std::process::Command::new("true").status().unwrap();
         if forked == 10 && executed.success() { String::new() } else { format!("{forked}, {executed}") }
     });
+}
+
+fn print_by_c(_: ()) {
+    // SAFETY: texts that end with NUL, without conversions; the process ends by a signal.
+    unsafe {
+        libc::printf(c"a line\n".as_ptr());
+        libc::puts(c"another".as_ptr());
+        libc::raise(libc::SIGKILL);
+    }
+}
+
+/// They would be in the C library's buffer, as a pipe is no terminal.
+fn lines_of_c_code_survive_a_kill() {
+    for (method, context) in CONTEXTS {
+        let (sender, lines) = std::sync::mpsc::channel();
+        let output = procession::Output::callback(move |line| drop(sender.send(line.text().into_owned())));
+        context.process(print_by_c, ()).output(output).start().unwrap().join().unwrap_err();
+        assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["a line", "another"], "{method}");
+    }
 }

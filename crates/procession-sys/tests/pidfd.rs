@@ -26,7 +26,7 @@ fn main() {
             non_child_can_be_waited_for,
             clone_outlives_the_original,
             own_pidfd_has_not_ended,
-            sentinels_are_pollable,
+            group_is_killed_with_the_fd_of_its_leader, sentinels_are_pollable,
         ],
     })
 }
@@ -191,5 +191,42 @@ fn sentinels_are_pollable() {
     for child in [one, two] {
         poller.remove(child.as_fd()).unwrap();
         assert_eq!(end_of(&child).signal(), Some(9));
+    }
+}
+
+fn group_is_killed_with_the_fd_of_its_leader() {
+    // The leader has ended, and is reaped or not: the group is the same.
+    for is_reaped in [false, true] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let leader = fork(None, || {
+            procession_sys::confine::lead_group().unwrap();
+            let member = fork(None, || {
+                std::thread::sleep(Duration::from_secs(1000));
+                0
+            });
+            let member = member.unwrap().pid();
+            std::io::Write::write_all(&mut &writer, &member.to_le_bytes()).unwrap();
+            0
+        });
+        let leader = leader.unwrap();
+        let mut member = [0; 4];
+        std::io::Read::read_exact(&mut &reader, &mut member).unwrap();
+        let member = PidFd::open(u32::from_le_bytes(member)).unwrap();
+        assert!(leader.wait_ended(Some(in_time())).unwrap());
+        if is_reaped {
+            leader.reap().unwrap();
+        }
+        match leader.kill_group_by_fd() {
+            Ok(had_some) => assert!(had_some),
+            Err(error) => {
+                assert!(error.kind() == std::io::ErrorKind::InvalidInput && !is_linux(6, 9), "{error}");
+                assert!(is_reaped || leader.kill_group().unwrap());
+                assert!(!is_reaped || member.signal(Signal::KILL).unwrap());
+            }
+        }
+        assert!(member.wait_ended(Some(in_time())).unwrap());
+        if !is_reaped {
+            leader.reap().unwrap();
+        }
     }
 }

@@ -51,7 +51,7 @@ fn child(role: &str, args: &[String]) {
 fn start(role: &str, args: &[&str], fds: &[BorrowedFd<'_>]) -> PidFd {
     let program = current_executable().unwrap();
     let args: Vec<OsString> = [CHILD, role].iter().chain(args).map(OsString::from).collect();
-    Spawn { program: &program, args: &args, fds, holds_interrupts: false }.start().unwrap()
+    Spawn { program: &program, args: &args, fds, preload: None, holds_interrupts: false }.start().unwrap()
 }
 
 fn open_fds() -> Vec<i32> {
@@ -211,25 +211,33 @@ fn function_crosses_by_entry() {
 }
 
 fn missing_program_is_an_error() {
-    let refused = Spawn { program: Path::new("/no/such/program"), args: &[], fds: &[], holds_interrupts: false }
-        .start()
-        .unwrap_err();
+    let refused =
+        Spawn { program: Path::new("/no/such/program"), args: &[], fds: &[], preload: None, holds_interrupts: false }
+            .start()
+            .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NotFound);
 }
 
 fn nul_in_an_argument_is_an_error() {
     let args = [OsString::from("a\0b")];
     let refused =
-        Spawn { program: Path::new("/bin/true"), args: &args, fds: &[], holds_interrupts: false }.start().unwrap_err();
+        Spawn { program: Path::new("/bin/true"), args: &args, fds: &[], preload: None, holds_interrupts: false }
+            .start()
+            .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
     assert!(refused.to_string().contains("NUL"), "{refused}");
 }
 
 fn too_many_fds_are_an_error() {
     let null = std::fs::File::open("/dev/null").unwrap();
-    let refused =
-        Spawn { program: Path::new("/bin/true"), args: &[], fds: &[null.as_fd(); 17], holds_interrupts: false }
-            .start()
-            .unwrap_err();
+    let refused = Spawn {
+        program: Path::new("/bin/true"),
+        args: &[],
+        fds: &[null.as_fd(); 17],
+        preload: None,
+        holds_interrupts: false,
+    }
+    .start()
+    .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidInput);
 }

@@ -9,8 +9,6 @@ fn square(x: u64) -> (u64, String) {
 }
 
 fn main() -> procession::Result<()> {
-    procession::init();
-
     let fork = Context::fork();
     let spawn = Context::spawn();
 

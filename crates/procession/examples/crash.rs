@@ -14,8 +14,6 @@ fn fragile(x: u32) -> u32 {
 }
 
 fn main() -> procession::Result<()> {
-    procession::init();
-
     let pool = Pool::new(2)?;
     let results = (0..10).map(|x| pool.apply_async(fragile, x)).collect::<procession::Result<Vec<_>>>()?;
     for (x, result) in results.iter().enumerate() {

@@ -14,8 +14,6 @@ fn hello(name: String) -> usize {
 }
 
 fn main() -> procession::Result<()> {
-    procession::init();
-
     let mut process = Process::new(hello, "bob".to_owned()).start()?;
     let letters = process.join()?;
     println!("bob has {letters} letters; exit code {:?}", process.exit_code());

@@ -13,8 +13,6 @@ fn wait_and_return(x: u32) -> u32 {
 }
 
 fn main() -> procession::Result<()> {
-    procession::init();
-
     let pool = Pool::new(4)?;
     let begun = Instant::now();
     let results = pool.map(wait_and_return, [1, 2, 3, 4])?;

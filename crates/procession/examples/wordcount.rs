@@ -19,8 +19,6 @@ fn count(path: String) -> Result<Counts, String> {
 }
 
 fn main() -> procession::Result<()> {
-    procession::init();
-
     let paths: Vec<String> = std::env::args().skip(1).collect();
     if paths.is_empty() {
         eprintln!("usage: wordcount FILE...");

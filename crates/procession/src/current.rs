@@ -22,12 +22,32 @@ pub fn current_process() -> CurrentProcess {
 }
 
 /// The process that started this one; `None` in a process that procession did not start.
+///
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// assert!(procession::parent_process().is_none(), "nobody of procession's started this program");
+/// # let ctx = procession::Context::fork();
+/// let mut child = ctx.process(|()| procession::parent_process().map(|parent| parent.pid()), ()).start()?;
+/// assert_eq!(child.join()?, Some(std::process::id()));
+/// # Ok(()) }
+/// ```
 pub fn parent_process() -> Option<ParentProcess> {
     engine().identity().parent.as_ref().map(|pidfd| ParentProcess { pidfd })
 }
 
 /// The processes, workers of pools among them, that this one has started and that have not ended.
 /// Those that have are reaped on the way.
+///
+/// ```
+/// # fn main() -> procession::Result<()> {
+/// # let ctx = procession::Context::fork();
+/// let mut child = ctx.process(|()| std::thread::sleep(std::time::Duration::MAX), ()).name("waits").start()?;
+/// let active = procession::active_children();
+/// assert_eq!(active.iter().map(|child| child.name()).collect::<Vec<_>>(), ["waits"]);
+/// child.kill()?;
+/// # assert!(child.join().is_err());
+/// # Ok(()) }
+/// ```
 pub fn active_children() -> Vec<ActiveChild> {
     engine().active_children().into_iter().map(ActiveChild::listed).collect()
 }
@@ -40,16 +60,32 @@ pub struct CurrentProcess {
 
 impl CurrentProcess {
     /// The name it was given; `MainProcess` in a process that procession did not start.
+    ///
+    /// ```
+    /// assert_eq!(procession::current_process().name(), "MainProcess");
+    /// ```
     pub fn name(&self) -> &str {
         &self.identity.name
     }
 
     /// Its process id.
+    ///
+    /// ```
+    /// assert_eq!(procession::current_process().pid(), std::process::id());
+    /// ```
     pub fn pid(&self) -> u32 {
         current_pid()
     }
 
     /// Whether it is terminated at its parent's exit.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let ctx = procession::Context::fork();
+    /// let is_daemon = |()| procession::current_process().is_daemon();
+    /// assert!(ctx.process(is_daemon, ()).daemon(true).start()?.join()?);
+    /// # Ok(()) }
+    /// ```
     pub fn is_daemon(&self) -> bool {
         self.identity.daemon
     }
@@ -63,17 +99,46 @@ pub struct ParentProcess {
 
 impl ParentProcess {
     /// Its process id.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let ctx = procession::Context::fork();
+    /// let parent = |()| procession::parent_process().unwrap().pid();
+    /// assert_eq!(ctx.process(parent, ()).start()?.join()?, std::process::id());
+    /// # Ok(()) }
+    /// ```
     pub fn pid(&self) -> u32 {
         self.pidfd.pid()
     }
 
     /// Whether it has not ended yet. It seldom is false for long: this process ends with its
     /// parent.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let ctx = procession::Context::fork();
+    /// let is_alive = |()| procession::parent_process().unwrap().is_alive();
+    /// assert!(ctx.process(is_alive, ()).start()?.join()?);
+    /// # Ok(()) }
+    /// ```
     pub fn is_alive(&self) -> bool {
         !self.pidfd.has_ended().unwrap_or(false)
     }
 
     /// Waits until it ends.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # let ctx = procession::Context::fork();
+    /// let wait = |()| {
+    ///     let parent = procession::parent_process().unwrap();
+    ///     parent.join_timeout(Duration::from_millis(1)).is_err_and(|error| error.is_timeout())
+    /// };
+    /// assert!(ctx.process(wait, ()).start()?.join()?);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -89,6 +154,20 @@ impl ParentProcess {
     }
 
     /// A file descriptor that becomes readable when it ends.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # let ctx = procession::Context::fork();
+    /// // For a poll loop: whatever else the child waits for, it learns of its parent's end.
+    /// let lives = |()| {
+    ///     let parent = procession::parent_process().unwrap();
+    ///     procession::wait(&[&parent.sentinel()], Some(Duration::ZERO)).is_ok_and(|ready| ready.is_empty())
+    /// };
+    /// assert!(ctx.process(lives, ()).start()?.join()?);
+    /// # Ok(()) }
+    /// ```
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }

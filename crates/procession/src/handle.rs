@@ -6,9 +6,9 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, OwnedFd};
 
 use procession_core::handle;
-use serde::de::Error as _;
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::de::Error as _;
+use serde_core::ser::Error as _;
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Lets a file, a socket or anything else that is a file descriptor travel as (part of) an
 /// argument, or over a [`Connection`](crate::Connection) that is no TCP one. The process it reaches

@@ -15,7 +15,7 @@ macro_rules! integers {
             $(of == TypeId::of::<$integer>())||*
         }
 
-        /// What `value` travels as if it is an integer.
+        /// Returns the word as which `value` travels if it is an integer.
         #[inline]
         pub(crate) fn encode<T: 'static>(value: &T) -> Option<Word> {
             let value: &dyn Any = value;
@@ -34,6 +34,16 @@ macro_rules! integers {
             $(if let Some(place) = place.downcast_mut::<Option<$integer>>() {
                 *place = Word::parse(bytes).and_then(|Word(folded)| Integer::unfold(folded));
                 return Some(decoded);
+            })*
+            None
+        }
+
+        /// The integer of type `T` that `bytes` are, as text; `None` if they are none, or the type
+        /// is no integer's.
+        pub(crate) fn text_of<T: 'static>(bytes: &[u8]) -> Option<String> {
+            let of = TypeId::of::<T>();
+            $(if of == TypeId::of::<$integer>() {
+                return Some(<$integer>::unfold(Word::parse(bytes)?.0)?.to_string());
             })*
             None
         }

@@ -7,8 +7,8 @@ use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
 use procession_core::handle::{self, MOST_HANDLES};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
 
 use crate::{codec, integer};
 
@@ -26,15 +26,21 @@ use crate::{codec, integer};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between processes",
-    note = "a message implements serde's `Serialize` and `Deserialize`, and borrows nothing: take `String` for `&str`, `Vec<T>` \
-            for `&[T]`"
+    label = "not a message",
+    note = "a message implements serde's `Serialize` and `Deserialize` (derive them for a type of your own) and borrows nothing",
+    note = "write `String` for `&str`, `Vec<T>` for `&[T]`, `PathBuf` for `&Path`",
+    note = "for an `Err` of `io::Error`, `anyhow::Error` or `Box<dyn Error>` call the function by `try_map` or `try_apply`",
+    note = "write `Handle<File>` for a file or a socket, `procession::Queue` or `queue::Sender` for `mpsc::Sender`, \
+            `procession::sync::Mutex` for `Arc<Mutex<_>>`, `share()` or `SharedSlice` for an `Arc` of data",
+    note = "a `fn` pointer or a closure is given as the function itself, and what it captures as the state of `map_with`"
 )]
 pub trait Message: Serialize + DeserializeOwned + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + 'static> Message for T {}
 
-/// Appends `value` to `out`; the error says why it does not encode. What an error leaves there is
-/// the caller's to cut off.
+/// Appends `value` to `out`; the error says why it does not encode. After an error the caller must
+/// cut off the bytes that are left there.
 #[inline]
 pub(crate) fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
     if let Some(word) = integer::encode(value) {
@@ -57,6 +63,16 @@ pub(crate) fn encode_with_handles<T: Serialize + 'static>(value: &T) -> Result<(
     encoded.map(|()| (bytes, handles))
 }
 
+/// Runs `encode`, in which any number of handles may be given; gives the bytes and the handles'
+/// fds.
+pub(crate) fn encode_beside(
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), String>,
+) -> (Result<Vec<u8>, String>, Vec<OwnedFd>) {
+    let mut bytes = Vec::new();
+    let (encoded, handles) = handle::sending(u32::MAX as usize, || encode(&mut bytes));
+    (encoded.map(|()| bytes), handles)
+}
+
 /// Reads a value that takes up all of `bytes`; the error says why it does not decode.
 #[inline]
 pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, String> {
@@ -66,7 +82,8 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, S
     codec::from_bytes(bytes).map_err(|error| reason::<T>(&error))
 }
 
-/// What an item of a queue is on its way. A `Vec<u8>` is its own bytes; anything else is encoded.
+/// Calls `send` with the bytes of a queue's item. A `Vec<u8>` is its own bytes; anything else is
+/// encoded.
 pub(crate) fn with_item_bytes<T: Serialize + 'static, R>(item: &T, send: impl FnOnce(&[u8]) -> R) -> Result<R, String> {
     if let Some(bytes) = (item as &dyn Any).downcast_ref::<Vec<u8>>() {
         return Ok(send(bytes));
@@ -92,6 +109,26 @@ pub(crate) fn item_of<T: DeserializeOwned + 'static, E>(
     Ok(Ok(item.expect("it is the vector just received")))
 }
 
+/// Has a struct of the crate's own travel as the tuple of these fields. The crate does without
+/// serde's derive, because it is most of what there would be to compile.
+macro_rules! serialize_as_tuple {
+    ($name:ident { $($field:ident),+ }) => {
+        impl serde_core::Serialize for $name {
+            fn serialize<S: serde_core::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serde_core::Serialize::serialize(&($(&self.$field,)+), serializer)
+            }
+        }
+
+        impl<'de> serde_core::Deserialize<'de> for $name {
+            fn deserialize<D: serde_core::Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                let ($($field,)+) = serde_core::Deserialize::deserialize(deserializer)?;
+                Ok($name { $($field),+ })
+            }
+        }
+    };
+}
+pub(crate) use serialize_as_tuple;
+
 thread_local! {
     /// Room to encode and decode in, kept from item to item.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -108,7 +145,7 @@ fn keep_scratch(mut bytes: Vec<u8>) {
 /// Names the type. A handle that could not travel says why itself: a type that tries several ways
 /// to decode hides it.
 #[cold]
-fn reason<T>(error: &codec::Error) -> String {
+pub(crate) fn reason<T>(error: &codec::Error) -> String {
     let (of, text) = (std::any::type_name::<T>(), error.to_string());
     match handle::last_refusal() {
         Some(refusal) if !text.contains(&refusal) => format!("`{of}`: {refusal} ({text})"),
@@ -117,12 +154,16 @@ fn reason<T>(error: &codec::Error) -> String {
 }
 
 /// A panic as it travels to the process that asked.
-#[derive(Serialize, Deserialize, Debug)]
+#[derive(Debug)]
 pub(crate) struct Panic {
     pub(crate) message: String,
     pub(crate) location: String,
     pub(crate) backtrace: String,
+    /// The place of the item at which it happened, within a batch.
+    pub(crate) offset: usize,
 }
+
+serialize_as_tuple!(Panic { message, location, backtrace, offset });
 
 #[cfg(test)]
 mod tests {

@@ -1,28 +1,28 @@
 //! Values that are put into shared memory once and handed to many. Used in the process that shares
 //! and in those that are given the handle, from any thread.
 
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
+use procession_core::handle;
 use procession_core::shared_memory::Constant;
-use procession_core::{Identity, PerProcess, handle};
-use serde::de::{DeserializeOwned, Error as _};
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::de::{DeserializeOwned, Error as _};
+use serde_core::ser::Error as _;
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Error, Result, message};
+use crate::{Error, Result, arrival, message};
 
 /// Puts a value into shared memory, once, to be handed to any number of processes: a large table
 /// that every worker needs.
 ///
 /// The value itself is kept here, where the handle is used like a reference to it. Elsewhere it is
 /// made from the shared bytes when the handle arrives, at most once at a time in each process,
-/// however many handles arrive there. The bytes have no name; they are gone with the last handle
-/// anywhere.
+/// however many handles arrive there. A pool's worker keeps it for its next tasks, until it has run
+/// some without it or has had none for some seconds. The bytes have no name; they are gone with the
+/// last handle anywhere. Of plain values, a [`SharedSlice`](crate::SharedSlice) is made nowhere
+/// else, but read in place.
 ///
 /// ```
 /// use procession::{Context, Shared};
@@ -47,9 +47,11 @@ where
 {
     let mut bytes = Vec::new();
     message::encode_alone(&value, &mut bytes).map_err(|why| Error::unencodable("value", "share", why))?;
-    let shared = Shared(Arc::new(Inner { constant: Constant::new(&bytes)?, value }));
-    known().insert(key::<T>(&shared.0.constant), shared.weak());
-    Ok(shared)
+    let constant = Constant::new(&bytes)?;
+    let identity = constant.identity();
+    let inner = Arc::new(Inner { constant, value });
+    arrival::remember(identity, &inner);
+    Ok(Shared(inner))
 }
 
 /// A value that is shared: see [`share`]. Clones are the same value.
@@ -97,56 +99,20 @@ impl<'de, T: DeserializeOwned + Send + Sync + 'static> Deserialize<'de> for Shar
         let index = u32::deserialize(deserializer)?;
         let fd = handle::receive_fd(index, "shared value").map_err(D::Error::custom)?;
         let constant = Constant::attach(fd).map_err(|error| error.to_string());
-        constant.and_then(Shared::decode).map_err(|why| {
+        let inner = constant.and_then(|constant| arrival::get_or_make(constant, Inner::decode));
+        inner.map(Shared).map_err(|why| {
             handle::refuse(&why);
             D::Error::custom(why)
         })
     }
 }
 
-impl<T: DeserializeOwned + Send + Sync + 'static> Shared<T> {
-    /// The value that this process has of it, or else a new one.
-    fn decode(constant: Constant) -> Result<Shared<T>, String> {
-        // One at a time, so that two that arrive together are decoded once.
-        let _decoding = DECODING.get().lock().unwrap_or_else(PoisonError::into_inner);
-        let key = key::<T>(&constant);
-        if let Some(inner) = known().get(&key).and_then(Weak::upgrade).and_then(|any| any.downcast().ok()) {
-            return Ok(Shared(inner));
-        }
-        let bytes = constant.read().map_err(|error| error.to_string())?;
+impl<T: DeserializeOwned + Send + Sync + 'static> Inner<T> {
+    fn decode(constant: Constant) -> Result<Inner<T>, String> {
+        let bytes = constant.bytes().map_err(|error| error.to_string())?;
         // The handles that came along are not the value's: it was encoded where none could be
         // given.
-        let value: T = handle::receiving(Vec::new(), || message::decode(&bytes))?;
-        let shared = Shared(Arc::new(Inner { constant, value }));
-        let mut known = known();
-        known.retain(|_, value| value.strong_count() > 0);
-        known.insert(key, shared.weak());
-        Ok(shared)
+        let value = handle::receiving(Vec::new(), || message::decode(&bytes))?;
+        Ok(Inner { constant, value })
     }
-}
-
-impl<T: Send + Sync + 'static> Shared<T> {
-    fn weak(&self) -> Weak<dyn Any + Send + Sync> {
-        let any: Arc<dyn Any + Send + Sync> = self.0.clone();
-        Arc::downgrade(&any)
-    }
-}
-
-/// What tells values apart: the bytes, and the type that they are read as.
-type Key = (Identity, TypeId);
-
-type Known = HashMap<Key, Weak<dyn Any + Send + Sync>>;
-
-/// The values that this process has. They keep their handle, so that no other has the same
-/// identity.
-static KNOWN: PerProcess<Mutex<Known>> = PerProcess::new(Mutex::default);
-
-static DECODING: PerProcess<Mutex<()>> = PerProcess::new(Mutex::default);
-
-fn known() -> std::sync::MutexGuard<'static, Known> {
-    KNOWN.get().lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn key<T: 'static>(constant: &Constant) -> Key {
-    (constant.identity(), TypeId::of::<T>())
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, bytes_of, bytes_of_mut, cast_slice, cast_slice_mut};
 use procession_core::{Elements, handle, shared_memory as engine};
-use serde::de::Error as _;
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::de::Error as _;
+use serde_core::ser::Error as _;
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Result;
 
@@ -46,6 +46,13 @@ pub struct SharedArray<T> {
 impl<T: Pod> SharedArray<T> {
     /// A new one of `len` elements, all of whose bytes are zero.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::SharedArray::<f64>::new(3)?;
+    /// assert_eq!(array.to_vec(), [0.0, 0.0, 0.0]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// For a `len` of 0 ([`Error::is_invalid`](crate::Error::is_invalid)); if the system refuses.
@@ -55,6 +62,13 @@ impl<T: Pod> SharedArray<T> {
     }
 
     /// A new one of these elements.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::SharedArray::from_slice(&[1, 2, 3])?;
+    /// assert_eq!(array.get(2), 3);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -66,6 +80,12 @@ impl<T: Pod> SharedArray<T> {
     }
 
     /// How many elements it has, which is one at least.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// assert_eq!(procession::SharedArray::<u8>::new(1000)?.len(), 1000);
+    /// # Ok(()) }
+    /// ```
     #[allow(clippy::len_without_is_empty, reason = "it never is")]
     #[inline]
     pub fn len(&self) -> usize {
@@ -73,6 +93,13 @@ impl<T: Pod> SharedArray<T> {
     }
 
     /// The element at `index`.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::SharedArray::from_slice(&[1, 2, 3])?;
+    /// assert_eq!(array.get(0), 1);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     ///
@@ -86,6 +113,14 @@ impl<T: Pod> SharedArray<T> {
     }
 
     /// Sets the element at `index`.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::SharedArray::<u64>::new(3)?;
+    /// array.set(1, 7);
+    /// assert_eq!(array.to_vec(), [0, 7, 0]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     ///
@@ -125,6 +160,15 @@ impl<T: Pod> SharedArray<T> {
 
     /// Copies the elements from `start` on out, as many as `out` has room for.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::SharedArray::from_slice(&[1, 2, 3, 4])?;
+    /// let mut middle = [0; 2];
+    /// array.read(1, &mut middle);
+    /// assert_eq!(middle, [2, 3]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Panics
     ///
     /// If there are not as many.
@@ -134,6 +178,14 @@ impl<T: Pod> SharedArray<T> {
     }
 
     /// Copies `elements` to those from `start` on.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::SharedArray::<u64>::new(4)?;
+    /// array.write(1, &[2, 3]);
+    /// assert_eq!(array.to_vec(), [0, 2, 3, 0]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     ///
@@ -145,6 +197,14 @@ impl<T: Pod> SharedArray<T> {
 
     /// Copies as many elements as it has into it.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::SharedArray::<u64>::new(2)?;
+    /// array.copy_from_slice(&[1, 2]);
+    /// assert_eq!(array.to_vec(), [1, 2]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Panics
     ///
     /// If `elements` are not as many, as a slice does.
@@ -155,11 +215,26 @@ impl<T: Pod> SharedArray<T> {
     }
 
     /// Sets every element.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::SharedArray::new(2)?;
+    /// array.fill(0.5);
+    /// assert_eq!(array.to_vec(), [0.5, 0.5]);
+    /// # Ok(()) }
+    /// ```
     pub fn fill(&self, value: T) {
         (0..self.len()).for_each(|index| self.set(index, value));
     }
 
     /// A copy of all elements.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let array = procession::SharedArray::from_slice(&[1u8, 2])?;
+    /// assert_eq!(array.to_vec(), [1, 2]);
+    /// # Ok(()) }
+    /// ```
     pub fn to_vec(&self) -> Vec<T> {
         let mut elements = vec![T::zeroed(); self.len()];
         self.read(0, &mut elements);
@@ -175,6 +250,14 @@ impl<T: Integer> SharedArray<T> {
     /// Adds to the element at `index`, wrapping around, and gives what it was. Nobody's addition is
     /// lost.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let histogram = procession::SharedArray::<u64>::new(10)?;
+    /// assert_eq!(histogram.fetch_add(3, 1), 0); // by any number of processes at once
+    /// assert_eq!(histogram.get(3), 1);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Panics
     ///
     /// As [`get`](SharedArray::get).
@@ -187,6 +270,14 @@ impl<T: Integer> SharedArray<T> {
     }
 
     /// Subtracts from the element at `index`, as [`fetch_add`](SharedArray::fetch_add) adds.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let stock = procession::SharedArray::from_slice(&[5u32])?;
+    /// assert_eq!(stock.fetch_sub(0, 2), 5);
+    /// assert_eq!(stock.get(0), 3);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Panics
     ///

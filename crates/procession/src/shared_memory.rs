@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use procession_core::{RawMemory, handle, shared_memory as engine};
-use serde::de::Error as _;
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::de::Error as _;
+use serde_core::ser::Error as _;
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Result;
+use crate::{Result, startup};
 
 /// Bytes that any number of processes have in their memory at once.
 ///
@@ -67,6 +67,13 @@ impl SharedMemory {
     /// New memory of `size` zero bytes, without a name. It needs no `/dev/shm`, and takes memory as
     /// it is written.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let memory = procession::SharedMemory::new(1 << 20)?;
+    /// assert_eq!(memory.size(), 1 << 20);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// For a size of 0 ([`Error::is_invalid`](crate::Error::is_invalid)); if the system refuses.
@@ -82,14 +89,13 @@ impl SharedMemory {
     /// [`Error::is_already_exists`](crate::Error::is_already_exists);
     /// [`is_invalid`](crate::Error::is_invalid) for a size of 0 and for what is no name (empty,
     /// with a slash, longer than 255 bytes);
-    /// [`is_not_initialized`](crate::Error::is_not_initialized) in a program without
-    /// [`init`](crate::init()); if `/dev/shm` is not there or has no room, or the system refuses
-    /// otherwise.
+    /// [`is_not_initialized`](crate::Error::is_not_initialized) in a program without the feature
+    /// `startup` and [`init`](crate::init()); if `/dev/shm` is not there or has no room, or the
+    /// system refuses otherwise.
     ///
     /// ```no_run
     /// # fn main() -> procession::Result<()> {
     /// use procession::SharedMemory;
-    /// procession::init();
     /// let memory = SharedMemory::create("frames", 1 << 20)?;
     /// // elsewhere: Python's SharedMemory(name="frames"), or
     /// let same = SharedMemory::attach("frames")?;
@@ -97,23 +103,42 @@ impl SharedMemory {
     /// # Ok(()) }
     /// ```
     pub fn create(name: &str, size: usize) -> Result<SharedMemory> {
+        startup::keep_entry();
         Ok(SharedMemory::of(engine::SharedMemory::create(name, size)?))
     }
 
     /// As [`create`](SharedMemory::create), with a name that nothing else has: see
     /// [`name`](SharedMemory::name).
     ///
+    /// ```no_run
+    /// # fn main() -> procession::Result<()> {
+    /// let memory = procession::SharedMemory::create_named(1 << 20)?;
+    /// println!("attach to {:?}", memory.name());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`create`](SharedMemory::create).
     pub fn create_named(size: usize) -> Result<SharedMemory> {
+        startup::keep_entry();
         Ok(SharedMemory::of(engine::SharedMemory::create_named(size)?))
     }
 
     /// The memory that has this name, whoever created it.
     ///
-    /// What other programs create may be cut by them (`ftruncate`), and an access to what is cut
-    /// off ends this process by SIGBUS.
+    /// Other programs may cut the memory that they have created (`ftruncate`). An access to the
+    /// part that is cut off ends this process by SIGBUS.
+    ///
+    /// ```no_run
+    /// use procession::SharedMemory;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let frames = SharedMemory::attach("frames")?; // of a Python program, say
+    /// let mut first = [0; 16];
+    /// frames.read(0, &mut first)?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -124,16 +149,36 @@ impl SharedMemory {
     }
 
     /// Its name, if it has one.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// assert_eq!(procession::SharedMemory::new(1)?.name(), None);
+    /// # Ok(()) }
+    /// ```
     pub fn name(&self) -> Option<&str> {
         self.engine.name()
     }
 
     /// In bytes: what its creator asked for.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// assert_eq!(procession::SharedMemory::new(1000)?.size(), 1000);
+    /// # Ok(()) }
+    /// ```
     pub fn size(&self) -> usize {
         self.engine.size()
     }
 
-    /// Takes the name away, for any user and at once. Who has it attached keeps the memory.
+    /// Takes the name away, for any user and at once. A process that has attached the memory keeps
+    /// it.
+    ///
+    /// ```no_run
+    /// # fn main() -> procession::Result<()> {
+    /// let memory = procession::SharedMemory::create("frames", 1 << 20)?;
+    /// memory.unlink()?; // nobody else can attach; who has attached goes on
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -146,6 +191,16 @@ impl SharedMemory {
 
     /// Copies the bytes at `offset` out.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let memory = procession::SharedMemory::new(100)?;
+    /// let mut bytes = [1; 4];
+    /// memory.read(96, &mut bytes)?;
+    /// assert_eq!(bytes, [0; 4]);
+    /// assert!(memory.read(97, &mut bytes).is_err(), "beyond the end");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If they are not inside ([`Error::is_invalid`](crate::Error::is_invalid)).
@@ -155,6 +210,16 @@ impl SharedMemory {
 
     /// Copies `bytes` to `offset`. Bytes beside them are not touched, even if others write those
     /// meanwhile.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let memory = procession::SharedMemory::new(100)?;
+    /// memory.write(10, b"bytes")?;
+    /// # let mut bytes = [0; 5];
+    /// # memory.read(10, &mut bytes)?;
+    /// # assert_eq!(&bytes, b"bytes");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -179,6 +244,15 @@ impl SharedMemory {
 
     /// The memory in place as C has it: a pointer, which is safe to have, and slices and atomics of
     /// other sizes, which only the caller can vouch for.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let memory = procession::SharedMemory::new(100)?;
+    /// let raw = memory.raw();
+    /// // Its pointers and slices are unsafe to use: who does vouches for all that have the memory.
+    /// # let _ = raw;
+    /// # Ok(()) }
+    /// ```
     pub fn raw(&self) -> RawMemory<'_> {
         self.engine.raw()
     }
@@ -194,7 +268,7 @@ impl fmt::Debug for SharedMemory {
     }
 }
 
-/// Its file, for calls that take one. Whoever has a copy of it counts as a user.
+/// Its file, for calls that take one. A process that has a copy of it counts as a user.
 impl AsFd for SharedMemory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.engine.as_fd()

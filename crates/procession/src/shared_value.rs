@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytemuck::Pod;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Result;
 use crate::shared_array::{Integer, SharedArray};
@@ -34,6 +34,13 @@ pub struct SharedValue<T>(SharedArray<T>);
 impl<T: Pod> SharedValue<T> {
     /// A new one with this value.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let value = procession::SharedValue::new(0.5)?;
+    /// assert_eq!(value.get(), 0.5);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the system refuses.
@@ -42,12 +49,26 @@ impl<T: Pod> SharedValue<T> {
     }
 
     /// The value.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// assert_eq!(procession::SharedValue::new(7u64)?.get(), 7);
+    /// # Ok(()) }
+    /// ```
     #[inline]
     pub fn get(&self) -> T {
         self.0.get(0)
     }
 
     /// Sets the value.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let value = procession::SharedValue::new(0u64)?;
+    /// value.set(7);
+    /// assert_eq!(value.get(), 7);
+    /// # Ok(()) }
+    /// ```
     #[inline]
     pub fn set(&self, value: T) {
         self.0.set(0, value);
@@ -72,12 +93,28 @@ impl<T: Pod> SharedValue<T> {
 
 impl<T: Integer> SharedValue<T> {
     /// Adds, wrapping around, and gives what it was. Nobody's addition is lost.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let done = procession::SharedValue::new(0u64)?;
+    /// assert_eq!(done.fetch_add(1), 0);
+    /// assert_eq!(done.get(), 1);
+    /// # Ok(()) }
+    /// ```
     #[inline]
     pub fn fetch_add(&self, value: T) -> T {
         self.0.fetch_add(0, value)
     }
 
     /// Subtracts, wrapping around, and gives what it was.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let left = procession::SharedValue::new(10u64)?;
+    /// assert_eq!(left.fetch_sub(1), 10);
+    /// assert_eq!(left.get(), 9);
+    /// # Ok(()) }
+    /// ```
     #[inline]
     pub fn fetch_sub(&self, value: T) -> T {
         self.0.fetch_sub(0, value)

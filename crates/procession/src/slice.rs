@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytemuck::{NoUninit, Pod};
 use procession_core::Held;
 use procession_core::pool::blocks::{self, Place};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::de::Error as _;
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes that cross to a worker and back without being copied more than once: see [`Slice`].
 pub type Bytes = Slice<u8>;
@@ -18,8 +18,8 @@ pub type Bytes = Slice<u8>;
 /// memory.
 ///
 /// In the argument or result of a pool's task 16 KiB and more are copied once, by who sends them,
-/// into memory that the pool has used before. Who receives them reads them there, in place, and
-/// lets go of the memory with the last clone. What is shorter, and what travels elsewhere (to a
+/// into memory that the pool has used before. The receiver reads them there, in place, and lets go
+/// of the memory with the last clone. A shorter slice, or one that travels elsewhere (to a
 /// [`Process`](crate::Process), through a [`Queue`](crate::Queue)), is copied like a vector, at the
 /// speed of a copy and not element by element.
 ///
@@ -45,12 +45,16 @@ enum Data<T: Pod> {
     Block(Arc<Held>),
 }
 
-/// On its way: in place of the elements where they went, or the elements.
-#[derive(Serialize, Deserialize)]
-enum Wire<'a> {
-    Block(u32, u64),
-    #[serde(borrow)]
-    Inline(&'a [u8]),
+/// On its way: the area and the block where the elements went, or the elements' bytes.
+type Wire<B> = (Option<(u32, u64)>, B);
+
+/// Bytes, and not a sequence of `u8`.
+struct Inline<'a>(&'a [u8]);
+
+impl Serialize for Inline<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
 }
 
 impl<T: Pod> Deref for Slice<T> {
@@ -101,21 +105,22 @@ impl<T: Pod + PartialEq> PartialEq for Slice<T> {
 impl<T: Pod> Serialize for Slice<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes = bytes_of(self);
-        match blocks::put_buffer(bytes) {
-            Some(Place { area, block }) => Wire::Block(area, block).serialize(serializer),
-            None => serializer.serialize_newtype_variant("Wire", 1, "Inline", serde_bytes::Bytes::new(bytes)),
-        }
+        let wire: Wire<Inline<'_>> = match blocks::put_buffer(bytes) {
+            Some(Place { area, block }) => (Some((area, block)), Inline(&[])),
+            None => (None, Inline(bytes)),
+        };
+        wire.serialize(serializer)
     }
 }
 
 impl<'de, T: Pod> Deserialize<'de> for Slice<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let broken = || D::Error::custom(format!("no whole number of elements of {} bytes", size_of::<T>()));
-        match Wire::deserialize(deserializer)? {
-            Wire::Inline(bytes) if bytes.len().is_multiple_of(size_of::<T>()) => {
+        match Wire::<&[u8]>::deserialize(deserializer)? {
+            (None, bytes) if bytes.len().is_multiple_of(size_of::<T>()) => {
                 Ok(Slice(Data::Own(Arc::new(bytemuck::allocation::pod_collect_to_vec(bytes)))))
             }
-            Wire::Block(area, block) => {
+            (Some((area, block)), _) => {
                 let held = blocks::take_buffer(Place { area, block }).map_err(|why| {
                     let why = why.to_string();
                     procession_core::handle::refuse(&why);
@@ -124,7 +129,7 @@ impl<'de, T: Pod> Deserialize<'de> for Slice<T> {
                 bytemuck::try_cast_slice::<u8, T>(&held).map_err(|_| broken())?;
                 Ok(Slice(Data::Block(held)))
             }
-            Wire::Inline(_) => Err(broken()),
+            (None, _) => Err(broken()),
         }
     }
 }

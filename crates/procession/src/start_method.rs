@@ -4,60 +4,15 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use procession_core::start::Method;
+use procession_core::start::{self, Start};
+pub use procession_core::start::{ParseStartMethodError, StartMethod};
 
-use crate::{Error, Result};
+use crate::{Error, Result, startup};
 
-/// A start method: how a process comes to be.
-///
-/// ```
-/// use procession::StartMethod;
-/// let method: StartMethod = "spawn".parse()?;
-/// assert_eq!(method, StartMethod::Spawn);
-/// assert_eq!(StartMethod::ForkServer.to_string(), "forkserver");
-/// # Ok::<(), procession::Error>(())
-/// ```
-// Not the engine's `Method`, since a name that does not parse is this crate's `Error`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum StartMethod {
-    /// The child is a copy of this process.
-    Fork,
-    /// The child executes this program anew.
-    Spawn,
-    /// The child is forked from a small clean server.
-    ForkServer,
-}
-
-impl StartMethod {
-    /// All that this platform has.
-    pub const ALL: [StartMethod; 3] = [StartMethod::Fork, StartMethod::Spawn, StartMethod::ForkServer];
-
-    pub(crate) fn engine(self) -> Method {
-        match self {
-            StartMethod::Fork => Method::Fork,
-            StartMethod::Spawn => Method::Spawn,
-            StartMethod::ForkServer => Method::ForkServer,
-        }
-    }
-}
-
-impl std::fmt::Display for StartMethod {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.engine().as_str())
-    }
-}
-
-impl std::str::FromStr for StartMethod {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<StartMethod> {
-        Ok(match name.parse::<Method>()? {
-            Method::Fork => StartMethod::Fork,
-            Method::Spawn => StartMethod::Spawn,
-            Method::ForkServer => StartMethod::ForkServer,
-        })
-    }
+/// Returns the engine's starter of a method.
+pub(crate) fn starter(method: StartMethod) -> &'static dyn Start {
+    startup::keep_entry();
+    start::starter(method)
 }
 
 static DEFAULT: OnceLock<StartMethod> = OnceLock::new();
@@ -89,6 +44,12 @@ pub fn set_start_method(method: StartMethod) -> Result<()> {
 
 /// The start method of [`Context::default`](crate::Context::default): what [`set_start_method`]
 /// said, or else `forkserver`.
+///
+/// ```
+/// use procession::{StartMethod, start_method};
+///
+/// assert_eq!(start_method(), StartMethod::ForkServer);
+/// ```
 pub fn start_method() -> StartMethod {
     DEFAULT.get().copied().unwrap_or(StartMethod::ForkServer)
 }
@@ -97,6 +58,15 @@ pub fn start_method() -> StartMethod {
 /// running. It must be the same build of the same program, wherever it lies; another one is found
 /// out when a process starts ([`Error::is_other_build`]). A fork server that already runs keeps its
 /// program.
+///
+/// If this crate is in a shared object, the object is preloaded into the program, whose own code
+/// does not run. Then any program will do that is linked dynamically. One that does not load the
+/// object is found out at the start ([`Error::is_not_initialized`]).
+///
+/// ```no_run
+/// // In a program that a launcher has started from a file that it has removed since:
+/// procession::set_executable("/opt/app/bin/app");
+/// ```
 pub fn set_executable(program: impl Into<PathBuf>) {
     procession_core::start::set_executable(program);
 }

@@ -7,20 +7,22 @@
 //! its type alone says what to call.
 
 use std::any::Any;
-use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
 use procession_core::outcome::tag;
-use procession_core::pool::{Answer, Chunk, ChunkEntry};
+use procession_core::pool::{Answer, Chunk, ChunkEntry, Meter};
 use procession_core::{Entry, EntryFn, Stateless};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
 
-use crate::function::{TaskFn, TupleFn};
+use crate::backtrace::{Stack, Style};
+use crate::failure::{Failure, TaskError};
+use crate::function::{StateFn, StateTupleFn, TaskFn, TupleFn};
 use crate::integer;
 use crate::message::{self, Panic};
+use crate::slow_call::Call;
 
 /// Whether a panic is also reported where it happens, as a thread's is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,7 +56,7 @@ where
     R: Serialize + 'static,
 {
     let _: Stateless<F> = Stateless::of(function);
-    ChunkEntry::of(|chunk| run_tasks(chunk, Stateless::<F>::conjure()))
+    ChunkEntry::of(|chunk| run_tasks::<F, _, _>(chunk, |argument| Stateless::<F>::conjure()(argument), encode_answer))
 }
 
 /// The entry of a pool's tasks whose function takes the argument apart.
@@ -65,7 +67,84 @@ where
     F::Output: Serialize + 'static,
 {
     let _: Stateless<F> = Stateless::of(function);
-    ChunkEntry::of(|chunk| run_tasks(chunk, |arguments| Stateless::<F>::conjure().call_with(arguments)))
+    ChunkEntry::of(|chunk| {
+        run_tasks::<F, _, _>(chunk, |arguments| Stateless::<F>::conjure().call_with(arguments), encode_answer)
+    })
+}
+
+/// The entry of a pool's tasks whose function returns a value or an error of its own.
+pub(crate) fn fallible_entry<F, A, R, E, K>(function: F) -> ChunkEntry
+where
+    F: TaskFn<A, Result<R, E>>,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+    E: TaskError<K>,
+{
+    let _: Stateless<F> = Stateless::of(function);
+    ChunkEntry::of(|chunk| {
+        let encode = |result: Result<R, E>, output: &mut Vec<u8>| match result {
+            Ok(value) => encode_answer(value, output),
+            Err(error) => write_failure(error.into_failure(), output),
+        };
+        run_tasks::<F, _, _>(chunk, |argument| Stateless::<F>::conjure()(argument), encode);
+    })
+}
+
+/// The entry of a pool's tasks that are batches of items: each answers with one value for all.
+pub(crate) fn reduce_entry<F, G, A, R>(map: F, reduce: G) -> ChunkEntry
+where
+    F: TaskFn<A, R>,
+    G: Fn(R, R) -> R + Copy + 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    let _: (Stateless<F>, Stateless<G>) = (Stateless::of(map), Stateless::of(reduce));
+    ChunkEntry::of(|chunk| {
+        let at = Cell::new(0);
+        let fold = |batch: Vec<A>, input: &[u8], meter: Option<&Meter>| {
+            let values = batch.into_iter().enumerate().map(|(offset, argument)| {
+                at.set(offset);
+                let _call = Call::begin::<F, A>(meter, input, Some(offset));
+                Stateless::<F>::conjure()(argument)
+            });
+            values.reduce(Stateless::<G>::conjure())
+        };
+        let encode = |value: Option<R>, output: &mut Vec<u8>| match value {
+            Some(value) => encode_answer(value, output),
+            None => Answer::Written(undecodable("its chunk has no items", output)),
+        };
+        run_batches(chunk, fold, encode, &at);
+    })
+}
+
+/// The entry of a pool's tasks whose function gets the job's state.
+pub(crate) fn state_entry<F, S, A, R>(function: F) -> ChunkEntry
+where
+    F: StateFn<S, A, R>,
+    S: DeserializeOwned + 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    let _: Stateless<F> = Stateless::of(function);
+    ChunkEntry::of(|chunk| {
+        run_with_state::<F, _, _, _>(chunk, |state: &S, argument| Stateless::<F>::conjure()(state, argument))
+    })
+}
+
+/// The entry of a pool's tasks whose function gets the job's state and takes the argument apart.
+pub(crate) fn state_tuple_entry<F, S, A>(function: F) -> ChunkEntry
+where
+    F: StateTupleFn<S, A>,
+    S: DeserializeOwned + 'static,
+    A: DeserializeOwned + 'static,
+    F::Output: Serialize + 'static,
+{
+    let _: Stateless<F> = Stateless::of(function);
+    ChunkEntry::of(|chunk| {
+        run_with_state::<F, _, _, _>(chunk, |state: &S, arguments| {
+            Stateless::<F>::conjure().call_with(state, arguments)
+        })
+    })
 }
 
 fn call<F, A, R, const HERE: bool>(input: &[u8], output: &mut Vec<u8>) -> u32
@@ -78,27 +157,97 @@ where
     guarded(report, output, |output| answer(&Stateless::<F>::conjure(), input, output))
 }
 
-/// Runs the tasks of a chunk. One that panics ends with that, and the rest go on.
-fn run_tasks<A, R>(chunk: &mut Chunk, function: impl Fn(A) -> R)
+/// Runs the tasks of a chunk with the state of their job. If there is none, each task ends with
+/// that.
+fn run_with_state<F, S, A, R>(chunk: &mut Chunk, call: impl Fn(&S, A) -> R)
 where
+    F: 'static,
+    S: DeserializeOwned + 'static,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    let task = |input: &[u8], output: &mut Vec<u8>| {
+    match catch(Report::ToCaller, || chunk.state(message::decode)) {
+        Ok(Ok(state)) => run_tasks::<F, _, _>(chunk, |argument| call(&state, argument), encode_answer),
+        Ok(Err(why)) => chunk.refuse(tag::STATE_UNDECODABLE, why.as_bytes()),
+        Err(caught) => {
+            let mut panic = Vec::new();
+            let tag = write_panic(caught, 0, &mut panic);
+            chunk.refuse(tag, &panic);
+        }
+    }
+}
+
+/// Runs the tasks of a chunk, which call the function `F`. One that panics ends with that, and the
+/// rest go on.
+fn run_tasks<F, A, V>(chunk: &mut Chunk, call: impl Fn(A) -> V, encode: impl Fn(V, &mut Vec<u8>) -> Answer)
+where
+    F: 'static,
+    A: DeserializeOwned + 'static,
+{
+    let call = |argument, input: &[u8], meter: Option<&Meter>| {
+        let _call = Call::begin::<F, A>(meter, input, None);
+        call(argument)
+    };
+    run_batches(chunk, call, encode, &Cell::new(0));
+}
+
+/// As [`run_tasks`], where each task is a batch of items. `call` gets the encoded batch too, and
+/// says when each call begins and ends. `at` has the place of the item in it that is run.
+fn run_batches<A: DeserializeOwned + 'static, V>(
+    chunk: &mut Chunk,
+    call: impl Fn(A, &[u8], Option<&Meter>) -> V,
+    encode: impl Fn(V, &mut Vec<u8>) -> Answer,
+    at: &Cell<usize>,
+) {
+    // Compiled twice: what is for a meter is not there in a pool that has none.
+    let task = |input: &[u8], output: &mut Vec<u8>, meter: Option<&Meter>| {
         forget_caught_panic();
-        let value = match message::decode(input) {
-            Ok(argument) => function(argument),
-            Err(why) => return Answer::Written(undecodable(&why, output)),
-        };
-        match integer::encode(&value) {
-            Some(word) => Answer::Word(word),
-            None => Answer::Written(encode_value(value, output)),
+        match message::decode(input) {
+            Ok(argument) => {
+                let value = call(argument, input, meter);
+                if let Some(meter) = meter {
+                    meter.end_work();
+                }
+                encode(value, output)
+            }
+            Err(why) => Answer::Written(undecodable(&why, output)),
         }
     };
-    while let Err(caught) = catch(Report::ToCaller, || chunk.run(task)) {
-        // The first backtrace of a process takes longer to write than many a task has time.
-        chunk.finish(|output| write_panic(caught, output));
+    if let Some(meter) = chunk.meter() {
+        return run_measured(chunk, &mut |input, output| task(input, output, Some(&meter)), at);
     }
+    while let Err(caught) = catch(Report::ToCaller, || chunk.run(|input, output| task(input, output, None))) {
+        finish_panicked(chunk, caught, at);
+    }
+}
+
+#[cold]
+fn run_measured(chunk: &mut Chunk, task: &mut dyn FnMut(&[u8], &mut Vec<u8>) -> Answer, at: &Cell<usize>) {
+    while let Err(caught) = catch(Report::ToCaller, || chunk.run_measured(task)) {
+        finish_panicked(chunk, caught, at);
+    }
+}
+
+fn finish_panicked(chunk: &mut Chunk, caught: Caught, at: &Cell<usize>) {
+    // A process's first stack takes longer to write out than many a task has time.
+    let offset = at.take();
+    chunk.finish(|output| write_panic(caught, offset, output));
+}
+
+#[inline]
+fn encode_answer<R: Serialize + 'static>(value: R, output: &mut Vec<u8>) -> Answer {
+    match integer::encode(&value) {
+        Some(word) => Answer::Word(word),
+        None => Answer::Written(encode_value(value, output)),
+    }
+}
+
+#[cold]
+fn write_failure(failure: Failure, output: &mut Vec<u8>) -> Answer {
+    Answer::Written(match encode_value(failure, output) {
+        tag::VALUE => tag::FAILED,
+        other => other,
+    })
 }
 
 fn answer<A, R>(function: &impl Fn(A) -> R, input: &[u8], output: &mut Vec<u8>) -> u32
@@ -148,13 +297,13 @@ fn encode_value<R: Serialize + 'static>(value: R, output: &mut Vec<u8>) -> u32 {
 fn guarded(report: Report, output: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>) -> u32) -> u32 {
     catch(report, || body(output)).unwrap_or_else(|caught| {
         output.clear();
-        write_panic(caught, output)
+        write_panic(caught, 0, output)
     })
 }
 
-fn write_panic(caught: Caught, output: &mut Vec<u8>) -> u32 {
-    // Three strings always encode.
-    let encoded = message::encode(&caught.written(), output);
+fn write_panic(caught: Caught, offset: usize, output: &mut Vec<u8>) -> u32 {
+    // Three strings and a number always encode.
+    let encoded = message::encode(&caught.written(offset), output);
     debug_assert!(encoded.is_ok());
     tag::PANIC
 }
@@ -181,18 +330,17 @@ struct Watched {
     panic: Option<Caught>,
 }
 
-/// A panic whose backtrace is not written out: that takes long, and is in vain for one that the
-/// task itself catches.
+/// A panic that has been caught.
 struct Caught {
     message: String,
     location: String,
-    backtrace: Option<Backtrace>,
+    stack: Option<Stack>,
 }
 
 impl Caught {
-    fn written(self) -> Panic {
-        let backtrace = self.backtrace.as_ref().map(ToString::to_string).unwrap_or_default();
-        Panic { message: self.message, location: self.location, backtrace }
+    fn written(self, offset: usize) -> Panic {
+        let backtrace = self.stack.as_ref().map(Stack::to_text).unwrap_or_default();
+        Panic { message: self.message, location: self.location, backtrace, offset }
     }
 }
 
@@ -234,13 +382,13 @@ fn describe(info: &PanicHookInfo<'_>) -> Caught {
     Caught {
         message: text_of(info.payload()),
         location: info.location().map(ToString::to_string).unwrap_or_default(),
-        backtrace: Some(Backtrace::force_capture()),
+        stack: Stack::capture(Style::of_environment()),
     }
 }
 
 /// A panic that passed no hook: `resume_unwind`.
 fn silent(payload: &(dyn Any + Send)) -> Caught {
-    Caught { message: text_of(payload), location: String::new(), backtrace: None }
+    Caught { message: text_of(payload), location: String::new(), stack: None }
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> String {
@@ -267,13 +415,12 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_carries_message_location_and_backtrace() {
+    fn a_panic_carries_message_and_location() {
         let (tag, bytes) = call(|| -> u64 { panic!("no {}", "luck") });
         let panic: Panic = message::decode(&bytes).unwrap();
         assert_eq!(tag, tag::PANIC);
         assert_eq!(panic.message, "no luck");
         assert!(panic.location.contains("task.rs"), "{}", panic.location);
-        assert!(panic.backtrace.contains("a_panic_carries"), "{}", panic.backtrace);
     }
 
     #[test]

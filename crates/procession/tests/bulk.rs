@@ -22,6 +22,7 @@ fn main() {
             memory_is_given_back,
             what_a_forked_child_sees_does_not_change,
             queues_and_processes_copy_large_buffers,
+            tasks_send_large_buffers_elsewhere,
         ],
     })
 }
@@ -154,4 +155,21 @@ fn shared_memory() -> usize {
         std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("procession-pool"))
     };
     fds.filter(is_pool).map(|path| std::fs::metadata(path).unwrap().blocks() as usize * 512).sum()
+}
+
+/// What a task puts into other messages than its result.
+fn tasks_send_large_buffers_elsewhere() {
+    let pool = Context::forkserver().pool(1).unwrap();
+    let queue = Queue::<Bytes>::new().unwrap();
+    let send = |queue: Queue<Bytes>| {
+        queue.put(Bytes::from(vec![1; MIB])).unwrap();
+        let count = |bytes: Bytes| bytes.len();
+        let context = Context::spawn();
+        let by_process = context.process(count, Bytes::from(vec![2; MIB])).start().unwrap().join().unwrap();
+        let by_pool = context.pool(1).unwrap().apply(count, Bytes::from(vec![3; MIB])).unwrap();
+        (by_process, by_pool, Bytes::from(vec![4; MIB]))
+    };
+    let (by_process, by_pool, result) = pool.apply(send, queue.clone()).unwrap();
+    assert_eq!((by_process, by_pool, result[MIB - 1]), (MIB, MIB, 4));
+    assert!(queue.get().unwrap().iter().all(|byte| *byte == 1));
 }

@@ -16,6 +16,7 @@ fn main() {
             pool_map_prints_its_results_and_its_time,
             wordcount_counts_the_words_of_all_files,
             crash_loses_one_task_and_the_pool_serves_on,
+            watched_runs_until_its_input_ends,
         ],
     })
 }
@@ -60,14 +61,24 @@ fn crash_loses_one_task_and_the_pool_serves_on() {
     assert!(text.contains("and the pool still serves: [10, 20, 30]"), "{text}");
 }
 
+fn watched_runs_until_its_input_ends() {
+    let text = output_of("watched", &["fork"]);
+    assert!(text.starts_with("python -m procession top ") && text.contains("\nit has run "), "{text}");
+}
+
 /// What an example prints. Cargo builds the examples with the tests, beside their folder.
 fn output_of(name: &str, arguments: &[&str]) -> String {
     let test = std::env::current_exe().unwrap();
     let program: PathBuf = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
-    let mut child =
-        Command::new(&program).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap_or_else(
-            |error| panic!("{}: {error}; run `cargo test -p procession`, which builds it", program.display()),
-        );
+    let mut child = Command::new(&program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("{}: {error}; run `cargo test -p procession`, which builds it", program.display())
+        });
     let deadline = in_time();
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use procession::{Context, Pool};
+use futures_util::{StreamExt, future};
+use procession::{Context, Pool, Process, Queue, pipe};
 use procession_testing::{once, run, tests};
 use tokio::runtime::{Builder, Runtime};
 
@@ -14,6 +15,7 @@ fn main() {
             a_runtime_of_several_threads_awaits_in_its_tasks,
             await_blocks_no_other_future,
             awaited_errors_are_those_of_get,
+            a_forked_child_awaits_by_itself,
         ],
     })
 }
@@ -70,11 +72,31 @@ fn awaited_errors_are_those_of_get() {
         assert!(dies.await.unwrap_err().is_worker_lost());
         let hour = || pool.apply_async(|()| std::thread::sleep(Duration::from_secs(3600)), ()).unwrap();
         let timed = tokio::time::timeout(Duration::from_millis(30), hour()).await;
-        assert!(timed.is_err(), "a runtime's own timeout only stops waiting");
+        assert!(timed.is_err(), "a runtime's own timeout stops waiting, and the task");
         let ended = hour();
         pool.terminate();
         assert!(ended.await.unwrap_err().is_closed());
     });
+}
+
+/// A queue and a connection that a forked child's parent awaits too.
+fn a_forked_child_awaits_by_itself() {
+    let queue = Queue::new().unwrap();
+    let (ours, theirs) = pipe::<u64, u64>(true).unwrap();
+    let mut pair = (queue.clone().into_async(), theirs.into_async().unwrap());
+    let mut first = Box::pin(async { future::join(pair.0.next(), pair.1.next()).await });
+    one_thread().block_on(async { assert!(future::poll_immediate(&mut first).await.is_none()) });
+    drop(first);
+    let wait = || {
+        one_thread().block_on(async {
+            let (item, message) = future::join(pair.0.next(), pair.1.next()).await;
+            item.unwrap().unwrap() + message.unwrap().unwrap()
+        })
+    };
+    let mut child = Process::fork(wait).start().unwrap();
+    queue.put(3).unwrap();
+    ours.send(&4).unwrap();
+    assert_eq!(child.join().unwrap(), 7);
 }
 
 fn pool() -> Pool {

@@ -1,5 +1,7 @@
 //! `init()` in tests that run in threads, where it cannot be the first line of `main`: an error,
-//! and no process goes on from there. Tests of the usual kind, as these are what is meant.
+//! and no process goes on from there. Tests of the usual kind, as these are what is meant. Without
+//! the feature `startup` only: with it a child never gets there.
+#![cfg(not(feature = "startup"))]
 
 use procession::Context;
 use procession_testing::{patience, watchdog};

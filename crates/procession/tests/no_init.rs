@@ -1,8 +1,14 @@
-//! A program that forgot `procession::init()`: one clear error, and no process.
+//! A program without the feature `startup` that forgot `procession::init()`: one clear error, and
+//! no process. With the feature there is nothing to forget, and no test.
+#![cfg_attr(feature = "startup", allow(unused))]
 
 use procession::{Context, Pool, Process, SharedMemory};
 use procession_testing::{once, run, tests};
 
+#[cfg(feature = "startup")]
+fn main() {}
+
+#[cfg(not(feature = "startup"))]
 fn main() {
     run(tests! {
         once: [
@@ -20,6 +26,7 @@ fn spawn_and_forkserver_name_the_missing_line() {
         for error in [process.unwrap_err(), pool.unwrap_err()] {
             assert!(error.is_not_initialized(), "{error}");
             assert!(error.to_string().contains("procession::init();"), "{error}");
+            assert!(error.to_string().contains("feature `startup`"), "{error}");
         }
     }
     assert!(Pool::new(1).unwrap_err().is_not_initialized());

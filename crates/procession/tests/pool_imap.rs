@@ -77,7 +77,7 @@ fn failed_task_is_told_by_its_index_in_the_call(context: Context) {
     assert_eq!(failed(&mut pool.imap(odd, 0..20).filter_map(Result::err)), [3, 10, 11, 17]);
     assert_eq!(failed(&mut pool.imap_unordered(odd, 0..20).filter_map(Result::err)), [3, 10, 11, 17]);
     let call = pool.chunk_size(4);
-    assert_eq!(failed(&mut call.imap(odd, 0..20).filter_map(Result::err)), [3, 10, 17], "the first of each chunk");
+    assert_eq!(failed(&mut call.imap(odd, 0..20).filter_map(Result::err)), [3, 10, 11, 17], "each of a chunk");
     assert_eq!(pool.map(odd, 0..20).unwrap_err().index(), Some(3));
     assert_eq!(pool.map(odd, [0, 11]).unwrap_err().index(), Some(1));
 }

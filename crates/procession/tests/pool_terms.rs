@@ -31,6 +31,7 @@ fn main() {
             imap_is_lazy_and_in_order,
             imap_goes_on_behind_an_error,
             imap_unordered_gives_what_is_ready,
+            workers_that_ignore_an_interrupt_go_on,
         ],
     })
 }
@@ -200,4 +201,31 @@ fn imap_unordered_gives_what_is_ready(context: Context) {
     assert_eq!(results.map(|result| result.unwrap()).collect::<Vec<_>>(), [450]);
     let all: HashSet<u64> = pool.imap_unordered(|x: u64| x, 0..1000).map(|result| result.unwrap()).collect();
     assert_eq!(all.len(), 1000);
+}
+
+fn workers_that_ignore_an_interrupt_go_on(context: Context) {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let interrupt_workers = |pool: &procession::Pool| {
+        for pid in pool.worker_pids() {
+            kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::INT).unwrap();
+        }
+    };
+    let wait_for = |(begun, go_on): (Queue<u32>, Queue<u32>)| {
+        begun.put(std::process::id()).unwrap();
+        go_on.get().unwrap()
+    };
+    let (begun, go_on) = (Queue::new().unwrap(), Queue::new().unwrap());
+    let patient = context.pool_builder(2).ignore_interrupt().start().unwrap();
+    let results = [1, 2].map(|_| patient.apply_async(wait_for, (begun.clone(), go_on.clone())).unwrap());
+    let pids: HashSet<u32> = (0..2).map(|_| begun.get().unwrap()).collect();
+    interrupt_workers(&patient);
+    (1..=2).for_each(|number| go_on.put(number).unwrap());
+    assert_eq!(results.iter().map(|result| result.get().unwrap()).sum::<u32>(), 3);
+    assert_eq!(patient.worker_pids().into_iter().collect::<HashSet<_>>(), pids);
+    let usual = context.pool(1).unwrap();
+    let result = usual.apply_async(wait_for, (begun.clone(), go_on.clone())).unwrap();
+    begun.get().unwrap();
+    interrupt_workers(&usual);
+    assert_eq!(result.get().unwrap_err().signal(), Some(2));
 }

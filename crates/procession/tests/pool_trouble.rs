@@ -85,7 +85,7 @@ fn each_task_of_a_map_has_its_own_result(context: Context) {
     let cancelled = pool.map_async(|_: u32| std::thread::sleep(Duration::from_secs(3600)), 0..10).unwrap();
     assert!(cancelled.cancel().unwrap());
     assert!(cancelled.get_each().unwrap_err().is_cancelled());
-    assert!(pool.map_each(|x: u32| x, []).unwrap().is_empty());
+    assert!(pool.map_each(|x: u32| x, Vec::<u32>::new()).unwrap().is_empty());
 }
 
 fn in_a_map_one_item_is_lost_and_its_neighbours_are_not(context: Context) {

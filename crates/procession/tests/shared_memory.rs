@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use procession::{Context, Process, Queue, Shared, SharedArray, SharedMemory, SharedValue, share};
+use procession::{
+    Connection, Context, Process, Queue, Shared, SharedArray, SharedMemory, SharedSlice, SharedValue, pipe, share,
+};
 use procession_testing::{OneWay, eventually, for_each_context, once, run, tests};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -21,6 +23,9 @@ fn main() {
             no_value_is_seen_torn,
             what_is_shared_is_decoded_once_in_a_process,
             what_is_shared_serves_every_task_of_a_pool,
+            a_worker_decodes_what_is_shared_once_for_all_tasks,
+            a_worker_lets_go_of_what_is_shared_when_others_come,
+            a_shared_slice_is_read_in_place_everywhere,
         ],
         once: [
             arrays_keep_values_of_every_type,
@@ -28,6 +33,7 @@ fn main() {
             a_name_that_is_anothers_by_now_is_left_alone,
             what_does_not_travel_says_what_to_do,
             a_mapping_keeps_nothing_once_dropped,
+            shared_slices_are_made_of_every_kind_of_elements,
         ],
     })
 }
@@ -171,6 +177,80 @@ fn what_is_shared_serves_every_task_of_a_pool(context: Context) {
     let pool = context.pool_builder(2).initializer(keep, table).start().unwrap();
     let squares = pool.map(|x: usize| TABLE.get().unwrap()[x], 0..100).unwrap();
     assert!(squares.into_iter().eq((0..100).map(|x| x * x)));
+}
+
+fn a_worker_decodes_what_is_shared_once_for_all_tasks(context: Context) {
+    let tables = [1, 2, 3, 4, 5, 6].map(|factor| share(Counted((0..1000).map(|x| x * factor).collect())).unwrap());
+    let before = if context == Context::fork() { DECODED.load(Ordering::SeqCst) } else { 0 };
+    let pool = context.pool(2).unwrap();
+    let sum = |(tables, place): ([Shared<Counted>; 6], usize)| {
+        (tables.iter().map(|table| table.0[place]).sum::<u32>(), DECODED.load(Ordering::SeqCst))
+    };
+    let tasks = (0..100).map(|place| (tables.clone(), place));
+    let answers = pool.chunk_size(1).map(sum, tasks).unwrap();
+    for (place, (sum, decoded)) in answers.into_iter().enumerate() {
+        assert_eq!((sum, decoded - before), (21 * place as u32, 6));
+    }
+    let one = |table: Shared<Counted>| (table.0[9], DECODED.load(Ordering::SeqCst));
+    assert_eq!(pool.apply(one, tables[5].clone()).unwrap(), (54, before + 6), "nor for other calls");
+}
+
+fn a_worker_lets_go_of_what_is_shared_when_others_come(context: Context) {
+    /// Says when it goes.
+    #[derive(Serialize, Deserialize)]
+    struct Noted(u32);
+    static GONE: AtomicU32 = AtomicU32::new(0);
+    impl Drop for Noted {
+        fn drop(&mut self) {
+            GONE.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let pool = context.pool(1).unwrap();
+    let gone = || pool.call(|| GONE.load(Ordering::SeqCst)).unwrap();
+    let before = gone();
+    for number in 0..20 {
+        let noted = share(Noted(number)).unwrap();
+        assert_eq!(pool.apply(|noted: Shared<Noted>| noted.0, noted).unwrap(), number);
+    }
+    assert!(gone() - before >= 15, "{} of 20 are gone", gone() - before);
+}
+
+fn a_shared_slice_is_read_in_place_everywhere(context: Context) {
+    let squares = SharedSlice::from_elements((0..100_000_u64).map(|x| x * x)).unwrap();
+    let look = |(squares, at): (SharedSlice<u64>, usize)| (std::process::id(), squares.as_ptr() as usize, squares[at]);
+    let pool = context.pool(2).unwrap();
+    let looked = pool.chunk_size(1).map(look, (0..200).map(|at| (squares.clone(), at * 500))).unwrap();
+    let mut places = std::collections::HashMap::new();
+    for (at, (pid, place, square)) in looked.into_iter().enumerate() {
+        assert_eq!(square, (at as u64 * 500).pow(2));
+        assert_eq!(*places.entry(pid).or_insert(place), place, "a worker maps it once");
+    }
+    let by_state = pool.map_with(&squares, |squares, at: usize| squares[at], [3, 99_999]).unwrap();
+    assert_eq!(by_state, [9, 99_999 * 99_999]);
+    let sum = |squares: SharedSlice<u64>| squares.iter().sum::<u64>();
+    let by_process = context.process(sum, squares.clone()).start().unwrap().join().unwrap();
+    assert_eq!(by_process, squares.iter().sum::<u64>());
+    let (ours, theirs) = pipe::<(), SharedSlice<u64>>(true).unwrap();
+    let send = |(squares, parent): (SharedSlice<u64>, Connection<SharedSlice<u64>, ()>)| parent.send(&squares).unwrap();
+    let mut sender = context.process(send, (squares.clone(), theirs)).start().unwrap();
+    let back = ours.recv().unwrap();
+    sender.join().unwrap();
+    assert!(back == squares && std::ptr::eq(&*back, &*squares), "it is known where it was made");
+}
+
+fn shared_slices_are_made_of_every_kind_of_elements() {
+    let empty = SharedSlice::<u16>::from_slice(&[]).unwrap();
+    let points = SharedSlice::from_slice(&[[1.0_f32, 2.0, 3.0]; 5]).unwrap();
+    let of_vec = SharedSlice::from_elements(vec![7_u8; 5000]).unwrap();
+    let sizes = |(empty, points, of_vec): (SharedSlice<u16>, SharedSlice<[f32; 3]>, SharedSlice<u8>)| {
+        (empty.len(), points[4][2], of_vec.iter().map(|x| usize::from(*x)).sum::<usize>())
+    };
+    let pool = Context::forkserver().pool(1).unwrap();
+    assert_eq!(pool.apply(sizes, (empty.clone(), points, of_vec)).unwrap(), (0, 3.0, 35_000));
+    assert!(empty.is_empty() && empty.clone() == empty);
+    let carrier = Queue::<SharedSlice<u16>>::new().unwrap();
+    let error = procession::Error::from(carrier.put(empty).unwrap_err());
+    assert!(error.is_encode() && error.to_string().contains("a shared slice travels as an argument"), "{error}");
 }
 
 fn arrays_keep_values_of_every_type() {

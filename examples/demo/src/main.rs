@@ -19,7 +19,6 @@ use words::{Words, batches, files_below};
 const SHARES: usize = 24;
 
 fn main() -> ExitCode {
-    procession::init();
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let files = arguments.get(1).map_or(Some(usize::MAX), |files| files.to_str()?.parse().ok());
     let ([path] | [path, _], Some(max_files)) = (&arguments[..], files) else {

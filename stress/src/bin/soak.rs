@@ -134,7 +134,6 @@ impl Kept {
 }
 
 fn main() -> ExitCode {
-    procession::init();
     let Some(calls) = std::env::args().nth(1).and_then(|calls| calls.parse::<usize>().ok()) else {
         eprintln!("usage: cargo xtask soak [--calls N]");
         return ExitCode::FAILURE;

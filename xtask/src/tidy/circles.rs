@@ -19,7 +19,7 @@ const LIMITS: [(&str, &[usize]); 9] = [
     ("xtask/src/main.rs", &[]),
 ];
 
-/// Which files a file imports, each with a line that does.
+/// The files that a file imports, each with a line that does.
 type Imports = BTreeMap<String, BTreeMap<String, usize>>;
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {

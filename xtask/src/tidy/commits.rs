@@ -48,7 +48,7 @@ fn check_commit(line: &str) -> Option<Finding> {
     Some(Finding { place: format!("commit {commit}"), line: 1, text: format!("{text}: {subject}") })
 }
 
-/// What a git command prints; nothing if it fails.
+/// Returns what a git command prints; nothing if it fails.
 fn git(root: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).current_dir(root).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())

@@ -29,7 +29,7 @@ pub(super) struct Use {
     pub(super) is_public: bool,
 }
 
-/// What one file says.
+/// The items of one file.
 #[derive(Debug, Default)]
 pub(super) struct Items {
     /// Its own module, and those that it holds between braces.
@@ -146,7 +146,7 @@ impl Reader<'_> {
     }
 }
 
-/// What `#[path = "..."]` says among the attributes with which these tokens end.
+/// Returns what `#[path = "..."]` says among the attributes with which these tokens end.
 fn path_attribute(before: &[(usize, Token)]) -> Option<String> {
     let begin = before.iter().rposition(|(_, token)| token.is_sign(';') || token.is_sign('}')).map_or(0, |end| end + 1);
     before[begin..].windows(3).find_map(|window| match window {
@@ -204,7 +204,7 @@ fn split_at_commas(tokens: &[(usize, Token)]) -> impl Iterator<Item = &[(usize, 
         .filter(|part| !part.is_empty())
 }
 
-/// Where the brace stands that closes the one at `index`.
+/// Returns the place of the brace that closes the one at `index`.
 fn end_of_braces(tokens: &[(usize, Token)], index: usize) -> usize {
     let mut depth = 0_usize;
     for (offset, (_, token)) in tokens[index..].iter().enumerate() {

@@ -6,14 +6,17 @@ use super::manifest::{self, Dependency};
 use super::source::{Finding, Source};
 
 /// The product's crates.
-const PRODUCT: [&str; 5] = ["procession-sys", "procession-shm", "procession-core", "procession", "procession-python"];
+const PRODUCT: [&str; 6] =
+    ["procession-sys", "procession-shm", "procession-core", "procession-mpi", "procession", "procession-python"];
 
-/// What each of them may import of the product, and whether it may import serde or a codec.
-const LAYERS: [(&str, &[&str], bool); 6] = [
+/// The layers: for each, the parts of the product that it may import, and whether it may import
+/// serde or a codec.
+const LAYERS: [(&str, &[&str], bool); 7] = [
     ("crates/procession-sys/Cargo.toml", &[], false),
     ("crates/procession-shm/Cargo.toml", &["procession-sys"], false),
     ("crates/procession-core/Cargo.toml", &["procession-shm", "procession-sys"], false),
-    ("crates/procession/Cargo.toml", &["procession-core"], true),
+    ("crates/procession-mpi/Cargo.toml", &[], false),
+    ("crates/procession/Cargo.toml", &["procession-core", "procession-mpi"], true),
     ("crates/procession-python/Cargo.toml", &["procession-core"], true),
     ("xtask/Cargo.toml", &[], true),
 ];

@@ -13,7 +13,7 @@ use super::source::Source;
 #[derive(Debug, Default)]
 pub(super) struct Modules(BTreeMap<ModulePath, Module>);
 
-/// What a path means.
+/// The meaning of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Meaning {
     Module(ModulePath),
@@ -107,7 +107,7 @@ impl Modules {
         Some(meaning)
     }
 
-    /// What a name means in a module.
+    /// Returns the meaning of a name in a module.
     fn look_up(&self, at: &ModulePath, name: &str, steps: usize) -> Option<Meaning> {
         let steps = steps.checked_sub(1)?;
         let module = self.0.get(at)?;

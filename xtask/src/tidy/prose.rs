@@ -48,7 +48,7 @@ fn comments(text: &str) -> impl Iterator<Item = (usize, Option<&str>)> {
     text.lines().enumerate().filter(|(_, line)| line.starts_with('#')).map(|(index, line)| (index + 1, Some(line)))
 }
 
-/// What stands behind the signs of a comment.
+/// Returns the text behind the signs of a comment.
 fn content(text: &str) -> &str {
     text.trim_start().trim_start_matches(['/', '#']).trim_start_matches('!').trim_start()
 }

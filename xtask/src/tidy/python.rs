@@ -1,7 +1,7 @@
 //! Finds the words, comments and docstrings of Python source. Used by the rules that look into
 //! `.py` files.
 
-/// What a part of the source is.
+/// A part of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
     Word(String),

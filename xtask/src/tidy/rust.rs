@@ -173,7 +173,7 @@ fn opening_of_raw_string(rest: &str) -> Option<&str> {
     after[quote..].starts_with('"').then(|| &rest[..rest.len() - after.len() + quote + 1])
 }
 
-/// Where the quote stands that ends a string, before which `content` stands.
+/// Returns the place of the quote that ends a string, before which `content` stands.
 fn end_of_string(content: &str, quote: char) -> usize {
     let mut is_escaped = false;
     for (index, one) in content.char_indices() {

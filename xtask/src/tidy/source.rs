@@ -35,7 +35,7 @@ impl Source {
         self.python.get_or_init(|| python::parts(&self.text))
     }
 
-    /// What follows the last dot of its name.
+    /// Returns the part of its name behind the last dot.
     pub(super) fn extension(&self) -> &str {
         self.path.rsplit('.').next().unwrap_or_default()
     }
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// What is wrong in one line, and what to do about it.
+/// The fault in one line, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     /// A file's path, or a commit.

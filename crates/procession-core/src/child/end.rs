@@ -1,17 +1,19 @@
 //! How a child ended. Used in its parent.
 
+use std::io;
+
 use procession_sys::ExitStatus;
 use procession_sys::image::BuildId;
 
 use crate::outcome::Outcome;
 use crate::{Error, Result};
 
-/// How a child ended.
+/// The end of a child.
 #[derive(Debug)]
 pub struct End {
     /// `None`: another wait in this program took it.
     pub status: Option<ExitStatus>,
-    /// What its target left.
+    /// The outcome of its target.
     pub outcome: Outcome,
 }
 
@@ -21,7 +23,7 @@ impl End {
         self.status.map(ExitStatus::code)
     }
 
-    /// What the target left, or the error that says why there is nothing.
+    /// Returns the tag and payload of the target, or the error that says why there is none.
     pub fn returned(&self, pid: u32) -> Result<Option<(u32, &[u8])>> {
         match &self.outcome {
             Outcome::Returned { tag, payload } => Ok(Some((*tag, payload))),
@@ -32,6 +34,10 @@ impl End {
                 // `main`.
                 if status.signal().is_some() { Ok(None) } else { Err(Error::NotReached { pid, status }) }
             }
+            Outcome::Malformed => Err(Error::os(format!("cannot read what process {pid} has left"))(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is nothing that a child sends",
+            ))),
             Outcome::Misplaced(why) => Err(Error::Misplaced { pid, why: why.clone() }),
             Outcome::OtherBuild(theirs) => {
                 let ours = BuildId::current().clone();

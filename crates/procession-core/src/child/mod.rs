@@ -7,10 +7,12 @@
 //! | served | a fork server | the server, which reaps it and reports over the link; else the kernel |
 //! | foreign | other code | the kernel, as long as that code has not reaped it |
 //! | lost | this process | nowhere: other code reaped it before its pidfd was open |
+//! | elsewhere | another machine | the thread of this process that stands for it |
 //!
 //! Except for a lost child, which has ended, each is running until somebody asks for its end and
 //! finds one. That end is kept.
 
+mod elsewhere;
 mod end;
 pub(crate) mod server_watch;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use procession_sys::pidfd::PidFd;
 use procession_sys::poller;
 use procession_sys::{ExitStatus, Signal};
 
+pub use self::elsewhere::Elsewhere;
 pub use self::end::End;
 use self::tied::{Tied, is_no_child};
 use crate::outcome::{self, Outcome};
@@ -43,6 +46,8 @@ use crate::{Error, Result};
 pub struct Child {
     name: String,
     daemon: bool,
+    /// It leads a process group, which ends with it.
+    leads_group: bool,
     generation: u64,
     state: State,
 }
@@ -66,6 +71,8 @@ enum State {
         link: Link,
         end: End,
     },
+    /// On another machine.
+    Elsewhere(Arc<Elsewhere>),
 }
 
 /// A child as a start method gives it to its parent.
@@ -77,7 +84,7 @@ pub struct Popen {
     pub link: Link,
     /// The child is known to have reached its bootstrap.
     pub began: bool,
-    /// Who learns how it ended.
+    /// The process that reaps the child, and so learns how it ended.
     pub reaper: Reaper,
 }
 
@@ -99,13 +106,19 @@ impl Child {
             Reaper::Parent => State::Own(child),
             Reaper::Server(server) => State::Served { child, server },
         };
-        Child { name, daemon, generation: fork_generation(), state }
+        Child { name, daemon, leads_group: false, generation: fork_generation(), state }
+    }
+
+    /// This child, which leads a process group: whatever is left of the group is killed before the
+    /// child is reaped.
+    pub fn leading_group(self, leads_group: bool) -> Child {
+        Child { leads_group, ..self }
     }
 
     /// A child that other code has made and reaps. It is not tied to this process's life.
     pub(crate) fn of_others(name: String, daemon: bool, pidfd: PidFd) -> Child {
         let state = State::Foreign { pidfd, end: OnceLock::new() };
-        Child { name, daemon, generation: fork_generation(), state }
+        Child { name, daemon, leads_group: false, generation: fork_generation(), state }
     }
 
     /// A child that was reaped by others before its pidfd could be opened.
@@ -116,7 +129,13 @@ impl Child {
     pub fn lost(name: String, daemon: bool, pid: u32, link: Link) -> io::Result<Child> {
         let outcome = outcome::read(&link, true)?;
         let state = State::Lost { pid, link, end: End { status: None, outcome } };
-        Ok(Child { name, daemon, generation: fork_generation(), state })
+        Ok(Child { name, daemon, leads_group: false, generation: fork_generation(), state })
+    }
+
+    /// A child on another machine. It is not tied to this process's life by the kernel.
+    pub(crate) fn elsewhere(name: String, daemon: bool, child: Arc<Elsewhere>) -> Child {
+        let state = State::Elsewhere(child);
+        Child { name, daemon, leads_group: false, generation: fork_generation(), state }
     }
 
     /// The name it was given.
@@ -135,6 +154,7 @@ impl Child {
             State::Own(child) | State::Served { child, .. } => child.pidfd.pid(),
             State::Foreign { pidfd, .. } => pidfd.pid(),
             State::Lost { pid, .. } => *pid,
+            State::Elsewhere(child) => child.pid(),
         }
     }
 
@@ -144,15 +164,24 @@ impl Child {
             State::Own(child) | State::Served { child, .. } => child.pidfd.as_fd(),
             State::Foreign { pidfd, .. } => pidfd.as_fd(),
             State::Lost { link, .. } => link.as_fd(),
+            State::Elsewhere(child) => child.sentinel(),
         }
     }
 
-    /// Its pidfd; `None` if it is lost, and so has ended.
+    /// The machine that it is on, if it is another one.
+    pub fn host(&self) -> Option<&Arc<str>> {
+        match &self.state {
+            State::Elsewhere(child) => Some(child.host()),
+            _ => None,
+        }
+    }
+
+    /// Its pidfd; `None` if it is lost, and so has ended, or on another machine.
     pub(crate) fn pidfd(&self) -> Option<&PidFd> {
         match &self.state {
             State::Own(child) | State::Served { child, .. } => Some(&child.pidfd),
             State::Foreign { pidfd, .. } => Some(pidfd),
-            State::Lost { .. } => None,
+            State::Lost { .. } | State::Elsewhere(_) => None,
         }
     }
 
@@ -162,6 +191,7 @@ impl Child {
             State::Own(child) | State::Served { child, .. } => child.end(),
             State::Foreign { end, .. } => end.get(),
             State::Lost { end, .. } => Some(end),
+            State::Elsewhere(child) => child.end(),
         }
     }
 
@@ -173,8 +203,12 @@ impl Child {
     /// [`Error::Inherited`] in another process than the one that started it.
     pub fn wait(&self, deadline: Option<Instant>) -> Result<&End> {
         self.check_owner()?;
-        if let Some(pidfd) = self.running() {
-            let ended = poller::wait_readable_unless(&[pidfd.as_fd()], deadline, interrupt::ask);
+        let awaited = match &self.state {
+            State::Elsewhere(child) => child.end().is_none().then(|| child.sentinel()),
+            _ => self.running().map(AsFd::as_fd),
+        };
+        if let Some(sentinel) = awaited {
+            let ended = poller::wait_readable_unless(&[sentinel], deadline, interrupt::ask);
             if !ended.map_err(self.os("wait for"))?[0] {
                 return Err(Error::Timeout { what: "the process ended" });
             }
@@ -187,6 +221,7 @@ impl Child {
             }),
             State::Foreign { pidfd, end } => self.peek(pidfd, end),
             State::Lost { end, .. } => Ok(end),
+            State::Elsewhere(child) => child.end().ok_or(Error::Bug("a child elsewhere has ended, and not said how")),
         }
     }
 
@@ -201,6 +236,9 @@ impl Child {
     /// Sends a signal; `false` when it had already ended.
     pub fn signal(&self, signal: Signal) -> Result<bool> {
         self.check_owner()?;
+        if let State::Elsewhere(child) = &self.state {
+            return Ok(child.send(signal));
+        }
         let (None, Some(pidfd)) = (self.end(), self.pidfd()) else { return Ok(false) };
         match pidfd.signal(signal) {
             // A security module may refuse it. The end of its lifeline is a SIGKILL of the kernel's
@@ -216,7 +254,8 @@ impl Child {
     ///
     /// [`Error::DescriptorClosed`] if the program has closed it.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.end().is_some() || self.running().is_some() {
+        let is_elsewhere = matches!(self.state, State::Elsewhere(_));
+        if is_elsewhere || self.end().is_some() || self.running().is_some() {
             return Ok(());
         }
         let which = format!("by which process {} ({}) is watched", self.pid(), self.name);
@@ -245,7 +284,7 @@ impl Child {
     fn tied(&self) -> Option<&Tied> {
         match &self.state {
             State::Own(child) | State::Served { child, .. } => Some(child),
-            State::Foreign { .. } | State::Lost { .. } => None,
+            State::Foreign { .. } | State::Lost { .. } | State::Elsewhere(_) => None,
         }
     }
 
@@ -257,6 +296,10 @@ impl Child {
 
     /// The end of an own child, which has ended.
     fn reap(&self, child: &Tied, link: Option<&Link>) -> Result<End> {
+        if self.leads_group {
+            // Refused only by processes that have taken another identity.
+            let _ = child.pidfd.kill_group();
+        }
         let status = self.status(&child.pidfd, child.pidfd.try_reap())?;
         Ok(End { status, outcome: child.outcome(link).map_err(self.os("read the outcome of"))? })
     }
@@ -281,6 +324,10 @@ impl Child {
 
     /// The end of a served child, which has ended.
     fn reported(&self, child: &Tied, server: &Child, link: &Link) -> Result<End> {
+        if self.leads_group {
+            // Its server has done so before it reaped the child, unless the server was killed.
+            let _ = child.pidfd.kill_group_by_fd();
+        }
         let kill = || server.signal(Signal::KILL).map(drop).map_err(io::Error::other);
         let reported = child.reported_end(link, server.pidfd(), kill).map_err(self.os("read the outcome of"))?;
         reported.ok_or(Error::Timeout { what: "the process's end was reported" })

@@ -26,7 +26,7 @@ pub(crate) struct Watch<'a> {
     stopped: u32,
 }
 
-/// What a look has found.
+/// The result of one look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Look {
     /// Something to read.

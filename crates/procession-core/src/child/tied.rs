@@ -70,7 +70,7 @@ impl Tied {
         Ok(self.end.get_or_init(|| end))
     }
 
-    /// What it left on its link, now that it has ended.
+    /// Reads the outcome that the child left on its link, now that it has ended.
     pub(super) fn outcome(&self, link: Option<&Link>) -> io::Result<Outcome> {
         link.map_or(Ok(Outcome::Died), |link| outcome::read(link, self.began))
     }
@@ -87,20 +87,25 @@ impl Tied {
         // None once the server has ended, or has been killed.
         let mut watch = server.map(|server| Watch::new(server, MAX_LOOKS_REPORT));
         let mut known = None;
-        while heard.exited.is_none() {
+        while heard.exited.is_none() && !heard.has_enough() {
             // Before the link is read: what a server sent before its end is there by then.
             if let Some(looked_at) = &watch
                 && looked_at.has_ended()?
             {
                 watch = None;
             }
-            match link.recv_now()? {
-                Received::Message(message) => {
-                    heard.take_message(&message)?;
+            match link.recv_now() {
+                Ok(Received::Nothing) => {}
+                Ok(Received::Closed) => break,
+                Ok(Received::Message(message)) => {
+                    heard.take(Ok(&message));
                     continue;
                 }
-                Received::Nothing => {}
-                Received::Closed => break,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    heard.take(Err(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
             let Some(looking) = &mut watch else { break };
             match looking.look(link.as_fd())? {

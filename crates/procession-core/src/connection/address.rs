@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Where a listener is found.
+/// The address of a listener.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Address {
     /// A socket file.

@@ -1,6 +1,6 @@
-//! Authentications of those who connect to one listener, several at a time: each runs in a thread
-//! of its own, by its own deadline, so that a peer that says nothing keeps nobody else waiting.
-//! Whoever calls `accept` takes the first that is over.
+//! Authentications of peers that connect to one listener, several at a time. Each runs in a thread
+//! of its own, by its own deadline, so that a peer that says nothing keeps nobody else waiting. A
+//! caller of `accept` takes the first that is over.
 //!
 //! If as many are authenticated as may be, and one more connects, the oldest of them is given up
 //! once it has had [`MIN_TIME`]. So a crowd of silent peers delays an honest one by that time, and
@@ -30,7 +30,7 @@ const MIN_TIME: Duration = Duration::from_secs(1);
 /// A peer whose authentication is over.
 pub(super) type Admitted = (Result<Connection>, Option<Address>);
 
-/// What [`Admission::wait`] has found.
+/// The result of [`Admission::wait`].
 #[derive(Debug)]
 pub(super) enum News {
     /// A peer whose authentication is over.

@@ -13,12 +13,12 @@
 //! | here | as from 3.12 | as from 3.12 | as from 3.12 |
 //!
 //! An older Python takes `{sha256}` for a part of the random bytes, which it is: the HMAC covers
-//! it, so that nobody in the middle can talk two newer ends down. What a man in the middle can do
-//! is to pass messages on; then he knows what goes over the connection, and no key. Over a network
-//! that others can change, tunnel it.
+//! it, so that nobody in the middle can talk two newer ends down. A man in the middle can only pass
+//! messages on. Then he knows the connection's data, and no key. Over a network that others can
+//! change, tunnel it.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
@@ -28,6 +28,9 @@ use sha2::Sha256;
 
 use super::Connection;
 use crate::{Error, Result};
+
+/// How long an authentication may take unless told otherwise.
+pub const AUTHENTICATION_TIME: Duration = Duration::from_secs(10);
 
 /// The longest message of an authentication.
 pub const MAX_MESSAGE: u64 = 256;
@@ -79,11 +82,11 @@ impl Key {
         Ok(message)
     }
 
-    /// What proves to the sender of a challenge that this key is known.
+    /// Returns the answer that proves to the sender of a challenge that this key is known.
     ///
     /// # Errors
     ///
-    /// What is wrong with the challenge.
+    /// The defect of the challenge.
     pub fn answer(&self, challenge: &[u8]) -> Result<Vec<u8>, String> {
         let message = challenge.strip_prefix(CHALLENGE).ok_or("it sent no challenge: does it use a key at all?")?;
         if message.len() == OLD_MESSAGE {

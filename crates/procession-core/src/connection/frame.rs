@@ -11,7 +11,7 @@ const LONG: usize = SHORT + 8;
 /// The greatest limit there can be: a frame and its header are one piece of memory.
 pub const GREATEST_LIMIT: u64 = isize::MAX as u64 - LONG as u64;
 
-/// What stands before a payload.
+/// The bytes before a payload.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     bytes: [u8; LONG],
@@ -41,7 +41,7 @@ impl Header {
     }
 }
 
-/// What the beginning of a stream holds.
+/// The beginning of a stream: a whole frame, or less.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed {
     /// Less than a frame: so many bytes from its beginning are known to be needed, be it for the
@@ -49,9 +49,9 @@ pub enum Parsed {
     Needs(usize),
     /// A whole frame, whose payload is between the two.
     Whole {
-        /// Where the payload begins.
+        /// The beginning of the payload.
         begin: usize,
-        /// Where it ends, and the next frame begins.
+        /// The end of it, at which the next frame begins.
         end: usize,
     },
 }
@@ -88,9 +88,9 @@ pub enum Defect {
     Negative(i32),
     /// More than the receiver takes.
     TooLong {
-        /// What the header says.
+        /// The length in the header.
         len: u64,
-        /// What is taken.
+        /// The limit of the receiver.
         limit: u64,
     },
 }

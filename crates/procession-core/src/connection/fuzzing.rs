@@ -1,4 +1,4 @@
-//! What the other end of a connection sends, made of any bytes; see [`crate::fuzzing`].
+//! Bytes from the other end of a connection, made of any bytes; see [`crate::fuzzing`].
 
 use std::io::Write;
 use std::net::Shutdown;

@@ -1,4 +1,4 @@
-//! What was received and not taken yet. Belongs to the thread whose turn it is.
+//! The bytes that were received and not taken yet. They belong to the thread whose turn it is.
 //!
 //! # Reading ahead
 //!
@@ -39,9 +39,9 @@ const KEPT: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     buffer: Vec<u8>,
-    /// Where the first frame that was not taken begins.
+    /// The beginning of the first frame that was not taken.
     taken: usize,
-    /// Where what was received ends.
+    /// The end of what was received.
     filled: usize,
     /// By the beginning of their frame; in order.
     handles: VecDeque<(usize, Vec<OwnedFd>)>,
@@ -49,7 +49,7 @@ pub(super) struct Inbox {
     defect: Option<String>,
 }
 
-/// What is at the front of an inbox.
+/// The front of an inbox: a whole frame, or a part of one.
 #[derive(Debug)]
 pub(super) enum Front {
     /// A frame: where its payload is, and its fds. It is taken with this.
@@ -129,11 +129,12 @@ impl Inbox {
         self.defect.is_some() || !matches!(unfinished, Ok(Parsed::Needs(_)))
     }
 
-    /// What was received and not taken, for somebody who goes on in another process.
+    /// Returns the bytes that were received and not taken, for another process that goes on with
+    /// the connection.
     ///
     /// # Errors
     ///
-    /// Where it holds what cannot be copied.
+    /// Returns what has been received and not taken.
     pub(super) fn unread(&self) -> Result<&[u8]> {
         if let Some(defect) = &self.defect {
             return Err(Error::Malformed(defect.clone()));

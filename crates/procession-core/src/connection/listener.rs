@@ -5,44 +5,49 @@
 //! no file: a process that is killed leaves nothing behind. Such a name has no permissions either,
 //! so other users are turned away by the kernel's word on who they are.
 
-use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+#[cfg(feature = "auth")]
 use std::time::{Duration, Instant};
 
-use procession_shm::interrupt;
 use procession_sys::pidfd::current_pid;
-use procession_sys::{abstract_name, descriptor::above_streams, poller, random, socket};
+use procession_sys::{abstract_name, descriptor::above_streams, random, socket};
 
-use super::admission::{Admission, Admitted, News};
-use super::authentication::{self, Key};
+#[cfg(feature = "auth")]
+use super::authentication::{self, AUTHENTICATION_TIME, Key};
+use super::keyed::Keyed;
 use super::{Connection, Ways};
 use crate::{Error, Result};
 
 pub use super::address::Address;
 
-/// How long an authentication may take unless told otherwise.
-pub const AUTHENTICATION_TIME: Duration = Duration::from_secs(10);
+/// Connects to a listener.
+///
+/// # Errors
+///
+/// If nobody listens there.
+pub fn connect(address: &Address) -> Result<Connection> {
+    let refused = || Error::os(format!("cannot connect to {address}: is a listener there?"));
+    Ok(match address {
+        Address::Unix(path) => over_unix(UnixStream::connect(path).and_then(above_streams).map_err(refused())?),
+        Address::Abstract(name) => over_unix(abstract_name::connect(name).map_err(refused())?),
+        Address::Tcp(address) => over_tcp(TcpStream::connect(address).and_then(above_streams).map_err(refused())?)?,
+    })
+}
 
-/// Connects to a listener; with a key the two ends authenticate.
+/// Connects to a listener, and the two ends authenticate.
 ///
 /// # Errors
 ///
 /// If nobody listens there; [`Error::Authentication`].
-pub fn connect(address: &Address, key: Option<&Key>) -> Result<Connection> {
-    let refused = || Error::os(format!("cannot connect to {address}: is a listener there?"));
-    let connection = match address {
-        Address::Unix(path) => over_unix(UnixStream::connect(path).and_then(above_streams).map_err(refused())?),
-        Address::Abstract(name) => over_unix(abstract_name::connect(name).map_err(refused())?),
-        Address::Tcp(address) => over_tcp(TcpStream::connect(address).and_then(above_streams).map_err(refused())?)?,
-    };
-    if let Some(key) = key {
-        authentication::connect(&connection, key, Instant::now() + AUTHENTICATION_TIME)?;
-    }
+#[cfg(feature = "auth")]
+pub fn connect_with(address: &Address, key: &Key) -> Result<Connection> {
+    let connection = connect(address)?;
+    authentication::connect(&connection, key, Instant::now() + AUTHENTICATION_TIME)?;
     Ok(connection)
 }
 
@@ -55,7 +60,8 @@ pub struct Listener {
     address: Address,
     own_user_only: bool,
     /// With a key: the authentications that go on.
-    key: Option<(Key, Admission)>,
+    keyed: Option<Keyed>,
+    #[cfg(feature = "auth")]
     authentication_time: Duration,
     read_ahead: bool,
     last_accepted: Mutex<Option<Address>>,
@@ -105,7 +111,7 @@ impl Listener {
         random::fill(&mut bytes).map_err(Error::os("cannot get random bytes"))?;
         let name = format!("procession-{:032x}", u128::from_ne_bytes(bytes));
         let mut listener = Listener::bind(&Address::Abstract(name.into_bytes()))?;
-        listener.own_user_only = true;
+        listener.let_in_own_user_only()?;
         Ok(listener)
     }
 
@@ -135,11 +141,26 @@ impl Listener {
         Ok(listener)
     }
 
+    /// Turns away processes of other users, by the kernel's word on who they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] over TCP, where the kernel does not know.
+    pub fn let_in_own_user_only(&mut self) -> Result<()> {
+        if matches!(self.socket, Socket::Tcp(_)) {
+            let text = "who connects over TCP cannot be told: listen at a unix or abstract address, or use a key";
+            return Err(Error::Invalid(text.into()));
+        }
+        self.own_user_only = true;
+        Ok(())
+    }
+
     /// Wants every peer to know this key.
     ///
     /// # Errors
     ///
     /// If no fd is left.
+    #[cfg(feature = "auth")]
     pub fn set_key(&mut self, key: Key) -> Result<()> {
         // Several threads may accept, and one that comes too late is to wait for what the others
         // wait for.
@@ -147,14 +168,18 @@ impl Listener {
             Socket::Unix(socket) => socket.set_nonblocking(true),
             Socket::Tcp(socket) => socket.set_nonblocking(true),
         };
-        let admission = prepared.and_then(|()| Admission::new(self.socket.as_fd()));
-        self.key = Some((key, admission.map_err(Error::os("cannot prepare the authentication of peers"))?));
+        let keyed = prepared.and_then(|()| Keyed::new(self.socket.as_fd(), key, self.authentication_time));
+        self.keyed = Some(keyed.map_err(Error::os("cannot prepare the authentication of peers"))?);
         Ok(())
     }
 
     /// How long a peer's authentication may take.
+    #[cfg(feature = "auth")]
     pub fn set_authentication_time(&mut self, time: Duration) {
         self.authentication_time = time;
+        if let Some(keyed) = &mut self.keyed {
+            keyed.time = time;
+        }
     }
 
     /// How many connections may wait to be accepted.
@@ -167,45 +192,20 @@ impl Listener {
         socket::set_backlog(self.socket.as_fd(), connections).map_err(Error::os("cannot change a listener's backlog"))
     }
 
-    /// Waits for a peer and authenticates it. Several are authenticated at a time, and the first to
-    /// be done is returned. Whatever is wrong with one peer, the next may be accepted.
+    /// Waits for a peer and, with a key, authenticates it. Several are authenticated at a time, and
+    /// the first to be done is returned. The next peer may be accepted even if one has failed.
     ///
     /// # Errors
     ///
     /// [`Error::Authentication`]; if no fd is left.
     pub fn accept(&self) -> Result<Connection> {
-        let (admitted, peer) = match &self.key {
+        let (admitted, peer) = match &self.keyed {
             None => self.accept_next().map(|(connection, peer)| (Ok(connection), peer))?,
-            Some((key, admission)) => self.admit(key, admission)?,
+            Some(keyed) => keyed.accept(self.socket.as_fd(), || self.accept_next())?,
         };
         let connection = admitted?;
         *self.last_accepted.lock().unwrap_or_else(PoisonError::into_inner) = peer;
         Ok(connection)
-    }
-
-    fn admit(&self, key: &Key, admission: &Admission) -> Result<Admitted> {
-        loop {
-            if !admission.is_own() {
-                poller::wait_readable_unless(&[self.socket.as_fd()], None, interrupt::ask)
-                    .map_err(Error::os("cannot wait for a connection"))?;
-                if interrupt::is_over() {
-                    return Err(Error::Timeout { what: "a peer connected" });
-                }
-            } else if let News::Admitted(admitted) = admission.wait(self.socket.as_fd())? {
-                return Ok(admitted);
-            }
-            let (connection, peer) = match self.accept_next() {
-                // It has gone again, another thread was quicker, or there was none.
-                Err(Error::Os { source, .. }) if source.kind() == ErrorKind::WouldBlock => continue,
-                accepted => accepted?,
-            };
-            if admission.is_own() {
-                admission.authenticate(connection, peer, key.clone(), self.authentication_time)?;
-            } else {
-                let admitted = authentication::accept(&connection, key, Instant::now() + self.authentication_time);
-                return Ok((admitted.map(|()| connection), peer));
-            }
-        }
     }
 
     fn accept_next(&self) -> Result<(Connection, Option<Address>)> {
@@ -230,8 +230,8 @@ impl Listener {
     /// Ends each `accept` that waits and each authentication that goes on, those of other threads
     /// too. In a process forked from the one that listens it does nothing.
     pub fn close(&self) {
-        if let Some((_, admission)) = self.key.as_ref().filter(|(_, admission)| admission.is_own()) {
-            admission.close();
+        if let Some(keyed) = &self.keyed {
+            keyed.close();
         }
     }
 
@@ -265,7 +265,8 @@ impl Listener {
             socket,
             address,
             own_user_only: false,
-            key: None,
+            keyed: None,
+            #[cfg(feature = "auth")]
             authentication_time: AUTHENTICATION_TIME,
             read_ahead: true,
             last_accepted: Mutex::new(None),
@@ -281,10 +282,7 @@ impl Drop for Listener {
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.key {
-            Some((_, admission)) if admission.is_own() => admission.news(),
-            _ => self.socket.as_fd(),
-        }
+        self.keyed.as_ref().and_then(Keyed::news).unwrap_or_else(|| self.socket.as_fd())
     }
 }
 

@@ -6,10 +6,13 @@
 //! | [`frame`] | a message's length and its bytes |
 //! | `inbox` | what was received and not taken yet, and whose fds are whose |
 //! | `turn` | which thread receives |
-//! | [`authentication`] | two ends prove to each other that they know a key |
 //! | `address` | what a listener is found by |
-//! | `admission` | the authentications of a listener's peers, several at a time |
 //! | [`listener`] | where connections come from, by address |
+//! | `authentication` | two ends prove to each other that they know a key |
+//! | `admission` | the authentications of a listener's peers, several at a time |
+//! | `keyed` | a listener with a key |
+//!
+//! The last three, and all cryptography, are compiled with the feature `auth` only.
 //!
 //! # What can be relied on
 //!
@@ -25,12 +28,16 @@
 //!   on.
 
 mod address;
+#[cfg(feature = "auth")]
 mod admission;
+#[cfg(feature = "auth")]
 pub mod authentication;
 pub mod frame;
-#[cfg(feature = "fuzzing")]
+#[cfg(all(fuzzing, feature = "auth"))]
 pub(crate) mod fuzzing;
 mod inbox;
+#[cfg_attr(not(feature = "auth"), path = "keyless.rs")]
+mod keyed;
 pub mod listener;
 mod turn;
 
@@ -46,13 +53,14 @@ use self::frame::Header;
 use self::inbox::{Front, Inbox};
 use self::turn::Turn;
 use crate::handle::MOST_HANDLES;
+use crate::reactor::SocketWatch;
 use crate::wire::{Reader, Writer};
 use crate::{Error, Result};
 
 /// The longest frame that is received unless told otherwise: 1 GiB.
 pub const DEFAULT_MAX_FRAME: u64 = 1 << 30;
 
-/// Which way frames go at an end.
+/// The directions in which frames go at an end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ways {
     /// Both.
@@ -115,21 +123,11 @@ impl Connection {
     /// receives; [`Error::Timeout`], after which an end that had begun to send cannot be sent over
     /// any more.
     pub fn send(&self, payload: &[u8], fds: &[OwnedFd], deadline: Option<Instant>) -> Result<()> {
-        if self.ways == Ways::In {
-            return Err(Error::Invalid("this end of a one-way pipe only receives: send at the other end".into()));
-        }
-        if !fds.is_empty() && !self.carries_handles {
-            let text = "handles travel over unix sockets only, and this connection is TCP: connect by a unix socket";
-            return Err(Error::Invalid(text.into()));
-        }
-        if fds.len() > MOST_HANDLES {
-            return Err(Error::Invalid(format!("a message may hold {MOST_HANDLES} handles, not {}", fds.len())));
-        }
+        self.check_sendable(fds.len())?;
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         let mut half_sent = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
         if *half_sent {
-            let text = "a frame was left half sent over this connection, so no other can follow: make a new one";
-            return Err(Error::Malformed(text.into()));
+            return Err(half_sent_before());
         }
         let header = Header::of(payload.len());
         socket::send_all(self.socket.as_fd(), header.as_bytes(), payload, &fds, deadline).map_err(|(sent, error)| {
@@ -142,6 +140,76 @@ impl Connection {
                 _ => Error::os("cannot send over a connection")(error),
             }
         })
+    }
+
+    /// Begins to send a frame without waiting: [`go_on`](Connection::go_on) sends it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], as [`send`](Connection::send).
+    pub fn begin_send(&self, payload: &[u8], fds: Vec<OwnedFd>) -> Result<Outgoing> {
+        self.check_sendable(fds.len())?;
+        let mut bytes = Header::of(payload.len()).as_bytes().to_vec();
+        bytes.extend_from_slice(payload);
+        Ok(Outgoing { bytes, sent: 0, fds })
+    }
+
+    /// Sends as much of a frame as the socket takes now; `true` once all of it has gone. Until then
+    /// nobody else can send at this end.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Connection::send).
+    pub fn go_on(&self, frame: &mut Outgoing) -> Result<bool> {
+        let mut half_sent = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if *half_sent && frame.sent == 0 {
+            return Err(half_sent_before());
+        }
+        let fds: Vec<BorrowedFd<'_>> = frame.fds.iter().map(AsFd::as_fd).collect();
+        let rest = &frame.bytes[frame.sent..];
+        match socket::send_all(self.socket.as_fd(), &[], rest, &fds, Some(Instant::now())) {
+            Ok(()) => {
+                *half_sent = false;
+                frame.sent = frame.bytes.len();
+                Ok(true)
+            }
+            Err((sent, error)) => {
+                frame.sent += sent;
+                *half_sent = frame.sent > 0;
+                if sent > 0 {
+                    // They went beside the first byte.
+                    frame.fds.clear();
+                }
+                match error.kind() {
+                    io::ErrorKind::TimedOut => Ok(false),
+                    io::ErrorKind::BrokenPipe => Err(Error::ConnectionClosed),
+                    _ => Err(Error::os("cannot send over a connection")(error)),
+                }
+            }
+        }
+    }
+
+    /// A hold on it for futures.
+    ///
+    /// # Errors
+    ///
+    /// If no fd is left.
+    pub fn watch(&self) -> Result<SocketWatch> {
+        SocketWatch::of(self.socket.as_fd())
+    }
+
+    fn check_sendable(&self, fds: usize) -> Result<()> {
+        if self.ways == Ways::In {
+            return Err(Error::Invalid("this end of a one-way pipe only receives: send at the other end".into()));
+        }
+        if fds > 0 && !self.carries_handles {
+            let text = "handles travel over unix sockets only, and this connection is TCP: connect by a unix socket";
+            return Err(Error::Invalid(text.into()));
+        }
+        if fds > MOST_HANDLES {
+            return Err(Error::Invalid(format!("a message may hold {MOST_HANDLES} handles, not {fds}")));
+        }
+        Ok(())
     }
 
     /// Receives one frame and gives what `read` makes of it; waits for it until the deadline.
@@ -211,8 +279,8 @@ impl Connection {
         self.read_ahead.store(read_ahead, Ordering::Relaxed);
     }
 
-    /// What must travel beside the fd for another process to go on where this one is: the ways, the
-    /// limit, what was received and not taken.
+    /// Returns the state that must travel beside the fd, for another process to go on where this
+    /// one is: the ways, the limit, the bytes that were received and not taken.
     ///
     /// # Errors
     ///
@@ -271,6 +339,19 @@ impl Connection {
             read_ahead: AtomicBool::new(true),
         }
     }
+}
+
+/// A frame that is sent bit by bit.
+#[derive(Debug)]
+pub struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Until the first byte has gone.
+    fds: Vec<OwnedFd>,
+}
+
+fn half_sent_before() -> Error {
+    Error::Malformed("a frame was left half sent over this connection, so no other can follow: make a new one".into())
 }
 
 impl AsFd for Connection {

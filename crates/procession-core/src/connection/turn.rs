@@ -52,7 +52,7 @@ impl<T> Turn<T> {
         Some(Taken { turn: self, item: Some(item) })
     }
 
-    /// What is left when no thread can have it any more.
+    /// Returns the item when no thread can have it any more.
     pub(super) fn into_inner(self) -> Option<T> {
         self.place.into_inner().unwrap_or_else(PoisonError::into_inner).item
     }

@@ -31,8 +31,9 @@ struct Postponed {
     deaths: Vec<(usize, Arc<Child>)>,
     /// Frames that are in neither the ring nor a slot.
     frames: Vec<Vec<u8>>,
-    /// Jobs that have ended though tasks of theirs are queued.
-    withdrawals: Vec<u64>,
+    /// Jobs that have ended though tasks of theirs are queued, and whether those that run are to be
+    /// stopped.
+    withdrawals: Vec<(u64, bool)>,
     /// The holder of the ring at the last tick, and for how many ticks in a row.
     held: (Option<Holder>, u32),
 }
@@ -64,13 +65,14 @@ impl Backlog {
         mem::take(&mut self.postponed().frames)
     }
 
-    /// Notes that tasks of a job are queued that are not to begin.
-    pub(super) fn add_withdrawal(&self, job: u64) {
-        self.postponed().withdrawals.push(job);
+    /// Notes that tasks of a job are queued that are not to begin, and whether those that run are
+    /// to be stopped.
+    pub(super) fn add_withdrawal(&self, job: u64, stops: bool) {
+        self.postponed().withdrawals.push((job, stops));
         self.has_withdrawals.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn take_withdrawals(&self) -> Vec<u64> {
+    pub(super) fn take_withdrawals(&self) -> Vec<(u64, bool)> {
         if !self.has_withdrawals.swap(false, Ordering::SeqCst) {
             return Vec::new();
         }
@@ -135,10 +137,10 @@ mod tests {
     #[test]
     fn what_is_taken_is_gone() {
         let backlog = Backlog::default();
-        backlog.add_withdrawal(7);
+        backlog.add_withdrawal(7, true);
         backlog.add_frames([vec![1]]);
         assert!(backlog.has_tasks() && !backlog.is_empty());
-        assert_eq!((backlog.take_withdrawals(), backlog.take_frames()), (vec![7], vec![vec![1]]));
+        assert_eq!((backlog.take_withdrawals(), backlog.take_frames()), (vec![(7, true)], vec![vec![1]]));
         assert!(backlog.is_empty() && backlog.take_withdrawals().is_empty());
     }
 

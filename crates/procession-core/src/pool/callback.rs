@@ -34,7 +34,8 @@ impl Shared {
             // again: a poke is a system call.
             self.poke();
         }
-        // Whoever finishes the job looks for callbacks after; one of the two sees the other.
+        // The thread that finishes the job looks for callbacks after; one of the two sees the
+        // other.
         if job.is_finished() {
             self.release_callbacks(job);
         }

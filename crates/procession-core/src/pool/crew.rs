@@ -19,14 +19,19 @@ use procession_shm::{Control, Snapshot};
 use procession_sys::Signal;
 use procession_sys::link::Link;
 
+use super::meters::Meters;
 use super::oom::OomWatch;
 use super::role::Worker;
-use super::running::RunningTasks;
+use super::running::{CpuTimes, RunningTasks};
+use super::seal::Seal;
 use super::worker::Service;
 use crate::child::{Child, End};
-use crate::outcome::Loss;
+use crate::confinement::{Limit, Limits};
+use crate::outcome::{Loss, tag};
+use crate::output::{Collector, Recording, Streams};
 use crate::preparation::Preparation;
-use crate::start::{self, Method, Start};
+use crate::setting::Setting;
+use crate::start::{self, Start, StartMethod};
 use crate::{Error, Result};
 
 /// Workers that end before they are ready, or cannot be started, in a row: then the pool is broken.
@@ -45,6 +50,11 @@ pub(super) struct Crew {
     is_vacant: AtomicBool,
     oom: OomWatch,
     running: RunningTasks,
+    cpu_times: CpuTimes,
+    /// Reads what the workers print and log.
+    output: Collector,
+    /// In a pool that measures.
+    meters: Option<Meters>,
 }
 
 #[derive(Debug)]
@@ -57,6 +67,8 @@ struct Workers {
     /// Starts that have failed, since the last worker that became ready.
     failures: u32,
     last_failure: Option<Arc<Error>>,
+    /// The worker that has ended last, in a pool that replaces none.
+    last_ended: Option<Arc<Child>>,
     /// When a vacancy may be tried again.
     not_before: Option<Instant>,
 }
@@ -89,6 +101,8 @@ pub(super) enum Cause {
     Timeout,
     /// It is wanted no more.
     Cancelled,
+    /// It took more than it may.
+    Limit(Limit),
 }
 
 /// A slot that the caller has reserved, and is to start a worker in.
@@ -99,8 +113,8 @@ pub(super) struct Reserved {
     name: String,
 }
 
-/// How a worker has ended.
-#[derive(Clone, Copy, Debug)]
+/// The end of a worker.
+#[derive(Clone, Debug)]
 pub(super) struct Departure {
     pub(super) loss: Loss,
     /// Why its task was stopped, if that was the end of it.
@@ -116,16 +130,20 @@ impl Crew {
             named: 0,
             failures: 0,
             last_failure: None,
+            last_ended: None,
             not_before: None,
         };
         Crew {
             starter,
+            output: Collector::new(service.output.clone(), service.records.clone(), service.entering.clone()),
+            meters: service.measures.then(Meters::default),
             service: Arc::new(service),
             workers: Mutex::new(workers),
             size: AtomicUsize::new(size),
             is_vacant: AtomicBool::new(false),
             oom: OomWatch::begin(),
             running: RunningTasks::default(),
+            cpu_times: CpuTimes::default(),
         }
     }
 
@@ -134,18 +152,44 @@ impl Crew {
         self.running.look(control)
     }
 
+    /// Returns the processor time that a task has used since it was first seen; `now` is what its
+    /// worker has used by now.
+    pub(super) fn cpu_time_since(&self, slot: usize, task: Snapshot, pid: u32, now: Duration) -> Duration {
+        self.cpu_times.since(slot, task, pid, now)
+    }
+
+    /// The reader of what the workers print and log.
+    pub(super) fn output(&self) -> &Collector {
+        &self.output
+    }
+
+    /// The sums of the workers' meters; `None` in a pool that does not measure.
+    pub(super) fn meters(&self) -> Option<&Meters> {
+        self.meters.as_ref()
+    }
+
     pub(super) fn size(&self) -> usize {
         self.size.load(Ordering::SeqCst)
     }
 
-    pub(super) fn method(&self) -> Method {
+    /// The context of a job that this thread submits.
+    pub(super) fn capture_context(&self) -> Option<Vec<u8>> {
+        self.service.propagation.as_ref()?.capture()
+    }
+
+    /// How much each worker may take.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.service.confinement.limits
+    }
+
+    pub(super) fn method(&self) -> StartMethod {
         self.starter.method()
     }
 
     /// Whether workers are forked by threads of the program alone, and not by the pool's: a fork
     /// copies whatever lock another thread holds.
     pub(super) fn is_forked(&self) -> bool {
-        self.method() == Method::Fork
+        self.method() == StartMethod::Fork
     }
 
     /// Reserves the slots of the first workers.
@@ -175,11 +219,20 @@ impl Crew {
     ///
     /// # Errors
     ///
-    /// What the start method says.
-    pub(super) fn start(&self, reserved: &Reserved, control: &Arc<Control>, broker: Arc<Link>) -> Result<Arc<Child>> {
+    /// The error of the start method.
+    pub(super) fn start(
+        &self,
+        reserved: &Reserved,
+        control: &Arc<Control>,
+        broker: Arc<Link>,
+        (streams, recording): (Option<Streams>, Option<Recording>),
+        seal: Option<Seal>,
+    ) -> Result<Arc<Child>> {
         let (slot, service) = (reserved.slot as u32, self.service.clone());
-        let role = Box::new(Worker { control: control.clone(), slot, service, broker });
-        let preparation = Preparation { name: reserved.name.clone(), daemon: true, role };
+        let setting =
+            Setting { streams, recording, leads_group: service.leads_group, confinement: service.confinement.clone() };
+        let role = Box::new(Worker { control: control.clone(), slot, service, broker, seal });
+        let preparation = Preparation { name: reserved.name.clone(), daemon: true, setting, role };
         start::start(&*self.starter, preparation)
     }
 
@@ -199,7 +252,7 @@ impl Crew {
     ///
     /// # Errors
     ///
-    /// What the system refuses; `InvalidData` if the shared memory was overwritten.
+    /// An error of the system; `InvalidData` if the shared memory was overwritten.
     pub(super) fn resize(&self, control: &Control, size: usize) -> io::Result<(usize, Vec<Reserved>)> {
         let mut workers = self.workers();
         control.grow(size)?;
@@ -240,9 +293,16 @@ impl Crew {
             workers.note_failure(Arc::new(failure_of(child, end)));
         }
         drop(workers);
-        let is_killed = cause.is_none() && end.code() == Some(-Signal::KILL.as_raw());
+        let is_here = child.host().is_none();
+        let is_killed = is_here && cause.is_none() && end.code() == Some(-Signal::KILL.as_raw());
         let by_oom_killer = if is_killed { self.oom.blames() } else { Some(false) };
-        Departure { loss: Loss { pid: child.pid(), code: end.code(), by_oom_killer }, cause }
+        let limit = match cause {
+            Some(Cause::Limit(limit)) => Some(limit),
+            Some(Cause::Timeout | Cause::Cancelled) => None,
+            None => self.service.confinement.limit_behind(end.code()),
+        };
+        let (pid, code, host) = (child.pid(), end.code(), child.host().cloned());
+        Departure { loss: Loss { pid, code, by_oom_killer, limit, call: 0, host }, cause }
     }
 
     /// Notes that a worker could not be started.
@@ -260,6 +320,26 @@ impl Crew {
         let workers = self.workers();
         let is_hopeless = workers.failures >= MAX_FAILURES && workers.serving().next().is_none();
         workers.last_failure.clone().filter(|_| is_hopeless)
+    }
+
+    /// Whether arguments and results hold all that belongs to them.
+    pub(super) fn is_inline(&self) -> bool {
+        self.service.is_inline
+    }
+
+    /// Whether lost workers are replaced.
+    pub(super) fn is_replaced(&self) -> bool {
+        !self.service.is_final
+    }
+
+    /// A worker's tasks are accounted for, and it is not replaced.
+    pub(super) fn keep_ended(&self, child: &Arc<Child>) {
+        self.workers().last_ended = Some(child.clone());
+    }
+
+    /// The worker that has ended last, in a pool that replaces none.
+    pub(super) fn last_ended(&self) -> Option<Arc<Child>> {
+        self.workers().last_ended.clone()
     }
 
     /// Whether a slot may be empty that is to have a worker.
@@ -335,11 +415,11 @@ impl Crew {
         }
     }
 
-    /// Each worker's slot and pid, and the tasks begun in the slot before it came; and how many
+    /// Each worker with its slot, and the tasks begun in the slot before it came; and how many
     /// workers were started in the place of others.
-    pub(super) fn roll(&self) -> (Vec<(usize, u32, u64)>, u64) {
+    pub(super) fn roll(&self) -> (Vec<(usize, Arc<Child>, u64)>, u64) {
         let workers = self.workers();
-        let of = |(slot, child): (usize, &Arc<Child>)| (slot, child.pid(), workers.slots[slot].begun_before);
+        let of = |(slot, child): (usize, &Arc<Child>)| (slot, child.clone(), workers.slots[slot].begun_before);
         (workers.serving().map(of).collect(), workers.respawns)
     }
 
@@ -356,13 +436,13 @@ impl Workers {
         })
     }
 
-    fn reserve(&mut self, slot: usize, method: Method) -> Reserved {
+    fn reserve(&mut self, slot: usize, method: StartMethod) -> Reserved {
         self.slots[slot].state = State::Starting;
         self.named += 1;
         let prefix = match method {
-            Method::Fork => "Fork",
-            Method::Spawn => "Spawn",
-            Method::ForkServer => "ForkServer",
+            StartMethod::Fork => "Fork",
+            StartMethod::Spawn => "Spawn",
+            StartMethod::ForkServer => "ForkServer",
         };
         Reserved { slot, name: format!("{prefix}PoolWorker-{}", self.named) }
     }
@@ -378,6 +458,9 @@ impl Workers {
 fn failure_of(child: &Child, end: &End) -> Error {
     match end.returned(child.pid()) {
         Err(error) => error,
+        Ok(Some((tag::UNCONFINED, why))) => {
+            Error::Unconfined { pid: child.pid(), why: String::from_utf8_lossy(why).into_owned() }
+        }
         Ok(Some((tag, payload))) => Error::Initializer { tag, payload: payload.to_vec() },
         Ok(None) => Error::WorkerFailed { pid: child.pid(), status: end.status },
     }
@@ -390,8 +473,8 @@ pub(super) struct Never;
 
 #[cfg(test)]
 impl Start for Never {
-    fn method(&self) -> Method {
-        Method::Spawn
+    fn method(&self) -> StartMethod {
+        StartMethod::Spawn
     }
 
     fn popen(&self, _: Preparation<'_>) -> Result<crate::child::Popen> {

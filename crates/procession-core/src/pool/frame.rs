@@ -12,7 +12,14 @@ pub(super) const FIRST: u32 = 1 << 31;
 /// and their blocks.
 pub(super) const BLOCKS: u32 = 1 << 30;
 
-/// How a worker treats the tasks of a frame.
+/// Set in the tag of a result of a worker that seals its results: the rest of the payload begins
+/// with the seal.
+pub(super) const SEALED: u32 = 1 << 29;
+
+/// Beside a frame's kind: its job has a context.
+const HAS_CONTEXT: u32 = 1 << (Header::KIND_BITS - 1);
+
+/// The treatment that a worker gives the tasks of a frame.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     #[default]
@@ -24,24 +31,30 @@ pub(super) enum Kind {
     Refused,
 }
 
-/// What a frame says before its items.
+/// The header of a frame, which stands before its items.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Header {
     /// The job's id in the table of jobs.
     pub(super) job: u64,
     /// The face's entry, as [`procession_sys::image::Entry::to_raw`] gives it.
     pub(super) entry: u64,
-    /// Which chunk of the job.
+    /// The chunk's number in the job.
     pub(super) chunk: u32,
     /// The index in the job of the first item here.
     pub(super) first: u32,
     /// Items that follow.
     pub(super) count: u32,
+    /// Its worker is to ask for the job's context.
+    pub(super) has_context: bool,
     pub(super) kind: Kind,
+    /// How many bytes name the [state](super::state) of the job, before the items.
+    pub(super) state: u32,
 }
 
 impl Header {
     const LEN: usize = 32;
+    /// The lowest bits of the word that says the kind; the length of the state's section is above.
+    const KIND_BITS: u32 = 4;
 
     pub(super) fn encode(&self) -> [u8; Header::LEN] {
         let mut bytes = [0; Header::LEN];
@@ -50,25 +63,35 @@ impl Header {
         bytes[16..20].copy_from_slice(&self.chunk.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.first.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.count.to_le_bytes());
-        bytes[28..].copy_from_slice(&(self.kind as u32).to_le_bytes());
+        let kind = self.kind as u32 | if self.has_context { HAS_CONTEXT } else { 0 };
+        bytes[28..].copy_from_slice(&(self.state << Header::KIND_BITS | kind).to_le_bytes());
         bytes
     }
 
-    /// Splits a frame into its header and its items.
-    pub(super) fn parse(frame: &[u8]) -> Option<(Header, &[u8])> {
+    /// Splits a frame into its header, the section of the job's state, and its items.
+    pub(super) fn parse(frame: &[u8]) -> Option<(Header, &[u8], &[u8])> {
         let mut reader = Reader(frame);
         let (job, entry) = (reader.u64()?, reader.u64()?);
         let (chunk, first, count) = (reader.u32()?, reader.u32()?, reader.u32()?);
         first.checked_add(count)?;
         let kinds = [Kind::Plain, Kind::Limited, Kind::Refused];
-        let kind = *kinds.get(reader.u32()? as usize)?;
-        Some((Header { job, entry, chunk, first, count, kind }, reader.0))
+        let word = reader.u32()?;
+        let kind = word & ((1 << Header::KIND_BITS) - 1);
+        let has_context = kind & HAS_CONTEXT != 0;
+        let kind = *kinds.get((kind & !HAS_CONTEXT) as usize)?;
+        let state = word >> Header::KIND_BITS;
+        let (section, items) = reader.0.split_at_checked(state as usize)?;
+        Some((Header { job, entry, chunk, first, count, has_context, kind, state }, section, items))
     }
 
     /// The frame in the place of one that begins like this, for which a worker has no memory.
     pub(super) fn refuse(beginning: &[u8], why: &str) -> Option<Vec<u8>> {
-        let (header, _) = Header::parse(beginning)?;
-        Some([&Header { kind: Kind::Refused, ..header }.encode()[..], why.as_bytes()].concat())
+        let mut header = [0; Header::LEN];
+        header.copy_from_slice(beginning.get(..Header::LEN)?);
+        // The state's section may be cut off; neither it nor the context is needed.
+        header[28..].copy_from_slice(&(Kind::Refused as u32).to_le_bytes());
+        let (header, ..) = Header::parse(&header)?;
+        Some([&header.encode()[..], why.as_bytes()].concat())
     }
 
     /// Whether each of its tasks has a stretch of its own.
@@ -85,8 +108,8 @@ impl Header {
     }
 }
 
-/// Which task a result is of: job, chunk, index. Before the first result of a chunk in a worker's
-/// stream.
+/// The task that a result is of: job, chunk, index. Before the first result of a chunk in a
+/// worker's stream.
 pub(super) struct Identity {
     pub(super) job: u64,
     pub(super) chunk: u32,
@@ -129,10 +152,20 @@ mod tests {
     fn a_frame_comes_back() {
         let mut items = Vec::new();
         [&b"one"[..], b"", b"three"].iter().for_each(|item| record::append(&mut items, 0, item));
-        let header = Header { job: 1 << 40, entry: u64::MAX, chunk: 3, first: 7, count: 3, kind: Kind::Limited };
-        let frame = [&header.encode(), &items[..]].concat();
-        let (got, mut rest) = Header::parse(&frame).unwrap();
-        assert_eq!(got, header);
+        let header = Header {
+            job: 1 << 40,
+            entry: u64::MAX,
+            chunk: 3,
+            first: 7,
+            count: 3,
+            has_context: true,
+            kind: Kind::Limited,
+            state: 5,
+        };
+        let frame = [&header.encode(), &b"state"[..], &items].concat();
+        let (got, state, mut rest) = Header::parse(&frame).unwrap();
+        assert_eq!((got, state), (header, &b"state"[..]));
+        assert!(Header::parse(&frame[..Header::LEN + 4]).is_none(), "the state is cut off");
         assert_eq!(span(rest, 2), Some(1 + 3 + 1));
         for item in [&b"one"[..], b"", b"three"] {
             assert_eq!(record::take(&mut rest), Some((0, item)));
@@ -142,11 +175,13 @@ mod tests {
 
     #[test]
     fn a_refused_frame_has_the_same_tasks_and_says_why() {
-        let header = Header { job: 5, entry: 6, chunk: 3, first: 7, count: 3, kind: Kind::Limited };
+        let kind = Kind::Limited;
+        let header = Header { job: 5, entry: 6, chunk: 3, first: 7, count: 3, has_context: true, kind, state: 40 };
         let whole = [&header.encode()[..], &[9; 100]].concat();
         let frame = Header::refuse(&whole[..64], "no memory").unwrap();
-        let (refused, why) = Header::parse(&frame).unwrap();
-        assert_eq!((refused, why), (Header { kind: Kind::Refused, ..header }, &b"no memory"[..]));
+        let (refused, _, why) = Header::parse(&frame).unwrap();
+        let refusal = Header { kind: Kind::Refused, has_context: false, state: 0, ..header };
+        assert_eq!((refused, why), (refusal, &b"no memory"[..]));
         assert_eq!(refused.behind(why, 2), Some(why), "it holds for the rest, too");
         assert_eq!(Header::refuse(&whole[..20], "no memory"), None);
     }

@@ -8,8 +8,8 @@ use super::items::Items;
 /// A frame, as a worker reads it from its inbox; a record, as the parent does from a worker's
 /// stream; and items of any bytes, there and back.
 pub fn frames(data: &[u8]) {
-    if let Some((header, items)) = Header::parse(data) {
-        assert_eq!(data, [&header.encode()[..], items].concat());
+    if let Some((header, state, items)) = Header::parse(data) {
+        assert_eq!(data, [&header.encode()[..], state, items].concat());
         assert!(header.first.checked_add(header.count).is_some(), "its tasks have numbers");
         walk(items, header.count);
     }

@@ -13,7 +13,7 @@ use procession_shm::{Held, Spin};
 
 use super::blocks;
 use super::job::Job;
-use super::results::Results;
+use super::results::{Arrived, Results};
 use super::shared::Shared;
 use crate::beside::{Buffers, Place};
 use crate::{Error, Result};
@@ -22,6 +22,7 @@ use crate::{Error, Result};
 pub type Callback = Box<dyn FnOnce(&Handle) -> Option<Vec<u8>> + Send>;
 
 /// A submitted job, as its submitter holds it. Dropping it lets the tasks run and their results go.
+#[derive(Clone)]
 pub struct Handle {
     pub(super) shared: Arc<Shared>,
     pub(super) job: Arc<Job>,
@@ -37,6 +38,16 @@ impl Handle {
     #[allow(clippy::len_without_is_empty, reason = "a handle on no task is like any other")]
     pub fn len(&self) -> usize {
         self.job.len
+    }
+
+    /// The index, among all calls of the job, of a task's first call.
+    pub fn first_call(&self, task: usize) -> usize {
+        self.job.first_call(u32::try_from(task).unwrap_or(u32::MAX))
+    }
+
+    /// How many calls have no result yet, as far as results have been taken.
+    pub fn remaining_calls(&self) -> u64 {
+        self.job.remaining_calls()
     }
 
     /// Waits until every task has a result and every callback has run; `false` when the deadline
@@ -83,7 +94,7 @@ impl Handle {
     pub fn on_complete(&self, callback: Callback) -> Result<()> {
         self.shared.lifecycle.check_owner("AsyncResult")?;
         // The job lets go of it when it has run, and at the latest when the pool is dropped.
-        let handle = Handle { shared: self.shared.clone(), job: self.job.clone() };
+        let handle = self.clone();
         self.shared.call_back(&self.job, Box::new(move || callback(&handle)));
         Ok(())
     }
@@ -97,6 +108,14 @@ impl Handle {
     pub fn cancel(&self) -> Result<bool> {
         self.shared.lifecycle.check_owner("AsyncResult")?;
         Ok(self.shared.cancel(&self.job))
+    }
+
+    /// As [`cancel`](Handle::cancel), a moment later: the pool's thread sees to the workers. Does
+    /// nothing in a forked child.
+    pub fn abandon(&self) {
+        if self.shared.lifecycle.check_owner("AsyncResult").is_ok() {
+            self.shared.abandon(&self.job);
+        }
     }
 
     /// Whether one of several has every result now, waiting for it until the deadline. Which one
@@ -145,11 +164,21 @@ impl Handle {
         Ok(self.shared.cancel_queued(Some(&self.job))? > 0)
     }
 
+    /// Takes the results so far of a job that is one chunk, behind the first `seen` bytes of them.
+    /// They are in the form of [`record`](procession_shm::record), and end before the first task
+    /// that was lost.
+    pub fn arrived(&self, seen: usize) -> Arrived {
+        if !self.job.is_finished() && self.shared.lifecycle.check_owner("AsyncResult").is_ok() {
+            self.shared.drain();
+        }
+        self.job.arrived(seen)
+    }
+
     /// Visits every task's result in order, those of a chunk at a time.
     ///
     /// # Errors
     ///
-    /// What ended the job early; `None` while it is not finished.
+    /// The error that ended the job early. The result is `None` while the job is not finished.
     pub fn visit(&self, visitor: impl FnMut(Results<'_>)) -> Option<Result<(), Arc<Error>>> {
         reading(&self.job, || self.job.visit(0, visitor))
     }

@@ -8,6 +8,9 @@
 //! fd ◀─────────────────────────────────────── into the reply end
 //! ```
 //!
+//! Handles that belong to several jobs (see [`state`](super::state)) are kept under an id of their
+//! own, as long as one of these jobs is there.
+//!
 //! The requests' link is the pool's, with one end for all workers; each message is whole or not
 //! sent. The reply end is the request's own, so a worker that is killed while it waits is in
 //! nobody's way. A job that is over, and a parent that is gone, close the reply end. The thread
@@ -17,14 +20,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use procession_sys::link::{Link, Message};
+use procession_sys::per_process::forks;
 use procession_sys::thread::spawn_engine_thread;
 
 use crate::beside::Ask;
+use crate::value_cache::ValueCache;
 use crate::wire::{Reader, Writer};
+use crate::{Error, Result};
 
 /// The parent's part.
 #[derive(Debug)]
@@ -35,17 +42,49 @@ pub(super) struct HandleBroker {
     /// Handles have been kept here: the thread is there.
     has_begun: AtomicBool,
     kept: Arc<Kept>,
+    /// How many ids there are that are no job's.
+    ids: AtomicU64,
 }
 
-/// The fds of each job that has any and is not over.
+/// The handles and context of each job that has any and is not over.
 #[derive(Debug, Default)]
-struct Kept(Mutex<HashMap<u64, Vec<OwnedFd>>>);
+struct Kept(Mutex<HashMap<u64, Beside>>);
+
+#[derive(Debug)]
+struct Beside {
+    own: Vec<OwnedFd>,
+    /// See `context.rs`.
+    context: Option<Vec<u8>>,
+    /// The handles that the job shares with other jobs.
+    _common: Option<Arc<KeptHandles>>,
+}
+
+/// In the place of an fd's index: the job's context.
+const CONTEXT: u32 = u32::MAX;
+
+/// Handles that are kept under an id of their own as long as this is there.
+#[derive(Debug)]
+pub(super) struct KeptHandles {
+    id: u64,
+    kept: Arc<Kept>,
+    /// How often the process had forked that keeps them.
+    forks: u64,
+}
+
+/// In every id that is no job's: the half of a job's id that counts its uses never comes as far.
+const COMMON: u64 = 1 << 63;
 
 impl HandleBroker {
     pub(super) fn new() -> io::Result<HandleBroker> {
         let (ours, theirs) = Link::pair()?;
         let (requests, workers) = (Arc::new(ours), Arc::new(theirs));
-        Ok(HandleBroker { requests, workers, has_begun: AtomicBool::new(false), kept: Arc::default() })
+        Ok(HandleBroker {
+            requests,
+            workers,
+            has_begun: AtomicBool::new(false),
+            kept: Arc::default(),
+            ids: AtomicU64::new(COMMON),
+        })
     }
 
     /// The end of the requests' link that a worker gets.
@@ -53,17 +92,45 @@ impl HandleBroker {
         self.workers.clone()
     }
 
-    /// Keeps a job's fds until it is over.
-    pub(super) fn keep(&self, job: u64, fds: Vec<OwnedFd>) -> io::Result<()> {
-        if fds.is_empty() {
+    /// Keeps a job's fds and its context until it is over, and what it has together with other
+    /// jobs.
+    pub(super) fn keep(
+        &self,
+        job: u64,
+        own: Vec<OwnedFd>,
+        common: Option<Arc<KeptHandles>>,
+        context: Option<Vec<u8>>,
+    ) -> Result<()> {
+        if own.is_empty() && common.is_none() && context.is_none() {
             return Ok(());
         }
+        self.begin()?;
+        self.kept.with(|kept| kept.insert(job, Beside { own, context, _common: common }));
+        Ok(())
+    }
+
+    /// An id for what several jobs have.
+    pub(super) fn new_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Keeps fds under an id of [`new_id`](Self::new_id); `None` if there are none.
+    pub(super) fn keep_by_id(&self, id: u64, own: Vec<OwnedFd>) -> Result<Option<Arc<KeptHandles>>> {
+        if own.is_empty() {
+            return Ok(None);
+        }
+        self.begin()?;
+        self.kept.with(|kept| kept.insert(id, Beside { own, context: None, _common: None }));
+        Ok(Some(Arc::new(KeptHandles { id, kept: self.kept.clone(), forks: forks() })))
+    }
+
+    fn begin(&self) -> Result<()> {
         if !self.has_begun.swap(true, Ordering::SeqCst) {
             let (requests, kept) = (self.requests.clone(), self.kept.clone());
             spawn_engine_thread("pool-handles", move || kept.answer_all(&requests))
-                .inspect_err(|_| self.has_begun.store(false, Ordering::SeqCst))?;
+                .inspect_err(|_| self.has_begun.store(false, Ordering::SeqCst))
+                .map_err(Error::os("cannot start the thread that passes handles to workers"))?;
         }
-        self.kept.with(|kept| kept.insert(job, fds));
         Ok(())
     }
 
@@ -80,7 +147,9 @@ impl Kept {
         loop {
             match requests.recv(None) {
                 Ok(Some(request)) => self.answer(request),
-                Ok(None) => return,
+                Ok(None) if requests.is_peer_closed() => return,
+                // An empty message. A worker may send anything.
+                Ok(None) => {}
                 // No request of a worker's. One that was has closed its reply end with this.
                 Err(_) => {}
             }
@@ -92,16 +161,30 @@ impl Kept {
         let (Some(job), Some(index), Some(reply)) = (reader.u64(), reader.u32(), request.fds.into_iter().next()) else {
             return;
         };
-        self.with(|kept| {
-            if let Some(fd) = kept.get(&job).and_then(|fds| fds.get(index as usize)) {
-                // Refused if the worker has ended meanwhile.
-                let _ = Link::from(reply).send_now(&[IoSlice::new(&[0])], &[fd.as_fd()]);
-            }
-        });
+        let reply = Link::from(reply);
+        // Sent under no lock: the reply end may be any file. Refused if the worker has ended
+        // meanwhile.
+        let _ = if index == CONTEXT {
+            let context = self.with(|kept| kept.get(&job)?.context.clone());
+            context.map(|context| reply.send_now(&[IoSlice::new(&context)], &[]))
+        } else {
+            let fd = self.with(|kept| kept.get(&job)?.own.get(index as usize)?.try_clone().ok());
+            fd.map(|fd| reply.send_now(&[IoSlice::new(&[0])], &[fd.as_fd()]))
+        };
     }
 
-    fn with<R>(&self, work: impl FnOnce(&mut HashMap<u64, Vec<OwnedFd>>) -> R) -> R {
+    fn with<R>(&self, work: impl FnOnce(&mut HashMap<u64, Beside>) -> R) -> R {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for KeptHandles {
+    fn drop(&mut self) {
+        // A child that was forked since has copies of its own, and a lock that another thread of
+        // its parent may have held.
+        if forks() == self.forks {
+            drop(self.kept.with(|kept| kept.remove(&self.id)));
+        }
     }
 }
 
@@ -110,7 +193,11 @@ impl Kept {
 pub(super) struct Asker {
     broker: Arc<Link>,
     given: RefCell<Given>,
+    values: Rc<ValueCache>,
 }
+
+/// The id of no job.
+pub(super) const NO_JOB: u64 = u64::MAX;
 
 #[derive(Debug, Default)]
 struct Given {
@@ -120,7 +207,13 @@ struct Given {
 
 impl Asker {
     pub(super) fn new(broker: Arc<Link>) -> Asker {
-        Asker { broker, given: RefCell::default() }
+        Asker { broker, given: RefCell::default(), values: Rc::default() }
+    }
+
+    /// Returns one that asks for handles under another id, with the same values of the worker.
+    pub(super) fn of(&self, id: u64) -> Asker {
+        let given = RefCell::new(Given { job: id, fds: Vec::new() });
+        Asker { broker: self.broker.clone(), given, values: self.values.clone() }
     }
 
     /// The job whose task runs now.
@@ -132,6 +225,23 @@ impl Asker {
     }
 }
 
+impl Asker {
+    /// The context of a job; `None` if the job is over.
+    pub(super) fn context(&self, job: u64) -> Option<Vec<u8>> {
+        self.request(job, CONTEXT).ok()?.map(|reply| reply.bytes)
+    }
+
+    /// Sends a request, and waits for its reply. `None`: there is none.
+    fn request(&self, job: u64, index: u32) -> io::Result<Option<Message>> {
+        let (ours, theirs) = Link::pair()?;
+        let request = Writer::default().u64(job).u32(index).0;
+        self.broker.send(&[IoSlice::new(&request)], &[theirs.as_fd()])?;
+        // The other copy is in the message, and closed with it.
+        drop(theirs);
+        ours.recv(None)
+    }
+}
+
 impl Ask for Asker {
     /// The fd that stands at `index` among the job's.
     fn ask(&self, index: u32) -> io::Result<OwnedFd> {
@@ -139,15 +249,14 @@ impl Ask for Asker {
         if let Some((_, fd)) = given.fds.iter().find(|(known, _)| *known == index) {
             return fd.try_clone();
         }
-        let (ours, theirs) = Link::pair()?;
-        let request = Writer::default().u64(given.job).u32(index).0;
-        self.broker.send(&[IoSlice::new(&request)], &[theirs.as_fd()])?;
-        // The other copy is in the message, and closed with it.
-        drop(theirs);
-        let reply = ours.recv(None)?.and_then(|reply| reply.fds.into_iter().next());
+        let reply = self.request(given.job, index)?.and_then(|reply| reply.fds.into_iter().next());
         let fd = reply.ok_or_else(|| io::Error::other("the call that it belongs to has ended"))?;
         let own = fd.try_clone()?;
         given.fds.push((index, fd));
         Ok(own)
+    }
+
+    fn values(&self) -> &ValueCache {
+        &self.values
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A face's callback at the end of a pool.
 pub type EndCallback = Box<dyn FnOnce() + Send>;
-/// How a face has the program's threads come by.
+/// The function by which a face has the program's threads come by.
 pub type VacancyCallback = Box<dyn Fn() + Send + Sync>;
 
 /// The callbacks at the pool's end.

@@ -1,15 +1,17 @@
 //! The parent's end of the result streams: it takes what workers have committed and enters it into
 //! the table of jobs. In whichever thread drains; one at a time.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::iter;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use procession_shm::{Arrival, BlockId, Control, Holder, Overwritten, Spin, StreamReader};
+use procession_shm::{Arrival, BlockId, Control, Holder, Overwritten, Spin, StreamReader, record};
 
-use super::frame::{BLOCKS, FIRST, Identity};
+use super::frame::{BLOCKS, FIRST, Identity, SEALED};
 use super::job::Job;
 use super::results::Run;
+use super::seal::{Key, Seal, Sealed, UNREAD};
 use super::table::{Delivery, Ended, Table};
 use crate::beside::Place;
 use crate::outcome::tag;
@@ -22,7 +24,9 @@ pub(super) struct Intake {
     readers: Mutex<Vec<Reader>>,
     turn: Mutex<Turn>,
     turn_passed: Condvar,
-    /// How a thread that waits for results looks before it sleeps.
+    /// Of arguments, where results are sealed.
+    key: Option<Key>,
+    /// The looks of a thread that waits for results, before it sleeps.
     pub(super) spin: Spin,
 }
 
@@ -47,14 +51,27 @@ pub(super) struct Drained {
 }
 
 impl Intake {
-    /// For `room` slots, of which workers will use `workers`.
-    pub(super) fn new(room: usize, workers: usize) -> Intake {
-        Intake {
-            readers: Mutex::new((0..room).map(|_| Reader::default()).collect()),
-            turn: Mutex::default(),
-            turn_passed: Condvar::new(),
-            spin: Spin::new(workers + 1),
-        }
+    /// For `room` slots, with the policy of the thread that waits for results. `key`: of arguments,
+    /// if results are to be sealed.
+    pub(super) fn new(room: usize, spin: Spin, key: Option<Key>) -> io::Result<Intake> {
+        // From the beginning, so that nobody's results pass for those of a worker to come.
+        let reader = |_| Ok(Reader { seal: key.map(Seal::new).transpose()?, ..Reader::default() });
+        let readers = (0..room).map(reader).collect::<io::Result<_>>()?;
+        Ok(Intake { readers: Mutex::new(readers), key, turn: Mutex::default(), turn_passed: Condvar::new(), spin })
+    }
+
+    /// The hash of each argument in these records, in a pool whose results are sealed.
+    pub(super) fn hash_arguments(&self, entry: u64, mut records: &[u8]) -> Option<Vec<u64>> {
+        let key = self.key?;
+        let arguments = iter::from_fn(|| record::take(&mut records));
+        Some(arguments.map(|(_, argument)| key.argument(entry, argument)).collect())
+    }
+
+    /// Makes the seal of the next worker of a slot, if its results are to be sealed.
+    pub(super) fn renew_seal(&self, slot: usize) -> io::Result<Option<Seal>> {
+        let seal = self.key.map(Seal::new).transpose()?;
+        self.readers()[slot].seal = seal;
+        Ok(seal)
     }
 
     /// Takes what workers have committed.
@@ -162,6 +179,8 @@ struct Reader {
     current: Option<Current>,
     /// Of this worker and of those that had the slot before it.
     tally: Tally,
+    /// By which its worker seals its results.
+    seal: Option<Seal>,
 }
 
 /// The chunk whose results are arriving.
@@ -186,6 +205,8 @@ struct Turn {
 
 /// The task that a result in a stream is said to be of.
 const TASK: Overwritten = Overwritten("which task a result is of, in the stream");
+/// A result that is not what the worker of its slot has answered.
+const SEAL: Overwritten = Overwritten("a result in the stream, or the argument of its task");
 /// The large buffers that a result in a stream is said to have.
 const BUFFERS: Overwritten = Overwritten("which large buffers a result has, in the stream");
 
@@ -193,7 +214,7 @@ impl Reader {
     /// For the next worker in the slot.
     fn renew(&mut self, control: &Control, slot: usize) {
         control.stream(slot).reset();
-        *self = Reader { tally: self.tally, ..Reader::default() };
+        *self = Reader { tally: self.tally, seal: self.seal, ..Reader::default() };
     }
 
     fn drain(
@@ -203,8 +224,8 @@ impl Reader {
         table: &Table,
         ended: &mut Vec<Ended>,
     ) -> Result<bool, Overwritten> {
-        let Reader { stream, current, tally } = self;
-        let mut arrivals = Arrivals { control, slot, table, current, tally, ended };
+        let Reader { stream, current, tally, seal } = self;
+        let mut arrivals = Arrivals { control, slot, table, current, tally, seal: seal.as_ref(), ended };
         let mut understood = Ok(());
         let drained = stream.drain(control.stream(slot), |arrival| {
             if understood.is_ok() {
@@ -223,6 +244,7 @@ struct Arrivals<'a> {
     table: &'a Table,
     current: &'a mut Option<Current>,
     tally: &'a mut Tally,
+    seal: Option<&'a Seal>,
     ended: &'a mut Vec<Ended>,
 }
 
@@ -235,6 +257,7 @@ impl Arrivals<'_> {
     fn receive(&mut self, arrival: Arrival<'_>) -> Result<(), Overwritten> {
         let (tag, mut payload) = match arrival {
             Arrival::Record(tag, payload) => (tag, payload),
+            Arrival::Values(..) if self.seal.is_some() => return Err(SEAL),
             Arrival::Values(count, records) => {
                 let Current { job, next, run, .. } = self.current.as_mut().ok_or(TASK)?;
                 if job.is_some() {
@@ -249,6 +272,10 @@ impl Arrivals<'_> {
             payload = rest;
             self.begin_chunk(identity)?;
         }
+        if let Some(seal) = self.seal {
+            payload = self.check_seal(seal, tag, payload)?;
+        }
+        let tag = tag & !SEALED;
         if tag & BLOCKS != 0 {
             payload = self.hold_blocks(payload)?;
         }
@@ -263,6 +290,25 @@ impl Arrivals<'_> {
         let current = self.current.as_mut().ok_or(TASK)?;
         current.next = current.next.checked_add(1).ok_or(TASK)?;
         Ok(())
+    }
+
+    /// Looks whether a result is what the worker of this slot has answered to what the task was
+    /// sent. Returns what follows the seal.
+    fn check_seal<'a>(&self, seal: &Seal, tag: u32, payload: &'a [u8]) -> Result<&'a [u8], Overwritten> {
+        let mut reader = wire::Reader(payload);
+        let (Some(found), true) = (reader.u64(), tag & SEALED != 0) else { return Err(SEAL) };
+        let Some(Current { job, chunk, next, .. }) = &self.current else { return Err(TASK) };
+        // A result whose job is over is dropped.
+        let Some(job) = job else { return Ok(reader.0) };
+        let tag = tag & !(FIRST | SEALED);
+        let argument = job.argument_hash(*next).ok_or(TASK)?;
+        let is_right = |argument| {
+            let sealed = Sealed { job: job.id, chunk: *chunk, index: *next, argument, tag };
+            seal.result(sealed, &[reader.0]) == found
+        };
+        // A task that its worker could not begin has an error.
+        let may_be_unread = matches!(tag, tag::NO_MEMORY | tag::UNDECODABLE);
+        if is_right(argument) || may_be_unread && is_right(UNREAD) { Ok(reader.0) } else { Err(SEAL) }
     }
 
     fn begin_chunk(&mut self, identity: Identity) -> Result<(), Overwritten> {

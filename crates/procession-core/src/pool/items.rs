@@ -10,6 +10,7 @@ use super::frame::span;
 use super::lending::Lent;
 use super::outbox;
 use super::shared::Shared;
+use super::state::State;
 use crate::handle;
 
 /// Encoded arguments of a job, one behind the other, in the form of
@@ -18,7 +19,7 @@ use crate::handle;
 pub struct Items {
     bytes: Vec<u8>,
     count: u32,
-    /// Where each item begins whose index is a multiple of [`MARKED`], but for the first.
+    /// The beginning of each item whose index is a multiple of [`MARKED`], but for the first.
     marks: Vec<usize>,
     /// The last one was long: room for a long header is left before the next.
     expects_long: bool,
@@ -28,6 +29,8 @@ pub struct Items {
     handles: Vec<OwnedFd>,
     /// Their large buffers.
     lent: Vec<Lent>,
+    /// The state that each task gets beside its argument.
+    state: Option<State>,
 }
 
 /// Items between two whose place is known.
@@ -46,9 +49,28 @@ impl Items {
         encode: impl FnOnce(&mut Items) -> Result<(), E>,
     ) -> Result<Items, E> {
         let mut all = Items::with_capacity(capacity);
-        let ((encoded, handles), lent) =
-            outbox::submitting(pool, || handle::sending(u32::MAX as usize, || encode(&mut all)));
+        if pool.crew.is_inline() {
+            handle::refusing(|| encode(&mut all))?;
+            return Ok(all);
+        }
+        let ((encoded, lent), handles) =
+            handle::sending(u32::MAX as usize, || outbox::submitting(pool, || encode(&mut all)));
         encoded.map(|()| Items { handles, lent, ..all })
+    }
+
+    /// Items that are encoded already, so many of them; `None` if they are not as many.
+    pub fn of_records(records: &[u8], count: u32) -> Option<Items> {
+        let is_whole = span(records, count) == Some(records.len());
+        let mut items = Items { bytes: records.to_vec(), count, ..Items::default() };
+        // Their places, but for the first, at the distance that is looked for.
+        let (mut rest, mut index) = (records, 0);
+        while is_whole && index + MARKED < count {
+            let len = span(rest, MARKED)?;
+            rest = &rest[len..];
+            index += MARKED;
+            items.marks.push(records.len() - rest.len());
+        }
+        is_whole.then_some(items)
     }
 
     /// Appends what `encode` writes as one item. An error leaves the items as they were.
@@ -174,12 +196,18 @@ impl Items {
         true
     }
 
-    /// Where item `index` begins, or for their number, where they end.
+    /// Returns the beginning of item `index`, or for their number, the end of the last.
     pub(super) fn offset(&self, index: u32) -> usize {
         let mark = ((index / MARKED) as usize).min(self.marks.len());
         let from = mark.checked_sub(1).map_or(0, |mark| self.marks[mark]);
         let left = index - mark as u32 * MARKED;
         from + span(&self.bytes[from..], left).expect("items hold as many as they count")
+    }
+
+    /// Has the entry find this [state](super::Chunk::state) with each chunk.
+    #[must_use]
+    pub fn with_state(self, state: Option<State>) -> Items {
+        Items { state, ..self }
     }
 
     /// How many there are.
@@ -205,6 +233,10 @@ impl Items {
 
     pub(super) fn take_lent(&mut self) -> Vec<Lent> {
         std::mem::take(&mut self.lent)
+    }
+
+    pub(super) fn state(&self) -> Option<&State> {
+        self.state.as_ref()
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use procession_shm::{Held, record};
 
-use super::results::{ChunkResults, Results, Run};
+use super::results::{Arrived, ChunkResults, Results, Run};
 use super::trace::JobSpan;
 use crate::beside::{Place, not_sent};
 use crate::outcome::tag;
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// The blocks of a job's results, by area and block; or why one could not be had.
 type Blocks = HashMap<(u32, u64), Result<Arc<Held>, (ErrorKind, String)>>;
 
-/// What came back of a job's tasks, or why nothing will.
+/// The results of a job's tasks, or the reason why there will be none.
 type Finished = Result<Vec<ChunkResults>, Arc<Error>>;
 
 /// A callback of a finished job. Returns the panic that it ended with, in the face's
@@ -33,6 +33,8 @@ pub(super) struct Job {
     pub(super) terms: Terms,
     /// How many tasks.
     pub(super) len: usize,
+    /// Of each argument, in a pool whose results are sealed. Set before the first is sent.
+    hashes: OnceLock<Vec<u64>>,
     /// How many calls are before each task, and before the end; `None`: each task is one call.
     calls_before: Option<Vec<u64>>,
     progress: Mutex<Progress>,
@@ -40,7 +42,7 @@ pub(super) struct Job {
     followers: Mutex<Followers>,
     /// Callbacks that have not come to their end; readable without the lock.
     uncalled: AtomicUsize,
-    /// What the first callback that panicked made of the job.
+    /// The error that the first callback that panicked made of the job.
     spoiled: OnceLock<Arc<Error>>,
     /// Large buffers of its results.
     blocks: Mutex<Blocks>,
@@ -55,7 +57,7 @@ struct Followers {
     callbacks: VecDeque<JobCallback>,
 }
 
-/// What became of a wish to be woken.
+/// The answer to a request to be woken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Awaits {
     /// There is nothing to wait for.
@@ -66,7 +68,7 @@ pub(super) enum Awaits {
     Further,
 }
 
-/// What a caller asks for beside the results.
+/// The settings of a job, given by its caller.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Terms {
     /// Tasks that travel together; `None`: the pool's choice.
@@ -152,6 +154,7 @@ impl Job {
             id,
             terms,
             len: next as usize,
+            hashes: OnceLock::new(),
             calls_before: calls.map(|calls| {
                 let mut sum = 0;
                 let sums = calls.iter().map(|calls| {
@@ -176,6 +179,17 @@ impl Job {
         let set = job.finished.set(Ok(Vec::new()));
         debug_assert!(set.is_ok(), "a new job is not finished");
         job
+    }
+
+    /// Keeps the hash of each argument.
+    pub(super) fn set_hashes(&self, hashes: Vec<u64>) {
+        let set = self.hashes.set(hashes);
+        debug_assert!(set.is_ok(), "a job is submitted once");
+    }
+
+    /// The hash of a task's argument.
+    pub(super) fn argument_hash(&self, task: u32) -> Option<u64> {
+        self.hashes.get()?.get(task as usize).copied()
     }
 
     /// All its tasks are in the ring, or have been.
@@ -292,13 +306,18 @@ impl Job {
         self.finished.set(Err(error.clone())).is_ok()
     }
 
-    /// What ended it without all of its results.
+    /// Returns the error that ended the job without all of its results.
     pub(super) fn early_end(&self) -> Option<&Error> {
         self.finished.get()?.as_ref().err().map(|error| &**error)
     }
 
     pub(super) fn is_finished(&self) -> bool {
         self.finished.get().is_some()
+    }
+
+    /// Returns whether it is finished without the results of all its tasks.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.is_finished() && self.remaining() > 0
     }
 
     /// Whether `terminate` gave it up.
@@ -392,6 +411,19 @@ impl Job {
         };
         complete.iter().map(ChunkResults::results).for_each(visitor);
         seen + complete.len()
+    }
+
+    /// Returns the results so far of a job that is one chunk, behind the first `seen` bytes.
+    pub(super) fn arrived(&self, seen: usize) -> Arrived {
+        let progress = self.progress();
+        let of_it = |chunks: &[ChunkResults]| {
+            Arrived::of(chunks.first().and_then(|chunk| chunk.records.get(seen..)).unwrap_or_default())
+        };
+        match self.finished.get() {
+            Some(Ok(chunks)) => of_it(chunks),
+            Some(Err(_)) => Arrived::of(&[]),
+            None => of_it(&progress.chunks),
+        }
     }
 
     /// Holds a block of its results; or why it could not be had, if this process has no memory for

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use procession_shm::{Allocator, BlockId, Control};
 
-/// What arguments may take up, in blocks and as much again in the ring, before whoever submits
+/// The most bytes of arguments, in blocks and as much again in the ring. A thread that submits more
 /// waits for tasks to finish.
 pub(super) const MAX_BYTES: usize = 256 << 20;
 

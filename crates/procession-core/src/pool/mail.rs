@@ -58,7 +58,7 @@ enum Callbacks {
     HaveRun,
 }
 
-/// How the pool's thread is to wait.
+/// The wait of the pool's thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rest {
     /// Until it is woken, or for so long if there is a limit.

@@ -60,7 +60,7 @@ impl Memory {
         Memory::read(&format!("/proc/{pid}/statm"))
     }
 
-    /// What goes when the process does.
+    /// Returns the bytes that are freed when the process ends.
     pub(super) fn own(self) -> u64 {
         self.resident.saturating_sub(self.shared)
     }

@@ -25,12 +25,15 @@
 //! | `Intake` | `intake.rs` | the ends of the result streams; whose turn it is to take from them |
 //! | `Crew` | `crew.rs`, `running.rs` | the workers, how many there are to be, how they are started, what they run |
 //! | `Lending` | `lending.rs` | blocks that jobs have been lent |
-//! | `HandleBroker` | `handle_broker.rs` | handles in arguments |
+//! | `HandleBroker` | `handle_broker.rs` | handles in arguments and states, and long states |
 //! | `Mail` | `mail.rs` | what the pool's thread is told |
 //! | `Backlog` | `backlog.rs` | what waits until the task ring can be had |
+//! | `Collector` | `../output/collector.rs` | the pipes of what workers print and log |
+//! | `JobSpans` | `job_spans.rs` | the spans of jobs, for records of their tasks |
+//! | `Meters` | `meters.rs` | where the time of workers went, in a pool that measures |
 //! | `Hooks` | `hooks.rs` | what a face has asked of the pool as a whole |
 //!
-//! What is done with it is ordered by roles:
+//! The work on this state is ordered by roles:
 //!
 //! | role | file | runs in |
 //! |---|---|---|
@@ -40,39 +43,51 @@
 //! | worker handler | `worker_handler.rs` | the pool's thread |
 //! | | `workers.rs`: starting and replacing workers | the pool's thread; under fork the program's |
 //! | | `stop.rs`: time limits and cancelling | the pool's thread; the thread that cancels |
+//! | | `watch.rs`: limits of processor time and memory | the pool's thread |
 //! | | `queued.rs`: giving up what has not begun | the thread that asks |
 //! | | `callback.rs`: what is to be done with results | the pool's thread |
 //! | | `ring.rs`: the task ring, which a stopped worker may keep locked | each of these |
 //! | | `overwritten.rs`: shared memory that a task's native code has overwritten | the pool's thread; whoever finds it |
-//! | | `stats.rs`, `memory.rs`, `oom.rs`: what the pool is doing | the thread that asks |
+//! | | `stats.rs`, `memory.rs`, `oom.rs`, `insights.rs`: what the pool is doing | the thread that asks |
+//! | | `measured.rs`: when what workers measured is collected | whoever finds a job or a worker ended; the thread that asks |
+//! | what goes beside a job | `context.rs` | the thread that submits; the worker |
+//! | results that are sealed | `seal.rs` | the worker for each; the thread that takes results |
 //! | large buffers | `blocks.rs`; `outbox.rs` for arguments, `result_blocks.rs` for results | whoever encodes or decodes |
-//! | worker | `worker.rs`; `chunk.rs`: its way through a chunk; `role.rs`: its spawn message | the worker process |
+//! | workers on other machines | `carried.rs`; `carrier.rs`: what brings their chunks there | a thread for each |
+//! | worker | `worker.rs`; `chunk.rs`: its way through a chunk; `state.rs`: the state of jobs; `role.rs`: its spawn message | the worker process |
 //!
 //! **Invariants.** A task is at any moment in exactly one place: in the ring, in one worker's
 //! inbox, or accounted for in its job. A result counts from the one store that commits it to the
-//! worker's stream. What a dead worker had committed counts, the task it ran is lost, what it had
-//! only claimed goes back to the ring.
+//! worker's stream. If a worker dies, its committed results count, and the task that it ran is
+//! lost. Tasks that it had only claimed go back to the ring.
 
 mod backlog;
 pub mod blocks;
 mod callback;
+pub mod carried;
+mod carrier;
 mod chunk;
+mod context;
 mod crew;
 mod feed;
 mod feeder;
 mod frame;
-#[cfg(feature = "fuzzing")]
+#[cfg(all(fuzzing, feature = "auth"))]
 pub(crate) mod fuzzing;
 mod handle;
 mod handle_broker;
 mod hooks;
+mod insights;
 mod intake;
 mod items;
 mod job;
+mod job_spans;
 mod lending;
 mod lifecycle;
 mod mail;
+mod measured;
 mod memory;
+mod meters;
 mod oom;
 mod outbox;
 mod overwritten;
@@ -83,36 +98,44 @@ mod results;
 mod ring;
 pub mod role;
 mod running;
+mod seal;
 mod shared;
+mod state;
 mod stats;
 mod stop;
 mod table;
 mod task_handler;
 mod trace;
+mod watch;
 pub mod worker;
 mod worker_handler;
 mod workers;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use procession_shm::Control;
+pub use procession_shm::{Control, Meter};
 
+use crate::child::Child;
 use crate::start::Start;
 use crate::{Error, Result};
 pub use chunk::{Answer, Calls, Chunk, ChunkEntry};
+pub use context::Propagation;
 pub use feed::{Ahead, Encoded, Feed, Order, Source, Submitted, Window};
 pub use feeder::Feeder;
 pub use handle::{Callback, Handle};
 pub use hooks::{EndCallback, VacancyCallback};
+pub use insights::{Insights, Shares, SlowTask, Times, WorkerInsights};
 pub use items::Items;
 pub use job::Terms;
 use lifecycle::Phase;
 use memory::Memory;
-pub use results::Results;
+pub use results::{Arrived, Results};
 use shared::Shared;
 pub use shared::smallest_size;
+pub use state::State;
 pub use stats::{RunningTask, Stats, WorkerStats};
 pub use task_handler::{explicit_chunks, guided_chunks};
 pub use worker::{Initializer, Service};
@@ -139,11 +162,12 @@ impl Pool {
                 "a pool needs 1 to {MAX_WORKERS} workers, not {workers}: try available_parallelism()"
             )));
         }
-        if service.max_memory.is_some() {
+        if service.max_memory.is_some() || service.confinement.limits.memory.is_some() {
             Memory::of_self()
                 .map_err(Error::os("cannot keep workers to their memory: /proc does not say what they have"))?;
         }
         let shared = Arc::new(Shared::new(workers, Box::new(starter), service)?);
+        shared.scope_records();
         // From here on the drop of `pool` ends what was started.
         let pool = Pool { shared };
         pool.shared.start_first_workers()?;
@@ -169,7 +193,7 @@ impl Pool {
         self.shared.resize(workers)
     }
 
-    /// What it is doing now.
+    /// Returns a snapshot of its workers and tasks.
     ///
     /// # Errors
     ///
@@ -178,6 +202,18 @@ impl Pool {
         self.shared.lifecycle.check_owner("Pool")?;
         self.shared.refill_if_mine();
         Ok(self.shared.stats())
+    }
+
+    /// Returns where the time of its workers went; `None` unless its [`Service`] asks to measure
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a forked child.
+    pub fn insights(&self) -> Result<Option<Insights>> {
+        self.shared.lifecycle.check_owner("Pool")?;
+        self.shared.refill_if_mine();
+        Ok(self.shared.insights())
     }
 
     /// The pids of the workers that are alive now; none in a forked child, which has no workers.
@@ -195,6 +231,25 @@ impl Pool {
     /// The error of `encode`.
     pub fn items<E>(&self, capacity: usize, encode: impl FnOnce(&mut Items) -> Result<(), E>) -> Result<Items, E> {
         Items::encoded(&self.shared, capacity, encode)
+    }
+
+    /// A state for jobs of this pool, which has been encoded to these bytes, with the handles in
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] if the system refuses memory, an fd or a thread; [`Error::Inherited`] in a
+    /// forked child.
+    pub fn state(&self, bytes: &[u8], handles: Vec<OwnedFd>) -> Result<State> {
+        self.shared.lifecycle.check_owner("Pool")?;
+        if self.shared.crew.is_inline() && !handles.is_empty() {
+            return Err(Error::Invalid(
+                "a queue, a lock and other handles are for processes of one machine, and the tasks of this pool run on \
+                 others: give them a state of plain values"
+                    .into(),
+            ));
+        }
+        State::new(&self.shared.broker, bytes, handles)
     }
 
     /// Submits a job: `entry` over each item.
@@ -232,6 +287,17 @@ impl Pool {
     /// Has it close by itself once it has had no task for so long. The first limit counts.
     pub fn close_when_idle(&self, limit: Duration) {
         self.shared.hooks.set_idle_limit(limit);
+    }
+
+    /// Whether every worker has been ready for tasks.
+    pub fn is_ready(&self) -> bool {
+        (0..self.size()).all(|slot| self.shared.control.slot(slot).was_ready())
+    }
+
+    /// The worker that has ended last, once its tasks are accounted for, in a pool that replaces
+    /// none: see [`Service::is_final`].
+    pub fn last_ended(&self) -> Option<Arc<Child>> {
+        self.shared.crew.last_ended()
     }
 
     /// Why it can run no more tasks, if that is so.

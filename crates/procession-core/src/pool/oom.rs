@@ -3,10 +3,10 @@
 //! found killed, by nobody here, tells. Read in the parent, when a pool starts and when a worker
 //! dies so.
 //!
-//! The count is of the parent's own group, in which its workers are. Who moves them elsewhere, or
-//! runs where no group of the memory controller can be seen, is not told. A process of the group
-//! that is none of the pool's counts too: it could be blamed on a worker that somebody else killed
-//! at that very time.
+//! The count is of the parent's own group, in which its workers are. A program that moves its
+//! workers elsewhere, or runs where no group of the memory controller can be seen, is not told of
+//! the killer. A process of the group that is none of the pool's counts too: it could be blamed on
+//! a worker that somebody else killed at that very time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub(super) struct OomWatch {
     known: Mutex<u64>,
 }
 
-/// Where the count is.
+/// The file that has the count.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Source(PathBuf);
 
@@ -80,7 +80,7 @@ impl Source {
     }
 }
 
-/// Where a group's files are: in the mount that shows it.
+/// Returns the folder of a group's files, in the mount that shows it.
 fn folder_of(group: &str, mounts: &str, is_wanted: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         // 35 31 0:32 /root-of-mount /mount/point rw,relatime shared:1 - type source options

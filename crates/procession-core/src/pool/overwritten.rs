@@ -1,7 +1,7 @@
-//! What native code of a task may do to the pool's shared memory, and how the parent outlives it.
-//! Whatever the parent reads there it checks where it reads it; here is what it looks for at each
-//! tick, and what it does once it has found something: it ends the pool. Workers are killed, since
-//! they may be in loops over such numbers, and every task that is left has the error.
+//! Native code of a task can overwrite the pool's shared memory. This module keeps the parent alive
+//! when that happens. The parent checks each word when it reads it. At each tick it also looks for
+//! damage, and ends the pool once it has found some. Workers are killed, since they may be in loops
+//! over such numbers, and every task that is left has the error.
 //!
 //! | overwritten | found by |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | frames, or where they are | the worker that reads them, which says so in its slot |
 //! | anything by which a task gets lost | [`Shared::check_for_lost_tasks`] |
 //!
-//! What is overwritten by numbers that make sense is not found: one result for another.
+//! Damage that makes sense is not found, such as one result in the place of another.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl Shared {
         if !self.is_nothing_underway() || self.control.tasks().pushed() != pushed {
             return;
         }
-        // Whatever was finished by then is in the streams.
+        // The results of tasks that had finished by then are in the streams.
         self.drain();
         if jobs.iter().any(|job| !job.is_finished() && job.remaining() > 0) {
             self.end_overwritten(Overwritten("the record of which tasks are queued or claimed"), None);

@@ -20,10 +20,12 @@ pub(super) struct ResultBlocks {
     allocator: RefCell<Option<Allocator>>,
     given: RefCell<Vec<u64>>,
     has_given: Cell<bool>,
+    /// Results go on to where no block can be read.
+    is_inline: bool,
 }
 
 impl ResultBlocks {
-    pub(super) fn new(control: &Control, slot: u32) -> ResultBlocks {
+    pub(super) fn new(control: &Control, slot: u32, is_inline: bool) -> ResultBlocks {
         let (arguments, results) = (control.arguments().clone(), control.results(slot as usize).clone());
         ResultBlocks {
             slot,
@@ -32,6 +34,7 @@ impl ResultBlocks {
             allocator: RefCell::default(),
             given: RefCell::default(),
             has_given: Cell::new(false),
+            is_inline,
         }
     }
 
@@ -41,7 +44,8 @@ impl ResultBlocks {
         self.has_given.get()
     }
 
-    /// What the result has given; its task has failed where it is not wanted.
+    /// Takes the blocks that the result has given. Frees them where they are not wanted, since the
+    /// task has failed.
     pub(super) fn take_given(&self, is_wanted: bool) -> Vec<u64> {
         if !self.has_given.replace(false) {
             return Vec::new();
@@ -69,6 +73,9 @@ impl ResultBlocks {
 
 impl Buffers for ResultBlocks {
     fn put(&self, bytes: &[u8]) -> Option<Place> {
+        if self.is_inline {
+            return None;
+        }
         let mut allocator = self.allocator.borrow_mut();
         let allocator = match &mut *allocator {
             Some(allocator) => allocator,

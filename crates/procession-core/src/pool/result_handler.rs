@@ -16,7 +16,7 @@ use procession_shm::{Spin, interrupt};
 use super::job::{Awaits, Job};
 use super::shared::Shared;
 
-/// How soon a thread that waits tries again to start a worker, or asks after signals.
+/// The pause after which a thread that waits tries again to start a worker, or asks after signals.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Shared {
@@ -60,8 +60,8 @@ impl Shared {
             if !done() {
                 let news = || done() || self.has_results() || (!is_vacant && self.vacancy_is_mine());
                 self.control.result_gate().wait_until(until, &spin, news);
-                // What is not there after one wake is many tasks, or long ones, and its workers
-                // need the cores.
+                // If results are not there after one wake, the tasks are many or long, and their
+                // workers need the cores.
                 spin = Spin::none();
                 self.drain();
             }
@@ -95,7 +95,7 @@ impl Shared {
 /// workers' cores and their streams' cache lines.
 struct Stretch {
     begun: Instant,
-    /// When signals were asked after.
+    /// The last time signals were asked after.
     asked: Instant,
 }
 

@@ -19,6 +19,33 @@ pub(super) struct ChunkResults {
     pub(super) records: Vec<u8>,
 }
 
+/// The results so far of a job, for one who passes them on.
+#[derive(Debug)]
+pub struct Arrived {
+    /// In the form of [`record`].
+    pub records: Vec<u8>,
+    /// Their number.
+    pub count: u32,
+    /// A task was lost: there are no more.
+    pub is_lost: bool,
+}
+
+impl Arrived {
+    /// The results in these records, up to the first of a task that was lost.
+    pub(super) fn of(records: &[u8]) -> Arrived {
+        let (mut rest, mut count) = (records, 0);
+        loop {
+            let len = records.len() - rest.len();
+            let next = record::take(&mut rest);
+            let is_lost = next.is_some_and(|(tag, _)| tag == tag::LOST || tag == tag::TIMED_OUT);
+            if next.is_none() || is_lost {
+                return Arrived { records: records[..len].to_vec(), count, is_lost };
+            }
+            count += 1;
+        }
+    }
+}
+
 /// Values that have arrived for consecutive tasks of a chunk, on their way into the job: one lock
 /// for all.
 #[derive(Default, Debug)]

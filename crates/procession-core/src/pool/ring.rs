@@ -1,7 +1,8 @@
-//! The task ring as the pool's parent reaches it. What cannot be done now, because a worker holds
-//! one of the ring's locks, goes into the [backlog](super::backlog). If the ring stays beyond reach
-//! the pool's thread kills the worker that holds the lock, whose death the others are told of.
+//! The task ring as the pool's parent reaches it. Work that must wait, because a worker holds one
+//! of the ring's locks, goes into the [backlog](super::backlog). If the ring stays beyond reach the
+//! pool's thread kills the worker that holds the lock, whose death the others are told of.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use procession_shm::{Holder, Overwritten, ParentHead, ParentTail, RingFull};
@@ -22,8 +23,8 @@ const MAX_LOOKS: usize = 100;
 struct TakenBack {
     /// Frames that workers had claimed and not begun.
     frames: Vec<Vec<u8>>,
-    /// Of each slot that is in the middle of a frame of another job, what that begins with.
-    begun: Vec<Option<[u8; 8]>>,
+    /// Of each slot the job of the frame that it began last.
+    begun: Vec<Option<u64>>,
 }
 
 impl Shared {
@@ -63,7 +64,7 @@ impl Shared {
     pub(super) fn requeue_postponed(&self) -> Result<()> {
         let _carrying = self.backlog.carry();
         let mut frames = self.backlog.take_frames();
-        frames.retain(|frame| Header::parse(frame).is_some_and(|(header, _)| self.table.get(header.job).is_some()));
+        frames.retain(|frame| Header::parse(frame).is_some_and(|(header, ..)| self.table.get(header.job).is_some()));
         if frames.is_empty() {
             return Ok(());
         }
@@ -80,54 +81,79 @@ impl Shared {
             }
         }
         self.backlog.add_frames(frames.drain(pushed..));
-        self.wake_workers(pushed);
+        self.wake_for(pushed);
         Ok(())
     }
 
     /// Lets no task begin of a job that is off the table, now or as soon as the ring can be had.
     /// One that runs goes on.
     pub(super) fn withdraw(&self, job: u64) {
+        if !self.withdraw_all(&HashSet::from([job])) {
+            self.backlog.add_withdrawal(job, false);
+        }
+    }
+
+    /// As [`withdraw`](Self::withdraw), by one walk through the ring; `false`: not now.
+    fn withdraw_all(&self, jobs: &HashSet<u64>) -> bool {
         if self.lifecycle.is_overwritten() {
-            return;
+            return true;
         }
         let _carrying = self.backlog.carry();
         let taken = {
-            let Some(ring) = self.lock_ring() else { return self.backlog.add_withdrawal(job) };
-            self.take_all_back(ring, job)
+            let Some(ring) = self.lock_ring() else { return false };
+            self.take_all_back(ring, jobs)
         };
         let TakenBack { frames, begun } = match taken {
             Ok(taken) => taken,
-            Err((overwritten, slot)) => return self.end_overwritten(overwritten, slot),
+            Err((overwritten, slot)) => {
+                self.end_overwritten(overwritten, slot);
+                return true;
+            }
         };
         if let Err(error) = self.requeue(frames) {
-            return self.break_down(error);
+            self.break_down(error);
+            return true;
         }
+        // A slot has nothing left but the frame that it is at.
         for (slot, begun) in begun.into_iter().enumerate() {
-            // A slot is told to stop one job at a time, and the job that it is at may have been
-            // withdrawn too.
-            if begun.is_none_or(|begun| self.table.get(u64::from_le_bytes(begun)).is_some()) {
+            if let Some(job) = begun.filter(|job| jobs.contains(job)) {
                 self.control.slot(slot).running().stop(job);
             }
         }
+        true
     }
 
-    /// Withdraws the jobs for which the ring could not be had before.
+    /// In the pool's thread: withdraws the jobs for which the ring could not be had before, and
+    /// those that were abandoned.
     pub(super) fn withdraw_postponed(&self) {
-        self.backlog.take_withdrawals().into_iter().for_each(|job| self.withdraw(job));
+        let postponed = self.backlog.take_withdrawals();
+        if postponed.is_empty() {
+            return;
+        }
+        if !self.withdraw_all(&postponed.iter().map(|(job, _)| *job).collect()) {
+            postponed.into_iter().for_each(|(job, stops)| self.backlog.add_withdrawal(job, stops));
+            return;
+        }
+        let stopped = postponed.into_iter().filter_map(|(job, stops)| stops.then_some(job));
+        self.stop_running(&stopped.collect());
     }
 
-    /// Has no frame of the job be claimed any more, and takes back what workers have claimed and
+    /// Has no frame of the jobs be claimed any more, and takes back what workers have claimed and
     /// not begun.
-    fn take_all_back(&self, mut ring: ParentHead<'_>, job: u64) -> Result<TakenBack, (Overwritten, Option<usize>)> {
-        let beginning = job.to_le_bytes();
+    fn take_all_back(
+        &self,
+        mut ring: ParentHead<'_>,
+        jobs: &HashSet<u64>,
+    ) -> Result<TakenBack, (Overwritten, Option<usize>)> {
         let mut taken = TakenBack { frames: Vec::new(), begun: Vec::new() };
-        ring.void(beginning).map_err(|overwritten| (overwritten, None))?;
+        let is_of_them = |beginning| jobs.contains(&u64::from_le_bytes(beginning));
+        ring.void_where(is_of_them).map_err(|overwritten| (overwritten, None))?;
         let longest = self.control.tasks().longest();
         for index in 0..self.control.slots() {
             let (slot, of_slot) = (self.control.slot(index), |overwritten| (overwritten, Some(index)));
             taken.frames.extend(ring.take_back(slot).map_err(of_slot)?);
             let begun = slot.begins_with(longest).map_err(of_slot)?;
-            taken.begun.push(begun.filter(|begun| *begun != beginning));
+            taken.begun.push(begun.map(u64::from_le_bytes));
         }
         Ok(taken)
     }
@@ -156,8 +182,26 @@ impl Shared {
         }
     }
 
-    pub(super) fn wake_workers(&self, frames: usize) {
-        self.control.task_gate().wake(frames.min(self.control.slots()) as u32);
+    /// Wakes workers for so many frames that have just been pushed. One that looks for work needs
+    /// no wake.
+    pub(super) fn wake_for(&self, frames: usize) {
+        let workers = frames.min(self.control.slots());
+        let sleepers = workers.saturating_sub(usize::from(self.control.search().is_on()));
+        if sleepers > 0 {
+            self.control.task_gate().wake(sleepers as u32);
+        }
+    }
+
+    /// Wakes every worker that sleeps.
+    pub(super) fn wake_all(&self) {
+        self.control.task_gate().wake(self.control.slots() as u32);
+    }
+
+    /// In the pool's thread, when a worker has ended or frames lie in the ring at a tick: the
+    /// worker that was to find them may be dead or stopped, and no other know of them.
+    pub(super) fn wake_again(&self) {
+        self.control.search().end();
+        self.control.task_gate().wake(1);
     }
 }
 

@@ -22,6 +22,7 @@ use super::job::Job;
 use super::lending::Lending;
 use super::lifecycle::Lifecycle;
 use super::mail::Mail;
+use super::seal::Key;
 use super::table::{Ended, Table};
 use super::trace;
 use super::worker::Service;
@@ -58,14 +59,17 @@ impl Shared {
     pub(super) fn new(workers: usize, starter: Box<dyn Start + Send>, service: Service) -> Result<Shared> {
         let no_memory = || Error::os("cannot make the pool's shared memory");
         let room = (workers * ROOM_FACTOR).max(MIN_ROOM);
-        let control = Control::with_room(workers, room).map_err(no_memory())?;
+        let make = if service.measures { Control::measured } else { Control::with_room };
+        let control = make(workers, room).map_err(no_memory())?;
         let lending = Lending::new(&control).map_err(no_memory())?;
-        let room = control.room();
+        let (room, spin) = (control.room(), control.spin());
+        let no_numbers = || Error::os("cannot make the keys of the pool");
+        let key = if service.is_sealed { Some(Key::new().map_err(no_numbers())?) } else { None };
         Ok(Shared {
             control: Arc::new(control),
             lifecycle: Lifecycle::new(),
-            table: Table::default(),
-            intake: Intake::new(room, workers),
+            table: Table::new(service.records.is_some()),
+            intake: Intake::new(room, spin, key).map_err(no_numbers())?,
             crew: Crew::new(starter, service, workers, room),
             lending: Arc::new(lending),
             broker: HandleBroker::new().map_err(Error::os("cannot make the link by which workers ask for handles"))?,
@@ -73,6 +77,17 @@ impl Shared {
             backlog: Backlog::default(),
             hooks: Hooks::default(),
         })
+    }
+
+    /// Has records of workers delivered in the spans of their jobs.
+    pub(super) fn scope_records(self: &Arc<Self>) {
+        let shared = Arc::downgrade(self);
+        self.crew.output().set_scope(Box::new(move |job, act| {
+            match shared.upgrade().and_then(|shared| shared.table.spans().find(job)) {
+                Some(span) => span.within(act),
+                None => act(),
+            }
+        }));
     }
 
     /// Takes what workers have committed. Returns whether that was anything.
@@ -90,9 +105,11 @@ impl Shared {
 
     /// Does what the end of a job asks for. Under no lock.
     pub(super) fn end_job(&self, Ended { job, has_tasks }: Ended) {
+        self.collect_calls_of(&job);
         self.broker.forget(job.id);
         self.lending.take_back(job.id);
         trace::finished(job.id, &job.span, job.early_end());
+        self.table.spans().end(&job);
         self.release_callbacks(&job);
         self.wake_futures(&job);
         self.announce();

@@ -1,6 +1,7 @@
-//! What a pool is doing: a snapshot, taken by whichever thread asks. Workers write nothing for it
-//! that they do not write anyway, and are not disturbed by it.
+//! A snapshot of a pool's workers and tasks, taken by whichever thread asks. Workers write nothing
+//! for it that they do not write anyway, and are not disturbed by it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use procession_shm::Snapshot;
@@ -8,6 +9,7 @@ use procession_shm::Snapshot;
 use super::intake::Tally;
 use super::memory::Memory;
 use super::shared::Shared;
+use crate::child::Child;
 
 /// A pool at one moment.
 #[derive(Clone, Debug)]
@@ -33,11 +35,11 @@ pub struct Stats {
 pub struct WorkerStats {
     /// Its process id.
     pub pid: u32,
-    /// What it runs; `None`: nothing.
+    /// The task that it runs; `None`: nothing.
     pub running: Option<RunningTask>,
     /// Tasks that it has run.
     pub done: u64,
-    /// Its resident memory, in bytes; `None` where `/proc` does not say.
+    /// Its resident memory, in bytes; `None` where `/proc` does not say, and on another machine.
     pub resident: Option<u64>,
 }
 
@@ -47,7 +49,7 @@ pub struct WorkerStats {
 pub struct RunningTask {
     /// The job's id: a handle on the job says the same.
     pub job: u64,
-    /// Which of the job's tasks.
+    /// The task's number in the job.
     pub index: usize,
     /// When the pool first saw it run: some 10 ms after its beginning at the latest, while the pool
     /// has tasks.
@@ -60,7 +62,8 @@ impl Shared {
         let running = self.crew.look(&self.control);
         let Tally { done, failed, lost } = self.intake.tally();
         let (roll, respawns) = self.crew.roll();
-        let of = |(slot, pid, begun_before): (usize, u32, u64)| {
+        let of = |(slot, child, begun_before): (usize, Arc<Child>, u64)| {
+            let (pid, is_here) = (child.pid(), child.host().is_none());
             let running = running.get(slot).copied().flatten();
             let finished = self.control.slot(slot).running().begun().wrapping_sub(begun_before);
             WorkerStats {
@@ -71,7 +74,7 @@ impl Shared {
                     since,
                 }),
                 done: finished.saturating_sub(running.is_some().into()),
-                resident: Memory::of(pid).ok().map(|memory| memory.resident),
+                resident: is_here.then(|| Memory::of(pid).ok().map(|memory| memory.resident)).flatten(),
             }
         };
         let workers: Vec<_> = roll.into_iter().map(of).collect();

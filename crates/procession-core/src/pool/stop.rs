@@ -5,11 +5,13 @@
 //! The pool's thread looks after time limits, at its tick; a cancel runs in the thread that asks
 //! for it. The thread that comes upon the first error of a job that fails fast withdraws the job.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::crew::Cause;
 use super::job::Job;
 use super::shared::Shared;
+use super::table::Ended;
 use crate::Error;
 
 impl Shared {
@@ -29,14 +31,31 @@ impl Shared {
     pub(super) fn cancel(&self, job: &Arc<Job>) -> bool {
         let Some(ended) = self.table.fail(job, Error::Cancelled) else { return false };
         self.end_job(ended);
+        self.stop_running(&HashSet::from([job.id]));
+        true
+    }
+
+    /// As [`cancel`](Self::cancel), but it leaves to the pool's thread what takes a walk through
+    /// the ring. That thread makes one walk for all jobs that were given up meanwhile.
+    pub(super) fn abandon(&self, job: &Arc<Job>) {
+        let Some(ended) = self.table.fail(job, Error::Cancelled) else { return };
+        if ended.has_tasks {
+            self.backlog.add_withdrawal(job.id, true);
+        }
+        self.end_job(Ended { has_tasks: false, ..ended });
+        self.poke();
+    }
+
+    /// Stops the tasks of these jobs that run.
+    pub(super) fn stop_running(&self, jobs: &HashSet<u64>) {
         if self.lifecycle.is_overwritten() {
-            return true;
+            return;
         }
         for slot in 0..self.control.slots() {
-            if let Some(snapshot) = self.control.slot(slot).running().look().filter(|snapshot| snapshot.job == job.id) {
+            let seen = self.control.slot(slot).running().look();
+            if let Some(snapshot) = seen.filter(|snapshot| jobs.contains(&snapshot.job)) {
                 self.crew.stop_task(&self.control, slot, snapshot, Cause::Cancelled);
             }
         }
-        true
     }
 }

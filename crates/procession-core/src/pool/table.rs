@@ -9,17 +9,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::job::{Awaits, Entered, Job, Terms};
+use super::job_spans::JobSpans;
 use super::results::Run;
 use crate::{Error, Result};
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     jobs: Mutex<Jobs>,
     /// How many jobs are not finished: the table's own count, readable without its lock.
     outstanding: AtomicUsize,
     /// Jobs that futures await, and callbacks that have not run.
     awaited: AtomicUsize,
+    spans: JobSpans,
 }
 
 /// A job that has just been finished, and is to be [ended](super::shared::Shared::end_job) by
@@ -54,6 +56,21 @@ impl Delivery {
 }
 
 impl Table {
+    /// A table without jobs. `has_records`: what workers log is delivered in the spans of jobs.
+    pub(super) fn new(has_records: bool) -> Table {
+        Table {
+            jobs: Mutex::default(),
+            outstanding: AtomicUsize::new(0),
+            awaited: AtomicUsize::new(0),
+            spans: JobSpans::new(has_records),
+        }
+    }
+
+    /// The spans of its jobs, for what workers log.
+    pub(super) fn spans(&self) -> &JobSpans {
+        &self.spans
+    }
+
     /// Enters a job, if `check` has nothing against it now that nobody can close the pool
     /// meanwhile.
     ///
@@ -120,7 +137,7 @@ impl Table {
         self.remove(job, true)
     }
 
-    /// Ends every job that is not finished. What is queued of them is to be left in the ring.
+    /// Ends every job that is not finished. Their queued tasks are to be left in the ring.
     pub(super) fn fail_all(&self, error: &Arc<Error>) -> Vec<Ended> {
         let jobs = {
             let mut jobs = self.jobs();
@@ -266,7 +283,7 @@ mod tests {
 
     #[test]
     fn an_id_is_never_used_twice() {
-        let table = Table::default();
+        let table = Table::new(false);
         let first = table.add(&[1], Terms::default(), None);
         let _ = table.withdraw(&first);
         let second = table.add(&[1], Terms::default(), None);
@@ -278,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_last_result_ends_a_job_and_takes_it_off_the_table() {
-        let table = Table::default();
+        let table = Table::new(false);
         let job = table.add(&[2], Terms::default(), None);
         assert!(matches!(table.deliver(&job, 0, 0, tag::VALUE, b"a"), Delivery::Entered));
         assert_eq!((table.remaining_calls(), table.outstanding()), (1, 1));
@@ -290,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_job_that_fails_fast_leaves_tasks() {
-        let table = Table::default();
+        let table = Table::new(false);
         let job = table.add(&[2], Terms { fail_fast: true, ..Terms::default() }, None);
         let Delivery::Finished(ended) = table.deliver(&job, 0, 0, tag::PANIC, b"a") else { panic!("it has failed") };
         assert!(ended.has_tasks);
@@ -299,7 +316,7 @@ mod tests {
 
     #[test]
     fn all_jobs_fail_at_once_and_each_once() {
-        let table = Table::default();
+        let table = Table::new(false);
         let jobs = [1, 2].map(|size| table.add(&[size], Terms::default(), None));
         assert_eq!(table.fail_all(&Arc::new(Error::Terminated)).len(), 2);
         assert!(jobs.iter().all(|job| job.is_terminated()) && table.outstanding() == 0);
@@ -308,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_table_is_awaited_until_wakers_are_taken_and_callbacks_have_run() {
-        let table = Table::default();
+        let table = Table::new(false);
         let job = table.add(&[1], Terms::default(), None);
         let waker = &crate::pool::job::silent_waker();
         assert_eq!([(); 2].map(|()| table.add_waker(&job, waker)), [Awaits::First, Awaits::Further]);

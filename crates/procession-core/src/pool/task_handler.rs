@@ -11,6 +11,7 @@ use super::job::{Job, Terms};
 use super::lending::MAX_BYTES;
 use super::outbox::ROOM_TIMEOUT;
 use super::shared::Shared;
+use super::state::State;
 use super::trace;
 use crate::{Error, Result};
 
@@ -28,10 +29,13 @@ impl Shared {
         terms: Terms,
         is_admitted: bool,
     ) -> Result<Arc<Job>> {
+        if !entry.is_portable() {
+            return Err(Error::NotPortable);
+        }
         let several;
         let sizes = match terms.chunk {
             Some(0) => return Err(Error::Invalid("a chunk needs at least one task, not 0".into())),
-            // What `apply` does: nothing to cut and nothing to allocate for it.
+            // The case of `apply`: nothing to cut and nothing to allocate for it.
             _ if items.len() == 1 => &[1][..],
             Some(size) => {
                 several = explicit_chunks(items.len(), size);
@@ -49,16 +53,26 @@ impl Shared {
         }
         self.wait_for_room(items.bytes().len());
         let job = self.table.enter(sizes, terms, items.take_calls(), check)?;
+        self.table.spans().keep(&job);
+        if let Some(hashes) = self.intake.hash_arguments(entry.to_raw(), items.bytes()) {
+            job.set_hashes(hashes);
+        }
+        let context = self.crew.capture_context();
+        let has_context = context.is_some();
         let (handles, lent) = (items.take_handles(), items.take_lent());
         self.lending.lend(job.id, lent);
-        let kept = self.broker.keep(job.id, handles);
-        let kept = kept.map_err(Error::os("cannot start the thread that passes handles to workers"));
-        if let Err(error) = kept.and_then(|()| self.push_chunks(&job, entry, &items, sizes)) {
+        let common = items.state().and_then(|state| state.handles.clone());
+        let kept = self.broker.keep(job.id, handles, common, context);
+        if let Err(error) = kept.and_then(|()| self.push_chunks(&job, entry, &items, sizes, has_context)) {
             // Chunks that are already in the ring are withdrawn.
             self.end_job(self.table.withdraw(&job));
             return Err(error);
         }
         job.set_queued();
+        if job.is_cut_short() {
+            // Tasks were queued since its end.
+            self.withdraw(job.id);
+        }
         trace::submitted(job.id, &job.span);
         self.stir();
         // A pool that was terminated or broke meanwhile may have missed this job.
@@ -68,8 +82,8 @@ impl Shared {
         Ok(job)
     }
 
-    /// Lets workers take what is queued, if it is much already. Who waits in vain goes on: slow
-    /// tasks are no reason to refuse more, and the ring has room.
+    /// Lets workers take what is queued, if it is much already. A caller that waits in vain goes
+    /// on: slow tasks are no reason to refuse more, and the ring has room.
     fn wait_for_room(self: &Arc<Self>, bytes: usize) {
         let ring = self.control.tasks();
         // Numbers that make no sense are found again by the push.
@@ -79,23 +93,36 @@ impl Shared {
         }
     }
 
-    fn push_chunks(&self, job: &Job, entry: ChunkEntry, items: &Items, sizes: &[u32]) -> Result<()> {
-        let kind = if job.terms.timeout.is_some() { Kind::Limited } else { Kind::Plain };
+    fn push_chunks(&self, job: &Job, entry: ChunkEntry, items: &Items, sizes: &[u32], has_context: bool) -> Result<()> {
+        let is_limited = job.terms.timeout.is_some() || self.crew.limits().is_watched();
+        let kind = if is_limited { Kind::Limited } else { Kind::Plain };
+        let state = items.state().map_or(&[][..], State::section);
         let (mut chunk, mut first, mut start) = (0, 0, 0);
-        while chunk < sizes.len() {
+        // Its first tasks may fail while the others are queued.
+        while chunk < sizes.len() && !job.is_cut_short() {
             let from = chunk;
             let mut pushed = 0;
             self.push_to_ring(|ring| {
                 while chunk < sizes.len() && pushed < PUSH_BYTES {
                     let count = sizes[chunk];
-                    let header = Header { job: job.id, entry: entry.to_raw(), chunk: chunk as u32, first, count, kind };
+                    let header = Header {
+                        job: job.id,
+                        entry: entry.to_raw(),
+                        chunk: chunk as u32,
+                        first,
+                        count,
+                        has_context,
+                        kind,
+                        state: state.len() as u32,
+                    };
                     let end = items.offset(first + count);
-                    ring.push(&[&header.encode(), &items.bytes()[start..end]])?;
-                    (chunk, first, pushed, start) = (chunk + 1, first + count, pushed + end - start, end);
+                    ring.push(&[&header.encode(), state, &items.bytes()[start..end]])?;
+                    (chunk, first, pushed) = (chunk + 1, first + count, pushed + state.len() + end - start);
+                    start = end;
                 }
                 Ok(())
             })?;
-            self.wake_workers(chunk - from);
+            self.wake_for(chunk - from);
         }
         Ok(())
     }

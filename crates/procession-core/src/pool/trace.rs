@@ -1,5 +1,5 @@
-//! What a pool tells `tracing`, with the feature of that name; without it everything here is empty
-//! and nothing is left.
+//! The spans and events of a pool for `tracing`, with the feature of that name. Without it
+//! everything here is empty and nothing is left.
 //!
 //! | | level | told by |
 //! |---|---|---|
@@ -29,12 +29,20 @@ mod told {
     const TARGET: &str = "procession::pool";
 
     /// A job's span, from its submission until it is finished and nobody has it any more.
-    #[derive(Debug)]
+    #[derive(Clone, Debug)]
     pub(in crate::pool) struct JobSpan(Span);
 
     impl JobSpan {
         pub(in crate::pool) fn new(id: u64, tasks: usize) -> JobSpan {
-            JobSpan(debug_span!(target: TARGET, "job", id, tasks))
+            let span = debug_span!(target: TARGET, "job", id, tasks);
+            // If nobody wants this span, the job's events belong to its caller's.
+            JobSpan(if span.is_disabled() { Span::current() } else { span })
+        }
+
+        /// Runs code in the span.
+        pub(in crate::pool) fn within(&self, act: &mut dyn FnMut()) {
+            let _span = self.0.enter();
+            act();
         }
     }
 
@@ -84,6 +92,8 @@ mod told {
         debug!(target: TARGET, worker = current_pid(), slot, "worker ready");
     }
 
+    // A subscriber that forwards a worker's events finds the job by this span's name and its field
+    // `job`.
     pub(in crate::pool) fn task(job: u64, index: u32) -> EnteredSpan {
         debug_span!(target: TARGET, "task", job, index, pid = current_pid()).entered()
     }
@@ -93,12 +103,16 @@ mod told {
 mod untold {
     use crate::Error;
 
-    #[derive(Debug)]
+    #[derive(Clone, Debug)]
     pub(in crate::pool) struct JobSpan;
 
     impl JobSpan {
         pub(in crate::pool) fn new(_id: u64, _tasks: usize) -> JobSpan {
             JobSpan
+        }
+
+        pub(in crate::pool) fn within(&self, act: &mut dyn FnMut()) {
+            act();
         }
     }
 

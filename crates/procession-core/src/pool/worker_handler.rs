@@ -30,7 +30,7 @@ use super::table::Delivery;
 use super::trace;
 use crate::child::Child;
 use crate::engine::engine;
-use crate::outcome::tag;
+use crate::outcome::{Loss, tag};
 use crate::{Error, Result, supervisor};
 
 /// How often outstanding work is looked after: results nobody waits for, frames stuck behind a long
@@ -44,6 +44,9 @@ const ASK_EVERY: u32 = 10;
 /// the thread each time.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
 
+/// How long the pool's end waits for a callback that has lines of its workers.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Says that the pool's thread has ended, however it did.
 struct Gone<'a>(&'a Shared);
 
@@ -55,6 +58,7 @@ impl Drop for Gone<'_> {
         }
         // Before it is said that this thread has ended: whoever waits for that may end the
         // interpreter next, in which callbacks run.
+        self.0.crew.output().finish(Some(Instant::now() + OUTPUT_TIMEOUT));
         self.0.run_callbacks();
         self.0.hooks.run_end_callbacks();
         self.0.mail.end_thread();
@@ -110,6 +114,9 @@ impl Shared {
         let deaths = self.backlog.take_deaths().into_iter().chain(self.mail.take_deaths());
         deaths.for_each(|(slot, child)| self.reap_worker(slot, child));
         self.withdraw_postponed();
+        if is_tick {
+            self.table.spans().drop_old();
+        }
         if is_tick && !self.lifecycle.is_overwritten() {
             self.do_postponed();
         }
@@ -123,11 +130,12 @@ impl Shared {
                 // Not each time it is woken: what a worker has just claimed it is about to begin.
                 self.relieve();
                 self.enforce_timeouts();
+                self.enforce_limits();
                 self.check_for_lost_tasks();
             }
         } else if is_closed && !is_fed {
             self.control.close();
-            self.wake_workers(self.control.slots());
+            self.wake_all();
         }
         if !self.crew.is_forked() {
             self.refill();
@@ -215,6 +223,7 @@ impl Shared {
 
     /// Accounts for what a dead worker had taken. See the module's table.
     fn reap_worker(self: &Arc<Self>, slot: usize, child: Arc<Child>) {
+        self.end_meter(slot);
         // Both may take their time, and so come first.
         let end = match child.check_open().and_then(|()| child.wait(None)) {
             Ok(end) => end,
@@ -224,6 +233,7 @@ impl Shared {
                 return self.break_down(error);
             }
         };
+        self.wake_again();
         let has_given_up = self.lifecycle.has_given_up();
         let frames = match if has_given_up { Ok(Some(Vec::new())) } else { self.take_back(slot) } {
             Ok(Some(frames)) => frames,
@@ -249,7 +259,10 @@ impl Shared {
         }
         self.crew.vacate(slot);
         engine().release(&child);
-        if slot < self.crew.size() && !self.control.has_closed() && !self.lifecycle.has_given_up() {
+        if !self.crew.is_replaced() {
+            self.crew.keep_ended(&child);
+            self.announce();
+        } else if slot < self.crew.size() && !self.control.has_closed() && !self.lifecycle.has_given_up() {
             self.crew.set_vacant(true);
             // Under fork whoever waits for results is to refill.
             self.announce();
@@ -260,8 +273,9 @@ impl Shared {
     /// `frames`: what it had claimed and not begun.
     fn account(&self, slot: usize, mut frames: Vec<Vec<u8>>, departure: Departure) -> Result<()> {
         let Departure { loss, cause } = departure;
+        let pid = loss.pid;
         let words = self.control.slot(slot);
-        let overwritten = |Overwritten(what)| Error::Overwritten { what, pid: Some(loss.pid) };
+        let overwritten = |Overwritten(what)| Error::Overwritten { what, pid: Some(pid) };
         let begun = words.last_begun(self.control.tasks().longest()).map_err(overwritten)?;
         let ended = self.intake.finish_stream(&self.control, slot, &self.table).map_err(overwritten)?;
         self.end_jobs(ended);
@@ -270,7 +284,7 @@ impl Shared {
             _ => Error::os("cannot free what a dead worker had")(error),
         })?;
         if let Some(frame) = begun
-            && let Some((header, items)) = Header::parse(&frame)
+            && let Some((header, state, items)) = Header::parse(&frame)
             && let Some(job) = self.table.get(header.job)
             && let Some(lost) = job.next_of(header.chunk)
             && (header.first..header.first + header.count).contains(&lost)
@@ -283,10 +297,11 @@ impl Shared {
                 && let Some(items) = header.behind(items, first - header.first)
             {
                 let rest = Header { first, count, ..header };
-                frames.insert(0, [&rest.encode(), items].concat());
+                frames.insert(0, [&rest.encode(), state, items].concat());
             }
             if !again {
                 let tag = if cause == Some(Cause::Timeout) { tag::TIMED_OUT } else { tag::LOST };
+                let loss = Loss { call: words.running().call_of(lost), ..loss };
                 let delivery = self.table.deliver(&job, header.chunk, lost, tag, &loss.encode());
                 if delivery.is_counted() {
                     let calls = if tag == tag::LOST { job.calls(lost, 1) } else { 1 };
@@ -314,7 +329,7 @@ impl Shared {
     fn relieve(&self) {
         match self.control.tasks().is_empty() {
             Ok(true) => {}
-            Ok(false) => return,
+            Ok(false) => return self.wake_again(),
             Err(overwritten) => return self.end_overwritten(overwritten, None),
         }
         for slot in 0..self.control.slots() {

@@ -15,12 +15,24 @@ use super::lifecycle::Phase;
 use super::shared::Shared;
 use super::trace;
 use crate::child::Child;
+use crate::output::Paused;
+use crate::start::StartMethod;
 use crate::{Error, Result, supervisor};
 
 impl Shared {
     /// Starts the first workers.
     pub(super) fn start_first_workers(self: &Arc<Self>) -> Result<()> {
-        self.crew.reserve_first().iter().try_for_each(|reserved| self.start_worker(reserved, false))
+        // The first may print before the last is forked.
+        let _paused = self.pause_for_forks();
+        let first = self.crew.reserve_first();
+        // A face may start all of them when it is asked for the first.
+        first.iter().for_each(|reserved| self.begin_meter(reserved.slot));
+        first.iter().try_for_each(|reserved| self.start_worker(reserved, false))
+    }
+
+    /// Holds back the program's code in the collector's thread while workers are forked.
+    fn pause_for_forks(&self) -> Option<Paused<'_>> {
+        (self.crew.method() == StartMethod::Fork).then(|| self.crew.output().pause())
     }
 
     /// Starts a worker in a slot that was reserved.
@@ -28,8 +40,15 @@ impl Shared {
         let slot = reserved.slot;
         self.control.slot(slot).reset();
         self.intake.renew_stream(&self.control, slot);
+        self.begin_meter(slot);
         let begun_before = self.control.slot(slot).running().begun();
-        let started = self.crew.start(reserved, &self.control, self.broker.workers_end());
+        let started = self.crew.output().capture().and_then(|(streams, recording, capture)| {
+            let seal = self.intake.renew_seal(slot).map_err(Error::os("cannot make the keys of a worker"))?;
+            let child =
+                self.crew.start(reserved, &self.control, self.broker.workers_end(), (streams, recording), seal)?;
+            self.crew.output().follow(capture, Some(slot), &child).inspect_err(|_| end_unknown(&child))?;
+            Ok(child)
+        });
         let entered = started.and_then(|child| {
             // Before it is watched: it may have ended already.
             self.crew.enter(slot, child.clone(), begun_before);
@@ -46,6 +65,7 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
+                self.withdraw_meter(slot);
                 self.crew.vacate(slot);
                 self.poke_leaver();
                 Err(error)
@@ -72,9 +92,8 @@ impl Shared {
             }
         });
         watched.inspect_err(|_| {
-            // Unwatched it could end unnoticed. It has done nothing yet.
-            let _ = child.signal(Signal::KILL);
-            let _ = child.wait(None);
+            // Unwatched it could end unnoticed.
+            end_unknown(child);
             self.release_ring(slot);
         })
     }
@@ -103,6 +122,7 @@ impl Shared {
             Err(error) => return Err(Error::os("cannot make shared memory for more workers")(error)),
         };
         let mut reserved = VecDeque::from(reserved);
+        let _paused = self.pause_for_forks();
         let mut started = Ok(());
         while started.is_ok()
             && let Some(next) = reserved.pop_front()
@@ -113,14 +133,18 @@ impl Shared {
             reserved.iter().for_each(|left| self.crew.vacate(left.slot));
             self.crew.resize_back(&self.control, size, before);
         }
-        self.wake_workers(self.control.slots());
+        self.wake_all();
         started
     }
 
-    /// What the pool's thread does not do under fork, and so every thread does that comes by.
+    /// Starts workers in empty slots under fork. There the pool's thread leaves that to every
+    /// thread of the program that comes by.
     pub(super) fn refill_if_mine(self: &Arc<Self>) {
         // Beside a callback a fork is refused; the vacancy waits for its end.
-        if self.vacancy_is_mine() && !self.mail.is_calling_back() {
+        if self.vacancy_is_mine()
+            && !self.mail.is_calling_back()
+            && let Some(_paused) = self.crew.output().try_pause()
+        {
             self.refill();
         }
     }
@@ -162,4 +186,10 @@ impl Shared {
         self.refill_if_mine();
         self.crew.serving().iter().map(|(_, child)| child.pid()).collect()
     }
+}
+
+/// Ends a worker that cannot be looked after. It has done nothing yet.
+fn end_unknown(child: &Child) {
+    let _ = child.signal(Signal::KILL);
+    let _ = child.wait(None);
 }

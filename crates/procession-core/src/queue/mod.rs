@@ -1,5 +1,6 @@
 //! Queues of payloads between processes. Used in any process that has a handle, from any thread.
 
+mod presence;
 mod readable;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,9 +10,11 @@ use std::time::Instant;
 
 use procession_shm::{self as shm, NotPut, RingFull};
 
-pub use procession_shm::Tried;
+pub use presence::{Present, Watch};
+pub use procession_shm::{Side, Tried};
 pub use readable::Readable;
 
+use crate::reactor::QueueWatch;
 use crate::{Error, Result};
 
 /// A first-in first-out queue of payloads.
@@ -93,8 +96,8 @@ impl Queue {
         Ok(tried)
     }
 
-    /// Waits until there is a payload, without taking it; `false` when the deadline came first. Who
-    /// then takes none is to [`pass_on`](Queue::pass_on) what woke it.
+    /// Waits until there is a payload, without taking it; `false` when the deadline came first. A
+    /// caller that then takes none must [`pass_on`](Queue::pass_on) the wake.
     pub fn wait(&self, deadline: Option<Instant>) -> bool {
         let has_come = self.shared.wait(deadline);
         self.look();
@@ -136,7 +139,7 @@ impl Queue {
     }
 
     /// Of a joinable queue: waits until nothing is queued and nothing that was taken is unfinished.
-    /// What a process had that died counts as finished.
+    /// Items that a process had when it died count as finished.
     ///
     /// # Errors
     ///
@@ -146,6 +149,11 @@ impl Queue {
             true => Ok(()),
             false => Err(Error::Timeout { what: "all items of the queue were done" }),
         }
+    }
+
+    /// A hold on it for futures.
+    pub fn watch(&self) -> QueueWatch {
+        QueueWatch::of(&self.shared)
     }
 
     /// An fd of this process that is readable while there are payloads.

@@ -13,9 +13,9 @@
 //! A `put` waits for the light where there is none (see [`procession_shm::Queue`]): who polls for
 //! items and for the ends of processes finds what a process has put no later than its end.
 //!
-//! What wakes the thread was perhaps meant for a consumer elsewhere, so it passes the wake on. When
-//! consumers elsewhere take the items, the fd stays readable until a `get` of this process has
-//! found none.
+//! A wake of the thread was perhaps meant for a consumer elsewhere, so the thread passes the wake
+//! on. When consumers elsewhere take the items, the fd stays readable until a `get` of this process
+//! has found none.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -59,7 +59,7 @@ pub fn of_others(pid: u32, name: String, daemon: bool) -> io::Result<Child> {
 ///
 /// See [`Spawn::start`].
 pub fn execute(program: &Path, args: &[OsString], theirs: &Link) -> io::Result<PidFd> {
-    Spawn { program, args, fds: &[theirs.as_fd()], holds_interrupts: true }.start()
+    Spawn { program, args, fds: &[theirs.as_fd()], preload: None, holds_interrupts: true }.start()
 }
 
 /// In an executed child: the link to its parent, once.
@@ -80,7 +80,7 @@ pub fn inherited() -> io::Result<Link> {
 ///
 /// # Errors
 ///
-/// What the system refuses.
+/// An error of the system.
 pub fn send(link: &Link, message: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
     let is_beside = message.len() > INLINE_LIMIT;
     let head = Writer::default().u8(is_beside.into()).u32(fds.len() as u32).0;

@@ -5,7 +5,7 @@
 use procession_sys::fork::{ThreadsAtFork, fork};
 use procession_sys::link::Link;
 
-use super::method::Method;
+use super::method::StartMethod;
 use super::running_server::own_server;
 use super::starter::Start;
 use crate::bootstrap;
@@ -23,8 +23,8 @@ pub struct Fork {
 }
 
 impl Start for Fork {
-    fn method(&self) -> Method {
-        Method::Fork
+    fn method(&self) -> StartMethod {
+        StartMethod::Fork
     }
 
     fn popen(&self, preparation: Preparation<'_>) -> Result<Popen> {
@@ -41,12 +41,12 @@ impl Start for Fork {
             children.iter().for_each(|child| child.disown());
             server.disown();
             let Some((preparation, theirs, parent, tracker)) = rest.take() else { return 1 };
-            let Preparation { name, daemon, role } = preparation;
+            let Preparation { name, daemon, setting, role } = preparation;
             let identity = Identity { name, daemon, parent: Some(parent) };
             if let Some(link) = tracker {
                 tracker_link::inherit(link);
             }
-            bootstrap::run(identity, role, theirs)
+            bootstrap::run(identity, setting, role, theirs)
         })?;
         let ours = ours.ok_or(Error::Bug("the parent's end of a link was taken in the parent"))?;
         Ok(Popen { pidfd, link: ours, began: true, reaper: Reaper::Parent })

@@ -1,8 +1,8 @@
 //! `forkserver`: a small clean process, which has executed this program once, forks every child. A
 //! fork of almost nothing is cheap, and no thread, lock or memory of the owner reaches the child.
-//! [`ForkServer`] is the owner's side, by the [client], and runs in the thread that
-//! starts. [`ServerRole`] is the server's side, in its only thread. What the server knows of its
-//! children is in [`server`](super::server).
+//! [`ForkServer`] is the owner's side, by the [client], and runs in the thread that starts.
+//! [`ServerRole`] is the server's side, in its only thread. The server's table of its children is
+//! in [`server`](super::server).
 //!
 //! The server is single-threaded and never runs a user's code. It makes its children by libc's own
 //! fork, so they are the server's children: it reaps them and reports their exit statuses.
@@ -20,17 +20,19 @@ use procession_sys::pidfd::PidFd;
 
 use super::client::{self, Owner};
 use super::closable_link::ClosableLink;
-use super::method::Method;
+use super::method::StartMethod;
 use super::running_server::{self, RunningServer};
 use super::server::Server;
 use super::spawn;
 use super::starter::Start;
 use crate::bootstrap;
 use crate::child::{Child, Popen};
+use crate::confinement::Confinement;
 use crate::engine::engine;
 use crate::outcome;
 use crate::preparation::{self, Preparation};
 use crate::role::{Incoming, Refusal, Role, Roles, Written};
+use crate::setting::Setting;
 use crate::{Error, Result};
 
 /// Starts by `forkserver`.
@@ -38,8 +40,8 @@ use crate::{Error, Result};
 pub struct ForkServer;
 
 impl Start for ForkServer {
-    fn method(&self) -> Method {
-        Method::ForkServer
+    fn method(&self) -> StartMethod {
+        StartMethod::ForkServer
     }
 
     fn popen(&self, preparation: Preparation<'_>) -> Result<Popen> {
@@ -61,8 +63,8 @@ impl Owner for Program<'_> {
         let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to the fork server"))?;
         let name = "forkserver".to_owned();
         let role = Box::new(ServerRole::new(theirs));
-        let preparation = Preparation { name: name.clone(), daemon: false, role };
-        let popen = spawn::execute(&preparation, Method::ForkServer)?;
+        let preparation = Preparation { name: name.clone(), daemon: false, setting: Setting::default(), role };
+        let popen = spawn::execute(&preparation, StartMethod::ForkServer)?;
         let server = RunningServer::new(Arc::new(Child::new(name, true, popen)), Arc::new(ClosableLink::new(ours)));
         end_server_at_exit()?;
         Ok(server)
@@ -72,6 +74,10 @@ impl Owner for Program<'_> {
         let (ours, theirs) = Link::pair().map_err(Error::os("cannot make the link to a new process"))?;
         preparation::send(&ours, &self.preparation, &self.me).map_err(Error::os("cannot send the preparation data"))?;
         Ok((Arc::new(ClosableLink::new(ours)), theirs))
+    }
+
+    fn leads_group(&self) -> bool {
+        self.preparation.setting.leads_group
     }
 
     fn run<R: Send>(&self, act: impl FnOnce() -> R + Send) -> Result<R> {
@@ -96,9 +102,10 @@ pub(crate) const KIND: u8 = 2;
 /// The role of the fork server.
 #[derive(Debug)]
 pub(crate) struct ServerRole {
-    /// Where its requests come from.
+    /// The link over which its requests come.
     requests: Link,
-    /// What its children may become. The owner sends none: the server has its own program's.
+    /// The roles that its children may have. The owner sends none: the server has its own
+    /// program's.
     roles: Roles,
 }
 
@@ -114,7 +121,7 @@ impl Role for ServerRole {
         Ok(Written::new(KIND).fd(self.requests.as_fd()))
     }
 
-    fn run(self: Box<Self>, link: Link) -> i32 {
+    fn run(self: Box<Self>, link: Link, _: &Confinement) -> i32 {
         serve(self.requests, link, self.roles)
     }
 
@@ -138,29 +145,29 @@ fn serve(requests: Link, own: Link, roles: Roles) -> i32 {
     };
     let mut own = Some(own);
     // An owner that cannot be heard is gone, as is one that has closed its requests.
-    while let Ok(Some(link)) = server.next_request() {
-        let (mut state, mut link) = (Some(server), Some(link));
+    while let Ok(Some(request)) = server.next_request() {
+        let (mut state, mut request) = (Some(server), Some(request));
         let forked = fork(None, || {
             own = None;
             let restored = state.take().map_or(Ok(()), Server::leave);
-            link.take().map_or(1, |link| bootstrap::served(link, restored, roles))
+            request.take().map_or(1, |request| bootstrap::served(request.link, restored, roles))
         });
         // In the server neither was taken.
-        let (Some(state), Some(link)) = (state, link) else { return 1 };
+        let (Some(state), Some(request)) = (state, request) else { return 1 };
         server = state;
         match forked {
             Ok(child) => {
                 // Where no fd is left the child serves all the same; see `keep_child`.
-                let _ = server.keep_child(child, link);
+                let _ = server.keep_child(child, request);
             }
             Err(error) => {
                 let error = match error {
                     ForkError::Os(error) => error,
                     error => io::Error::other(error.to_string()),
                 };
-                // If the owner cannot hear it either, it sees the end of file when `link` drops
+                // If the owner cannot hear it either, it sees the end of file when the link drops
                 // here.
-                let _ = outcome::send_failure(&link, &error);
+                let _ = outcome::send_failure(&request.link, &error);
             }
         }
     }

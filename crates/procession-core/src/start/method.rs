@@ -3,11 +3,22 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Error, Result};
+use crate::Error;
 
-/// A start method: how a process comes to be.
+/// A start method: the way in which a process comes to be.
+///
+/// In `multiprocessing` it is a string: one of those that [`as_str`](Self::as_str) returns.
+///
+/// ```
+/// # use procession_core::start::StartMethod;
+/// let method: StartMethod = "spawn".parse()?;
+/// assert_eq!(method, StartMethod::Spawn);
+/// assert_eq!(StartMethod::ForkServer.to_string(), "forkserver");
+/// # Ok::<(), procession_core::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Method {
+#[non_exhaustive]
+pub enum StartMethod {
     /// The child is a copy of this process.
     Fork,
     /// The child executes this program anew.
@@ -16,32 +27,56 @@ pub enum Method {
     ForkServer,
 }
 
-impl Method {
-    /// All of them.
-    pub const ALL: [Method; 3] = [Method::Fork, Method::Spawn, Method::ForkServer];
+impl StartMethod {
+    /// All that this platform has.
+    pub const ALL: [StartMethod; 3] = [StartMethod::Fork, StartMethod::Spawn, StartMethod::ForkServer];
 
-    /// The name: `fork`, `spawn`, `forkserver`.
-    pub fn as_str(self) -> &'static str {
+    /// Returns the name: `fork`, `spawn`, `forkserver`.
+    ///
+    /// ```
+    /// # use procession_core::start::StartMethod;
+    /// assert_eq!(StartMethod::ALL.map(StartMethod::as_str), ["fork", "spawn", "forkserver"]);
+    /// ```
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Method::Fork => "fork",
-            Method::Spawn => "spawn",
-            Method::ForkServer => "forkserver",
+            StartMethod::Fork => "fork",
+            StartMethod::Spawn => "spawn",
+            StartMethod::ForkServer => "forkserver",
         }
     }
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for StartMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-impl FromStr for Method {
-    type Err = Error;
+impl FromStr for StartMethod {
+    type Err = ParseStartMethodError;
 
-    fn from_str(name: &str) -> Result<Method> {
-        Method::ALL.into_iter().find(|method| method.as_str() == name).ok_or_else(|| {
-            Error::Invalid(format!("{name:?} is not a start method: use \"fork\", \"spawn\" or \"forkserver\""))
-        })
+    fn from_str(name: &str) -> Result<StartMethod, ParseStartMethodError> {
+        let known = StartMethod::ALL.into_iter().find(|method| method.as_str() == name);
+        known.ok_or_else(|| ParseStartMethodError { name: name.into() })
+    }
+}
+
+/// The error of a name that is no [`StartMethod`]'s.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParseStartMethodError {
+    name: Box<str>,
+}
+
+impl fmt::Display for ParseStartMethodError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not a start method: use \"fork\", \"spawn\" or \"forkserver\"", self.name)
+    }
+}
+
+impl std::error::Error for ParseStartMethodError {}
+
+impl From<ParseStartMethodError> for Error {
+    fn from(error: ParseStartMethodError) -> Error {
+        Error::Invalid(error.to_string())
     }
 }

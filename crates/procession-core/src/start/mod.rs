@@ -31,7 +31,7 @@ use crate::preparation::Preparation;
 pub use closable_link::ClosableLink;
 pub use fork::Fork;
 pub use forkserver::ForkServer;
-pub use method::Method;
+pub use method::{ParseStartMethodError, StartMethod};
 pub use spawn::{Spawn, set_executable};
 pub use starter::Start;
 
@@ -39,14 +39,14 @@ pub use starter::Start;
 ///
 /// # Errors
 ///
-/// What the start method says; what the system refuses.
+/// The error of the start method; an error of the system.
 pub fn start(starter: &dyn Start, preparation: Preparation<'_>) -> Result<Arc<Child>> {
     // A fork server may take long to answer, so no start waits for another's. A process that is
     // forked meanwhile holds a copy of the link as long as it lives. It ends with this process, and
     // then so does the child.
     let _starting = match starter.method() {
-        Method::ForkServer => engine().check_staying().map(|()| None)?,
-        Method::Fork | Method::Spawn => Some(engine().starting()?),
+        StartMethod::ForkServer => engine().check_staying().map(|()| None)?,
+        StartMethod::Fork | StartMethod::Spawn => Some(engine().starting()?),
     };
     let child = starter.child(preparation)?;
     engine().adopt(&child)?;
@@ -54,10 +54,10 @@ pub fn start(starter: &dyn Start, preparation: Preparation<'_>) -> Result<Arc<Ch
 }
 
 /// Returns what starts processes by this method.
-pub fn starter(method: Method) -> &'static dyn Start {
+pub fn starter(method: StartMethod) -> &'static dyn Start {
     match method {
-        Method::Fork => &Fork { threads: None },
-        Method::Spawn => &Spawn,
-        Method::ForkServer => &ForkServer,
+        StartMethod::Fork => &Fork { threads: None },
+        StartMethod::Spawn => &Spawn,
+        StartMethod::ForkServer => &ForkServer,
     }
 }

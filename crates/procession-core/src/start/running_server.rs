@@ -16,6 +16,7 @@ use procession_sys::per_process::PerProcess;
 use procession_sys::{ExitStatus, Signal, descriptor};
 
 use super::closable_link::ClosableLink;
+use super::server;
 use crate::child::Child;
 use crate::{Error, Result};
 
@@ -23,7 +24,7 @@ use crate::{Error, Result};
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long [`stop`] waits for a thread that starts the server.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-/// How soon a thread that waits for another's start asks after signals.
+/// The pause after which a thread that waits for another's start asks after signals.
 const ASK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A fork server.
@@ -51,7 +52,7 @@ enum State {
     Running(Arc<RunningServer>),
 }
 
-/// What [`claim`] has found.
+/// The result of [`claim`].
 #[derive(Debug)]
 pub(super) enum Claim {
     /// The server that runs.
@@ -182,7 +183,7 @@ impl RunningServer {
         &self.process
     }
 
-    /// Where its owner asks it for children.
+    /// The link over which its owner asks it for children.
     pub fn requests(&self) -> &ClosableLink {
         &self.requests
     }
@@ -207,8 +208,9 @@ impl RunningServer {
     ///
     /// `WouldBlock` as long as the server does not read what it was asked before; any other if it
     /// is gone.
-    pub(super) fn request(&self, theirs: &Link) -> io::Result<()> {
-        let sent = self.requests.using(|link| link.send_now(&[IoSlice::new(b"fork")], &[theirs.as_fd()]));
+    pub(super) fn request(&self, theirs: &Link, leads_group: bool) -> io::Result<()> {
+        let request: &[u8] = if leads_group { server::FORK_A_GROUP } else { server::FORK };
+        let sent = self.requests.using(|link| link.send_now(&[IoSlice::new(request)], &[theirs.as_fd()]));
         sent.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
     }
 

@@ -21,6 +21,10 @@ use procession_sys::poller::Poller;
 
 use crate::outcome;
 
+/// The requests: a child, and one that is to lead a process group.
+pub(super) const FORK: &[u8] = b"fork";
+pub(super) const FORK_A_GROUP: &[u8] = b"fork a group";
+
 /// The key of the requests; children have those from 1 on.
 const REQUESTS: u64 = 0;
 
@@ -29,9 +33,25 @@ const REQUESTS: u64 = 0;
 pub struct Server {
     requests: Link,
     poller: Poller,
-    children: HashMap<u64, (PidFd, Link)>,
+    children: HashMap<u64, Served>,
     started: u64,
     child_signal: DefaultChildSignal,
+}
+
+/// A request for a child.
+#[derive(Debug)]
+pub struct Request {
+    /// The child's end of its link.
+    pub link: Link,
+    /// The child is to lead a process group.
+    pub leads_group: bool,
+}
+
+/// A child that the server has forked.
+#[derive(Debug)]
+struct Served {
+    child: PidFd,
+    request: Request,
 }
 
 impl Server {
@@ -48,13 +68,13 @@ impl Server {
         Ok(Server { requests, poller, children: HashMap::new(), started: 0, child_signal })
     }
 
-    /// Waits for the next request and returns the child's end of its link. `None`: the owner is
-    /// gone. Reaps children that end meanwhile, and reports their exit statuses.
+    /// Waits for the next request. `None`: the owner is gone. Reaps children that end meanwhile,
+    /// and reports their exit statuses.
     ///
     /// # Errors
     ///
-    /// What the system refuses.
-    pub fn next_request(&mut self) -> io::Result<Option<Link>> {
+    /// An error of the system.
+    pub fn next_request(&mut self) -> io::Result<Option<Request>> {
         let mut keys = Vec::new();
         loop {
             self.poller.wait(&mut keys, None)?;
@@ -66,22 +86,23 @@ impl Server {
                 continue;
             }
             let Some(message) = self.requests.recv(None)? else { return Ok(None) };
+            let leads_group = message.bytes == FORK_A_GROUP;
             if let Some(fd) = message.fds.into_iter().next() {
-                return Ok(Some(Link::from(fd)));
+                return Ok(Some(Request { link: Link::from(fd), leads_group }));
             }
         }
     }
 
-    /// Enters a child that was just forked, and its end of its link.
+    /// Enters a child that was just forked for this request.
     ///
     /// # Errors
     ///
     /// If no fd is left. The child lives on, and its owner learns how it ended once this server has
     /// ended.
-    pub fn keep_child(&mut self, child: PidFd, link: Link) -> io::Result<()> {
+    pub fn keep_child(&mut self, child: PidFd, request: Request) -> io::Result<()> {
         self.started += 1;
         self.poller.add(child.as_fd(), self.started)?;
-        self.children.insert(self.started, (child, link));
+        self.children.insert(self.started, Served { child, request });
         Ok(())
     }
 
@@ -95,13 +116,18 @@ impl Server {
     }
 
     fn reap_child(&mut self, key: u64) -> io::Result<()> {
-        let Some((child, link)) = self.children.remove(&key) else { return Ok(()) };
+        let Some(Served { child, request }) = self.children.remove(&key) else { return Ok(()) };
         self.poller.remove(child.as_fd())?;
+        if request.leads_group {
+            // Before its number is free for others. Refused only by processes that have taken
+            // another identity.
+            let _ = child.kill_group();
+        }
         // Code that was preloaded may have reaped it. Then nobody here knows, but the kernel may.
         let status = child.try_reap().unwrap_or(None);
         // An owner that cannot hear it sees the end of the link when it drops here, and asks the
         // kernel.
-        let _ = outcome::send_exited(&link, status);
+        let _ = outcome::send_exited(&request.link, status);
         Ok(())
     }
 }

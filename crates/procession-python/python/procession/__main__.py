@@ -6,11 +6,15 @@ procession answers.
     python -m procession script.py args...      a script, or a folder or archive with a __main__.py
     python -m procession -m module args...      a module
     python -m procession -c code args...        a line of code
+    python -m procession --context ray ...      the same, on a cluster: see docs/scale
+    python -m procession top [PID]              shows what the pools of running programs do
 
 The program is `__main__` and sees `sys.argv`, `sys.path` and its own `__file__` and `__spec__` as
 if Python itself had run it; so do its children find its main module. Runs in the main thread,
 before the program; the program then runs inside it.
 """
+
+from __future__ import annotations
 
 import builtins
 import importlib.machinery
@@ -21,21 +25,44 @@ import runpy
 import sys
 import types
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
 __all__ = ['main']
 
-USAGE = 'usage: python -m procession [-c code | -m module | script] [argument ...]'
+USAGE = 'usage: python -m procession [--context NAME] [-c code | -m module | script] [argument ...]\n       python -m procession top [PID]'
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> None:
     """Runs the program that `arguments` name, with the arguments that follow it, and ends with it.
 
     `SystemExit` is raised as the program raises it, and with code 1 after an exception that it does
     not catch; with code 2 without a program.
     """
+    if arguments[:1] == ['top']:
+        # A program of its own; a script of this name is run as `./top`.
+        from ._top import main as top
+
+        sys.exit(top(list(arguments[1:])))
     from . import _alias
 
-    run = _runner(arguments)
+    if arguments[:1] == ['--context']:
+        # Read where the default context is made, and by no child.
+        os.environ['PROCESSION_CONTEXT'] = arguments[1] if len(arguments) > 1 else ''
+        arguments = arguments[2:]
+    if os.environ.get('PROCESSION_CONTEXT') == 'mpi':
+        from .remote._mpi_rank import serve_unless_first
+
+        serve_unless_first()
     _alias.install()
+    run_program(arguments)
+
+
+def run_program(arguments: Sequence[str]) -> None:
+    """Runs the program that `arguments` name, with the arguments that follow it."""
+    run = _runner(arguments)
     try:
         run()
     except Exception as error:
@@ -43,7 +70,7 @@ def main(arguments):
         sys.exit(1)
 
 
-def _runner(arguments):
+def _runner(arguments: Sequence[str]) -> Callable[[], None]:
     match arguments:
         case ['-h' | '--help', *_]:
             print(USAGE)
@@ -64,7 +91,7 @@ def _runner(arguments):
             sys.exit(2)
 
 
-def _run_code(code):
+def _run_code(code: str) -> None:
     if sys.version_info >= (3, 14):
         # As `python -c` does since then.
         from textwrap import dedent
@@ -75,19 +102,20 @@ def _run_code(code):
     exec(compile(code, '<string>', 'exec', dont_inherit=True), module.__dict__)
 
 
-def _run_module(name):
+def _run_module(name: str) -> None:
     _new_main(None)
-    runpy._run_module_as_main(name)
+    # It runs a module as Python itself does, and is undeclared.
+    runpy._run_module_as_main(name)  # type: ignore[attr-defined]
 
 
-def _run_path(path):
+def _run_path(path: str) -> None:
     absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     # An archive or a folder has an importer; a script's own folder comes first where the importer's
     # would.
     if pkgutil.get_importer(absolute) is not None:
         _set_first_path(absolute, always=True)
         _new_main(None)
-        runpy._run_module_as_main('__main__', False)
+        runpy._run_module_as_main('__main__', False)  # type: ignore[attr-defined]
         return
     _set_first_path(os.path.dirname(os.path.realpath(path)))
     try:
@@ -103,7 +131,7 @@ def _run_path(path):
     exec(code, module.__dict__)
 
 
-def _compiled(path):
+def _compiled(path: str) -> tuple[types.CodeType, Any]:
     with io.open_code(path) as file:
         code = pkgutil.read_code(file)
     if code is not None:
@@ -113,8 +141,8 @@ def _compiled(path):
     return compile(source, path, 'exec', dont_inherit=True), importlib.machinery.SourceFileLoader
 
 
-def _new_main(loader):
-    module = types.ModuleType('__main__')
+def _new_main(loader: Any) -> Any:
+    module: Any = types.ModuleType('__main__')
     module.__loader__ = loader
     module.__builtins__ = builtins
     if sys.version_info < (3, 14):
@@ -123,7 +151,7 @@ def _new_main(loader):
     return module
 
 
-def _set_first_path(path, always=False):
+def _set_first_path(path: str, always: bool = False) -> None:
     # Python has put the current folder there for `-m procession`, unless it was told to put
     # nothing.
     if not sys.flags.safe_path:
@@ -132,7 +160,7 @@ def _set_first_path(path, always=False):
         sys.path.insert(0, path)
 
 
-def _show(error):
+def _show(error: Exception) -> None:
     """Shows an uncaught exception as Python does: without the frames of this module, and of what it
     was run by.
     """
@@ -141,11 +169,11 @@ def _show(error):
         traceback = traceback.tb_next
     error.__traceback__ = traceback
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, traceback
-    sys.last_exc = error
+    sys.last_exc = error  # type: ignore[attr-defined, unused-ignore]
     sys.excepthook(type(error), error, traceback)
 
 
-def _is_ours(frame):
+def _is_ours(frame: types.FrameType) -> bool:
     return frame.f_globals is globals()
 
 

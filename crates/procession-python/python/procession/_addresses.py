@@ -10,18 +10,23 @@ import os
 
 from ._standard import standard
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
 # With room for the name of the folder that the standard library makes and of the socket in it.
 _MAX_FOLDER = 64
 
 
-def are_long():
+def are_long() -> bool:
     """Whether the folder for temporary files has so long a path that no socket can be in it."""
     import tempfile
 
     return len(os.fsencode(tempfile.gettempdir())) > _MAX_FOLDER and standard('util').abstract_sockets_supported
 
 
-def short(address=None):
+def short(address: 'Any' = None) -> 'Any':
     """Returns `address`; in place of none an abstract one, if those in the file system would be too
     long.
     """
@@ -30,7 +35,7 @@ def short(address=None):
     return f'\0procession-{os.getpid()}-{os.urandom(12).hex()}'
 
 
-def have_long_variable():
+def have_long_variable() -> bool:
     """Whether the environment may lead to such a folder: for a start that is to be spared the
     import of `tempfile`.
     """

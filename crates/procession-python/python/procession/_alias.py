@@ -14,6 +14,8 @@ preparation. It runs in the thread that calls it, which should be alone with imp
 The standard library's own modules live on under :func:`procession._standard.standard`.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.machinery
 import importlib.util
@@ -21,6 +23,11 @@ import sys
 import types
 
 from . import _standard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from typing import Any
 
 __all__ = ['install', 'installed']
 
@@ -31,7 +38,7 @@ _PREFIX = _NAME + '.'
 installed = False
 
 
-def install():
+def install() -> None:
     """From now on this process answers ``multiprocessing`` and each of its submodules with
     procession's.
 
@@ -56,10 +63,11 @@ class _Finder:
     """Finds `multiprocessing.x` where `procession.x` is."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if not name.startswith(_PREFIX) or importlib.util.find_spec(_own(name)) is None:
             return None
-        return importlib.machinery.ModuleSpec(name, _Loader, is_package=False)
+        loader: Any = _Loader
+        return importlib.machinery.ModuleSpec(name, loader, is_package=False)
 
 
 class _Loader:
@@ -68,20 +76,20 @@ class _Loader:
     """
 
     @staticmethod
-    def create_module(spec):
+    def create_module(spec: ModuleSpec) -> None:
         importlib.import_module(_own(spec.name))
 
     @staticmethod
-    def exec_module(module):
+    def exec_module(module: Any) -> None:
         name = module.__spec__.name
         sys.modules[name] = sys.modules[_own(name)]
 
 
-def _own(name):
+def _own(name: str) -> str:
     return __package__ + name.removeprefix(_NAME)
 
 
-def _tell_loaded_modules():
+def _tell_loaded_modules() -> None:
     for name, module in list(sys.modules.items()):
         if name.partition('.')[0] in (_NAME, __package__) or not isinstance(module, types.ModuleType):
             continue

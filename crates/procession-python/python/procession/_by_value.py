@@ -6,12 +6,20 @@ Only functions and classes go by value that the other process cannot find by nam
 refuses otherwise, such as an open file, stays refused.
 """
 
+from __future__ import annotations
+
 import io
 import sys
 import types
 import weakref
 
+from ._errors import NotRemote
 from ._spawning import get_spawning_popen, set_spawning_popen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 _MAIN = '__main__'
 
@@ -19,37 +27,37 @@ _MAIN = '__main__'
 class ByValue:
     """What pickles as the value of an object that plain pickle refuses."""
 
-    def __init__(self, pickled):
+    def __init__(self, pickled: bytes) -> None:
         self._pickled = pickled
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, (self._pickled,)
 
 
-def _unpickle(pickled):
+def _unpickle(pickled: bytes) -> Any:
     import pickle
 
     return pickle.loads(pickled)
 
 
-def cloudpickle():
+def cloudpickle() -> types.ModuleType | None:
     """The module cloudpickle, or `None` where it is not installed."""
     try:
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
         return None
-    return cloudpickle
+    module: types.ModuleType = cloudpickle
+    return module
 
 
-def dumps(value, is_known):
-    """Returns the pickle of `value`. Functions and classes of which `is_known` says so go by name.
-    """
+def dumps(value: object, is_known: Callable[[Any], bool]) -> bytes:
+    """Returns the pickle of `value`. Functions and classes go by name if `is_known` says so."""
     buffer = io.BytesIO()
     _pickler()(buffer, is_known).dump(value)
     return buffer.getvalue()
 
 
-def is_in_main(value):
+def is_in_main(value: Any) -> bool:
     """Whether the main module has this function or class under its name."""
     found = sys.modules.get(_MAIN)
     for name in getattr(value, '__qualname__', '').split('.'):
@@ -57,16 +65,15 @@ def is_in_main(value):
     return found is value
 
 
-def known_in_main():
+def known_in_main() -> dict[str, weakref.ref[Any]]:
     """Returns what the main module has now, by name, as something that does not keep it."""
     found = vars(sys.modules[_MAIN]).items() if _MAIN in sys.modules else ()
     # An address alone may come to be another's.
     return {name: weakref.ref(value) for name, value in found if isinstance(value, (type, types.FunctionType))}
 
 
-def names_unknown(pickle, known):
-    """Whether a pickle names a function or class of the main module that is not among the `known`.
-    """
+def names_unknown(pickle: bytes, known: Mapping[str, weakref.ref[Any]]) -> bool:
+    """Whether a pickle names a function or class of the main module that is not `known`."""
     for name, value in list(vars(sys.modules[_MAIN]).items()):
         if isinstance(value, (type, types.FunctionType)) and getattr(value, '__module__', None) == _MAIN:
             before = known.get(name)
@@ -76,11 +83,15 @@ def names_unknown(pickle, known):
     return False
 
 
-def _names_in_main(pickle):
+def _names_in_main(pickle: bytes) -> set[str]:
     """The names at the top of the main module that a pickle of protocol 4 or later refers to."""
     import pickletools
 
-    names, memo, module, last = set(), [], None, None
+    names: set[str] = set()
+    memo: list[Any] = []
+    module: Any = None
+    last: Any = None
+    argument: Any
     for opcode, argument, _ in pickletools.genops(pickle):
         match opcode.name:
             case 'MEMOIZE':
@@ -98,9 +109,8 @@ def _names_in_main(pickle):
     return names
 
 
-def unfound():
-    """Returns the error for what cannot be found by name where plain pickle would send it by name.
-    """
+def unfound() -> Exception:
+    """Returns the error for what plain pickle would send by name, and nobody finds by that."""
     import pickle
 
     return pickle.PicklingError(
@@ -110,6 +120,21 @@ def unfound():
     )
 
 
+class _Passage:
+    """Stands where a process that is being started would, while a task is pickled: its fds go
+    beside the task.
+    """
+
+    def duplicate_for_child(self, fd: int) -> int:
+        from . import _engine
+
+        return _engine.give_handle(fd)
+
+    @staticmethod
+    def DupFd(index: int) -> _TaskFd:
+        return _TaskFd(index)
+
+
 class Values:
     """What a pool sends in the place of values that its workers cannot find by name.
 
@@ -117,22 +142,25 @@ class Values:
     they can import it. `have_main` says whether one of these holds.
     """
 
-    def __init__(self, have_main):
+    # It takes the file descriptors of the values.
+    _passage: type[Any] = _Passage
+
+    def __init__(self, have_main: bool) -> None:
         self._known = known_in_main() if have_main else {}
 
-    def is_known(self, value):
+    def is_known(self, value: Any) -> bool:
         """Whether workers find this function or class of the main module by its name."""
         known = self._known.get(getattr(value, '__qualname__', '').partition('.')[0])
-        top = known and known()
+        top = None if known is None else known()
         return top is not None and vars(sys.modules[_MAIN]).get(top.__qualname__) is top and is_in_main(value)
 
-    def names_unknown(self, pickle):
+    def names_unknown(self, pickle: bytes) -> bool:
         """Whether a pickle that names the main module names something of it that workers cannot
         find.
         """
         return names_unknown(pickle, self._known)
 
-    def by_value(self, value, error):
+    def by_value(self, value: Any, error: Exception | None) -> ByValue:
         """Returns what is sent in the place of `value`, which plain pickle has refused with `error`
         (`None`: it was not asked).
 
@@ -142,7 +170,8 @@ class Values:
         if error is None and cloudpickle() is None:
             raise unfound()
         before = get_spawning_popen()
-        set_spawning_popen(_Passage())
+        passage: Any = self._passage()
+        set_spawning_popen(passage)
         try:
             if cloudpickle() is not None:
                 return ByValue(dumps(value, self.is_known))
@@ -150,17 +179,21 @@ class Values:
                 from .reduction import ForkingPickler
 
                 return ByValue(bytes(ForkingPickler.dumps(value)))
+        except NotRemote:
+            raise
         except Exception as refused:
             raise (error or refused) from None
         finally:
             set_spawning_popen(before)
+        # Without cloudpickle, plain pickle was asked.
+        assert error is not None
         told = refusal(value, error)
         if told is error:
             raise error
         raise told from error
 
 
-def refusal(value, error):
+def refusal(value: Any, error: Exception) -> Exception:
     """Returns `error`, by which plain pickle has refused `value`, with what to do about it."""
     name = getattr(value, '__qualname__', '')
     if not callable(value) or '<' not in name:
@@ -171,37 +204,22 @@ def refusal(value, error):
     )
 
 
-class _Passage:
-    """Stands where a process that is being started would, while a task is pickled: its fds go
-    beside the task.
-    """
-
-    def duplicate_for_child(self, fd):
-        from . import _engine
-
-        return _engine.give_handle(fd)
-
-    @staticmethod
-    def DupFd(index):
-        return _TaskFd(index)
-
-
 class _TaskFd:
     """An fd that goes beside a task."""
 
-    def __init__(self, index):
+    def __init__(self, index: int) -> None:
         self._index = index
 
-    def detach(self):
+    def detach(self) -> int:
         from . import _engine
 
         return _engine.take_handle(self._index)
 
 
-_made_pickler = None
+_made_pickler: Any = None
 
 
-def _pickler():
+def _pickler() -> Any:
     """The class of picklers by value, made at its first use: cloudpickle is imported late."""
     global _made_pickler
     if _made_pickler is None:
@@ -209,14 +227,15 @@ def _pickler():
     return _made_pickler
 
 
-def _make_pickler(module):
+def _make_pickler(module: Any) -> Any:
     from .reduction import ForkingPickler
 
     # Of these cloudpickle sends something else, silently.
     changed = (io.TextIOWrapper, memoryview)
 
-    class Pickler(module.Pickler):
-        def __init__(self, file, is_known):
+    # It comes without types.
+    class Pickler(module.Pickler):  # type: ignore[misc]
+        def __init__(self, file: io.BytesIO, is_known: Callable[[Any], bool]) -> None:
             own = {kind: reduce for kind, reduce in module.Pickler.dispatch_table.items() if kind not in changed}
             # What programs have registered, as everything that crosses between processes. Before
             # the pickler's own beginning, which is when it looks for the table.
@@ -224,7 +243,7 @@ def _make_pickler(module):
             self._is_known = is_known
             super().__init__(file, protocol=5)
 
-        def reducer_override(self, value):
+        def reducer_override(self, value: Any) -> Any:
             if isinstance(value, (type, types.FunctionType)) and value.__module__ == _MAIN and self._is_known(value):
                 return NotImplemented
             return super().reducer_override(value)

@@ -8,12 +8,21 @@ import signal
 
 from ._standard import standard
 
-_standard = standard('context')
-
-AuthenticationError = _standard.AuthenticationError
-BufferTooShort = _standard.BufferTooShort
-ProcessError = _standard.ProcessError
-TimeoutError = _standard.TimeoutError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.context import (
+        AuthenticationError as AuthenticationError,
+        BufferTooShort as BufferTooShort,
+        ProcessError as ProcessError,
+        TimeoutError as TimeoutError,
+    )
+    from typing import Any
+else:
+    _standard = standard('context')
+    AuthenticationError = _standard.AuthenticationError
+    BufferTooShort = _standard.BufferTooShort
+    ProcessError = _standard.ProcessError
+    TimeoutError = _standard.TimeoutError
 
 
 class ProcessLost(ProcessError):
@@ -24,12 +33,12 @@ class ProcessLost(ProcessError):
 
     __module__ = 'procession.context'
 
-    def __init__(self, message, pid=None, exitcode=None):
+    def __init__(self, message: str, pid: 'int | None' = None, exitcode: 'int | None' = None) -> None:
         super().__init__(message)
         self.pid = pid
         self.exitcode = exitcode
 
-    def __reduce__(self):
+    def __reduce__(self) -> 'tuple[Any, ...]':
         return type(self), (*self.args, self.pid, self.exitcode)
 
 
@@ -38,23 +47,30 @@ class WorkerLost(ProcessError):
 
     `pid` is the worker's, `exitcode` its exit code (negative: the signal that killed it; `None`:
     unknown), `function` the name of the task's function, `by_oom_killer` whether the kernel killed
-    it for want of memory (`None`: that cannot be known).
+    it for want of memory (`None`: that cannot be known). `host` is the name of the machine that it
+    ran on, `None` if it was this one.
     """
 
     __module__ = 'procession.context'
 
-    def __init__(self, pid, exitcode, function, by_oom_killer=None):
+    host: 'str | None' = None
+
+    def __init__(self, pid: int, exitcode: 'int | None', function: str, by_oom_killer: 'bool | None' = None) -> None:
         super().__init__(pid, exitcode, function, by_oom_killer)
         self.pid = pid
         self.exitcode = exitcode
         self.function = function
         self.by_oom_killer = by_oom_killer
 
-    def __str__(self):
-        text = f'worker process {self.pid} {how_ended(self.exitcode)} while it ran {self.function}'
+    def __str__(self) -> str:
+        text = f'worker process {self.pid}{self._where} {how_ended(self.exitcode)} while it ran {self.function}'
         if self.by_oom_killer:
             text += "; the kernel's OOM killer did it: use fewer workers, or tasks that need less memory"
         return text
+
+    @property
+    def _where(self) -> str:
+        return '' if self.host is None else f' on {self.host}'
 
 
 class TaskTimeoutError(TimeoutError, WorkerLost):
@@ -62,8 +78,28 @@ class TaskTimeoutError(TimeoutError, WorkerLost):
 
     __module__ = 'procession.context'
 
-    def __str__(self):
-        return f'{self.function} ran longer than its timeout, and its worker, process {self.pid}, was ended'
+    def __str__(self) -> str:
+        return f'{self.function} ran longer than its timeout, and its worker, process {self.pid}{self._where}, was ended'
+
+
+class MemoryLimitError(WorkerLost):
+    """A task took more memory than the `memory_limit` of its pool, which ended its worker.
+
+    `limit` is in bytes.
+    """
+
+    __module__ = 'procession.context'
+
+    def __init__(self, pid: int, exitcode: 'int | None', function: str, limit: int) -> None:
+        super().__init__(pid, exitcode, function)
+        self.args = (pid, exitcode, function, limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f'{self.function} took more than the memory limit of {self.limit} bytes, and its worker, process {self.pid}{self._where}, was ended: '
+            'raise memory_limit, or give it less at once'
+        )
 
 
 class CancelledError(ProcessError):
@@ -80,7 +116,49 @@ class BrokenPoolError(ProcessError):
     __module__ = 'procession.context'
 
 
-def how_ended(exitcode):
+class NotRemote(ProcessError):
+    """A thing that exists on one machine only was to be used by a process on another; the message
+    says what to use instead.
+    """
+
+    __module__ = 'procession.context'
+
+
+# Of the local processes that stand for one on another machine, by pid: its machine and its pid.
+_places: 'dict[int, tuple[str, int]]' = {}
+_MAX_PLACES = 4096
+
+
+def note_place(pid: int, host: str, remote_pid: int) -> None:
+    """Notes that the local process `pid` stands for a process on another machine."""
+    while len(_places) >= _MAX_PLACES:
+        _places.pop(next(iter(_places)), None)
+    _places[pid] = host, remote_pid
+
+
+def place_of(pid: 'int | None') -> 'tuple[str, int] | None':
+    """Returns the machine, and the pid there, of the process for which the local process `pid`
+    stands; `None`: it stands for none.
+    """
+    return None if pid is None else _places.get(pid)
+
+
+def forget_place(pid: 'int | None') -> None:
+    """Notes that a local process of this pid stands for no other."""
+    if pid is not None:
+        _places.pop(pid, None)
+
+
+def lost(name: str, pid: int, *args: object) -> 'WorkerLost':
+    """Returns the exception of this name for a worker, which may be on another machine."""
+    host, pid = _places.get(pid, (None, pid))
+    error: WorkerLost = globals()[name](pid, *args)
+    if host is not None:
+        error.host = host
+    return error
+
+
+def how_ended(exitcode: 'int | None') -> str:
     """Returns how a process ended that has this `exitcode`, for messages."""
     if exitcode is None:
         return 'ended (its exit code is unknown)'
@@ -108,9 +186,9 @@ class OwnerDiedError(RuntimeError):
 
     __module__ = 'procession.synchronize'
 
-    def __init__(self, message='the owner of a lock died', pid=None):
+    def __init__(self, message: str = 'the owner of a lock died', pid: 'int | None' = None) -> None:
         super().__init__(message, pid)
         self.pid = pid
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.args[0])

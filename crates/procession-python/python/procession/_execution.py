@@ -6,6 +6,8 @@ has replaced: `multiprocessing.util.spawnv_passfds` (tracers) or `_posixsubproce
 as it does there.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import types
@@ -13,17 +15,22 @@ import types
 from . import spawn
 from ._engine import Child
 from ._hooks import is_original
-from ._standard import loaded
+from ._standard import loaded, standard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._engine import Link
 
 
-def execute(holder, attribute, entry, ours, theirs, name, daemon):
+def execute(
+    holder: object, attribute: str, entry: str, ours: Link, theirs: Link, name: str, daemon: bool, leads_group: bool = False
+) -> None:
     """Executes an interpreter that calls `entry`, and that has the end `theirs` of a link. The
     engine's hold of it becomes that attribute of `holder`.
     """
-    util = loaded('util')
-    if not _is_followed(util):
+    if not _is_followed(loaded('util')):
         command = [os.fsencode(part) for part in spawn.command_line(entry, pipe_handle=spawn.LINK)]
-        Child.executed(holder, attribute, command[0], command, ours, theirs, name, daemon)
+        Child.executed(holder, attribute, command[0], command, ours, theirs, name, daemon, leads_group)
         return
     import _signal
 
@@ -31,15 +38,15 @@ def execute(holder, attribute, entry, ours, theirs, name, daemon):
     # It inherits the mask, and hears a Ctrl-C once it is ready for one.
     mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
     try:
-        command = spawn.command_line(entry, pipe_handle=fd)
-        pid = util.spawnv_passfds(command[0], command, [fd])
-        setattr(holder, attribute, Child.forked(pid, ours, name, daemon))
+        words = spawn.command_line(entry, pipe_handle=fd)
+        pid = standard('util').spawnv_passfds(words[0], words, [fd])
+        setattr(holder, attribute, Child.forked(pid, ours, name, daemon, leads_group))
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         os.close(fd)
 
 
-def _is_followed(util):
+def _is_followed(util: types.ModuleType | None) -> bool:
     if util is not None and not is_original(util.spawnv_passfds, util._exit_function):
         return True
     fork_exec = getattr(sys.modules.get('_posixsubprocess'), 'fork_exec', None)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import collections
 import itertools
 import os
-import sys
 import threading
 import time
 import weakref
@@ -26,11 +25,16 @@ from typing import Any, Self, TypeVar
 from . import _engine, _errors
 from ._future import BrokenPoolError, Future, as_raised_here
 from ._start_method import default_context
+from ._steering import Start, Terms, steered
 from .pool import Pool
 
 __all__ = ['ProcessPoolExecutor']
 
 _T = TypeVar('_T')
+
+# The keywords about workers: those of a pool, without those that an executor gives it, and without
+# those that are asked of one pool, since an executor has one after another.
+_WORKER_TERMS = set(Pool.__init__.__kwdefaults__ or ()) - {'daemon', 'insights'}
 
 # Seconds in which workers that were killed have ended.
 _PATIENCE = 5.0
@@ -50,6 +54,14 @@ class ProcessPoolExecutor(Executor):
     worker before its first task. A worker is replaced after `max_tasks_per_child` tasks. All
     workers end once the executor has had no task for `idle_timeout` seconds, and others begin with
     the next task.
+
+    Further keywords are those of `procession.Pool` about workers, with the same meaning: `env`,
+    `devices`, `cpus`, `threads`, `memory_limit`, `rlimits`, `finalizer`, `contextvars`, `output`,
+    `logs`, `process_group`. What is shared out to workers (`cpus='spread'`, `threads='auto'`) is
+    shared out to `max_workers`.
+
+    :raises TypeError: a keyword is unknown.
+    :raises ValueError: a number or a list does not fit.
 
     How it differs from the standard library's: a worker that is killed or crashes fails the one
     task that it ran, with `WorkerLost`, which is a `BrokenProcessPool` too, and the executor goes
@@ -73,10 +85,11 @@ class ProcessPoolExecutor(Executor):
         *,
         max_tasks_per_child: int | None = None,
         idle_timeout: float | None = None,
+        **workers: Any,
     ) -> None:
-        self._workers = _Workers(max_workers, mp_context, initializer, initargs, max_tasks_per_child, idle_timeout)
-        self._timeout: float | None = None
-        self._retries = 0
+        limits = max_tasks_per_child, idle_timeout
+        self._workers = _Workers(max_workers, mp_context, initializer, initargs, *limits, workers)
+        self._terms = Terms()
 
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
         """Has `fn(*args, **kwargs)` called in a worker; returns its future.
@@ -84,7 +97,7 @@ class ProcessPoolExecutor(Executor):
         Raises `RuntimeError` after `shutdown`, and `BrokenProcessPool` once no worker can be kept.
         What does not pickle is the future's exception.
         """
-        return Future(self._workers.submit(fn, args, kwargs, self._timeout, self._retries))
+        return Future(self._workers.submit(fn, args, kwargs, self._terms))
 
     def map(
         self,
@@ -109,30 +122,43 @@ class ProcessPoolExecutor(Executor):
             raise TypeError('buffersize must be an integer or None')
         if buffersize is not None and buffersize < 1:
             raise ValueError('buffersize must be None or > 0')
-        if self._timeout is not None or self._retries:
+        if self._terms.timeout is not None or self._terms.retries:
             # They hold for each call, so each is a task.
             chunksize = 1
         end = None if timeout is None else time.monotonic() + timeout
         chunks = _batched(zip(*iterables), chunksize)
         first = itertools.islice(chunks, buffersize) if buffersize else chunks
-        terms = self._timeout, self._retries
-        calls = collections.deque(self._workers.submit_chunk(fn, chunk, *terms) for chunk in first)
+        terms = self._terms
+        call = self._workers.steered(fn, terms)
+        calls = collections.deque(self._workers.submit_chunk(call, *chunk, terms) for chunk in first)
         # It does not hold the executor, which may be gone before its results are taken.
-        more = None if buffersize is None else (weakref.ref(self._workers), fn, chunks, *terms)
+        more = None if buffersize is None else (weakref.ref(self._workers), call, chunks, terms)
         return _results(calls, end, more)
 
-    def options(self, *, timeout: float | None = None, retries: int = 0) -> Self:
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: type[Exception] | tuple[type[Exception], ...] | None = None,
+        backoff: float = 0.0,
+    ) -> Self:
         """Returns a view of this executor, of the same workers, whose tasks have these terms.
 
         A task that runs longer than `timeout` seconds is ended with its worker, and fails with
-        `procession.TaskTimeoutError`. One whose worker is lost is run again, up to `retries` times.
+        `procession.TaskTimeoutError`. One whose worker is lost is run again, up to `retries` times;
+        so is one that raises an exception of the classes `retry_on`, by the same worker, which
+        first waits `backoff` seconds, then twice as long each time. `timeout` is for all of that.
         To shut the view down is to shut the executor down.
 
         >>> executor.options(timeout=10, retries=2).submit(pow, 2, 8).result()
         256
         """
+        terms = Terms(timeout, retries, retry_on, backoff)
+        # What makes no sense is an error here.
+        steered(len, False, *terms[1:])
         view = type(self).__new__(type(self))
-        view.__dict__.update(self.__dict__, _timeout=timeout, _retries=retries)
+        view.__dict__.update(self.__dict__, _terms=terms)
         return view
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -184,11 +210,12 @@ class _Pool(Pool):
     so.
     """
 
-    def __init__(self, workers: int, context: BaseContext, start: _Start, idle_timeout: float | None) -> None:
+    def __init__(self, workers: int, context: BaseContext, start: Start, idle_timeout: float | None) -> None:
         self._engine_terms = {'idle_timeout': idle_timeout, 'carries_exits': True}
         self._owner = os.getpid()
+        self._places = start.places
         # As the standard library's executors have them, not daemonic.
-        super().__init__(workers, start.initializer, start.initargs, start.max_tasks, context, daemon=False)
+        super().__init__(workers, start.initializer, start.initargs, start.max_tasks, context, daemon=False, **start.terms)
         _pools.add(self)
         self._engine.when_gone(_Discard(weakref.ref(self)))
 
@@ -197,6 +224,12 @@ class _Pool(Pool):
         self.close()
         if wait:
             self.join()
+
+
+def _pool_class(context: Any) -> type[_Pool]:
+    """Returns the class of an executor's pools: on a cluster they are the cluster's pools too."""
+    base = getattr(context, '_pool_class', None)
+    return type('_ClusterPool', (_Pool, base), {}) if isinstance(base, type) else _Pool
 
 
 class _Discard:
@@ -210,17 +243,6 @@ class _Discard:
             _pools.discard(pool)
 
 
-class _Start:
-    """What a worker does first, and how many tasks it may have."""
-
-    def __init__(
-        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...], max_tasks: int | None
-    ) -> None:
-        self.initializer = None if initializer is None else _initialize
-        self.initargs = () if initializer is None else (initializer, initargs)
-        self.max_tasks = max_tasks
-
-
 class _Workers:
     """An executor's pool, while it has one. All views of an executor have the same."""
 
@@ -232,10 +254,9 @@ class _Workers:
         initargs: tuple[Any, ...],
         max_tasks: int | None,
         idle_timeout: float | None,
+        terms: dict[str, Any],
     ) -> None:
-        if max_workers is None:
-            max_workers = _engine.available_parallelism()
-        if max_workers <= 0:
+        if max_workers is not None and max_workers <= 0:
             raise ValueError('max_workers must be greater than 0')
         if initializer is not None and not callable(initializer):
             raise TypeError('initializer must be a callable')
@@ -247,16 +268,19 @@ class _Workers:
             raise ValueError('idle_timeout is a number of seconds, 0 or more')
         if context is None:
             context = default_context().get_context('spawn' if max_tasks is not None else None)
+        self._pool_class = _pool_class(context)
+        if max_workers is None:
+            max_workers = _engine.available_parallelism() if self._pool_class is _Pool else context.cpu_count()
         self._is_forking = context.get_start_method() == 'fork'
         if max_tasks is not None and self._is_forking:
             raise ValueError(
-                "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method;"
-                " supply a different mp_context."
+                "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method; supply a different mp_context."
             )
         self.max_workers, self.context = max_workers, context
         self._why_broken: str | None = None
         self.is_shut_down = False
-        self._start = _Start(initializer, initargs, max_tasks)
+        self._start = Start(max_workers, initializer, initargs, max_tasks, terms, _WORKER_TERMS)
+        self._carries_context = bool(terms.get('contextvars'))
         self._idle_timeout = idle_timeout
         # Of the calls that begin and end the pool.
         self._lock = threading.RLock()
@@ -266,15 +290,19 @@ class _Workers:
         self._size = 0
         self._finalizer: weakref.finalize[Any, Any] | None = None
 
-    def submit(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float | None, retries: int
-    ) -> Any:
+    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], terms: Terms) -> Any:
+        timeout, retries, retry_on, _ = terms
+        if retry_on is not None or self._carries_context:
+            fn = self.steered(fn, terms)
         return self._submit(lambda pool: pool._engine.apply(pool, fn, args, kwargs, timeout, retries))
 
-    def submit_chunk(
-        self, fn: Callable[..., Any], chunk: list[Any], timeout: float | None, retries: int
-    ) -> Any:
-        return self._submit(lambda pool: pool._engine.apply_chunk(pool, fn, chunk, timeout, retries))
+    def submit_chunk(self, fn: Callable[..., Any], first: int, chunk: list[Any], terms: Terms) -> Any:
+        """Submits calls of a function that `steered` returned."""
+        return self._submit(lambda pool: pool._engine.apply_chunk(pool, fn, chunk, terms.timeout, terms.retries, first))
+
+    def steered(self, fn: Callable[..., Any], terms: Terms) -> Callable[..., Any]:
+        """Returns what calls `fn` as its caller asks, with the context of this thread."""
+        return steered(fn, self._carries_context, *terms[1:])
 
     def _submit(self, submit: Callable[[_Pool], Any]) -> Any:
         while True:
@@ -328,6 +356,8 @@ class _Workers:
     def resize(self, max_workers: int) -> None:
         """Has at most so many workers from now on."""
         with self._lock:
+            if self._start.places is not None:
+                self._start.places.reach(max_workers)
             self.max_workers = max_workers
             pool = self._pool
             if pool is not None and (self._is_forking or self._size > max_workers):
@@ -376,9 +406,10 @@ class _Workers:
                 raise RuntimeError('cannot schedule new futures after interpreter shutdown')
             if self._pool is None:
                 # Under fork all begin at once, before the program has threads that a fork would
-                # have to be refused for.
-                size = self.max_workers if self._is_forking else _engine.smallest_size(self.max_workers)
-                pool = _Pool(size, self.context, self._start, self._idle_timeout)
+                # have to be refused for; on a cluster, where each start takes long.
+                begins_whole = self._is_forking or self._pool_class is not _Pool
+                size = self.max_workers if begins_whole else _engine.smallest_size(self.max_workers)
+                pool = self._pool_class(size, self.context, self._start, self._idle_timeout)
                 self._size, self._pool = size, pool
                 self._finalizer = weakref.finalize(self, pool.end, False)
                 self._finalizer.atexit = False
@@ -412,32 +443,23 @@ class _Workers:
                     pool.close()
 
 
-def _initialize(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
-    """In a worker, first of all."""
-    try:
-        initializer(*initargs)
-    except BaseException:
-        import logging
-
-        logging.getLogger('concurrent.futures').critical('Exception in initializer:', exc_info=True)
-        sys.exit(1)
-
-
-def _batched(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[Any]]:
+def _batched(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[int, list[Any]]]:
+    """Yields chunks, each with the index of its first item."""
+    first = 0
     while chunk := list(itertools.islice(items, size)):
-        yield chunk
+        yield first, chunk
+        first += size
 
 
 def _results(calls: collections.deque[Any], end: float | None, more: tuple[Any, ...] | None) -> Iterator[Any]:
-    """The results of calls of chunks; with `more`, submits the next chunk for each that is taken.
-    """
+    """The results of calls of chunks; with `more`, submits a chunk for each that is taken."""
     try:
         while calls:
             call = calls.popleft()
             if more is not None:
-                workers, fn, chunks, timeout, retries = more
+                workers, fn, chunks, terms = more
                 if (owner := workers()) is not None and (chunk := next(chunks, None)) is not None:
-                    calls.append(owner.submit_chunk(fn, chunk, timeout, retries))
+                    calls.append(owner.submit_chunk(fn, *chunk, terms))
                 del owner
             values = _values(call, end)
             del call

@@ -5,8 +5,14 @@ Coverage, debuggers and tracers follow ``multiprocessing`` by replacing some of 
 package has its own in their place, and goes by the replacement where there is one.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FunctionType
+    from typing import Any
 
-def is_original(function, neighbour):
+
+def is_original(function: 'Callable[..., Any]', neighbour: 'FunctionType') -> bool:
     """Whether `function` is from the same file as `neighbour`, a function that nobody replaces. The
     names of a replacement say nothing: it takes over those of the original, as a rule.
     """

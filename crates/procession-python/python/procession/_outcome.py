@@ -10,13 +10,28 @@ import pickle
 from . import _spawning
 from ._errors import ProcessLost, TimeoutError, how_ended
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from ._engine import Link
+
+    class _Popen(Protocol):
+        """Of a process by any start method."""
+
+        pid: int
+        returncode: int | None
+
+        def outcome(self) -> tuple[int, bytes] | None: ...
+
+
 __all__ = ['leave', 'received']
 
 # As the engine numbers them.
 _VALUE, _RAISED, _UNENCODABLE = 0, 1, 3
 
 
-def leave(link, how, value):
+def leave(link: 'Link', how: str, value: 'Any') -> None:
     """In the child: leaves what its target `how` ('returned' or 'raised')."""
     if how == 'raised':
         from . import _remote
@@ -36,7 +51,7 @@ def leave(link, how, value):
         return
 
 
-def received(popen, name):
+def received(popen: '_Popen', name: str) -> 'Any':
     """In the parent: returns or raises what the target of the process that `popen` started left.
     Its name is `name`.
     """
@@ -58,7 +73,7 @@ def received(popen, name):
     raise pickle.PicklingError(f'the result of process {popen.pid} ({name}) does not pickle ({why}): {shown}')
 
 
-def _shown(value):
+def _shown(value: object) -> str:
     try:
         return repr(value)[:200]
     except Exception as error:

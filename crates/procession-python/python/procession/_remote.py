@@ -7,20 +7,44 @@ or would not unpickle, arrives as the nearest thing that does, with the original
 traceback in its text.
 """
 
+from __future__ import annotations
+
+import _pickle as pickle
 import atexit
 import os
-import _pickle as pickle
+import reprlib
 import sys
 import threading
 import traceback
 
-from . import util
+from . import _tracebacks, util
 from ._standard import standard
+from ._wrapped import name_of
 
-_pool = standard('pool')
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, NoReturn
 
-RemoteTraceback = _pool.RemoteTraceback
-MaybeEncodingError = _pool.MaybeEncodingError
+    from ._by_value import ByValue
+
+    # Typeshed declares neither.
+    class RemoteTraceback(Exception):
+        tb: str
+
+        def __init__(self, tb: str) -> None: ...
+
+    class MaybeEncodingError(Exception):
+        exc: str
+        value: str
+
+        def __init__(self, exc: object, value: object) -> None: ...
+else:
+    _pool = standard('pool')
+    RemoteTraceback = _pool.RemoteTraceback
+    MaybeEncodingError = _pool.MaybeEncodingError
+
 _MAX_CAUSES = 32
 # The longest text of an exception, and the longest repr of a value, that crosses where the thing
 # itself cannot.
@@ -34,20 +58,22 @@ class RemoteError(MaybeEncodingError):
     `type_name` is the exception's type, `text` its message, `reason` why it is not here itself.
     """
 
-    def __init__(self, type_name, text, reason):
+    def __init__(self, type_name: str, text: str, reason: str) -> None:
         super().__init__(reason, text)
         self.args = (type_name, text, reason)
         self.type_name, self.text, self.reason = type_name, text, reason
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f'{self.type_name}: {self.text} (the exception itself could not be brought here: {self.reason})'
 
 
-def pack(exception, trace):
+def pack(exception: BaseException, trace: TracebackType | None) -> bytes:
     """Bytes from which `unpack` makes the exception again; for workers."""
+    trace = _tracebacks.without_package(trace)
     text = ''.join(traceback.format_exception(type(exception), exception, trace))
-    chain, seen = [], set()
-    link = exception
+    chain: list[Any] = []
+    seen: set[int] = set()
+    link: BaseException | None = exception
     while link is not None and len(chain) < _MAX_CAUSES and id(link) not in seen:
         seen.add(id(link))
         is_cause = link.__cause__ is not None
@@ -57,10 +83,10 @@ def pack(exception, trace):
     return pickle.dumps((chain, f'\n"""\n{text}"""'), 5)
 
 
-def unpack(data):
+def unpack(data: bytes) -> BaseException:
     """The exception that `pack` was given; for whoever asks for the result."""
     chain, text = pickle.loads(data)
-    exceptions = [_unpack_one(packed) for packed, _, _ in chain]
+    exceptions: list[BaseException] = [_unpack_one(packed) for packed, _, _ in chain]
     for index, (_, suppress, is_cause) in enumerate(chain):
         exception = exceptions[index]
         if index + 1 < len(exceptions):
@@ -74,7 +100,86 @@ def unpack(data):
     return exceptions[0]
 
 
-def by_value(value, error):
+def pack_task(exception: BaseException, trace: TracebackType | None, call: tuple[int, Any, int] | None) -> bytes:
+    """As `pack`, for `unpack_task`, with the call that raised it: of the item its kind, the
+    function and its arguments if it was called, and the position in the item.
+    """
+    position, shown = 0, None
+    if call is not None:
+        kind, called, position = call
+        if called is not None and called[0] is not raise_packed:
+            function, value = called
+            shown = shown_call(kind, function, value, position)
+    return pickle.dumps((pack(exception, trace), position, shown), 5)
+
+
+def unpack_task(data: bytes, call: str, first: int) -> BaseException:
+    """The exception that `pack_task` was given, with its place in the user's call: that of the
+    method `call`, whose item `first` the task's first was.
+    """
+    packed, position, shown = pickle.loads(data)
+    exception = unpack(packed)
+    locate(exception, call, first + position, shown)
+    return exception
+
+
+def locate(exception: BaseException, call: str, index: int, shown: str | None = None) -> None:
+    """Says in a note, and by the attribute `index`, which item of the user's call an exception is
+    of. An exception that has an `index` of its own keeps it.
+    """
+    where = () if call == 'apply' else (f'item {index} of {call}',)
+    ran = () if shown is None else (f'{_WHILE}{shown}',)
+    is_ours = any(note.startswith(_WHILE) for note in getattr(exception, '__notes__', ()))
+    if is_ours or not hasattr(exception, 'index'):
+        try:
+            exception.index = index  # type: ignore[attr-defined]
+        except (AttributeError, TypeError):
+            # Its class has no room for it; the note says it.
+            pass
+    if ran or where:
+        exception.add_note(', '.join([*ran, *where]))
+
+
+def raise_packed(data: bytes) -> NoReturn:
+    """In a worker: raises what `pack` was given, in the place of a call whose arguments do not
+    pickle.
+    """
+    raise unpack(data)
+
+
+# How a note on an exception of a task begins.
+_WHILE = 'while it ran '
+# The longest text of a call's arguments.
+_MAX_ARGUMENTS = 200
+
+_repr = reprlib.Repr()
+_repr.maxlevel = 4
+_repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxfrozenset = _repr.maxdict = _repr.maxdeque = _repr.maxarray = 64
+_repr.maxstring = _repr.maxlong = _repr.maxother = _MAX_ARGUMENTS
+
+
+def shown_call(kind: int, function: Any, value: Any, position: int) -> str:
+    """Returns the text of a call of an item: the function's name and its arguments, shortened."""
+    # As the engine numbers them.
+    if kind == 0:
+        args, named = value, {}
+    elif kind == 1:
+        args, named = value
+    elif kind == 2:
+        args, named = (value[position],), {}
+    else:
+        args, named = value[position], {}
+    if isinstance(args, (tuple, list)):
+        shown = [*map(_repr.repr, args), *(f'{name}={_repr.repr(arg)}' for name, arg in named.items())]
+    else:
+        shown = [f'*{_repr.repr(args)}']
+    text = ', '.join(shown)
+    if len(text) > _MAX_ARGUMENTS:
+        text = f'{text[: _MAX_ARGUMENTS - 3]}...'
+    return f'{name_of(function)}({text})'
+
+
+def by_value(value: object, error: BaseException) -> ByValue | None:
     """What stands in for a result that plain pickle refuses, or `None`.
 
     By value go functions and classes of the main module, which the worker may have by value itself;
@@ -91,7 +196,7 @@ def by_value(value, error):
         return None
 
 
-def encoding_error(error, value):
+def encoding_error(error: BaseException, value: object) -> MaybeEncodingError:
     """What stands in for a result that does not pickle."""
     wrapped = MaybeEncodingError(error, _Shown(_shortened(repr, value)))
     wrapped.__cause__ = error
@@ -101,19 +206,19 @@ def encoding_error(error, value):
 class _Shown:
     """A text as what a repr shows."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         self._text = text
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self._text
 
 
-def _shortened(show, value):
+def _shortened(show: Callable[[Any], str], value: object) -> str:
     try:
         text = show(value)
     except Exception as error:
         return f'<{type(value).__name__} object, which cannot be shown: {type(error).__name__}>'
-    return text if len(text) <= _MAX_TEXT else f'{text[:_MAX_TEXT - 24]}... ({len(text)} characters)'
+    return text if len(text) <= _MAX_TEXT else f'{text[: _MAX_TEXT - 24]}... ({len(text)} characters)'
 
 
 # An exception crosses as the name of its type, its text, and the first of these that comes back as
@@ -127,13 +232,13 @@ _GROUP = 'group'
 _TEXT = 'text'
 
 
-def _pack_one(exception, seen):
+def _pack_one(exception: BaseException, seen: set[int]) -> tuple[Any, ...]:
     kind = type(exception)
     name = f'{kind.__module__}.{kind.__qualname__}'
     return name, _shortened(str, exception), *_packed(exception, seen)
 
 
-def _packed(exception, seen):
+def _packed(exception: BaseException, seen: set[int]) -> tuple[str, Any]:
     kind = type(exception)
     try:
         pickled = pickle.dumps(exception, 5)
@@ -159,7 +264,7 @@ def _packed(exception, seen):
     return _TEXT, reason
 
 
-def _survives(value):
+def _survives(value: object) -> bool:
     try:
         pickle.loads(pickle.dumps(value, 5))
     except Exception:
@@ -167,39 +272,39 @@ def _survives(value):
     return True
 
 
-def _bare(pickled):
+def _bare(pickled: bytes) -> BaseException:
     kind, args, state = pickle.loads(pickled)
-    exception = kind.__new__(kind, *args)
+    exception: BaseException = kind.__new__(kind, *args)
     exception.args = args
     vars(exception).update(state)
     return exception
 
 
-def _group(pickled, message, members):
+def _group(pickled: bytes, message: str, members: list[Any]) -> BaseException:
     kind, state = pickle.loads(pickled)
     members = [_unpack_one(member) for member in members]
     # A member that was lost is an `Exception`, as the base of the class may want.
-    exception = kind.__new__(kind, message, members)
+    exception: BaseException = kind.__new__(kind, message, members)
     vars(exception).update(state)
     return exception
 
 
-def _unpack_one(packed):
+def _unpack_one(packed: tuple[Any, ...]) -> BaseException:
     name, text, how, content = packed
     if how == _TEXT:
         return RemoteError(name, text, content)
     try:
         if how == _PICKLED:
-            return pickle.loads(content)
+            exception: BaseException = pickle.loads(content)
+            return exception
         return _bare(content) if how == _BARE else _group(*content)
     except Exception as error:
         # What a worker could import need not be there for its caller.
         return RemoteError(name, text, f'{type(error).__name__}: {_shortened(str, error)}')
 
 
-def leave(exit):
-    """Ends a worker as `sys.exit()` asks, with its exit callbacks and finalizers; does not return.
-    """
+def leave(exit: SystemExit) -> NoReturn:
+    """Ends a worker as `sys.exit()` asks, with exit callbacks and finalizers; does not return."""
     code = exit.code
     if code is None:
         code = 0
@@ -207,7 +312,8 @@ def leave(exit):
         sys.stderr.write(f'{code}\n')
         code = 1
     try:
-        threading._shutdown()
+        # As the interpreter calls it.
+        threading._shutdown()  # type: ignore[attr-defined]
         # The finalizers are among these.
         atexit._run_exitfuncs()
         util._exit_function()

@@ -28,6 +28,7 @@ def get_reusable_executor(
     reuse: bool | Literal['auto'] = 'auto',
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
+    **workers: Any,
 ) -> ProcessPoolExecutor:
     """Returns the process's own executor, which this call makes if there is none that it can use.
 
@@ -37,6 +38,11 @@ def get_reusable_executor(
     is shut down, and another is made. A different `max_workers` resizes it. `reuse=False` makes
     another in any case, and `reuse=True` takes the one that there is, whatever its terms. With
     `kill_workers` the executor that is replaced ends its workers at once.
+
+    Further keywords are those of `ProcessPoolExecutor` about workers, as `env` and `output`. They
+    are terms as the others are; with any of them `max_workers` is one, too.
+
+    :raises TypeError: a keyword is unknown.
 
     How it differs from loky's: the executor survives the loss of a worker, so that it need not be
     asked for again.
@@ -54,7 +60,7 @@ def get_reusable_executor(
         max_workers = _engine.available_parallelism()
     if max_workers <= 0:
         raise ValueError('max_workers must be greater than 0')
-    terms = (context, timeout, initializer, initargs)
+    terms = (context, timeout, initializer, initargs, workers, max_workers if workers else None)
     with _lock:
         kept = _kept if _kept is not None and _kept[0] == os.getpid() else None
         if kept is not None:
@@ -67,6 +73,6 @@ def get_reusable_executor(
             if kill_workers:
                 executor.kill_workers()
             executor.shutdown(wait=is_usable)
-        executor = ProcessPoolExecutor(max_workers, context, initializer, initargs, idle_timeout=timeout)
+        executor = ProcessPoolExecutor(max_workers, context, initializer, initargs, idle_timeout=timeout, **workers)
         _kept = os.getpid(), terms, executor
         return executor

@@ -108,7 +108,7 @@ class _Memory:
     def __init__(self, array: Any, mode: str, numpy: Any) -> None:
         self._key, self._mode = (os.getpid(), next(_numbers)), mode
         self._size = array.nbytes
-        self._fd = os.memfd_create('procession-array', os.MFD_CLOEXEC)
+        self._fd = _engine.create_memfd('procession-array')
         self._close = weakref.finalize(self, os.close, self._fd)
         # Written, not mapped: that would be a page fault for each 4 KiB.
         left = memoryview(array.ravel(order='K').view(numpy.uint8))

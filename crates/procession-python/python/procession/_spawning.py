@@ -11,17 +11,22 @@ from . import _start_method, reduction
 from ._engine import set_pickler
 from ._standard import standard
 
-_standard = standard('context')
-
-get_spawning_popen = _standard.get_spawning_popen
-set_spawning_popen = _standard.set_spawning_popen
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing import context as _standard
+    from multiprocessing.context import get_spawning_popen as get_spawning_popen, set_spawning_popen as set_spawning_popen
+    from typing import Any
+else:
+    _standard = standard('context')
+    get_spawning_popen = _standard.get_spawning_popen
+    set_spawning_popen = _standard.set_spawning_popen
 
 #: The module that says how objects are pickled for children, and in queues, pools and pipes; or an
 #: object with its names.
-reducer = reduction
+reducer: 'Any' = reduction
 
 
-def set_reducer(other):
+def set_reducer(other: 'Any') -> None:
     """From now on `other` is the :data:`reducer`, of the standard library's contexts too."""
     global reducer
     reducer = other
@@ -29,7 +34,7 @@ def set_reducer(other):
     set_pickler(other.ForkingPickler if other is not reduction else None)
 
 
-def assert_spawning(obj):
+def assert_spawning(obj: 'Any') -> None:
     """Raises `RuntimeError` unless a child is being started that `obj` may go to."""
     _standard.assert_spawning(obj)
     # In an argument of a pool's task it may.
@@ -41,12 +46,12 @@ def assert_spawning(obj):
         )
 
 
-def answers_multiprocessing():
+def answers_multiprocessing() -> bool:
     """Whether the program's `multiprocessing` is this package."""
     return sys.modules.get('multiprocessing') is sys.modules[__package__]
 
 
-def note_maker(obj, ctx):
+def note_maker(obj: 'Any', ctx: '_standard.BaseContext | None') -> None:
     """Notes that `ctx` makes `obj`. What its `fork` makes, the original keeps from children of the
     other start methods, and a program that asked for `multiprocessing` gets that.
     """

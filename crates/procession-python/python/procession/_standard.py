@@ -12,14 +12,20 @@ Three kinds of modules make up the package:
   pure-Python part serves unchanged on our context. Its relative imports then find our modules.
 """
 
-import multiprocessing as package
+import multiprocessing
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+package = multiprocessing
 _PREFIX = 'multiprocessing.'
-_saved = {}
+_saved: 'dict[str, ModuleType]' = {}
 
 
-def standard(name):
+def standard(name: str) -> 'ModuleType':
     """The standard library's module of this name, also where ``multiprocessing`` is answered by
     procession.
 
@@ -42,7 +48,7 @@ def standard(name):
     return _saved.setdefault(name, module)
 
 
-def save():
+def save() -> None:
     """Keeps hold of what is loaded of the standard library, before its names are answered by
     others.
     """
@@ -51,7 +57,7 @@ def save():
             _saved[name.removeprefix(_PREFIX)] = module
 
 
-def loaded(name):
+def loaded(name: str) -> 'ModuleType | None':
     """The standard library's module of this name if it is loaded already, else `None`."""
     if name in _saved:
         return _saved[name]
@@ -60,28 +66,48 @@ def loaded(name):
     return None
 
 
-def owns(module):
+def owns(module: 'ModuleType') -> bool:
     """Whether `module` is a module of the standard library's package that :func:`save` has kept."""
     return _saved.get(module.__name__.removeprefix(_PREFIX)) is module
 
 
-def share(name):
+def share(name: str) -> None:
     """Puts the standard library's module in the place of the module `name` of this package, which
     calls this.
     """
     sys.modules[name] = standard(name.removeprefix('procession.'))
 
 
-def adopt(name):
+def adopt(name: str) -> None:
     """Executes the standard library's source of the module `name` of this package, which calls
     this, in its namespace.
     """
     namespace = sys.modules[name].__dict__
     loader = _spec(name.removeprefix('procession.')).loader
+    if not hasattr(loader, 'get_code'):
+        loader = _source_beside(name.removeprefix('procession.'))
     exec(loader.get_code(loader.name), namespace)
 
 
-def _spec(name):
+def _source_beside(name: str) -> 'Any':
+    """Returns a loader of a module's source where its own loader gives no code: in a program that
+    Nuitka has compiled.
+    """
+    from importlib.machinery import SourceFileLoader
+
+    folder, path = package.__path__[0], name.replace('.', '/')
+    if name == 'dummy':
+        path = 'dummy/__init__'
+    loader = SourceFileLoader(_PREFIX + name, f'{folder}/{path}.py')
+    try:
+        loader.get_data(loader.path)
+    except OSError as error:
+        advice = 'Compile it with --include-raw-dir=<the folder of the package multiprocessing>=multiprocessing'
+        raise ImportError(f'{error.filename} is not in this compiled program. {advice}') from error
+    return loader
+
+
+def _spec(name: str) -> 'Any':
     path = package.__path__
     for part in name.split('.')[:-1]:
         path = [f'{folder}/{part}' for folder in path]

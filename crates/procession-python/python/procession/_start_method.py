@@ -9,31 +9,37 @@ import sys
 
 from ._standard import standard
 
-_standard = standard('context')
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing import context as _standard
+    from typing import Any
+else:
+    _standard = standard('context')
 
 # The default context, once it is imported.
-_context = None
+_context: 'Any' = None
 # In a child, until then: what it is to begin with.
-_forced = None
+_forced: 'str | None' = None
 
 
-def set_default_context(context):
+def set_default_context(context: '_standard.BaseContext') -> None:
     """Says which is the default context, at its import."""
     global _context
     _context = context
     if _forced is not None:
-        context._force_start_method(_forced)
+        _context._force_start_method(_forced)
 
 
-def default_context():
+def default_context() -> '_standard.BaseContext':
     """Returns the default context."""
     if _context is None:
         # The package makes it at the first use of one of the context's names.
         sys.modules[__package__].get_context()
-    return _context
+    context: _standard.BaseContext = _context
+    return context
 
 
-def force(method):
+def force(method: 'str | None') -> None:
     """In a child: has the default context, here and in the standard library, begin with this start
     method; `None`: with none.
     """
@@ -49,6 +55,6 @@ def force(method):
         _standard._force_start_method(method)
 
 
-def chosen():
+def chosen() -> 'str | None':
     """Returns the start method that the default context has by now, or `None`."""
-    return _forced if _context is None else _context.get_start_method(allow_none=True)
+    return _forced if _context is None else _context._inherited_start_method()

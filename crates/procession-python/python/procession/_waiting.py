@@ -206,9 +206,7 @@ def _future() -> tuple[Any, Any]:
 def _library() -> str:
     library = running_library()
     if library is None:
-        raise RuntimeError(
-            'this is awaited in an event loop of asyncio or trio, or of anyio on either: none runs in this thread'
-        )
+        raise RuntimeError('this is awaited in an event loop of asyncio or trio, or of anyio on either: none runs in this thread')
     return library
 
 

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from ._executor import _Workers
 from ._start_method import default_context
+from ._steering import Terms
 from ._waiting import in_thread
 
 __all__ = ['run', 'shutdown']
@@ -53,7 +54,7 @@ async def run(func: Callable[..., _T], *args: Any, timeout: float | None = None)
     workers = _workers()
     if not workers.has_begun():
         await in_thread(workers.begin)
-    result: _T = await workers.submit(func, args, {}, timeout, 0)
+    result: _T = await workers.submit(func, args, {}, Terms(timeout))
     return result
 
 
@@ -73,5 +74,5 @@ def _workers() -> _Workers:
     global _kept
     if _kept is None or _kept[0] != os.getpid():
         context = default_context().get_context('forkserver')
-        _kept = os.getpid(), _Workers(None, context, None, (), None, _IDLE_TIMEOUT)
+        _kept = os.getpid(), _Workers(None, context, None, (), None, _IDLE_TIMEOUT, {})
     return _kept[1]

@@ -6,6 +6,8 @@ by a deadline, so a peer that says nothing delays no other. `Connection`, `Clien
 `wait` are the standard library's. Used in any process, from any thread.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 import struct
@@ -13,11 +15,17 @@ import struct
 from . import _addresses, _engine
 from ._standard import standard
 
-_standard = standard('connection')
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing import connection as _standard
+    from multiprocessing.connection import Client as Client, Connection as Connection, Pipe as Pipe, wait as wait
+    from typing import Any
 
-__all__ = _standard.__all__
-
-Connection = _standard.Connection
+    __all__ = ['Client', 'Listener', 'Pipe', 'wait']
+else:
+    _standard = standard('connection')
+    __all__ = _standard.__all__
+    Connection = _standard.Connection
 
 if _addresses.have_long_variable() and _addresses.are_long():
     from . import _socket_reducers
@@ -33,12 +41,20 @@ class Listener(_standard.Listener):
     for in `accept`.
     """
 
-    _admission = None
+    _admission: _engine.Listener | None = None
     # Whether it listens at an address that any user can connect to, in place of one in a folder of
     # this user's.
     _is_private = False
+    _listener: Any
+    _authkey: bytes | None
 
-    def __init__(self, address=None, family=None, backlog=1, authkey=None):
+    def __init__(
+        self,
+        address: str | bytes | tuple[str, int] | None = None,
+        family: str | None = None,
+        backlog: int = 1,
+        authkey: bytes | None = None,
+    ) -> None:
         if not address and family in (None, 'AF_UNIX'):
             address = _addresses.short()
             self._is_private = address is not None
@@ -50,19 +66,22 @@ class Listener(_standard.Listener):
                 super().close()
                 raise
 
-    def accept(self):
+    def accept(self) -> Connection[Any, Any]:
         """Returns the next connection: the first whose authentication is over.
 
-        :raises AuthenticationError: a peer has another key or none, or has not proved it within 10
-        s. Call it again for the next. :raises OSError: the listener is closed.
+        :raises AuthenticationError: a peer has another key or none, or has not proved it within
+            10 s. Call it again for the next.
+        :raises OSError: the listener is closed.
         """
         connection = super().accept() if self._authkey is None else self._admitted()
         if self._is_private and (user := _peer_user(connection)) != os.geteuid():
             connection.close()
-            raise _standard.AuthenticationError(f'a process of user {user} connected to a listener of user {os.geteuid()}')
+            from ._errors import AuthenticationError
+
+            raise AuthenticationError(f'a process of user {user} connected to a listener of user {os.geteuid()}')
         return connection
 
-    def _admitted(self):
+    def _admitted(self) -> Connection[Any, Any]:
         listener, admission = self._listener, self._admission
         if listener is None or admission is None:
             raise OSError('listener is closed')
@@ -74,14 +93,14 @@ class Listener(_standard.Listener):
             raise
         return Connection(fd)
 
-    def close(self):
+    def close(self) -> None:
         """Closes the listener. Peers that are being authenticated are turned away."""
         admission, self._admission = self._admission, None
         if admission is not None:
             admission.close()
         super().close()
 
-    def fileno(self):
+    def fileno(self) -> int:
         """Returns a file descriptor that is readable when :meth:`accept` has something to do, as
         for :func:`wait`.
         """
@@ -90,28 +109,30 @@ class Listener(_standard.Listener):
         return self._listener._socket.fileno() if self._admission is None else self._admission.fileno()
 
 
-def deliver_challenge(connection, authkey, *terms, **named):
+def deliver_challenge(connection: Connection[Any, Any], authkey: bytes, *terms: Any, **named: Any) -> None:
     """Makes sure that the peer of `connection` knows `authkey`: within 10 s."""
     if type(connection) is not Connection or terms or named:
-        return _standard.deliver_challenge(connection, authkey, *terms, **named)
+        _standard.deliver_challenge(connection, authkey, *terms, **named)
+        return
     _check_key(authkey)
     _engine.deliver_challenge(connection.fileno(), authkey)
 
 
-def answer_challenge(connection, authkey):
+def answer_challenge(connection: Connection[Any, Any], authkey: bytes) -> None:
     """Proves to the peer of `connection` that this end knows `authkey`: within 10 s."""
     if type(connection) is not Connection:
-        return _standard.answer_challenge(connection, authkey)
+        _standard.answer_challenge(connection, authkey)
+        return
     _check_key(authkey)
     _engine.answer_challenge(connection.fileno(), authkey)
 
 
-def _check_key(authkey):
+def _check_key(authkey: object) -> None:
     if not isinstance(authkey, bytes):
         raise ValueError(f'Authkey must be bytes, not {type(authkey)!s}')
 
 
-def _peer_name(fd):
+def _peer_name(fd: int) -> Any:
     with socket.socket(fileno=os.dup(fd)) as peer:
         try:
             return peer.getpeername()
@@ -120,11 +141,11 @@ def _peer_name(fd):
             return None
 
 
-def _peer_user(connection):
+def _peer_user(connection: Connection[Any, Any]) -> int:
     with socket.socket(fileno=os.dup(connection.fileno())) as peer:
         _pid, user, _group = struct.unpack('3i', peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize('3i')))
-        return user
+        return int(user)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     return getattr(_standard, name)

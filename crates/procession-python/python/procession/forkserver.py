@@ -8,7 +8,10 @@ Each child tells the owner itself who it is, so each death is unambiguous. If th
 its children live on. It ends with its owner, and by Python's own rules it has one thread.
 """
 
+from __future__ import annotations
+
 import os
+import posix
 import signal
 import sys
 
@@ -26,6 +29,13 @@ from ._engine import (
 from ._execution import execute
 from ._standard import loaded
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from ._engine import Child
+
 __all__ = ['ensure_running', 'get_inherited_fds', 'connect_to_new_process', 'set_forkserver_preload']
 
 # The server's exit code if preloaded modules have started threads: it could not be forked safely.
@@ -37,12 +47,12 @@ class ForkServer:
 
     _forkserver_address = None
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._preload_modules = ['__main__']
         self._preload = True
-        self._server = None
+        self._server: Any = None
 
-    def set_forkserver_preload(self, modules_names):
+    def set_forkserver_preload(self, modules_names: list[str]) -> None:
         """Sets the names of the modules that the server imports at its start; `'__main__'` is the
         main module.
 
@@ -55,26 +65,35 @@ class ForkServer:
         self._preload_modules = modules_names
         self._preload = True
 
-    def get_inherited_fds(self):
+    def get_inherited_fds(self) -> list[int] | None:
         """In a child: the file descriptors that came with its process object; elsewhere `None`."""
         return spawn.get_inherited_fds()
 
     @property
-    def _forkserver_pid(self):
+    def _forkserver_pid(self) -> int | None:
         return server_pid()
 
-    def connect_to_new_process(self, holder, attribute, letter, fds, name, daemon):
+    def connect_to_new_process(
+        self,
+        holder: object,
+        attribute: str,
+        letter: bytes,
+        fds: Sequence[int],
+        name: str,
+        daemon: bool,
+        leads_group: bool = False,
+    ) -> None:
         """Has the server make a child that reads `letter` and gets copies of the file descriptors
         `fds`. The engine's hold of it becomes that attribute of `holder`. The standard library's
         method takes the file descriptors and returns two pipes.
         """
-        start_by_server(self._start, holder, attribute, letter, fds, name, daemon)
+        start_by_server(self._start, holder, attribute, letter, fds, name, daemon, leads_group)
 
-    def ensure_running(self):
+    def ensure_running(self) -> None:
         """Starts the server unless it runs. Processes that this one starts have their own."""
         ensure_server(self._start)
 
-    def _start(self, code):
+    def _start(self, code: int | None) -> tuple[Child, Link]:
         """Starts a server, for one thread at a time. `code` is the exit code of the server before
         it, if that is known. Returns the server and the owner's end of its link.
         """
@@ -97,16 +116,16 @@ class ForkServer:
         execute(self, '_server', 'forkserver.main', ours, own, 'forkserver', True)
         return self._server, requests
 
-    def _stop(self):
+    def _stop(self) -> None:
         stop_server()
 
 
-def main(pipe_handle):
+def main(pipe_handle: int) -> None:
     """The server's life, in a process started for it. It ends when its owner closes its requests,
     or is killed with its owner.
     """
-    import atexit  # noqa: F401: each child uses it
     import _pickle
+    import atexit  # noqa: F401 - each child uses it
 
     # A child that returns a value needs it. Imported here, it is imported once.
     from . import _outcome  # noqa: F401
@@ -120,8 +139,8 @@ def main(pipe_handle):
         return
     own.tie()
     letter, fds = received
-    _parent, requests = fds
-    requests = Link.of_fd(requests)
+    _parent, number = fds
+    requests = Link.of_fd(number)
     for fd in fds:
         os.close(fd)
     preload, data = _pickle.loads(letter)
@@ -129,13 +148,15 @@ def main(pipe_handle):
         _titles.look()
     _titles.show('fork server', 'fork server')
     _preload(preload, data)
-    # A debugger's threads are its own matter: it has hooked `os.fork`.
-    if len(os.listdir('/proc/self/task')) > 1 and 'pydevd' not in sys.modules:
+    # Debuggers and profilers put a function of theirs in the place of `os.fork`, and look after
+    # their threads themselves.
+    if len(os.listdir('/proc/self/task')) > 1 and os.fork is posix.fork:
         os._exit(_HAS_THREADS)
     _leave_generators_to_children()
     process._close_stdin()
     server = Server(requests)
-    while (link := server.next_request()) is not None:
+    while (request := server.next_request()) is not None:
+        link, leads_group = request
         # Or each child would write it too.
         process._flush_std_streams()
         flush_stdio()
@@ -143,12 +164,12 @@ def main(pipe_handle):
             pid = os.fork()
             if pid == 0:
                 _serve_one(link, server, own, handler)
-            server.keep_child(pid, link)
+            server.keep_child(pid, link, leads_group)
         except OSError as error:
             link.say_failure(str(error))
 
 
-def _preload(names, data):
+def _preload(names: Sequence[str], data: Mapping[str, Any]) -> None:
     """Imports the modules that children want. A module that fails here fails in the child too,
     which tells of it.
     """
@@ -158,7 +179,8 @@ def _preload(names, data):
     by_name = data.get('init_main_from_name')
     spawn.prepare({key: value for key, value in data.items() if not key.startswith('init_main')})
     for name in ['__main__'] * ('__main__' in names) + [name for name in names if name != '__main__']:
-        process.current_process()._inheriting = True
+        current: Any = process.current_process()
+        current._inheriting = True
         try:
             if name != '__main__':
                 __import__(name)
@@ -172,10 +194,10 @@ def _preload(names, data):
             text = f'the fork server cannot preload {name}: {type(error).__name__}: {error}'
             warnings.warn(text, ImportWarning, stacklevel=1)
         finally:
-            del process.current_process()._inheriting
+            del current._inheriting
 
 
-def _leave_generators_to_children():
+def _leave_generators_to_children() -> None:
     """Has each child run the main module itself if that uses numpy's random numbers: its generators
     would give each child the same numbers. The modules that it imports stay imported.
     """
@@ -183,7 +205,7 @@ def _leave_generators_to_children():
         sys.modules['__main__'] = sys.modules['__mp_main__'] = spawn.old_main_modules.pop()
 
 
-def _serve_one(link, server, own, handler):
+def _serve_one(link: Link, server: Server, own: Link, handler: Any) -> None:
     """In a child: everything, to its end."""
     import atexit
 

@@ -4,45 +4,52 @@ The heap is the standard library's. Its arenas are files without a name: a kill 
 nothing behind, and neither `/dev/shm` nor a temporary folder is needed.
 """
 
+from __future__ import annotations
+
 import mmap
 import os
 
-from procession._engine import HeldStreams
+from procession._engine import HeldStreams, create_memfd
 from procession._standard import adopt
 
 adopt(__name__)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing import reduction, util
+    from multiprocessing.heap import BufferWrapper as BufferWrapper, Heap as Heap
+    from typing import Any
+
+    __all__ = ['BufferWrapper']
 
 
 class Arena:
     """`size` bytes that the heap gives out; a child gets their file descriptor."""
 
-    def __init__(self, size, fd=-1):
+    def __init__(self, size: int, fd: int = -1) -> None:
         if fd == -1:
-            with HeldStreams():
-                fd = os.memfd_create('procession-heap', os.MFD_CLOEXEC)
+            fd = create_memfd('procession-heap')
             try:
-                # The kernel's own choice is 0777.
-                os.fchmod(fd, 0o600)
                 os.ftruncate(fd, size)
             except BaseException:
                 os.close(fd)
                 raise
         self.size = size
         self.fd = fd
-        util.Finalize(self, os.close, (fd,))  # noqa: F821 (adopted)
+        util.Finalize(self, os.close, (fd,))
         # It takes an fd of its own.
         with HeldStreams():
             self.buffer = mmap.mmap(fd, size)
 
 
-def reduce_arena(arena):
+def reduce_arena(arena: Arena) -> Any:
     """What an arena pickles as, for a child that is being started or over a connection."""
-    return rebuild_arena, (arena.size, reduction.DupFd(arena.fd))  # noqa: F821 (adopted)
+    return rebuild_arena, (arena.size, reduction.DupFd(arena.fd))
 
 
-def rebuild_arena(size, handle):
+def rebuild_arena(size: int, handle: Any) -> Arena:
     """Returns the arena of `size` bytes whose file descriptor `handle` brings."""
     return Arena(size, handle.detach())
 
 
-reduction.register(Arena, reduce_arena)  # noqa: F821 (adopted)
+reduction.register(Arena, reduce_arena)

@@ -17,11 +17,13 @@ loky:
 
 from __future__ import annotations
 
+import copy
+import inspect
 import os
 import pickle
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -33,6 +35,7 @@ from ._executor import ProcessPoolExecutor
 from ._future import Future, WorkerLost
 from ._shared_arrays import SharedArrays, load
 from ._start_method import default_context
+from ._steering import Terms, steered
 
 __all__ = ['ProcessionBackend', 'register', 'shutdown']
 
@@ -41,9 +44,12 @@ _IDLE_TIMEOUT = 300.0
 # So many executors are kept, of different terms.
 _MOST_KEPT = 8
 
+# Keywords that joblib itself gives a backend, beside those of its user.
+_OF_JOBLIB = {*inspect.signature(joblib.Parallel.__init__).parameters, 'context'}
+
 _lock = threading.Lock()
 # Executors by their terms: the process, how many workers, their start method, their environment,
-# and when they end.
+# when they end, and what else their user said of them.
 _kept: dict[tuple[Any, ...], ProcessPoolExecutor] = {}
 
 
@@ -77,8 +83,18 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
     """Runs joblib's tasks in the workers of an executor.
 
     `parallel_config('procession', ...)` takes, beside what joblib knows, `start_method` (by default
-    'forkserver') and `idle_worker_timeout`, the seconds after which workers end that have no task
+    'forkserver'), `context`, which puts the workers on a cluster ('ray', 'dask', 'mpi', or such a
+    context), and `idle_worker_timeout`, the seconds after which workers end that have no task
     (300).
+
+    It takes the keywords of `procession.Pool` about workers: `env`, `devices`, `cpus`, `threads`,
+    `memory_limit`, `rlimits`, `finalizer`, `contextvars`, `output`, `logs`, `process_group`. With
+    `retries` a batch whose worker is lost is run again, so many times at most. With `retry_on`, an
+    exception class or a tuple of them, so is a call that raises one of these, by the same worker,
+    after `backoff` seconds, then twice as long each time.
+
+    :raises TypeError: a keyword is unknown.
+    :raises ValueError: a number or a list does not fit.
     """
 
     default_n_jobs = -1
@@ -89,6 +105,7 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
 
     _executor: ProcessPoolExecutor | None = None
     _arrays: SharedArrays | None = None
+    _terms = Terms()
 
     def __init__(self, **terms: Any) -> None:
         super().__init__(**terms)
@@ -104,7 +121,25 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         if not (self.in_main_thread() or self.nesting_level == 0):
             # A thread of a call within a call: its workers would be too many.
             return 1
-        return n_jobs if n_jobs > 0 else max(joblib.cpu_count() + 1 + n_jobs, 1)
+        if n_jobs > 0:
+            return n_jobs
+        cluster = self._cluster()
+        cpus: int = joblib.cpu_count() if cluster is None else cluster.cpu_count()
+        return max(cpus + 1 + n_jobs, 1)
+
+    def _cluster(self, context: Any = None) -> Any:
+        """Returns the context of the cluster that the caller names, if any. joblib itself passes a
+        context of `multiprocessing`, which means nothing here.
+        """
+        context = self.backend_kwargs.get('context') or context
+        if isinstance(context, str):
+            found = default_context().get_context(context)
+            if not hasattr(found, '_cluster'):
+                raise ValueError(
+                    f'context={context!r} names no cluster: start_method={context!r} is what says how processes start here'
+                )
+            return found
+        return context if hasattr(context, '_cluster') else None
 
     def configure(
         self,
@@ -116,8 +151,9 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         max_nbytes: int | None = 1_000_000,
         mmap_mode: str | None = 'r',
         start_method: str | None = None,
+        context: Any = None,
         idle_worker_timeout: float | None = None,
-        **_others: Any,
+        **others: Any,
     ) -> int:
         """Prepares a call; returns how many workers it has."""
         n_jobs = self.effective_n_jobs(n_jobs)
@@ -126,10 +162,25 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         own: dict[str, Any] = self.backend_kwargs
         method = start_method or own.get('start_method') or 'forkserver'
         idle_timeout = idle_worker_timeout or own.get('idle_worker_timeout') or _IDLE_TIMEOUT
-        environment = tuple(sorted(self._prepare_worker_env(n_jobs).items()))
-        self._executor = _executor(n_jobs, method, environment, idle_timeout)
+        workers = {name: value for name, value in {**own, **others}.items() if name not in _OF_JOBLIB}
+        for name in 'start_method', 'idle_worker_timeout':
+            workers.pop(name, None)
+        tasks = {name: workers.pop(name) for name in workers.keys() & set(Terms._fields)}
+        environment = self._prepare_worker_env(n_jobs)
+        if workers:
+            if 'threads' in workers and self.inner_max_num_threads is not None:
+                raise ValueError('threads and inner_max_num_threads both limit the threads of workers: give one of them')
+            environment = _unsaid(environment, n_jobs, workers)
+        cluster = self._cluster(context)
+        self._executor = _executor(n_jobs, cluster or method, tuple(sorted(environment.items())), idle_timeout, workers)
+        self._terms = Terms(**tasks)
+        if tasks:
+            # What makes no sense is an error here. Calls, and not batches, are run again after
+            # exceptions.
+            self._executor = self._executor.options(**tasks).options(retries=self._terms.retries)
         self._arrays = None
-        if max_nbytes is not None and mmap_mode is not None:
+        # Machines share no memory.
+        if max_nbytes is not None and mmap_mode is not None and cluster is None:
             self._arrays = SharedArrays(max_nbytes, mmap_mode)
         self.parallel = parallel
         return n_jobs
@@ -139,7 +190,8 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         executor = self._executor
         if executor is None:
             raise RuntimeError('this call of Parallel has ended: its backend takes no more tasks')
-        future = executor.submit(_run, *self._pickled(func, executor))
+        batch = func if self._terms.retry_on is None else _retried(func, self._terms)
+        future = executor.submit(_run, *self._pickled(batch, executor))
         vars(future)['_batch'] = func
         self._running.add(future)
 
@@ -157,7 +209,9 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
             return out.result()
         except WorkerLost as error:
             batch = vars(out).get('_batch')
-            raise WorkerLost(error.pid, error.exitcode, _names(batch), error.by_oom_killer) from None
+            lost = WorkerLost(error.pid, error.exitcode, _names(batch), error.by_oom_killer)
+            lost.host = error.host
+            raise lost from None
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Cancels the batches of this call, also those that run."""
@@ -224,16 +278,63 @@ def _run(batch: Any, *more: Any) -> Any:
     return batch()
 
 
+def _retried(batch: Any, terms: Terms) -> Any:
+    """The batch, of which each call is run again after exceptions."""
+    steered_by_id: dict[int, Any] = {}
+    for function, _, _ in batch.items:
+        if id(function) not in steered_by_id:
+            steered_by_id[id(function)] = steered(function, False, *terms[1:])
+    batch = copy.copy(batch)
+    batch.items = [(steered_by_id[id(function)], args, named) for function, args, named in batch.items]
+    return batch
+
+
+def _unsaid(environment: dict[str, str], n_jobs: int, workers: dict[str, Any]) -> dict[str, str]:
+    """The variables by which joblib limits threads, without those of which the user has said
+    something. What `env` returns for each slot is put in its place.
+    """
+    if 'threads' in workers:
+        return {}
+    env = workers.get('env')
+    environments = [env]
+    if callable(env):
+        environments = [env(slot) for slot in range(n_jobs)]
+        workers['env'] = _BySlot(environments)
+    said = {name for one in environments if isinstance(one, Mapping) for name in one}
+    return {name: value for name, value in environment.items() if name not in said}
+
+
+class _BySlot:
+    """The environments that a function returned for the slots."""
+
+    def __init__(self, environments: list[Any]) -> None:
+        self.environments = environments
+
+    def __call__(self, slot: int) -> Any:
+        return self.environments[slot]
+
+
+def _frozen(value: Any) -> Hashable:
+    """The value, or what tells it from others."""
+    if isinstance(value, _BySlot):
+        return _frozen(value.environments)
+    if isinstance(value, Mapping):
+        return tuple((name, _frozen(one)) for name, one in sorted(value.items(), key=lambda item: str(item[0])))
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_frozen, value))
+    return value if isinstance(value, Hashable) else repr(value)
+
+
 def _executor(
-    n_jobs: int, method: str, environment: tuple[tuple[str, str], ...], idle_timeout: float
+    n_jobs: int, method: Any, environment: tuple[tuple[str, str], ...], idle_timeout: float, workers: dict[str, Any]
 ) -> ProcessPoolExecutor:
-    """The executor of these terms."""
-    terms = (os.getpid(), n_jobs, method, environment, idle_timeout)
+    """The executor of these terms. `method` is a start method or a context."""
+    terms = (os.getpid(), n_jobs, method, environment, idle_timeout, _frozen(workers))
     with _lock:
         executor = _kept.pop(terms, None)
         if executor is None or executor._broken or executor._shutdown_thread:
-            context = default_context().get_context(method)
-            executor = ProcessPoolExecutor(n_jobs, context, _begin, (environment,), idle_timeout=idle_timeout)
+            context = default_context().get_context(method) if isinstance(method, str) else method
+            executor = ProcessPoolExecutor(n_jobs, context, _begin, (environment,), idle_timeout=idle_timeout, **workers)
         _kept[terms] = executor
         while len(_kept) > _MOST_KEPT:
             # The oldest: its calls are finished, and then its workers end.
@@ -242,17 +343,17 @@ def _executor(
 
 
 def _begin(environment: tuple[tuple[str, str], ...]) -> None:
-    """Worker: keeps the libraries that it has, and those that it will import, to so many threads.
-    """
+    """Worker: keeps the libraries that it has or will import to so many threads."""
     os.environ.update(environment)
     register()
-    if 'numpy' in sys.modules:
+    limit = dict(environment).get('OMP_NUM_THREADS')
+    if limit is not None and 'numpy' in sys.modules:
         try:
             from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
         except ImportError:
             # Only those that are not loaded yet heed the environment.
             return
-        threadpool_limits(int(dict(environment)['OMP_NUM_THREADS']))
+        threadpool_limits(int(limit))
 
 
 def _names(batch: Any) -> str:

@@ -5,31 +5,58 @@ ended, and the next is told by :class:`procession.synchronize.OwnerDiedError`; a
 to a child makes further proxies there, as iterators are.
 """
 
-import functools
+from __future__ import annotations
 
-from procession import _addresses, _manager_locks
+import functools
+import threading
+
+from procession import _addresses, _attendance, _manager_locks
 from procession._standard import adopt
 
 adopt(__name__)
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.managers import (
+        BaseListProxy as BaseListProxy,
+        BaseManager as BaseManager,
+        BaseProxy as BaseProxy,
+        DictProxy as DictProxy,
+        ListProxy as ListProxy,
+        Namespace as Namespace,
+        RemoteError as RemoteError,
+        Server as Server,
+        SharedMemoryManager as SharedMemoryManager,
+        SharedMemoryServer as SharedMemoryServer,
+        SyncManager as SyncManager,
+        Token as Token,
+        ValueProxy as ValueProxy,
+    )
+    from typing import Any
 
-# The source's own class, which its other servers are subclasses of.
-_init, _serve_client = Server.__init__, Server.serve_client  # noqa: F821 (adopted)
+    __all__ = ['BaseManager', 'BaseProxy', 'SharedMemoryManager', 'SyncManager', 'Token']
+
+# Of the source's own classes parts are used and replaced here that no types are declared for. Its
+# other servers are subclasses of this one.
+_server: Any = Server
+_init, _serve_client = _server.__init__, _server.serve_client
 
 
-def _begin(self, registry, address, authkey, serializer):
+def _begin(self: Server, registry: Any, address: Any, authkey: bytes, serializer: str) -> None:
     _init(self, registry, _addresses.short(address), authkey, serializer)
 
 
-def _serve(self, conn):
+def _serve(self: Server, conn: Connection) -> None:
     _manager_locks.serving(conn, functools.partial(_serve_client, self))
 
 
-Server.__init__, Server.serve_client = _begin, _serve  # noqa: F821 (adopted)
+_server.__init__, _server.serve_client = _begin, _serve
 
+_manager: Any = SyncManager
 for _name in ('Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition'):
-    _proxy = SyncManager._registry[_name][3]  # noqa: F821 (adopted)
-    SyncManager.register(_name, getattr(_manager_locks, _name), _proxy)  # noqa: F821 (adopted)
+    _proxy = _manager._registry[_name][3]
+    _manager.register(_name, getattr(_manager_locks, _name), _proxy)
 
 
 class _Elsewhere:
@@ -37,14 +64,15 @@ class _Elsewhere:
     the types of further ones.
     """
 
-    _registry = SyncManager._registry  # noqa: F821 (adopted)
+    _registry = _manager._registry
     _state = None
 
 
-_rebuild_proxy, _after_fork = RebuildProxy, BaseProxy._after_fork  # noqa: F821 (adopted)
+_base_proxy: Any = BaseProxy
+_rebuild_proxy, _after_fork = globals()['RebuildProxy'], _base_proxy._after_fork
 
 
-def RebuildProxy(func, token, serializer, kwds):
+def RebuildProxy(func: Any, token: Any, serializer: str, kwds: dict[str, Any]) -> Any:
     """Unpickles a proxy."""
     proxy = _rebuild_proxy(func, token, serializer, kwds)
     if getattr(proxy, '_manager', proxy) is None:
@@ -52,9 +80,36 @@ def RebuildProxy(func, token, serializer, kwds):
     return proxy
 
 
-def _find_types_after_fork(self):
+def _find_types_after_fork(self: Any) -> None:
     _after_fork(self)
     self._manager = _Elsewhere
 
 
-BaseProxy._after_fork = _find_types_after_fork  # noqa: F821 (adopted)
+def _connect(self: Any) -> None:
+    """Connects a thread of a client. Of a manager that may be on another machine, it says who it
+    is.
+    """
+    if not self._serializer.startswith(_attendance.PREFIX):
+        _connect_here(self)
+        return
+    address = self._token.address
+
+    def connect() -> Any:
+        return self._Client(address, authkey=self._authkey)
+
+    identity = _attendance.attend(connect, functools.partial(_call, 'attend'), address)
+    conn = connect()
+    _call('accept_connection', conn, f'{threading.current_thread().name}{_attendance.SEPARATOR}{identity}')
+    self._tls.connection = conn
+
+
+def _call(method: str, conn: Any, argument: str) -> None:
+    globals()['dispatch'](conn, None, method, (argument,))
+
+
+_connect_here = _base_proxy._connect
+_base_proxy._after_fork, _base_proxy._connect = _find_types_after_fork, _connect
+# The connections to managers that may be on another machine. Each process that gets a proxy finds
+# them here.
+_clients: Any = globals()['listener_client']
+_clients[_attendance.PREFIX + 'tcp'] = _clients['pickle']

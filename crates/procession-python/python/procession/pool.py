@@ -1,31 +1,90 @@
-"""Pools of worker processes. Used in the parent; `_worker` runs in the workers.
+"""Pools of worker processes. Used in the parent; the workers run `_workers.py`.
 
 The engine does the work: its task ring, its workers' result streams, its worker handler, which
-notices deaths and replaces workers. Here is what must be Python: the API, how a worker process is
-started, and what happens to values that plain pickle refuses.
+notices deaths and replaces workers. The API must be Python, and is here.
 
 How it differs from `multiprocessing.pool`: a worker that is killed, crashes or exits fails the task
 that it ran, with `WorkerLost`, and no other; functions and arguments are pickled in the thread that
 submits; lazy maps look ahead by a bound; a callback that raises becomes the result of its call.
 """
 
-import _signal
+from __future__ import annotations
+
 import atexit
+import operator
 import os
-import sys
 import threading
 import warnings
 import weakref
 
-from . import _engine, _titles, _tracebacks, spawn, util
-from . import process as _process
-from ._remote import MaybeEncodingError, RemoteTraceback
+from . import _engine, _output, spawn, util
 from ._by_value import Values
+from ._remote import MaybeEncodingError, RemoteTraceback
 from ._standard import standard
 from ._start_method import default_context
-from ._waiting import running_caller, until_told
+from ._workers import Starting, let_go
 
-_standard = standard('pool')
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from multiprocessing import pool as _standard
+    from multiprocessing.context import BaseContext, TimeoutError as TimeoutError
+    from multiprocessing.pool import CLOSE as CLOSE, INIT as INIT, RUN as RUN, TERMINATE as TERMINATE, ThreadPool as ThreadPool
+    from types import TracebackType
+    from typing import Any, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar
+
+    from ._engine import (
+        ApplyResult as ApplyResult,
+        IMapIterator as IMapIterator,
+        Line,
+        MapResult as MapResult,
+        Pool as _EnginePool,
+    )
+    from ._insights import Insights
+    from ._places import Places
+
+    AsyncResult = ApplyResult
+    IMapUnorderedIterator = IMapIterator
+
+    _S = TypeVar('_S')
+    _T = TypeVar('_T')
+
+    _RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
+    # `retry_on`, `backoff`, `return_exceptions` and `fail_fast` of a map.
+    _Steering: TypeAlias = tuple[_RetryOn, float, bool, bool]
+
+    class _WorkerStats(TypedDict):
+        pid: int
+        # Job, task, seconds since its start.
+        running: tuple[int, int, float] | None
+        done: int
+        resident: int
+
+    class _Stats(TypedDict):
+        workers: list[_WorkerStats]
+        queued: int
+        done: int
+        failed: int
+        lost: int
+        respawns: int
+
+else:
+    _standard = standard('pool')
+    INIT = _standard.INIT
+    RUN = _standard.RUN
+    CLOSE = _standard.CLOSE
+    TERMINATE = _standard.TERMINATE
+
+    ExceptionWithTraceback = _standard.ExceptionWithTraceback
+    ThreadPool = _standard.ThreadPool
+    TimeoutError = _standard.TimeoutError
+    mapstar = _standard.mapstar
+    starmapstar = _standard.starmapstar
+    rebuild_exc = _standard.rebuild_exc
+
+    ApplyResult = AsyncResult = _engine.ApplyResult
+    MapResult = _engine.MapResult
+    IMapIterator = IMapUnorderedIterator = _engine.IMapIterator
 
 # A pool's thread that is in Python code when the interpreter is finalized would end the program by
 # SIGABRT.
@@ -33,28 +92,11 @@ atexit.register(_engine.end_engine_calls)
 
 __all__ = ['Pool', 'ThreadPool']
 
-INIT = _standard.INIT
-RUN = _standard.RUN
-CLOSE = _standard.CLOSE
-TERMINATE = _standard.TERMINATE
-
-ExceptionWithTraceback = _standard.ExceptionWithTraceback
-ThreadPool = _standard.ThreadPool
-TimeoutError = _standard.TimeoutError
-mapstar = _standard.mapstar
-starmapstar = _standard.starmapstar
-rebuild_exc = _standard.rebuild_exc
-
-ApplyResult = AsyncResult = _engine.ApplyResult
-MapResult = _engine.MapResult
-IMapIterator = IMapUnorderedIterator = _engine.IMapIterator
-
-
 # Pools by fork, for threads that come by at all of them.
-_forking = weakref.WeakSet()
+_forking: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
-def come_by():
+def come_by() -> bool:
     """Starts workers in the place of lost ones, where that is left to the program's threads.
     Returns whether there are such pools.
     """
@@ -72,26 +114,87 @@ class Pool(_standard.Pool):
     `initializer(*initargs)` is called in each worker before its first task. A worker is replaced
     after `maxtasksperchild` tasks, or once it has more than `max_memory_per_child` bytes of memory
     of its own. Workers are daemonic unless `daemon` is false. `context` may be another library's.
+
+    Each worker may have what is its own, by its slot (`current_worker().slot`): environment
+    variables (`env`, a dict or a function of the slot), `devices` (one entry for each worker),
+    processors (`cpus`: 'spread', or one entry for each worker), and at most so many `threads` of
+    BLAS and OpenMP ('auto': its share of the processors).
+
+    A task that has its worker take more than `memory_limit` bytes of memory of its own fails with
+    `MemoryLimitError`, and its worker is replaced. `rlimits` are the kernel's limits of each
+    worker, by name: `{'NOFILE': 64}`.
+
+    `finalizer()` is called in each worker that leaves in order: after `close`, and when it is
+    replaced after its tasks; not in one that is killed, as by `terminate` and the end of `with`.
+    With `contextvars` tasks see the context variables of the thread that submits, and
+    OpenTelemetry's context: the variables that are globals of a module and whose values pickle.
+
+    What workers print, also by C code, goes where `output` says: `'prefix'` prints each line on
+    this process's matching stream behind `[worker 0]`, `'null'` drops it, and a function gets each
+    line, as an object with `text`, `stream`, `worker`, `name` and `pid`. With `logs`, true or a
+    level, what they log goes through this process's handlers, with `record.worker`. With
+    `process_group` each worker leads a process group, so that what it starts ends with it.
+
+    With `insights` workers measure how they spend their time, which `Pool.insights` tells.
     """
+
+    if TYPE_CHECKING:
+        _state: str
+        # The engine's pool; `None` until it is made.
+        _engine: _EnginePool
+        _engine_terms: dict[str, Any]
+        _places: Places | None
+        _starting: type[Any]
+        _values: Any
+        # Of any library.
+        _ctx: Any
+        _workers: list[Any]
+        _cache: dict[int, Any]
+        _feeds: list[weakref.ref[IMapIterator[Any]]]
+        # By thread: what has its event loop call a function soon.
+        _callers: dict[int, Callable[[Callable[[], Any]], Any]]
 
     # Of one whose `__init__` has not begun.
     _state = INIT
     # What subclasses ask of the engine besides.
     _engine_terms = {}
+    # That of a subclass which has made it itself.
+    _places = None
+    # The class that starts the workers.
+    _starting = Starting
+
+    def __new__(cls, *args: Any, context: BaseContext | None = None, **terms: Any) -> Self:
+        if cls is Pool:
+            found = getattr(context or default_context().get_context(), '_pool_class', None)
+            # A stand-in for a context, in a test, has an attribute of any name.
+            cls = found if isinstance(found, type) else cls
+        return super().__new__(cls)
 
     def __init__(
         self,
-        processes=None,
-        initializer=None,
-        initargs=(),
-        maxtasksperchild=None,
-        context=None,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
         *,
-        max_memory_per_child=None,
-        daemon=True,
-    ):
+        max_memory_per_child: int | None = None,
+        daemon: bool = True,
+        env: Mapping[str, str | None] | Callable[[int], Mapping[str, str | None]] | None = None,
+        devices: Sequence[int | str | Sequence[int | str]] | None = None,
+        cpus: Literal['spread'] | Sequence[int | Sequence[int]] | None = None,
+        threads: int | Literal['auto'] | None = None,
+        memory_limit: int | None = None,
+        rlimits: Mapping[str, int | tuple[int, int]] | None = None,
+        finalizer: Callable[[], object] | None = None,
+        contextvars: bool = False,
+        output: Literal['inherit', 'null', 'prefix'] | Callable[[Line], object] | None = None,
+        logs: bool | int | str = False,
+        process_group: bool = False,
+        insights: bool = False,
+    ) -> None:
         self._state = INIT
-        self._engine = None
+        self._engine = None  # type: ignore[assignment]
         self._ctx = context or default_context().get_context()
         self._cache = {}
         self._initializer = initializer
@@ -105,20 +208,42 @@ class Pool(_standard.Pool):
             raise ValueError('maxtasksperchild must be a positive int or None')
         if initializer is not None and not callable(initializer):
             raise TypeError('initializer must be a callable')
+        if finalizer is not None or memory_limit is not None:
+            from ._steering import check_terms
+
+            check_terms(memory_limit, finalizer)
+        self._finalizer = finalizer
+        self._carries_context = contextvars
         # Weak references without a callback: a Ctrl-C that came in one would be ignored. Those of
         # feeds that are gone are taken off now and then.
         self._feeds = []
         self._most_feeds = 8
         self._workers = []
-        starting = _Starting(self, processes, daemon, max_memory_per_child)
-        limits = (maxtasksperchild, max_memory_per_child)
+        if not (env is None and devices is None and cpus is None and threads is None and rlimits is None):
+            from ._places import Places
+
+            self._places = Places(processes, env, devices, cpus, threads, rlimits)
+        terms = dict(self._engine_terms)
+        if insights:
+            terms['insights'] = True
+        most = max_memory_per_child
+        if memory_limit is not None:
+            terms['memory_limit'] = memory_limit
+            # A worker that is large leaves before a task has to answer for it.
+            most = memory_limit if most is None else min(most, memory_limit)
+        # It holds a function of the program's.
+        self._surroundings = _output.asked(output, logs, process_group)
+        if self._surroundings is not None:
+            terms['surroundings'] = self._surroundings.for_pool()
+        starting = self._starting(self, processes, daemon, most)
+        limits = (maxtasksperchild, most)
         method = self._ctx.get_start_method()
         if method not in _engine.get_all_start_methods():
             # Another library's, which says itself in which threads it forks.
             method = 'spawn'
-        self._values = values = Values(self._ctx.get_start_method() == 'fork' or spawn.finds_main())
+        self._values = values = self._make_values()
         try:
-            self._engine = _engine.Pool(processes, method, starting, values, *limits, **self._engine_terms)
+            self._engine = _engine.Pool(processes, method, starting, values, *limits, **terms)
         except BaseException as error:
             # Also what a handler raised. The engine may not know all of them.
             for process in self._workers:
@@ -136,7 +261,17 @@ class Pool(_standard.Pool):
         self._terminate = util.Finalize(self, _terminate, args=(self._engine, self._workers), exitpriority=15)
         self._state = RUN
 
-    def apply(self, func, args=(), kwds={}, *, timeout=None, retries=0):
+    def apply(
+        self,
+        func: Callable[..., _T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: _RetryOn = None,
+        backoff: float = 0.0,
+    ) -> _T:
         """Returns `func(*args, **kwds)`, called in a worker; raises what it raises.
 
         Raises `WorkerLost` if the worker was killed or ended by the task, `TaskTimeoutError` after
@@ -145,69 +280,192 @@ class Pool(_standard.Pool):
         """
         if self._state != RUN:
             self._check_running()
-        return self._engine.apply(self, func, args, kwds, timeout, retries, True)
+        if retry_on is not None or self._carries_context:
+            func = self._steered(func, retries, retry_on, backoff)
+        returned: _T = self._engine.apply(self, func, args, kwds, timeout, retries, True)
+        return returned
 
-    def apply_async(
-        self, func, args=(), kwds={}, callback=None, error_callback=None, *, timeout=None, retries=0
-    ):
+    def apply_async(  # type: ignore[override]
+        self,
+        func: Callable[..., _T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[_T], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: _RetryOn = None,
+        backoff: float = 0.0,
+    ) -> ApplyResult[_T]:
         """Has `func(*args, **kwds)` called in a worker; returns its `AsyncResult`.
 
         A task that runs longer than `timeout` seconds is ended with its worker, and fails with
-        `TaskTimeoutError`. One whose worker is lost is run again, up to `retries` times.
+        `TaskTimeoutError`. One whose worker is lost is run again, up to `retries` times; so is one
+        that raises an exception of the classes `retry_on`, by the same worker, which first waits
+        `backoff` seconds, then twice as long each time. `timeout` is for all of that.
         """
         if self._state != RUN:
             self._check_running()
-        result = self._engine.apply(self, func, args, kwds, timeout, retries)
+        if retry_on is not None or self._carries_context:
+            func = self._steered(func, retries, retry_on, backoff)
+        result: ApplyResult[_T] = self._engine.apply(self, func, args, kwds, timeout, retries)
         if callback is not None or error_callback is not None:
             result._call_back(callback, error_callback)
         return result
 
-    def map(self, func, iterable, chunksize=None, *, timeout=None, retries=0):
+    def map(
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: _RetryOn = None,
+        backoff: float = 0.0,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
+        progress: bool | str = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> list[_T]:
         """Returns the list of `func(x)` for each `x` of the iterable; of errors, as in `apply`, the
         first one's is raised.
 
         `timeout` is in seconds, for each call of `func`; `chunksize` is how many items a worker is
-        given at once.
+        given at once. `retry_on` and `backoff` are those of `apply_async`.
+
+        With `return_exceptions` the exception of an item takes the place of its result; with
+        `fail_fast` the first exception ends the call, and items that have not begun do not begin.
+        `progress`, true or a description, shows a bar of tqdm or rich, or a line on a terminal.
+        `checkpoint` is the path of a file in which results are kept as they come, so that the same
+        call after a crash runs what is missing; then each item travels by itself.
         """
-        return self._map(func, iterable, chunksize, False, None, None, timeout, retries, True)
+        steering = retry_on, backoff, return_exceptions, fail_fast
+        if progress or checkpoint is not None:
+            return self._map_shown(func, iterable, chunksize, False, timeout, retries, steering, progress, checkpoint)
+        results: list[_T] = self._map(func, iterable, chunksize, False, timeout, retries, steering, True)
+        return results
 
-    def map_async(
-        self, func, iterable, chunksize=None, callback=None, error_callback=None, *, timeout=None, retries=0
-    ):
+    def map_async(  # type: ignore[override]
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int | None = None,
+        callback: Callable[[list[_T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: _RetryOn = None,
+        backoff: float = 0.0,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
+    ) -> MapResult[list[_T]]:
         """As `map`, but returns an `AsyncResult`."""
-        return self._map(func, iterable, chunksize, False, callback, error_callback, timeout, retries)
+        steering = retry_on, backoff, return_exceptions, fail_fast
+        result: MapResult[list[_T]] = self._map(func, iterable, chunksize, False, timeout, retries, steering)
+        if callback is not None or error_callback is not None:
+            result._call_back(callback, error_callback)
+        return result
 
-    def starmap(self, func, iterable, chunksize=None, *, timeout=None, retries=0):
-        """Returns the list of `func(*x)` for each `x` of the iterable."""
-        return self._map(func, iterable, chunksize, True, None, None, timeout, retries, True)
+    def starmap(
+        self,
+        func: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: _RetryOn = None,
+        backoff: float = 0.0,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
+        progress: bool | str = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> list[_T]:
+        """Returns the list of `func(*x)` for each `x` of the iterable; else as `map`."""
+        steering = retry_on, backoff, return_exceptions, fail_fast
+        if progress or checkpoint is not None:
+            return self._map_shown(func, iterable, chunksize, True, timeout, retries, steering, progress, checkpoint)
+        results: list[_T] = self._map(func, iterable, chunksize, True, timeout, retries, steering, True)
+        return results
 
-    def starmap_async(
-        self, func, iterable, chunksize=None, callback=None, error_callback=None, *, timeout=None, retries=0
-    ):
+    def starmap_async(  # type: ignore[override]
+        self,
+        func: Callable[..., _T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[_T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: _RetryOn = None,
+        backoff: float = 0.0,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
+    ) -> MapResult[list[_T]]:
         """As `starmap`, but returns an `AsyncResult`."""
-        return self._map(func, iterable, chunksize, True, callback, error_callback, timeout, retries)
+        steering = retry_on, backoff, return_exceptions, fail_fast
+        result: MapResult[list[_T]] = self._map(func, iterable, chunksize, True, timeout, retries, steering)
+        if callback is not None or error_callback is not None:
+            result._call_back(callback, error_callback)
+        return result
 
-    def imap(self, func, iterable, chunksize=1, *, buffersize=None, timeout=None, retries=0):
+    def imap(  # type: ignore[override]
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: _RetryOn = None,
+        backoff: float = 0.0,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
+        progress: bool | str = False,
+    ) -> IMapIterator[_T]:
         """Yields `func(x)` for each `x` of the iterable, in its order.
 
         The iterable is pulled as results are taken, at most `buffersize` items ahead of them (by
         default 64 for each worker), so that an endless one runs in constant memory. What it raises
         is raised where its results are taken.
+
+        The rest is as in `map`. With `return_exceptions` each item travels by itself.
         """
-        return self._imap(func, iterable, chunksize, True, buffersize, timeout, retries)
+        steering = retry_on, backoff, return_exceptions, fail_fast
+        return self._imap(func, iterable, chunksize, True, buffersize, timeout, retries, steering, progress)
 
-    def imap_unordered(self, func, iterable, chunksize=1, *, buffersize=None, timeout=None, retries=0):
+    def imap_unordered(  # type: ignore[override]
+        self,
+        func: Callable[[_S], _T],
+        iterable: Iterable[_S],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: _RetryOn = None,
+        backoff: float = 0.0,
+        return_exceptions: bool = False,
+        fail_fast: bool = False,
+        progress: bool | str = False,
+    ) -> IMapIterator[_T]:
         """As `imap`, but yields results as they come."""
-        return self._imap(func, iterable, chunksize, False, buffersize, timeout, retries)
+        steering = retry_on, backoff, return_exceptions, fail_fast
+        return self._imap(func, iterable, chunksize, False, buffersize, timeout, retries, steering, progress)
 
-    def close(self):
+    def close(self) -> None:
         """Takes no more tasks. Workers end when those that were given are finished."""
         util.debug('closing pool')
         if self._state == RUN:
             self._state = CLOSE
             self._engine.close()
 
-    def terminate(self):
+    def terminate(self) -> None:
         """Ends the workers at once and gives up what is not finished, without a callback: `get`
         then raises.
         """
@@ -215,7 +473,7 @@ class Pool(_standard.Pool):
         self._state = TERMINATE
         self._terminate()
 
-    def join(self):
+    def join(self) -> None:
         """Waits until all tasks are finished and all workers have ended; call `close` or
         `terminate` first.
         """
@@ -230,9 +488,9 @@ class Pool(_standard.Pool):
         self._engine.join()
         for process in list(self._workers):
             process.join()
-        _let_go(self._workers)
+        let_go(self._workers)
 
-    def resize(self, processes):
+    def resize(self, processes: int) -> None:
         """Keeps so many workers from now on; of fewer, those that are too many end after the task
         that they run.
 
@@ -242,9 +500,11 @@ class Pool(_standard.Pool):
         self._check_running()
         if processes < 1:
             raise ValueError('Number of processes must be at least 1')
+        if self._places is not None:
+            self._places.reach(processes)
         self._engine.resize(processes)
 
-    def stats(self):
+    def stats(self) -> _Stats:
         """What the pool is doing now, as a dict.
 
         `workers`: for each its `pid`, what it is `running` (job, task, seconds; or `None`), how
@@ -256,14 +516,34 @@ class Pool(_standard.Pool):
         a task of a chunk raises, it is the one that has `failed`; the others of the chunk, whose
         results are dropped, are in no count. If a worker is lost, so is the chunk that it was at.
         """
-        return self._engine.stats()
+        return self._engine.stats()  # type: ignore[return-value]
+
+    def insights(self) -> Insights:
+        """Returns the use of the workers' time so far, and the five slowest tasks; for a pool made
+        with `insights=True`. `multiprocessing` has no such thing.
+
+        Printed it is a table. Its fields are plain data: `workers` (for each slot `started`,
+        `tasks` and `times`), `total`, and `slowest` (for each `seconds`, `job`, `index`, `slot`,
+        `call`). Times are seconds of `start_up`, `waiting`, `working` and `pickling`, and have
+        `shares`. The times of a worker that was killed or replaced stay in the sums of its slot. A
+        task whose worker is lost is not among the slowest; its time counts as work.
+
+            with Pool(insights=True) as pool:
+                pool.map(load, paths)
+                print(pool.insights())
+
+        :raises ValueError: if the pool does not measure.
+        """
+        from ._insights import insights_of
+
+        return insights_of(self._engine)
 
     @property
-    def _processes(self):
+    def _processes(self) -> int:
         return self._engine.size() if self._engine else 0
 
     @property
-    def _pool(self):
+    def _pool(self) -> list[Any]:
         """The worker processes that are alive."""
         if self._engine is None or self._state == INIT:
             return []
@@ -271,76 +551,192 @@ class Pool(_standard.Pool):
         known = {process.pid: process for process in self._workers}
         return [known[pid] for pid in alive if pid in known]
 
-    def _repopulate_pool(self):
+    def _repopulate_pool(self) -> None:
         self._engine.worker_pids()
 
-    def _note_loop(self):
+    def _note_loop(self) -> None:
         """Notes that the event loop of this thread, if it has one, can have the thread come by.
 
         Under fork it is the program's threads that start a worker in a lost one's place, as they
         come by to submit or to wait. One that waits in its event loop does not come by of its own
         accord.
         """
-        if self._ctx.get_start_method() == 'fork' and (call_soon := running_caller()) is not None:
+        if self._ctx.get_start_method() != 'fork':
+            return
+        # Programs without an event loop never need it.
+        from ._waiting import running_caller
+
+        if (call_soon := running_caller()) is not None:
             self._callers[threading.get_ident()] = call_soon
 
-    def _check_running(self):
+    def _make_values(self) -> Any:
+        return Values(self._ctx.get_start_method() == 'fork' or spawn.finds_main())
+
+    def _check_running(self) -> None:
         if self._state != RUN:
             raise ValueError('Pool not running')
 
-    def _map(self, func, iterable, chunksize, is_star, callback, error_callback, timeout, retries, waits=False):
+    def _steered(self, func: Callable[..., Any], retries: int, retry_on: _RetryOn, backoff: float) -> Callable[..., Any]:
+        """Returns what calls `func` as the caller asks."""
+        from ._steering import steered
+
+        return steered(func, self._carries_context, retries, retry_on, backoff)
+
+    def _checked(self, func: Callable[..., Any], retries: int, steering: _Steering) -> tuple[Callable[..., Any], bool, bool]:
+        """Returns what calls `func` as the caller of a map asks, and what becomes of exceptions."""
         self._check_running()
+        retry_on, backoff, return_exceptions, fail_fast = steering
+        if return_exceptions and fail_fast:
+            raise ValueError('return_exceptions goes on after an exception and fail_fast ends the call at one: give one of them')
+        if retry_on is not None or self._carries_context:
+            func = self._steered(func, retries, retry_on, backoff)
+        return func, return_exceptions, fail_fast
+
+    def _map(
+        self,
+        func: Callable[..., Any],
+        iterable: Any,
+        chunksize: int | None,
+        is_star: bool,
+        timeout: float | None,
+        retries: int,
+        steering: _Steering,
+        waits: bool = False,
+    ) -> Any:
+        func, return_exceptions, fail_fast = self._checked(func, retries, steering)
         if chunksize is not None and chunksize < 1:
             raise ValueError(f'Chunksize must be 1+, not {chunksize:n}')
         # A range becomes lists in parts; if each part is one item, all at once is quicker.
         is_sliced = type(iterable) is list or (type(iterable) is range and chunksize != 1)
         items = iterable if is_sliced else list(iterable)
-        result = self._engine.map(self, func, items, chunksize, is_star, timeout, retries, waits)
-        if callback is not None or error_callback is not None:
-            result._call_back(callback, error_callback)
-        return result
+        return self._engine.map(self, func, items, chunksize, is_star, timeout, retries, waits, return_exceptions, fail_fast)
 
-    def _imap(self, func, iterable, chunksize, is_ordered, buffersize, timeout, retries):
-        self._check_running()
+    def _map_shown(
+        self,
+        func: Callable[..., Any],
+        iterable: Any,
+        chunksize: int | None,
+        is_star: bool,
+        timeout: float | None,
+        retries: int,
+        steering: _Steering,
+        progress: bool | str,
+        checkpoint: str | os.PathLike[str] | None,
+    ) -> list[Any]:
+        """As `_map`, with a bar or a checkpoint."""
+        items = iterable if type(iterable) in (list, range) else list(iterable)
+        if checkpoint is not None:
+            from . import _checkpoint
+
+            steered, return_exceptions, fail_fast = self._checked(func, retries, steering)
+            call = 'starmap' if is_star else 'map'
+            terms = timeout, retries
+            return _checkpoint.run(
+                self, steered, func, items, call, os.fspath(checkpoint), terms, return_exceptions, fail_fast, progress
+            )
+        from . import _progress
+
+        result: MapResult[list[Any]] = self._map(func, items, chunksize, is_star, timeout, retries, steering)
+        total = len(items)
+        bar = None
+        try:
+            bar = _progress.shown(progress, lambda: total - result._remaining(), total)
+            return result.get()
+        except BaseException:
+            # Over already, unless the wait was interrupted.
+            result.cancel()
+            raise
+        finally:
+            if bar is not None:
+                bar.close()
+
+    def _imap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        is_ordered: bool,
+        buffersize: int | None,
+        timeout: float | None,
+        retries: int,
+        steering: _Steering,
+        progress: bool | str,
+    ) -> IMapIterator[Any]:
+        func, return_exceptions, fail_fast = self._checked(func, retries, steering)
         if chunksize < 1:
             raise ValueError(f'Chunksize must be 1+, not {chunksize:n}')
-        feed = self._engine.imap(self, func, iter(iterable), chunksize, is_ordered, buffersize, timeout, retries)
+        expected = operator.length_hint(iterable, -1)
+        gives = 'errors' if return_exceptions else 'values'
+        feed = self._engine.imap(
+            self,
+            func,
+            iter(iterable),
+            chunksize,
+            is_ordered,
+            buffersize,
+            timeout,
+            retries,
+            gives,
+            fail_fast,
+            None if expected < 0 else expected,
+        )
+        if progress:
+            from . import _progress
+
+            bar = _progress.shown(progress, _Taken(feed), None if expected < 0 else expected)
+            if bar is not None:
+                feed._at_end(bar.close)
         if len(self._feeds) >= self._most_feeds:
             self._feeds = [reference for reference in self._feeds if reference() is not None]
             self._most_feeds = 8 + 2 * len(self._feeds)
         self._feeds.append(weakref.ref(feed))
         return feed
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._check_running()
         return self
 
-    def __exit__(self, exc_type, exc_val, exc_tb):
+    def __exit__(self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None) -> None:
         self.terminate()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         self._check_running()
         return self
 
-    async def __aexit__(self, exc_type, exc_val, exc_tb):
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
         # As `terminate`, with the loop free meanwhile.
         self._state = TERMINATE
         self._engine.begin_to_terminate()
+        from ._waiting import until_told
+
         await until_told(self._engine.when_gone, lambda: None)
         self._terminate()
 
-    def __reduce__(self):
+    def __reduce__(self) -> NoReturn:
         raise NotImplementedError('pool objects cannot be passed between processes or pickled')
 
-    def __del__(self, _warn=warnings.warn, RUN=RUN):
+    def __del__(self, _warn: Any = warnings.warn, RUN: Any = RUN) -> None:
         if self._state == RUN:
             _warn(f'unclosed running multiprocessing pool {self!r}', ResourceWarning, source=self)
             self._terminate()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         cls = self.__class__
         size = self._engine.size() if self._engine else 0
         return f'<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={size}>'
+
+
+class _Taken:
+    """Counts the results of a lazy map that have been taken, while somebody has it."""
+
+    def __init__(self, feed: IMapIterator[Any]) -> None:
+        self._feed = weakref.ref(feed)
+
+    def __call__(self) -> int | None:
+        feed = self._feed()
+        return None if feed is None else feed._taken()
 
 
 class _VacancyCallback:
@@ -348,10 +744,10 @@ class _VacancyCallback:
     engine calls it.
     """
 
-    def __init__(self, callers, pool):
+    def __init__(self, callers: dict[int, Callable[[Callable[[], Any]], Any]], pool: weakref.ref[Pool]) -> None:
         self._callers, self._pool = callers, pool
 
-    def __call__(self):
+    def __call__(self) -> None:
         for thread, call_soon in list(self._callers.items()):
             try:
                 call_soon(self._come_by)
@@ -359,155 +755,12 @@ class _VacancyCallback:
                 # The loop has ended.
                 self._callers.pop(thread, None)
 
-    def _come_by(self):
+    def _come_by(self) -> None:
         pool = self._pool()
         if pool is not None:
             pool._repopulate_pool()
 
 
-class _Starting:
-    """How a pool's workers are started. The engine calls it, and it must not keep the pool."""
-
-    def __init__(self, pool, processes, daemon, max_memory):
-        self._ctx = pool._ctx
-        self._process = pool.Process
-        self._daemon = daemon
-        self._call = (pool._initializer, pool._initargs)
-        self._limits = (pool._maxtasksperchild, max_memory)
-        self._workers = pool._workers
-        self._processes = processes
-        # Those of the first that the engine has not asked for yet.
-        self._ahead = None
-        # Why the last one that could not be started could not.
-        self.error = None
-
-    def __call__(self, name, control, slot, broker, blocked):
-        # A Ctrl-C is for the program: a worker hears one in its tasks alone.
-        self._mask = {*blocked, _signal.SIGINT}
-        try:
-            if self._ahead is None:
-                # All of the first at once: what this process does between two forks is memory that
-                # their children do not share.
-                self._ahead = {}
-                self._ahead = {slot: self._start(control, slot, broker) for slot in range(self._processes)}
-            if slot in self._ahead:
-                return self._ahead.pop(slot)
-            _let_go(self._workers)
-            return self._start(control, slot, broker)
-        except Exception as error:
-            self.error = error
-            raise
-
-    def _start(self, control, slot, broker):
-        args = (_Fd(control), slot, _Fd(broker), *self._limits, *self._call)
-        process = self._process(self._ctx, target=_worker, args=args)
-        process.name = process.name.replace('Process', 'PoolWorker')
-        process.daemon = self._daemon
-        process._is_worker = True
-        process._hears_interrupts = False
-        process._signal_mask = self._mask
-        try:
-            self._begin(process)
-            self._workers.append(process)
-            util.debug('added worker')
-            return _held(process)
-        except BaseException:
-            # Nobody else knows of it.
-            if getattr(process, '_popen', None) is not None:
-                getattr(process, 'kill', process.terminate)()
-                process.join()
-            raise
-
-    def _begin(self, process):
-        if isinstance(process, _process.BaseProcess):
-            process.start()
-            return
-        # Another library's children, and the servers and trackers that it starts for them, have the
-        # signals blocked that are blocked here: all.
-        blocked = _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
-        try:
-            process.start()
-        finally:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
-
-
-def _held(process):
-    """The engine's hold on a started process; `None` if it is none."""
-    child = getattr(getattr(process, '_popen', None), '_child', None)
-    if isinstance(child, _engine.Child):
-        return child
-    # Of another library: at once, as the start of the next may reap it.
-    pid = getattr(process, 'pid', None)
-    return None if pid is None else _engine.Child.of_others(pid, process.name, process.daemon)
-
-
-class _Fd:
-    """An fd of the parent's among a worker's arguments: inherited, or sent."""
-
-    def __init__(self, fd):
-        self.fd = fd
-
-    def __reduce__(self):
-        from .reduction import DupFd
-
-        return _received, (DupFd(self.fd),)
-
-
-def _received(sent):
-    return _Fd(sent.detach())
-
-
-def _worker(control, slot, broker, max_tasks, max_memory, initializer, initargs):
-    """What a worker process runs."""
-    if _process._link is None and (parent := _process.parent_process()) is not None:
-        # Another library's process, which does not end with its parent by itself.
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    # The process's own handler comes first, though nothing is heard yet: one that the initializer
-    # sets is to stay.
-    _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
-    if _process._hear_interrupts not in (None, spawn.hear_interrupts):
-        _process._hear_interrupts()
-    _titles.show_worker(slot)
-    if initializer is not None:
-        _initialize(initializer, initargs)
-    try:
-        spawn.hear_interrupts()
-        code = _engine.run_worker(control.fd, slot, broker.fd, max_tasks, max_memory)
-    except KeyboardInterrupt:
-        # Outside of any task: it was for the program.
-        code = 0
-    util.debug('worker exiting')
-    if code:
-        sys.exit(code)
-
-
-def _initialize(initializer, initargs):
-    try:
-        initializer(*initargs)
-    except Exception as error:
-        if _process._link is None:
-            raise
-        # Others may fail for the same cause. The parent shows it once, if no worker can be kept.
-        _tracebacks.annotate(error, 'in its initializer')
-        _process._leave_outcome('raised', _tracebacks.cut(error))
-        sys.exit(1)
-
-
-def _end_with(parent):
-    parent.join()
-    os._exit(1)
-
-
-def _terminate(engine, workers):
+def _terminate(engine: _EnginePool, workers: list[Any]) -> None:
     engine.terminate()
-    _let_go(workers)
-
-
-def _let_go(workers):
-    """Takes those that have ended off the list. With the last that holds such a process its pidfd
-    is closed.
-    """
-    if any(getattr(process, '_parent_pid', os.getpid()) != os.getpid() for process in workers):
-        # In a process forked from the one that has the pool.
-        return
-    workers[:] = [process for process in workers if process.is_alive()]
+    let_go(workers)

@@ -2,7 +2,13 @@
 in the parent, by any thread.
 """
 
+from __future__ import annotations
+
 from . import forkserver, popen_spawn_posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .process import BaseProcess
 
 __all__ = ['Popen']
 
@@ -14,7 +20,8 @@ class Popen(popen_spawn_posix.Popen):
 
     method = 'forkserver'
 
-    def _launch(self, process_obj):
+    def _launch(self, process_obj: BaseProcess) -> None:
         letter, fds = self._letter(process_obj)
-        forkserver.connect_to_new_process(self, '_child', letter, fds, process_obj.name, process_obj.daemon)
+        terms = process_obj.name, process_obj.daemon, self._leads_group()
+        forkserver.connect_to_new_process(self, '_child', letter, fds, *terms)
         self._tell()

@@ -5,6 +5,8 @@ Preparation data, process object and file descriptors go to the child in one mes
 resource tracker is started for it.
 """
 
+from __future__ import annotations
+
 import io
 import sys
 
@@ -12,6 +14,13 @@ from . import _by_value, _spawning, popen_fork, spawn
 from ._engine import Link, pidfd_of_self
 from ._execution import execute
 from ._standard import loaded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import ClassVar
+
+    from .process import BaseProcess
 
 __all__ = ['Popen']
 
@@ -21,51 +30,58 @@ _TRACKERS = 'resource_tracker'
 class _DupFd:
     """A file descriptor on its way to the child."""
 
-    def __init__(self, ind):
+    def __init__(self, ind: int) -> None:
         self.ind = ind
 
-    def detach(self):
+    def detach(self) -> int:
         """In the child: the number it has there."""
-        return spawn.get_inherited_fds()[self.ind]
+        return spawn.get_inherited_fds()[self.ind]  # type: ignore[index]
 
 
 class Popen(popen_fork.Popen):
     """A fresh interpreter."""
 
     method = 'spawn'
-    DupFd = _DupFd
+    DupFd: ClassVar[type[_DupFd]] = _DupFd
 
-    def __init__(self, process_obj):
-        self._fds = []
+    def __init__(self, process_obj: BaseProcess) -> None:
+        self._fds: list[int] = []
         super().__init__(process_obj)
 
-    def duplicate_for_child(self, fd):
+    def duplicate_for_child(self, fd: int) -> int:
         """Has a copy of the file descriptor `fd` sent to the child; returns its place among those
         sent.
         """
         self._fds.append(fd)
         return len(self._fds) - 1
 
-    def _launch(self, process_obj):
+    def _launch(self, process_obj: BaseProcess) -> None:
         letter, fds = self._letter(process_obj)
         ours, theirs = Link.pair()
         ours.send(letter, fds)
-        execute(self, '_child', 'spawn.spawn_main', ours, theirs, process_obj.name, process_obj.daemon)
+        terms = process_obj.name, process_obj.daemon, self._leads_group()
+        execute(self, '_child', 'spawn.spawn_main', ours, theirs, *terms)
         self._tell()
 
-    def _letter(self, process_obj):
+    def _letter(self, process_obj: BaseProcess) -> tuple[bytes, list[int]]:
         """Returns what the child is sent, and the file descriptors beside it.
 
-        A letter is two pickles: the preparation data, then the process object, which unpickles only
-        after the preparation.
+        A letter is three pickles: the setting in words, or `None`; the preparation data; and the
+        process object, which unpickles only after the preparation. The setting's file descriptors
+        are the last.
         """
         data = spawn.get_preparation_data(process_obj._name)
+        if not process_obj._imports_main:
+            data = {key: value for key, value in data.items() if not key.startswith('init_main')}
+        words = b'N.' if self._setting is None else bytes(_spawning.reducer.ForkingPickler.dumps(self._setting.words()))
         head, body = io.BytesIO(), io.BytesIO()
-        _spawning.set_spawning_popen(self)
+        _spawning.set_spawning_popen(self)  # type: ignore[arg-type, unused-ignore]
         try:
             _dump_process(process_obj, body)
             fds = [pidfd_of_self(), *self._fds]
             data['is_worker'] = process_obj._is_worker
+            if process_obj._is_worker:
+                data['slot'], data['place'] = process_obj._slot, process_obj._place
             data['trackers'] = {}
             for name, fd in _running_trackers():
                 data['trackers'][name] = len(fds)
@@ -73,10 +89,12 @@ class Popen(popen_fork.Popen):
             _spawning.reducer.dump(data, head)
         finally:
             _spawning.set_spawning_popen(None)
-        return head.getvalue() + body.getvalue(), fds
+        if self._setting is not None:
+            fds += self._setting.fds()
+        return words + head.getvalue() + body.getvalue(), fds
 
 
-def _dump_process(process_obj, file):
+def _dump_process(process_obj: BaseProcess, file: io.BytesIO) -> None:
     """Pickles a process object for a child: by name what the child can import, the rest by value,
     where that can be had.
     """
@@ -102,7 +120,7 @@ def _dump_process(process_obj, file):
     _spawning.reducer.dump(_by_value.ByValue(pickled), file)
 
 
-def _running_trackers():
+def _running_trackers() -> Iterator[tuple[str, int]]:
     """The standard library's tracker of named resources, and ours: where one runs, a child is to
     use it and not another.
     """

@@ -16,49 +16,137 @@ from ._hooks import is_original
 from ._standard import loaded, standard
 from ._start_method import force as force_start_method
 
-_standard = standard('process')
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from multiprocessing.process import (
+        BaseProcess as _BaseProcess,
+        active_children as active_children,
+        current_process as current_process,
+        parent_process as parent_process,
+    )
+    from types import ModuleType
+    from typing import Any, Literal, TextIO
 
-__all__ = ['BaseProcess', 'current_process', 'active_children', 'parent_process']
+    from ._engine import Line, Link
 
-AuthenticationString = _standard.AuthenticationString
-active_children = _standard.active_children
-current_process = _standard.current_process
-parent_process = _standard.parent_process
+    # Typeshed does not declare all that is used of it here.
+    _standard: Any
+    ORIGINAL_DIR: str | None
+
+    class _ParentProcessBase(_BaseProcess):
+        _sentinel: int
+
+        def __init__(self, name: str, pid: int, sentinel: int | None) -> None: ...
+
+else:
+    _standard = standard('process')
+    AuthenticationString = _standard.AuthenticationString
+    active_children = _standard.active_children
+    current_process = _standard.current_process
+    parent_process = _standard.parent_process
+    _BaseProcess, _ParentProcessBase = _standard.BaseProcess, _standard._ParentProcess
+
+__all__ = ['BaseProcess', 'current_process', 'current_worker', 'active_children', 'parent_process']
 
 # In a child: its end of the link to its parent, by which it is tied to its parent's life and leaves
 # its outcome.
-_link = None
+_link: 'Link | None' = None
 _link_is_loose = False
+# In a worker of a pool: its pid, which its own children do not have, and its slot.
+_worker: 'tuple[int, int] | None' = None
 # In a child that does not hear Ctrl-C yet: what makes it.
-_hear_interrupts = None
+_hear_interrupts: 'Callable[[], object] | None' = None
 # What forked children find imported: the shared `util`, and what leaves outcomes.
-_util = None
-_outcome = None
+_util: 'Any' = None
+_outcome: 'ModuleType | None' = None
 # What forked children have for standard input, opened before: there is time for it in their parent.
-_empty_stdin = None
+_empty_stdin: 'TextIO | None' = None
 # The standard library's bootstrap; `None` if a tool had replaced it before.
 _plain_bootstrap = _standard.BaseProcess._bootstrap
 if not is_original(_plain_bootstrap, _standard._cleanup):
     _plain_bootstrap = None
 
 
-class BaseProcess(_standard.BaseProcess):
+class BaseProcess(_BaseProcess):
     """A process: its arguments, its start, its end.
 
     What the standard library's has not: :meth:`result`, and, before 3.14, :meth:`interrupt`. A
     process ends when its parent is killed, daemon or not.
+
+    What it prints, also by C code, goes where `output` says: `'prefix'` prints each line on this
+    process's matching stream behind the name of the process, `'null'` drops it, and a function gets
+    each line, as an object with `text`, `stream`, `name`, `pid` and `worker`. With `logs`, true or
+    a level, what it logs goes through this process's handlers. :meth:`join` returns once all of
+    that has come. With `process_group` it leads a process group, so that what it starts ends with
+    it::
+
+        process = Process(target=train, output='prefix', logs=True, process_group=True)
+
+    :raises ValueError: there is no such output or level.
+    :raises TypeError: the value of a keyword is of another kind.
     """
+
+    if TYPE_CHECKING:
+        # Typeshed does not declare them. The first is of any library.
+        _popen: Any
+        _sentinel: int
+        _name: str
+        _parent_pid: int
+        _parent_name: str
+        _target: Callable[..., object] | None
+        _args: tuple[Any, ...]
+        _kwargs: dict[str, Any]
+
+        def _check_closed(self) -> None: ...
+
+        # Those of its subclasses: the start method, and what starts a process by it.
+        _start_method: str | None
+        _Popen: Callable[[Any], Any]
+
+        # The types of what follows.
+        _slot: int | None
+        _place: Any
+        _signal_mask: Iterable[int] | None
+        _shown: tuple[Callable[[Any], object] | None, Any] | None
+        _surroundings: Any
 
     # Whether it is a worker of a pool, which says to its parent why it cannot begin.
     _is_worker = False
+    # A worker's slot, and what it has for itself: a `Place`, or nothing.
+    _slot = None
+    _place = None
+    # True if a fresh interpreter imports the program's main module for it.
+    _imports_main = True
     # Whether a Ctrl-C means the process from its beginning on; otherwise it says itself when.
     _hears_interrupts = True
     # The signals that a forked process has blocked, if they are not those of its parent.
     _signal_mask = None
     # What shows a forked child: a function and its argument. See `_titles`.
     _shown = None
+    # Its surroundings, by its keywords or its pool's: see `_output`.
+    _surroundings = None
 
-    def start(self):
+    def __init__(
+        self,
+        group: None = None,
+        target: 'Callable[..., object] | None' = None,
+        name: 'str | None' = None,
+        args: 'Iterable[Any]' = (),
+        kwargs: 'Mapping[str, Any]' = {},
+        *,
+        daemon: 'bool | None' = None,
+        output: "Literal['inherit', 'null', 'prefix'] | Callable[[Line], object] | None" = None,
+        logs: 'bool | int | str' = False,
+        process_group: bool = False,
+    ) -> None:
+        super().__init__(group, target, name, args, kwargs, daemon=daemon)
+        if output is not None or logs is not False or process_group is not False:
+            from ._output import asked
+
+            self._surroundings = asked(output, logs, process_group)
+
+    def start(self) -> None:
         """Starts the process, once. A daemonic process may start others too: they end with it.
 
         :raises AssertionError: it was started before, or is another process's object.
@@ -75,14 +163,14 @@ class BaseProcess(_standard.BaseProcess):
         # They may lead back to this object, which would then be collected late.
         del self._target, self._args, self._kwargs
 
-    def run(self):
+    def run(self) -> 'Any':
         """What the process does: calls the target, and returns what that returns. May be
         overridden.
         """
         if self._target:
             return self._target(*self._args, **self._kwargs)
 
-    def interrupt(self):
+    def interrupt(self) -> None:
         """Sends SIGINT, which is `KeyboardInterrupt` in a Python process unless it has a handler of
         its own.
 
@@ -91,7 +179,7 @@ class BaseProcess(_standard.BaseProcess):
         self._check_closed()
         self._popen.interrupt()
 
-    def result(self, timeout=None):
+    def result(self, timeout: 'float | None' = None) -> 'Any':
         """Waits up to `timeout` seconds for the process to end, and returns what its target (its
         :meth:`run`) returned.
 
@@ -104,9 +192,11 @@ class BaseProcess(_standard.BaseProcess):
         An exception that ended the target is raised here too, with the traceback of the child as
         its `__cause__`.
 
-        :raises TimeoutError: the process has not ended in time; ask again. :raises ProcessLost: it
-        left no result, since it was killed or left by `sys.exit` or `os._exit`. :raises
-        pickle.PicklingError: the result does not pickle; the process itself did not fail for it.
+        :raises TimeoutError: the process has not ended in time; ask again.
+        :raises ProcessLost: it left no result, since it was killed or left by `sys.exit` or
+            `os._exit`.
+        :raises pickle.PicklingError: the result does not pickle; the process itself did not fail
+            for it.
         """
         self._check_closed()
         assert self._parent_pid == os.getpid(), 'can only ask a child process'
@@ -114,7 +204,7 @@ class BaseProcess(_standard.BaseProcess):
         self.join(timeout)
         return self._popen.result(self._name)
 
-    def _bootstrap(self, parent_sentinel=None):
+    def _bootstrap(self, parent_sentinel: 'int | None' = None) -> int:
         """Runs the target in the child; returns the exit code. What happens around it is the
         standard library's, and so are the hooks of tools that have replaced its method of this
         name.
@@ -135,8 +225,8 @@ class BaseProcess(_standard.BaseProcess):
             _standard._children = set()
             _standard._current_process = self
             _standard._parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
-            if threading._HAVE_THREAD_NATIVE_ID:
-                threading.main_thread()._set_native_id()
+            if threading._HAVE_THREAD_NATIVE_ID:  # type: ignore[attr-defined]
+                threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
             self._after_fork()
             del before
             self._run_target()
@@ -146,14 +236,14 @@ class BaseProcess(_standard.BaseProcess):
         except BaseException as error:
             self._report(error)
         finally:
-            threading._shutdown()
+            threading._shutdown()  # type: ignore[attr-defined]
             util = _util or loaded('util')
             if util is not None and util._logger is not None:
                 util.info('process exiting with exitcode %d', exitcode)
             _flush_std_streams()
         return exitcode
 
-    def _bootstrap_by(self, hook, parent_sentinel):
+    def _bootstrap_by(self, hook: 'Callable[[BaseProcess, int | None], int]', parent_sentinel: 'int | None') -> int:
         """As :meth:`_bootstrap`, where a tool has put `hook` in the place of the standard
         library's.
 
@@ -162,11 +252,11 @@ class BaseProcess(_standard.BaseProcess):
         """
         replaced = self.__dict__.get('run')
 
-        def run():
+        def run() -> None:
             if replaced is None:
                 del self.run
             else:
-                self.run = replaced
+                self.run = replaced  # type: ignore[method-assign]
             if self._start_method is not None:
                 force_start_method(self._start_method)
             _standard._parent_process = _ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
@@ -178,10 +268,10 @@ class BaseProcess(_standard.BaseProcess):
                 self._report(error)
                 raise SystemExit(1) from None
 
-        self.run = run
+        self.run = run  # type: ignore[method-assign]
         return hook(self, parent_sentinel)
 
-    def _run_target(self):
+    def _run_target(self) -> None:
         if self._shown is None:
             _titles.show_process(self)
         else:
@@ -199,7 +289,7 @@ class BaseProcess(_standard.BaseProcess):
         elif _link is not None:
             _link.report(0, b'N.')
 
-    def _report(self, error):
+    def _report(self, error: BaseException) -> None:
         import traceback
 
         sys.stderr.write(f'Process {self.name}:\n')
@@ -207,7 +297,7 @@ class BaseProcess(_standard.BaseProcess):
         _leave_outcome('raised', error)
 
     @staticmethod
-    def _after_fork():
+    def _after_fork() -> None:
         # What is not loaded has nothing registered with it.
         util = _util or loaded('util')
         if util is not None:
@@ -216,47 +306,86 @@ class BaseProcess(_standard.BaseProcess):
                 util._run_after_forkers()
 
 
-class _ParentProcess(_standard._ParentProcess):
+class Worker:
+    """A worker of a pool, as it sees itself: its `slot` is its number in the pool, from 0 on, and
+    that of the worker that it replaces.
+    """
+
+    __slots__ = ('slot',)
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+
+    def __repr__(self) -> str:
+        return f'Worker(slot={self.slot})'
+
+
+def current_worker() -> 'Worker | None':
+    """Returns the :class:`Worker` that this process is in its pool; `None` if it is none.
+
+    ::
+
+        def device_of(_):
+            return f'cuda:{current_worker().slot}'
+    """
+    if _worker is None or _worker[0] != os.getpid():
+        return None
+    return Worker(_worker[1])
+
+
+def _run_as(process_obj: BaseProcess) -> None:
+    """In a child: has this process object be the current one."""
+    _standard._current_process = process_obj
+
+
+def _become_worker(slot: int) -> None:
+    """Notes that this process is the worker of this slot."""
+    global _worker
+    _worker = os.getpid(), slot
+
+
+class _ParentProcess(_ParentProcessBase):
     """The parent as its child sees it: by a pidfd.
 
     A child is killed with its parent. One that looks here whether the parent lives is given half a
     second after it, so that it can see the death and act on it.
     """
 
-    def is_alive(self):
+    def is_alive(self) -> bool:
         self._watch()
         return super().is_alive()
 
-    def join(self, timeout=None):
+    def join(self, timeout: 'float | None' = None) -> None:
         """Waits up to `timeout` seconds until the parent has ended."""
         self._watch()
         super().join(timeout)
 
     @property
-    def sentinel(self):
+    def sentinel(self) -> int:
         """A pidfd: readable once the parent has ended."""
         self._watch()
         return self._sentinel
 
-    def _watch(self):
+    def _watch(self) -> None:
         global _link_is_loose
         if _link is not None and not _link_is_loose:
             _link.tie_loosely()
             _link_is_loose = True
 
 
-def _tie(link, hear_interrupts=None):
+def _tie(link: 'Link', hear_interrupts: 'Callable[[], object] | None' = None) -> 'set[Any]':
     """In a child: hangs its life on its parent's, and returns its parent's children, which are none
     of its own. If it does not hear Ctrl-C yet, `hear_interrupts` has it do so.
     """
     global _link, _link_is_loose, _hear_interrupts
     link.tie()
     _link, _link_is_loose, _hear_interrupts = link, False, hear_interrupts
-    others, _standard._children = _standard._children, set()
+    others: set[Any] = _standard._children
+    _standard._children = set()
     return others
 
 
-def _hand_down(util, outcome):
+def _hand_down(util: 'ModuleType', outcome: 'ModuleType') -> None:
     """In a process that forks others: says what they would import otherwise, the shared `util` and
     what leaves outcomes.
     """
@@ -264,7 +393,7 @@ def _hand_down(util, outcome):
     _util, _outcome = util, outcome
 
 
-def _end_helpers():
+def _end_helpers() -> None:
     """In a child that leaves: ends and reaps the processes that it has started for itself. Nobody
     may reap them after it: the first process of a container is seldom made for it.
     """
@@ -276,7 +405,7 @@ def _end_helpers():
         tracker._resource_tracker.end_if_unused()
 
 
-def _leave_outcome(how, value):
+def _leave_outcome(how: str, value: object) -> None:
     if _link is None:
         return
     if _outcome is None:
@@ -286,7 +415,7 @@ def _leave_outcome(how, value):
     outcome.leave(_link, how, value)
 
 
-def _exit_code(ending):
+def _exit_code(ending: SystemExit) -> int:
     if ending.code is None:
         return 0
     if isinstance(ending.code, int):
@@ -295,7 +424,7 @@ def _exit_code(ending):
     return 1
 
 
-def _close_stdin():
+def _close_stdin() -> None:
     """Lets standard input be empty: it is the parent's."""
     if sys.stdin is None or sys.stdin is _empty_stdin:
         return
@@ -307,7 +436,7 @@ def _close_stdin():
         return
 
 
-def _prepare_stdin():
+def _prepare_stdin() -> None:
     """In a parent that forks: opens what its children have for standard input."""
     global _empty_stdin
     if _empty_stdin is None:
@@ -318,7 +447,7 @@ def _prepare_stdin():
             return
 
 
-def _open_empty():
+def _open_empty() -> 'TextIO':
     from ._engine import HeldStreams
 
     with HeldStreams():
@@ -326,7 +455,7 @@ def _open_empty():
     return open(fd, encoding='utf-8', closefd=False)
 
 
-def _flush_std_streams():
+def _flush_std_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -335,6 +464,8 @@ def _flush_std_streams():
             continue
 
 
-def __getattr__(name):
-    # What the standard library's module says now: much of it is bound anew in a child.
-    return getattr(_standard, name)
+if not TYPE_CHECKING:
+    # Types know which names there are.
+    def __getattr__(name):
+        # What the standard library's module says now: much of it is bound anew in a child.
+        return getattr(_standard, name)

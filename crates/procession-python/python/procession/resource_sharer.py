@@ -9,3 +9,9 @@ if _addresses.are_long():
     adopt(__name__)
 else:
     share(__name__)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.resource_sharer import DupFd as DupFd, stop as stop
+
+    __all__ = ['DupFd', 'stop']

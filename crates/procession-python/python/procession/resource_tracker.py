@@ -9,13 +9,26 @@ It is the standard library's, told in another way:
   what comes after.
 """
 
+from __future__ import annotations
+
 import os
 import select
 
-from procession._engine import HeldStreams
+from procession._engine import Child, HeldStreams
 from procession._standard import adopt
 
 adopt(__name__)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.resource_tracker import ResourceTracker as _Adopted, main as main
+    from typing import Any
+
+    __all__ = ['ensure_running', 'register', 'unregister']
+    # Our module, which imports this one.
+    spawn: Any = None
+else:
+    _Adopted = ResourceTracker  # noqa: F821 (adopted)
 
 # Names that were attached to and that somebody may still unregister.
 _MOST_ATTACHED = 4096
@@ -23,33 +36,38 @@ _MOST_ATTACHED = 4096
 _END_TIMEOUT = 1000
 
 
-class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
+class ResourceTracker(_Adopted):
     """This process's side of its program's tracker."""
 
-    def __init__(self):
-        super().__init__()
-        self._names = set()
-        self._attached = {}
+    _fd: int | None
+    _pid: int | None
+    _lock: Any
 
-    def register(self, name, rtype):
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: set[tuple[str, str]] = set()
+        self._attached: dict[str, bool] = {}
+
+    # Names of ours are strings.
+    def register(self, name: str, rtype: str) -> None:  # type: ignore[override]
         """Has the tracker unlink `name` of the kind `rtype` after the program's end."""
         super().register(name, rtype)
         self._names.add((name, rtype))
 
-    def unregister(self, name, rtype):
+    def unregister(self, name: str, rtype: str) -> None:  # type: ignore[override]
         """Says that `name` is gone, or somebody else's to unlink."""
         if (name, rtype) not in self._names and rtype == 'shared_memory' and self._attached.pop(name, False):
             return
         self._names.discard((name, rtype))
         super().unregister(name, rtype)
 
-    def attached(self, name):
+    def attached(self, name: str) -> None:
         """Notes that this process uses shared memory which is not its own."""
         if len(self._attached) >= _MOST_ATTACHED:
             del self._attached[next(iter(self._attached))]
         self._attached[name] = True
 
-    def forget(self, name, rtype):
+    def forget(self, name: str, rtype: str) -> None:
         """Says that this process has unlinked `name`, which it or another of the program may have
         registered.
         """
@@ -61,19 +79,19 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
             super().register(name, rtype)
             super().unregister(name, rtype)
 
-    def share(self):
+    def share(self) -> None:
         """Starts the tracker if this process knows of none, so that its children do."""
         if self._fd is None:
             self.ensure_running()
 
-    def inherit(self, fd):
+    def inherit(self, fd: int) -> None:
         """In a child: uses its parent's tracker, to which `fd` leads."""
         self._fd = fd
 
-    def ensure_running(self):
+    def ensure_running(self) -> None:
         """Starts the tracker unless it runs."""
         if self._fd is None:
-            spawn.check_not_repeated()  # noqa: F821 (adopted)
+            spawn.check_not_repeated()
         before = self._pid
         # The tracker closes its standard input and output, and so must not find its pipe there.
         with HeldStreams():
@@ -83,34 +101,24 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
                 if rtype != 'shared_memory' or os.path.lexists('/dev/shm/' + name.lstrip('/')):
                     super().register(name, rtype)
 
-    def end_if_unused(self):
+    def end_if_unused(self) -> None:
         """In a process that leaves: ends the tracker that it has started, and reaps it, unless it
         has names to unlink.
         """
-        if self._fd is None or self._pid is None or self._names or not self._is_own_child():
+        if self._fd is None or self._pid is None or self._names or not _is_own_child(self._pid):
             return
         # It reads its end of file once no other process has this.
         os.close(self._fd)
         self._fd = None
-        tracker = os.pidfd_open(self._pid)
-        try:
-            poller = select.poll()
-            poller.register(tracker, select.POLLIN)
-            poller.poll(_END_TIMEOUT)
-        finally:
-            os.close(tracker)
+        tracker = Child.of_others(self._pid, 'tracker', False)
+        poller = select.poll()
+        poller.register(tracker.sentinel, select.POLLIN)
+        poller.poll(_END_TIMEOUT)
         # One that others keep busy is left to whoever reaps orphans.
         os.waitpid(self._pid, os.WNOHANG)
         self._pid = None
 
-    def _is_own_child(self):
-        try:
-            ended, _ = os.waitpid(self._pid, os.WNOHANG)
-        except ChildProcessError:
-            return False
-        return ended == 0
-
-    def _after_fork(self):
+    def _after_fork(self) -> None:
         # What its parent has registered is the parent's, and a thread that held the lock is not
         # here.
         self._names.clear()
@@ -119,6 +127,14 @@ class ResourceTracker(ResourceTracker):  # noqa: F821 (adopted)
             after_fork()
         else:
             self._lock = type(self._lock)()
+
+
+def _is_own_child(pid: int) -> bool:
+    try:
+        ended, _ = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return ended == 0
 
 
 _resource_tracker = ResourceTracker()

@@ -24,6 +24,8 @@ them.
 >>> block.unlink()
 """
 
+from __future__ import annotations
+
 import errno
 import mmap
 import os
@@ -33,10 +35,24 @@ from procession._standard import adopt
 
 adopt(__name__)
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _posixshmem
+    from multiprocessing.shared_memory import ShareableList as ShareableList, SharedMemory as _Adopted
+    from typing import Any
+
+    from procession import resource_tracker
+
+    __all__ = ['SharedMemory', 'ShareableList']
+
+    def _make_filename() -> str: ...
+else:
+    _Adopted = SharedMemory  # noqa: F821 (adopted)
+
 _DIRECTORY = '/dev/shm'
 
 
-class SharedMemory(SharedMemory):  # noqa: F821 (adopted)
+class SharedMemory(_Adopted):
     """A block of shared memory.
 
     With `create` a new one of `size` bytes, named `name` or by itself; otherwise the one that is
@@ -48,8 +64,18 @@ class SharedMemory(SharedMemory):  # noqa: F821 (adopted)
     """
 
     _track = True
+    _flags: int
+    _mode: int
+    _name: Any
+    _mmap: Any
+    _buf: Any
 
-    def __init__(self, name=None, create=False, size=0, *, track=True):
+    if TYPE_CHECKING:
+        # Until `close` it is never `None`, as the standard library's may be by its declaration.
+        @property
+        def buf(self) -> memoryview: ...
+
+    def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True) -> None:
         if not size >= 0:
             raise ValueError("'size' must be a positive integer")
         if create:
@@ -67,27 +93,27 @@ class SharedMemory(SharedMemory):  # noqa: F821 (adopted)
             self._attach('/' + name)
         self._buf = memoryview(self._mmap)
 
-    def unlink(self):
+    def unlink(self) -> None:
         """Takes the block's name away; it is gone with its last user. Once, by one of all who use
         it.
         """
         if self._name:
             _file_of(self._name)
-            _posixshmem.shm_unlink(self._name)  # noqa: F821 (adopted)
+            _posixshmem.shm_unlink(self._name)
             if self._track:
-                resource_tracker._resource_tracker.forget(self._name, 'shared_memory')  # noqa: F821 (adopted)
+                resource_tracker._resource_tracker.forget(self._name, 'shared_memory')
 
-    def _create_named(self, size):
+    def _create_named(self, size: int) -> None:
         while True:
             try:
                 # Looked up here, so that it can be replaced.
-                return self._create(_make_filename(), size)  # noqa: F821 (adopted)
+                return self._create(_make_filename(), size)
             except FileExistsError:
                 continue
 
-    def _create(self, name, size):
+    def _create(self, name: str, size: int) -> None:
         path = _file_of(name)
-        tracker = resource_tracker._resource_tracker  # noqa: F821 (adopted)
+        tracker = resource_tracker._resource_tracker
         if self._track:
             # Its start takes a while: not between the two steps below.
             tracker.ensure_running()
@@ -112,10 +138,10 @@ class SharedMemory(SharedMemory):  # noqa: F821 (adopted)
             raise
         self._fd, self._mmap, self._size, self._name = fd, mapping, size, name
 
-    def _attach(self, name):
+    def _attach(self, name: str) -> None:
         _file_of(name)
         with HeldStreams():
-            fd = _posixshmem.shm_open(name, self._flags, mode=self._mode)  # noqa: F821 (adopted)
+            fd = _posixshmem.shm_open(name, self._flags, mode=self._mode)
         try:
             size = os.fstat(fd).st_size
             mapping = _map(fd, size)
@@ -123,16 +149,16 @@ class SharedMemory(SharedMemory):  # noqa: F821 (adopted)
             os.close(fd)
             raise
         self._fd, self._mmap, self._size, self._name = fd, mapping, size, name
-        resource_tracker._resource_tracker.attached(name)  # noqa: F821 (adopted)
+        resource_tracker._resource_tracker.attached(name)
 
 
-def _map(fd, size):
+def _map(fd: int, size: int) -> mmap.mmap:
     # The mapping takes an fd of its own.
     with HeldStreams():
         return mmap.mmap(fd, size)
 
 
-def _file_of(name):
+def _file_of(name: str) -> str:
     """The file that C's `shm_open` would open for `name`; raises what it would."""
     if '\0' in name:
         raise ValueError('embedded null character')
@@ -144,7 +170,7 @@ def _file_of(name):
     return f'{_DIRECTORY}/{file}'
 
 
-def _link(fd, path):
+def _link(fd: int, path: str) -> None:
     # `src_dir_fd` says nothing of an absolute path, and has `os.link` follow it, which it does not
     # do without.
     os.link(f'/proc/self/fd/{fd}', path, src_dir_fd=fd, follow_symlinks=True)

@@ -11,6 +11,13 @@ from ._engine import Link
 from ._hooks import is_original
 from ._standard import loaded, standard
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from os import PathLike
+    from types import ModuleType
+    from typing import Any, Final
+
 __all__ = [
     '_main',
     'freeze_support',
@@ -21,49 +28,60 @@ __all__ = [
     'import_main_path',
 ]
 
-WINEXE = False
-WINSERVICE = False
+WINEXE: 'Final[bool]' = False
+WINSERVICE: 'Final[bool]' = False
 
 #: The number of the child's end of its link: the first after the standard streams.
-LINK = 3
+LINK: 'Final[int]' = 3
 
-# In the command line of a frozen program, before the name of the function that a child calls.
-_ENTRY = 'procession'
+# The first argument of a frozen program that is executed for a child; the name of the function that
+# the child calls is the second. What the standard library has for it is not ours: Nuitka's programs
+# and PyInstaller's act on that themselves.
+_FROZEN_CHILD = '--procession-fork'
 
 #: The main modules that :func:`prepare` has replaced.
-old_main_modules = []
+old_main_modules: 'list[ModuleType]' = []
 
 _TRACKERS = 'resource_tracker'
 # What this package says itself in preparation data.
 _OWN_DATA = {
-    'authkey', 'dir', 'init_main_from_name', 'init_main_from_path', 'log_level', 'log_to_stderr', 'name', 'orig_dir',
-    'start_method', 'sys_argv', 'sys_path',
+    'authkey',
+    'dir',
+    'init_main_from_name',
+    'init_main_from_path',
+    'log_level',
+    'log_to_stderr',
+    'name',
+    'orig_dir',
+    'start_method',
+    'sys_argv',
+    'sys_path',
 }
 # The place of this package, for children that would not find it by `sys.path` before they are told
 # the parent's.
 _FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-_python_exe = None if sys.executable is None else os.fsencode(sys.executable)
-_inherited_fds = None
+_python_exe: 'bytes | None' = None if sys.executable is None else os.fsencode(sys.executable)
+_inherited_fds: 'list[int] | None' = None
 
 
-def set_executable(exe):
+def set_executable(exe: 'str | bytes | PathLike[str] | None') -> None:
     """Sets the Python that is executed for children, in place of `sys.executable`."""
     global _python_exe
     _python_exe = exe if exe is None else os.fsencode(exe)
 
 
-def get_executable():
+def get_executable() -> 'bytes | None':
     """Returns the path of the Python that is executed for children, as bytes."""
     return _python_exe
 
 
-def is_forking(argv):
+def is_forking(argv: 'Sequence[str]') -> bool:
     """Whether a command line is that of a child."""
     return len(argv) >= 2 and argv[1] == '--multiprocessing-fork'
 
 
-def freeze_support():
+def freeze_support() -> None:
     """In the main module of a frozen program: does the work of a child, of a fork server or of a
     resource tracker if this process is one, and does not return then.
 
@@ -79,23 +97,34 @@ def freeze_support():
     Children and trackers that the standard library starts are served too.
     """
     if is_forking(sys.argv):
-        terms = dict(term.split('=') for term in sys.argv[2:])
-        entry = terms.pop(_ENTRY, None)
-        terms = {name: None if value == 'None' else int(value) for name, value in terms.items()}
-        if entry is None:
-            standard('spawn').spawn_main(**terms)
-        else:
-            module, _, function = entry.partition('.')
-            __import__(f'{__package__}.{module}')
-            getattr(sys.modules[f'{__package__}.{module}'], function)(**terms)
+        standard('spawn').spawn_main(**_terms(sys.argv[2:]))
+        sys.exit()
+    if _is_frozen_child(sys.argv):
+        module, _, function = sys.argv[2].partition('.')
+        __import__(f'{__package__}.{module}')
+        getattr(sys.modules[f'{__package__}.{module}'], function)(**_terms(sys.argv[3:]))
         sys.exit()
     program = _helper_program(sys.argv)
-    if getattr(sys, 'frozen', False) and program is not None:
+    if _is_frozen() and program is not None:
         exec(program, {'__name__': '__main__'})
         sys.exit()
 
 
-def _helper_program(argv):
+def _is_frozen() -> bool:
+    # Nuitka marks each module that it has compiled.
+    return getattr(sys, 'frozen', False) or '__compiled__' in globals()
+
+
+def _is_frozen_child(argv: 'Sequence[str]') -> bool:
+    return argv[1:2] == [_FROZEN_CHILD]
+
+
+def _terms(arguments: 'Sequence[str]') -> 'dict[str, Any]':
+    terms = (argument.split('=') for argument in arguments)
+    return {name: None if value == 'None' else int(value) for name, value in terms}
+
+
+def _helper_program(argv: 'Sequence[str]') -> 'str | None':
     """Returns what a tracker or a fork server of the standard library's is to execute, by its
     command line; else `None`.
     """
@@ -105,31 +134,34 @@ def _helper_program(argv):
     return None
 
 
-def check_not_repeated():
+def check_not_repeated() -> None:
     """Raises `RuntimeError` in a frozen program that runs again in the place of a child: each run
     would start another.
     """
-    if getattr(sys, 'frozen', False) and (is_forking(sys.argv) or _helper_program(sys.argv) is not None):
+    argv = sys.argv
+    if _is_frozen() and (is_forking(argv) or _is_frozen_child(argv) or _helper_program(argv) is not None):
         raise RuntimeError(
             'this frozen program was executed for a child process and runs as a whole instead. Call procession.freeze_support() first '
             "under `if __name__ == '__main__':` in its main module"
         )
 
 
-def get_command_line(**kwds):
-    """Returns the command that starts a child which calls :func:`spawn_main` with these arguments.
-    """
+def get_command_line(**kwds: 'Any') -> 'list[str]':
+    """Returns the command of a child which calls :func:`spawn_main` with these arguments."""
     return command_line('spawn.spawn_main', **kwds)
 
 
-def command_line(entry, **kwds):
+def command_line(entry: str, **kwds: 'Any') -> 'list[str]':
     """Returns the command that starts an interpreter which calls `entry`, a function of a module of
     this package, and imports no more for it than it must.
     """
     terms = [f'{name}={value!r}' for name, value in kwds.items()]
-    if getattr(sys, 'frozen', False):
+    # The path is bytes, which the standard library declares a string.
+    command: list[Any]
+    if _is_frozen():
         check_not_repeated()
-        return [get_executable(), '--multiprocessing-fork', f'{_ENTRY}={entry}', *terms]
+        command = [get_executable(), _FROZEN_CHILD, entry, *terms]
+        return command
     from .util import _args_from_interpreter_flags
 
     module, _, function = entry.partition('.')
@@ -145,14 +177,15 @@ def command_line(entry, **kwds):
         option = name if value is True else f'{name}={value}'
         if option not in args:
             args += ['-X', option]
-    return [get_executable(), *args, '-c', program, '--multiprocessing-fork']
+    command = [get_executable(), *args, '-c', program, '--multiprocessing-fork']
+    return command
 
 
-def spawn_main(pipe_handle, parent_pid=None, tracker_fd=None):
+def spawn_main(pipe_handle: int, parent_pid: 'int | None' = None, tracker_fd: 'int | None' = None) -> None:
     """In an interpreter started for a child: does all of the child's work, and exits with its exit
     code.
     """
-    assert is_forking(sys.argv), 'Not forking'
+    assert is_forking(sys.argv) or _is_frozen_child(sys.argv), 'Not forking'
     import atexit
     import gc
 
@@ -164,7 +197,7 @@ def spawn_main(pipe_handle, parent_pid=None, tracker_fd=None):
     sys.exit(_main(inherited_link(pipe_handle)))
 
 
-def inherited_link(number):
+def inherited_link(number: int) -> Link:
     """In an executed process: its end of the link to its parent, which it was given under this
     number.
     """
@@ -175,7 +208,7 @@ def inherited_link(number):
     return link
 
 
-def hear_interrupts():
+def hear_interrupts() -> None:
     """In an executed child, where SIGINT is blocked: from now on a Ctrl-C means this process. One
     that came before did not.
     """
@@ -186,14 +219,13 @@ def hear_interrupts():
     _signal.signal(_signal.SIGINT, handler)
 
 
-def _main(link, begin=hear_interrupts):
+def _main(link: Link, begin: 'Callable[[], object]' = hear_interrupts) -> int:
     """In the child: prepares it by what came on its link and runs its process object; returns the
     exit code. `begin` has it hear Ctrl-C once it does its work.
     """
     global _inherited_fds
-    import io
-
     import _pickle
+    import io
 
     received = link.receive()
     if received is None:
@@ -201,23 +233,41 @@ def _main(link, begin=hear_interrupts):
         return 1
     content, (parent_sentinel, *_inherited_fds) = received
     process._tie(link, begin)
-    content = io.BytesIO(content)
-    process.current_process()._inheriting = True
-    data = {}
+    message = io.BytesIO(content)
+    setting, logs = _pickle.load(message), None
+    if setting is not None:
+        from . import _output
+
+        *_, logs = setting
+        _inherited_fds = _output.enter_executed(setting, _inherited_fds, link)
+    current: Any = process.current_process()
+    current._inheriting = True
+    data: dict[str, Any] = {}
     try:
-        data = _pickle.load(content)
-        _use_trackers(data.pop('trackers'))
+        data = _pickle.load(message)
+        if data.get('slot') is not None:
+            # Before anything of the program is imported.
+            process._become_worker(data['slot'])
+            if data['place'] is not None:
+                data['place'].enter()
+        _use_trackers(data.pop('trackers'), _inherited_fds)
         prepare(data)
-        self = _pickle.load(content)
+        self: Any = _pickle.load(message)
+        if logs is not None:
+            from . import _logs
+
+            # Modules of the program may have given loggers handlers, as in their parent.
+            _logs.begin(logs)
     except Exception as error:
         _leave_unbegun(error, data)
         return 1
     finally:
-        del process.current_process()._inheriting
-    return self._bootstrap(parent_sentinel)
+        del current._inheriting
+    exitcode: int = self._bootstrap(parent_sentinel)
+    return exitcode
 
 
-def _leave_unbegun(error, data):
+def _leave_unbegun(error: Exception, data: 'Mapping[str, Any]') -> None:
     """In a child that cannot be prepared: says why. A pool's worker says it to its parent alone,
     where it may be one of many.
     """
@@ -230,14 +280,14 @@ def _leave_unbegun(error, data):
     process._leave_outcome('raised', _tracebacks.cut(error))
 
 
-def get_inherited_fds():
+def get_inherited_fds() -> 'list[int] | None':
     """In a child: the file descriptors that came with its process object; elsewhere `None`."""
     return _inherited_fds
 
 
-def _use_trackers(places):
+def _use_trackers(places: 'Mapping[str, int]', inherited: 'Sequence[int]') -> None:
     # The first of those sent is not among these.
-    fds = {name: _inherited_fds[place - 1] for name, place in places.items()}
+    fds = {name: inherited[place - 1] for name, place in places.items()}
     if 'multiprocessing' in fds:
         standard(_TRACKERS)._resource_tracker._fd = fds['multiprocessing']
     if 'procession' in fds:
@@ -246,7 +296,7 @@ def _use_trackers(places):
         resource_tracker._resource_tracker.inherit(fds['procession'])
 
 
-def _check_not_importing_main():
+def _check_not_importing_main() -> None:
     if getattr(process.current_process(), '_inheriting', False):
         from ._tracebacks import UNGUARDED
 
@@ -254,7 +304,7 @@ def _check_not_importing_main():
         raise RuntimeError(f'{UNGUARDED} {advice}')
 
 
-def get_preparation_data(name):
+def get_preparation_data(name: str) -> 'dict[str, Any]':
     """Returns what a child of this process, of this name, has to know before it can unpickle
     anything of the program.
     """
@@ -262,7 +312,7 @@ def get_preparation_data(name):
     from . import util
 
     first = process.ORIGINAL_DIR
-    data = {
+    data: dict[str, Any] = {
         'log_to_stderr': util._log_to_stderr,
         'authkey': process.current_process().authkey,
         'name': name,
@@ -285,7 +335,7 @@ def get_preparation_data(name):
     return {**_tools_data(name), **data}
 
 
-def _tools_data(name):
+def _tools_data(name: str) -> 'dict[str, Any]':
     """Returns what a tool adds to a child's preparation data, by a function that it has put in the
     place of the standard library's. Coverage adds an object that begins to measure when it is
     unpickled.
@@ -297,7 +347,7 @@ def _tools_data(name):
     return {key: value for key, value in data.items() if key not in _OWN_DATA}
 
 
-def finds_main():
+def finds_main() -> bool:
     """Whether a child that is executed now can import the main module, and so finds by name what is
     in it.
     """
@@ -307,12 +357,12 @@ def finds_main():
     return 'init_main_from_path' in data
 
 
-def _is_left_alone(name):
+def _is_left_alone(name: str) -> bool:
     # The main module of a package, a folder or an archive does its work whenever it is run.
     return name == '__main__' or name.endswith('.__main__')
 
 
-def _main_data():
+def _main_data() -> 'dict[str, str]':
     """By what a child finds the main module: its name, if it has one as a module, else its path, if
     it has one.
     """
@@ -330,7 +380,7 @@ def _main_data():
     return {'init_main_from_path': os.path.normpath(path)}
 
 
-def prepare(data):
+def prepare(data: 'Mapping[str, Any]') -> None:
     """In the child: gets it ready to unpickle its process object, by what
     :func:`get_preparation_data` returned.
     """
@@ -356,7 +406,8 @@ def prepare(data):
     if 'dir' in data:
         os.chdir(data['dir'])
     if 'orig_dir' in data:
-        standard('process').ORIGINAL_DIR = data['orig_dir']
+        module: Any = standard('process')
+        module.ORIGINAL_DIR = data['orig_dir']
     if 'start_method' in data:
         _start_method.force(data['start_method'])
     if 'init_main_from_name' in data:
@@ -365,14 +416,14 @@ def prepare(data):
         _fixup_main_from_path(data['init_main_from_path'])
 
 
-def import_main_path(main_path):
+def import_main_path(main_path: str) -> None:
     """Has the file at `main_path` be the main module of this child, without what it keeps under the
     usual guard.
     """
     _fixup_main_from_path(main_path)
 
 
-def _fixup_main_from_name(mod_name):
+def _fixup_main_from_name(mod_name: str) -> None:
     main = sys.modules['__main__']
     if _is_left_alone(mod_name):
         return
@@ -383,7 +434,7 @@ def _fixup_main_from_name(mod_name):
     _replace_main(runpy.run_module(mod_name, run_name='__mp_main__', alter_sys=True))
 
 
-def _fixup_main_from_path(main_path):
+def _fixup_main_from_path(main_path: str) -> None:
     main = sys.modules['__main__']
     # IPython's launcher was long one without the usual guard.
     if os.path.splitext(os.path.basename(main_path))[0] == 'ipython':
@@ -398,7 +449,7 @@ def _fixup_main_from_path(main_path):
     _replace_main(runpy.run_path(main_path, run_name='__mp_main__'))
 
 
-def _run_script(path):
+def _run_script(path: str) -> None:
     """Runs a script as `__mp_main__`, as `runpy` would, without what that imports for folders and
     archives.
     """
@@ -424,7 +475,7 @@ def _run_script(path):
     sys.modules['__main__'] = module
 
 
-def _replace_main(content):
+def _replace_main(content: 'Mapping[str, Any]') -> None:
     module = type(sys)('__mp_main__')
     module.__dict__.update(content)
     old_main_modules.append(sys.modules['__main__'])

@@ -14,6 +14,8 @@ What is different from the standard library:
 * At most 255 can wait at a condition at once.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import threading
@@ -24,10 +26,27 @@ from . import _engine, process, reduction, util
 from ._errors import OwnerDiedError
 from ._spawning import assert_spawning, get_spawning_popen, note_maker
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.context import BaseContext
+    from typing import Any, Final, Protocol, TypeAlias, TypeVar
+
+    _T = TypeVar('_T')
+    _LockLike: TypeAlias = 'Lock | RLock'
+
+    class _Handled(Protocol):
+        """An object that has a place in an arena: of its fd, at an offset."""
+
+        @property
+        def handle(self) -> tuple[int, int]: ...
+
+
 __all__ = ['Lock', 'RLock', 'Semaphore', 'BoundedSemaphore', 'Condition', 'Event', 'Barrier', 'OwnerDiedError']
 
-RECURSIVE_MUTEX, SEMAPHORE = range(2)
-SEM_VALUE_MAX = 2**31 - 1
+RECURSIVE_MUTEX: Final[int] = 0
+SEMAPHORE: Final[int] = 1
+SEM_VALUE_MAX: Final[int] = 2**31 - 1
 
 # The engine's own kind: one permit, bound to the process that has it.
 _LOCK = 2
@@ -41,27 +60,27 @@ class SemLock(_engine.SemLock):
     and `with`.
     """
 
-    def __init__(self, kind, value, maxvalue, *, ctx):
+    def __init__(self, kind: int, value: int, maxvalue: int, *, ctx: BaseContext | None) -> None:
         note_maker(self, ctx)
         self._make(kind, value, maxvalue)
 
     @property
-    def _semlock(self):
+    def _semlock(self) -> SemLock:
         # The standard library keeps what is in the system apart.
         return self
 
-    def locked(self):
+    def locked(self) -> bool:
         """Returns whether it cannot be acquired at once."""
         return self._is_zero()
 
-    def __getstate__(self):
+    def __getstate__(self) -> tuple[Any, ...]:
         return self._kind(), self.maxvalue, *_send(self)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         kind, maxvalue, self._arena, offset = state
         self._attach(kind, maxvalue, self._arena.fd, offset)
 
-    def _kind(self):
+    def _kind(self) -> int:
         return self.kind
 
 
@@ -71,14 +90,14 @@ class Semaphore(SemLock):
     A process that is killed takes the permits that it has along: they are bound to nobody.
     """
 
-    def __init__(self, value=1, *, ctx):
+    def __init__(self, value: int = 1, *, ctx: BaseContext) -> None:
         super().__init__(SEMAPHORE, value, SEM_VALUE_MAX, ctx=ctx)
 
-    def get_value(self):
+    def get_value(self) -> int:
         """Returns how many permits there are now."""
         return self._get_value()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f'<{type(self).__name__}(value={_or_unknown(self._get_value)})>'
 
 
@@ -87,10 +106,10 @@ class BoundedSemaphore(Semaphore):
     ValueError.
     """
 
-    def __init__(self, value=1, *, ctx):
+    def __init__(self, value: int = 1, *, ctx: BaseContext) -> None:
         SemLock.__init__(self, SEMAPHORE, value, value, ctx=ctx)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         value, most = _or_unknown(self._get_value), _or_unknown(lambda: self.maxvalue)
         return f'<{type(self).__name__}(value={value}, maxvalue={most})>'
 
@@ -105,13 +124,13 @@ class Lock(SemLock):
     acquire is told, by :class:`OwnerDiedError`; the standard library waits for ever.
     """
 
-    def __init__(self, *, ctx):
+    def __init__(self, *, ctx: BaseContext) -> None:
         super().__init__(_LOCK, 1, 1, ctx=ctx)
 
-    def _kind(self):
+    def _kind(self) -> int:
         return _LOCK
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f'<{type(self).__name__}(owner={_or_unknown(lambda: _owner(self))})>'
 
 
@@ -120,10 +139,10 @@ class RLock(SemLock):
     Its owner's end is told of as a `Lock`'s.
     """
 
-    def __init__(self, *, ctx):
+    def __init__(self, *, ctx: BaseContext) -> None:
         super().__init__(RECURSIVE_MUTEX, 1, 1, ctx=ctx)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         name = _or_unknown(lambda: _owner(self))
         count = _or_unknown(lambda: self._count() if self._is_mine() else 'nonzero' if self._is_zero() else 0)
         return f'<{type(self).__name__}({name}, {count})>'
@@ -140,33 +159,40 @@ class Condition:
     notification along.
     """
 
-    def __init__(self, lock=None, *, ctx):
-        self._lock = lock or ctx.RLock()
+    if TYPE_CHECKING:
+
+        def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+        def release(self) -> None: ...
+
+    def __init__(self, lock: _LockLike | None = None, *, ctx: BaseContext) -> None:
+        # A context of ours makes a lock of ours.
+        self._lock: _LockLike = lock or ctx.RLock()  # type: ignore[assignment]
         self._waiters = _engine.Condition()
         self._make_methods()
 
-    def __getstate__(self):
+    def __getstate__(self) -> tuple[Any, ...]:
         return self._lock, *_send(self, self._waiters)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._lock, self._arena, offset = state
         self._waiters = _engine.Condition.attach(self._arena.fd, offset)
         self._make_methods()
 
-    def __enter__(self):
+    def __enter__(self) -> bool:
         return self._lock.__enter__()
 
-    def __exit__(self, *args):
+    def __exit__(self, *args: Any) -> None:
         return self._lock.__exit__(*args)
 
-    def _make_methods(self):
-        self.acquire = self._lock.acquire
-        self.release = self._lock.release
+    def _make_methods(self) -> None:
+        # Called without a method between.
+        self.acquire = self._lock.acquire  # type: ignore[method-assign]
+        self.release = self._lock.release  # type: ignore[method-assign]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f'<{type(self).__name__}({self._lock}, {self._waiters.waiting()})>'
 
-    def wait(self, timeout=None):
+    def wait(self, timeout: float | None = None) -> bool:
         """Releases the lock, waits to be notified for no longer than `timeout` seconds, and
         acquires the lock again, as often as it was. Returns whether it was notified.
 
@@ -182,16 +208,16 @@ class Condition:
             # What could not wait has not released.
             self._acquire_again(count - (lock._count() if lock._is_mine() else 0))
 
-    def notify(self, n=1):
+    def notify(self, n: int = 1) -> None:
         """Wakes up to `n` of those who wait. The lock must be this thread's."""
         assert self._lock._semlock._is_mine(), 'lock is not owned'
         self._waiters.notify(max(0, min(n, sys.maxsize)))
 
-    def notify_all(self):
+    def notify_all(self) -> None:
         """Wakes all who wait. The lock must be this thread's."""
         self.notify(n=sys.maxsize)
 
-    def wait_for(self, predicate, timeout=None):
+    def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
         """Waits until `predicate()` is true, for no longer than `timeout` seconds, and returns what
         it returned last.
 
@@ -205,7 +231,7 @@ class Condition:
             self.wait(min(left, _LOOK))
         return result
 
-    def _acquire_again(self, count):
+    def _acquire_again(self, count: int) -> None:
         died = None
         while count > 0:
             try:
@@ -219,15 +245,15 @@ class Condition:
     # What the standard library counts in semaphores.
 
     @property
-    def _sleeping_count(self):
+    def _sleeping_count(self) -> _Count:
         return _Count(self._waiters.waiting())
 
     @property
-    def _woken_count(self):
+    def _woken_count(self) -> _Count:
         return _Count(0)
 
     @property
-    def _wait_semaphore(self):
+    def _wait_semaphore(self) -> _Count:
         return _Count(0)
 
 
@@ -238,18 +264,18 @@ class Event(_engine.Event):
     `wait` returns True if it was set since the call, even if it was cleared at once.
     """
 
-    def __init__(self, *, ctx):
+    def __init__(self, *, ctx: BaseContext) -> None:
         note_maker(self, ctx)
         self._make()
 
-    def __getstate__(self):
+    def __getstate__(self) -> tuple[Any, ...]:
         return _send(self)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._arena, offset = state
         self._attach(self._arena.fd, offset)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f'<{type(self).__qualname__} at {id(self):#x} {"set" if self.is_set() else "unset"}>'
 
 
@@ -261,19 +287,21 @@ class Barrier(threading.Barrier):
     where none is given.
     """
 
-    def __init__(self, parties, action=None, timeout=None, *, ctx):
+    def __init__(
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None, *, ctx: BaseContext
+    ) -> None:
         note_maker(self, ctx)
         self._barrier = _engine.Barrier(parties)
         self._action, self._timeout = action, timeout
 
-    def __getstate__(self):
+    def __getstate__(self) -> tuple[Any, ...]:
         return self._action, self._timeout, *_send(self, self._barrier)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._action, self._timeout, self._arena, offset = state
         self._barrier = _engine.Barrier.attach(self._arena.fd, offset)
 
-    def wait(self, timeout=None):
+    def wait(self, timeout: float | None = None) -> int:
         """Waits for all parties, for no longer than `timeout` seconds. Returns which of them this
         one was: the first is 0.
 
@@ -283,26 +311,26 @@ class Barrier(threading.Barrier):
         _leave_at_exit()
         return self._barrier.wait(self._timeout if timeout is None else timeout, self._action)
 
-    def reset(self):
+    def reset(self) -> None:
         """Makes it whole and empty; who waits finds it broken."""
         self._barrier.reset()
 
-    def abort(self):
+    def abort(self) -> None:
         """Breaks it."""
         self._barrier.abort()
 
     @property
-    def parties(self):
+    def parties(self) -> int:
         """How many it is for."""
         return self._barrier.parties
 
     @property
-    def n_waiting(self):
+    def n_waiting(self) -> int:
         """How many wait now."""
         return self._barrier.waiting
 
     @property
-    def broken(self):
+    def broken(self) -> bool:
         """Whether it is broken."""
         return self._barrier.broken
 
@@ -310,26 +338,26 @@ class Barrier(threading.Barrier):
 class _Count:
     """What is read of a semaphore."""
 
-    def __init__(self, value):
+    def __init__(self, value: int) -> None:
         self._value = value
 
-    def get_value(self):
+    def get_value(self) -> int:
         return self._value
 
     _get_value = get_value
 
     @property
-    def _semlock(self):
+    def _semlock(self) -> _Count:
         return self
 
 
 class _Outgoing:
     """An arena, the memory of many objects, as it is pickled for a child."""
 
-    def __init__(self, fd):
+    def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # A popen is given each fd once: that of `spawn` takes no number twice.
         sent = _sent.setdefault(get_spawning_popen(), {})
         if self._fd not in sent:
@@ -340,31 +368,31 @@ class _Outgoing:
 class _Incoming:
     """An arena in a child. Its fd is open while objects that came with it are there."""
 
-    def __init__(self, fd):
+    def __init__(self, fd: int) -> None:
         self.fd = fd
         os.set_inheritable(fd, False)
 
-    def __del__(self, close=os.close):
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
         close(self.fd)
 
 
 # One for each fd, so that it is pickled once for many objects. A number may be another arena's
 # later, and means that then.
-_outgoing = {}
+_outgoing: dict[int, _Outgoing] = {}
 # By popen and fd, what is pickled for the fd.
-_sent = weakref.WeakKeyDictionary()
+_sent: weakref.WeakKeyDictionary[Any, dict[int, Any]] = weakref.WeakKeyDictionary()
 # By fd: it may come in several pickles.
-_incoming = weakref.WeakValueDictionary()
+_incoming: weakref.WeakValueDictionary[int, _Incoming] = weakref.WeakValueDictionary()
 
 
-def _send(obj, engine=None):
+def _send(obj: Any, engine: _Handled | None = None) -> tuple[_Outgoing, int]:
     """What of `obj` goes to the child that is being started."""
     assert_spawning(obj)
     fd, offset = (obj if engine is None else engine).handle
     return _outgoing.setdefault(fd, _Outgoing(fd)), offset
 
 
-def _receive(dup):
+def _receive(dup: Any) -> _Incoming:
     fd = dup.detach()
     arena = _incoming.get(fd)
     if arena is None:
@@ -372,7 +400,7 @@ def _receive(dup):
     return arena
 
 
-def _owner(lock):
+def _owner(lock: SemLock) -> str:
     if lock._is_mine():
         name = process.current_process().name
         thread = threading.current_thread().name
@@ -382,17 +410,17 @@ def _owner(lock):
     return 'SomeOtherThread' if lock._count() > 0 else 'SomeOtherProcess'
 
 
-def _or_unknown(value):
+def _or_unknown(value: Callable[[], object]) -> object:
     try:
         return value()
     except Exception:
         return 'unknown'
 
 
-_leaving = None
+_leaving: int | None = None
 
 
-def _leave_at_exit():
+def _leave_at_exit() -> None:
     """Sees to it that this process's orderly end is not taken for a death by those who wait at its
     barriers.
     """

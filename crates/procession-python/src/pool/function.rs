@@ -137,11 +137,19 @@ fn is_plain_global(pickle: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FunctionIn<'a> {
     Small(&'a [u8]),
-    Big { number: u64, index: u32 },
+    Big {
+        number: u64,
+        index: u32,
+    },
+    /// A big one that came from another machine; empty if it is the last again.
+    Carried {
+        number: u64,
+        pickle: &'a [u8],
+    },
 }
 
-/// What a worker keeps of functions: plain globals by their pickles, and the last big pickle, whose
-/// job may have more items.
+/// The functions that a worker keeps: plain globals by their pickles, and the last big pickle,
+/// whose job may have more items.
 #[derive(Default)]
 struct Kept {
     last: Option<(Vec<u8>, Py<PyAny>)>,
@@ -159,12 +167,22 @@ thread_local! {
 pub(crate) fn load<'py>(py: Python<'py>, function: FunctionIn<'_>) -> PyResult<Bound<'py, PyAny>> {
     match function {
         FunctionIn::Small(pickle) => {
-            // What another job kept is not kept any longer.
+            // The big pickle of another job is not kept any longer.
             KEPT.with_borrow_mut(|kept| kept.big = None);
             load_small(py, pickle)
         }
-        FunctionIn::Big { number, index } => load_big(py, number, index),
+        FunctionIn::Big { number, index } => load_big(py, number, || receive_big(index)),
+        FunctionIn::Carried { number, pickle } => load_big(py, number, || match pickle {
+            [] => Err(PyValueError::new_err("a function is missing on its way to a worker")),
+            pickle => Ok(pickle.to_vec()),
+        }),
     }
+}
+
+/// In a worker: the pickle of a big function.
+pub(super) fn receive_big(index: u32) -> PyResult<Vec<u8>> {
+    let file = handle::receive_fd(index, "function").map_err(PyValueError::new_err)?;
+    Ok(memfd::read_all(file.as_fd())?)
 }
 
 fn load_small<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Bound<'py, PyAny>> {
@@ -178,7 +196,7 @@ fn load_small<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Bound<'py, PyAny>
         None => codec::loads(py, PyBytes::new(py, pickle).as_any(), Vec::new())?,
     };
     if is_kept || is_plain_global(pickle) {
-        // What is dropped here may run code: not in the borrow.
+        // The drop of an object may run code, so it is not done in the borrow.
         let (is_other, dropped) = KEPT.with_borrow_mut(|kept| kept.keep_global(pickle, &function));
         drop(dropped);
         if is_other {
@@ -192,7 +210,11 @@ fn load_small<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Bound<'py, PyAny>
     Ok(function)
 }
 
-fn load_big<'py>(py: Python<'py>, number: u64, index: u32) -> PyResult<Bound<'py, PyAny>> {
+fn load_big<'py>(
+    py: Python<'py>,
+    number: u64,
+    receive: impl FnOnce() -> PyResult<Vec<u8>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let kept = KEPT.with_borrow(|kept| match &kept.big {
         Some((kept, pickle)) if *kept == number => Some(PyBytes::new(py, pickle)),
         _ => None,
@@ -200,8 +222,7 @@ fn load_big<'py>(py: Python<'py>, number: u64, index: u32) -> PyResult<Bound<'py
     if let Some(pickle) = kept {
         return codec::loads(py, pickle.as_any(), Vec::new());
     }
-    let file = handle::receive_fd(index, "function").map_err(PyValueError::new_err)?;
-    let pickle = memfd::read_all(file.as_fd())?;
+    let pickle = receive()?;
     let bytes = PyBytes::new(py, &pickle);
     let last = KEPT.with_borrow_mut(|kept| {
         kept.big = Some((number, pickle));

@@ -8,12 +8,13 @@
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::thread::{self, ThreadId};
 
 use procession_core::Error;
-use procession_core::pool::{Ahead, ChunkEntry, Encoded, Feed, Feeder, Handle, Order, Source, Terms, Window};
+use procession_core::pool::{Ahead, ChunkEntry, Encoded, Feed, Feeder, Order, Source, Submitted, Terms, Window};
 use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
@@ -21,7 +22,7 @@ use pyo3::types::{PyList, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::item::Kind;
-use super::result::value_of;
+use super::result::{is_of_task, value_of};
 use super::{Pool, worker};
 use crate::error::{self, OrRaise};
 use crate::wait::{attached, attached_for_engine, blocking, deadline};
@@ -39,6 +40,16 @@ pub(crate) struct IMapIterator {
     /// The same of the function.
     function: Mutex<Option<Py<PyAny>>>,
     chunksize: usize,
+    gives: Arc<Gives>,
+    fail_fast: bool,
+    /// True if results come in the order of the items.
+    is_ordered: bool,
+    /// How many results there will be, if that is known.
+    expected: Option<usize>,
+    /// How many have been taken.
+    taken: AtomicUsize,
+    /// To be called at the end.
+    at_end: Told,
     state: Mutex<State>,
     /// The thread that has the lock of `state`: the iterable runs under it, and may ask for what
     /// waits for itself.
@@ -46,7 +57,51 @@ pub(crate) struct IMapIterator {
     told: Arc<Told>,
 }
 
-/// Who is to be told that a result is there.
+/// The order and form in which results are given.
+#[derive(Debug)]
+pub(super) enum Gives {
+    /// As they are; an exception is raised.
+    Values,
+    /// An exception takes the place of its result.
+    Errors,
+    /// As a pair: the index of the item in another call of the user's, and the result or the
+    /// exception.
+    Numbered {
+        /// The method of that call.
+        call: &'static str,
+        /// The index there of each item.
+        items: Vec<usize>,
+    },
+}
+
+impl Gives {
+    /// Returns the method and the index by which the user knows an item of this map.
+    fn place_of(&self, item: usize, is_ordered: bool) -> (&'static str, usize) {
+        match self {
+            Gives::Numbered { call, items } => (call, items.get(item).copied().unwrap_or(item)),
+            _ => (if is_ordered { "imap" } else { "imap_unordered" }, item),
+        }
+    }
+}
+
+impl FromPyObject<'_, '_> for Gives {
+    type Error = PyErr;
+
+    fn extract(asked: pyo3::Borrowed<'_, '_, PyAny>) -> PyResult<Gives> {
+        let unknown = |what: &str| PyValueError::new_err(format!("a lazy map cannot give {what}"));
+        if let Ok((call, items)) = asked.extract::<(String, Vec<usize>)>() {
+            let call = ["map", "starmap"].into_iter().find(|known| *known == call).ok_or_else(|| unknown(&call))?;
+            return Ok(Gives::Numbered { call, items });
+        }
+        match asked.extract::<String>()?.as_str() {
+            "values" => Ok(Gives::Values),
+            "errors" => Ok(Gives::Errors),
+            other => Err(unknown(other)),
+        }
+    }
+}
+
+/// The callback to call once a result is there.
 #[derive(Default)]
 struct Told(Mutex<Option<Py<PyAny>>>);
 
@@ -113,6 +168,10 @@ struct Arguments {
     chunksize: usize,
     /// An item may be run again.
     is_kept: bool,
+    gives: Arc<Gives>,
+    is_ordered: bool,
+    /// How many items have been pulled.
+    pulled: usize,
 }
 
 impl Source for Arguments {
@@ -132,16 +191,21 @@ impl Source for Arguments {
 }
 
 impl Arguments {
-    fn encode_next(&self, py: Python<'_>, feeder: &Feeder) -> PyResult<Option<Encoded<PyErr>>> {
+    fn encode_next(&mut self, py: Python<'_>, feeder: &Feeder) -> PyResult<Option<Encoded<PyErr>>> {
         let items = self.iterator.bind(py).try_iter()?.take(self.chunksize).collect::<PyResult<Vec<_>>>()?;
         if items.is_empty() {
             return Ok(None);
         }
+        let first = self.pulled;
+        self.pulled += items.len();
         let pool = self.pool.get();
         let pickled = pool.function(self.function.bind(py))?;
         let encoded = feeder.items(1, |encoded| {
             if self.chunksize == 1 {
-                pool.push(encoded, Kind::Call, &pickled, PyTuple::new(py, items)?.as_any(), self.is_kept)
+                match pool.push(encoded, Kind::Call, &pickled, PyTuple::new(py, items)?.as_any(), self.is_kept) {
+                    Err(error) if !matches!(*self.gives, Gives::Values) => pool.push_error(encoded, Kind::Call, error),
+                    pushed => pushed,
+                }
             } else {
                 pool.push(encoded, Kind::Map, &pickled, PyList::new(py, items)?.as_any(), self.is_kept)
             }
@@ -149,7 +213,10 @@ impl Arguments {
         match encoded {
             Ok(encoded) => Ok(Some(Encoded::Items(encoded))),
             // The items after it go on.
-            Err(error) if error.is_instance_of::<PyException>(py) => Ok(Some(Encoded::Failed(error))),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                let (call, index) = self.gives.place_of(first, self.is_ordered);
+                Ok(Some(Encoded::Failed(error::located(py, error, call, index, None))))
+            }
             Err(error) => Err(error),
         }
     }
@@ -172,11 +239,16 @@ impl IMapIterator {
         is_ordered: bool,
         most_ahead: Option<usize>,
         terms: Terms,
+        gives: Gives,
+        expected: Option<usize>,
     ) -> PyResult<IMapIterator> {
         let py = owner.py();
         if chunksize == 0 || most_ahead == Some(0) {
             return Err(PyValueError::new_err("chunksize and buffersize must be 1 or more"));
         }
+        // An error must not end the chunk that it is in.
+        let chunksize = if matches!(gives, Gives::Values) { chunksize } else { 1 };
+        let gives = Arc::new(gives);
         let engine = pool.get().engine();
         let feeder = engine.feeder().or_raise(py)?;
         let most = most_ahead.map_or(AHEAD * engine.size(), |items| items.div_ceil(chunksize));
@@ -186,6 +258,9 @@ impl IMapIterator {
             pool: pool.clone().unbind(),
             chunksize,
             is_kept: terms.retries > 0,
+            gives: gives.clone(),
+            is_ordered,
+            pulled: 0,
         };
         // In bursts: workers that are told of each item by itself sleep in between.
         let window = Window { most, refill_at: most / 2 };
@@ -196,6 +271,12 @@ impl IMapIterator {
             owner: Mutex::new(Some(owner.clone().unbind())),
             function: Mutex::new(Some(function.clone().unbind())),
             chunksize,
+            gives,
+            fail_fast: terms.fail_fast,
+            is_ordered,
+            expected,
+            taken: AtomicUsize::new(0),
+            at_end: Told::default(),
             state: Mutex::new(State { feed, ahead, ready: VecDeque::new() }),
             holder: Mutex::new(None),
             told: Arc::default(),
@@ -218,7 +299,32 @@ impl IMapIterator {
         Ok(Locked { holder: &self.holder, state })
     }
 
+    fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     fn take(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        let mut ended = None;
+        let taken = self.take_next(py, timeout, &mut ended);
+        // Here, under no lock: its drop may run code.
+        drop(ended);
+        match &taken {
+            Ok(Some(_)) => {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(None) => self.at_end.call(py),
+            Err(_) => {}
+        }
+        taken
+    }
+
+    /// `ended` gets the source of items that an error has ended.
+    fn take_next(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        ended: &mut Option<Arguments>,
+    ) -> PyResult<Option<Py<PyAny>>> {
         let deadline = deadline(timeout)?;
         let mut guard = self.lock(py)?;
         let state = &mut *guard;
@@ -231,18 +337,45 @@ impl IMapIterator {
                 // Behind the results of what came before.
                 return state.feed.take_error().map_or(Ok(None), Err);
             }
-            let Some(chunk) = state.ahead.take(deadline)? else {
+            let is_first_error = |error: &PyErr| self.fail_fast && error.is_instance_of::<PyException>(py);
+            let next = state.ahead.take(deadline).inspect_err(|error| {
+                if is_first_error(error) {
+                    *ended = state.feed.end();
+                }
+            });
+            if next.as_ref().is_err_and(is_first_error) {
+                state.ahead.abandon();
+            }
+            let Some(chunk) = next? else {
                 return Err(error::raised(py, &Error::Timeout { what: "a result was there" }));
             };
-            self.decode(py, &chunk.handle, &mut state.ready).map_err(|error| seen(py, error))?;
+            let decoded = self.decode(py, &chunk, &mut state.ready);
+            if decoded.as_ref().is_err_and(is_first_error) {
+                state.ahead.take_over(&mut state.feed);
+                *ended = state.feed.end();
+                state.ahead.abandon();
+            }
+            decoded.map_err(|error| seen(py, error))?;
         }
     }
 
-    fn decode(&self, py: Python<'_>, handle: &Handle, ready: &mut VecDeque<Py<PyAny>>) -> PyResult<()> {
+    fn decode(&self, py: Python<'_>, chunk: &Submitted, ready: &mut VecDeque<Py<PyAny>>) -> PyResult<()> {
         let mut result = Ok(());
-        let visited = handle.visit(|results| {
+        // Each chunk before it was whole.
+        let first = chunk.first * self.chunksize;
+        let (call, first) = self.gives.place_of(first, self.is_ordered);
+        let visited = chunk.handle.visit(|results| {
             results.for_each(|(_, tag, payload)| {
-                let value = value_of(py, tag, payload, &self.function);
+                let mut value = value_of(py, tag, payload, &self.function, call, || first);
+                if !matches!(*self.gives, Gives::Values) {
+                    value = value.or_else(|error| match is_of_task(py, tag, &error) {
+                        true => Ok(error.into_value(py).into_bound(py).into_any()),
+                        false => Err(error),
+                    });
+                }
+                if let Gives::Numbered { .. } = *self.gives {
+                    value = value.and_then(|value| Ok((first, value).into_pyobject(py)?.into_any()));
+                }
                 result = value.and_then(|value| {
                     if self.chunksize == 1 {
                         ready.push_back(value.unbind());
@@ -293,7 +426,7 @@ impl IMapIterator {
                 visit.call(&*held)?;
             }
         }
-        // Whoever has the lock is at work with it: then it is not garbage.
+        // A thread that has the lock is at work with the state: then it is not garbage.
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
         state.feed.source().map_or(Ok(()), |arguments| arguments.traverse(&visit))?;
         state.ready.iter().try_for_each(|value| visit.call(value))
@@ -335,6 +468,40 @@ impl IMapIterator {
             self.told.call(py);
         }
         Ok(())
+    }
+
+    /// How many results are still to be taken; `NotImplemented` if nobody knows.
+    fn __length_hint__(&self, py: Python<'_>) -> Py<PyAny> {
+        match self.expected {
+            Some(expected) => match expected.saturating_sub(self.taken()).into_pyobject(py) {
+                Ok(left) => left.into_any().unbind(),
+            },
+            None => py.NotImplemented(),
+        }
+    }
+
+    /// How many results have been taken.
+    fn _taken(&self) -> usize {
+        self.taken()
+    }
+
+    /// Ends the map: what has not begun does not begin, and results that were not taken are
+    /// dropped.
+    fn _abandon(&self, py: Python<'_>) -> PyResult<()> {
+        let mut guard = self.lock(py)?;
+        let state = &mut *guard;
+        state.ahead.take_over(&mut state.feed);
+        state.ahead.abandon();
+        let dropped = (state.feed.end(), std::mem::take(&mut state.ready));
+        drop(guard);
+        drop(dropped);
+        Ok(())
+    }
+
+    /// Has `callback()` called when there are no more results, by the thread that finds so.
+    fn _at_end(&self, callback: Py<PyAny>) {
+        let before = self.at_end.callback().replace(callback);
+        drop(before);
     }
 
     /// The pool.

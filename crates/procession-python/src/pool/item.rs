@@ -1,9 +1,9 @@
-//! What crosses between a pool and its workers: an item is a function and its arguments, a result
-//! is a value. Written and read on both sides, with the interpreter attached.
+//! The encoding of items and results between a pool and its workers. An item is a function and its
+//! arguments; a result is a value. Written and read on both sides, with the interpreter attached.
 //!
 //! ```text
 //! item    kind (the top bit: an exit is a result), function, value
-//! function   length, pickle; or `BIG`, its number, its handle
+//! function   length, pickle; or `BIG`, its number, its handle; or `CARRIED`, its number, length, pickle
 //! value   pickle, buffers, how long the buffers' part is (4 bytes; the top bits: the pickle is the first buffer, it is no pickle)
 //! buffer  0, whether it may be written, area, block; or 1, whether it may be written, length, bytes
 //! ```
@@ -16,14 +16,14 @@ use procession_core::pool::blocks::{self, Place};
 use procession_core::{Held, handle};
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes};
 
-use super::function::{Function, FunctionIn};
+use super::function::{self, Function, FunctionIn};
 use super::packed;
 use crate::buffer::{Block, Bytes};
 use crate::codec;
 
-/// What is to be done with a function and a value.
+/// The way to call a function with a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// `function(*value)`.
@@ -47,6 +47,9 @@ impl Kind {
 const CARRIES_EXITS: u8 = 1 << 7;
 /// In place of a function's length: it crosses beside its items.
 const BIG: u32 = u32::MAX;
+/// In place of a function's length: it is a big one on its way to another machine. Its pickle is
+/// empty if the reader has it from the item before.
+const CARRIED: u32 = u32::MAX - 1;
 /// A pickle that is longer goes into a block as large buffers do.
 const BIG_PICKLE: usize = 64 * 1024;
 const PICKLE_IS_A_BUFFER: u32 = 1 << 31;
@@ -135,11 +138,15 @@ fn write_checked_value(
     for buffer in &buffers {
         write_buffer(py, &mut places, buffer, buffer.is_writable() && !is_kept)?;
     }
+    Ok(append_places(out, &places, flag)?)
+}
+
+fn append_places(out: &mut Vec<u8>, places: &[u8], flag: u32) -> PyResult<()> {
     let len = u32::try_from(places.len()).ok().filter(|len| len & FLAGS == 0);
     let len = len.ok_or_else(|| {
         PyValueError::new_err("its buffers take more than 1 GiB, and there is no room for them in shared memory now")
     })?;
-    codec::append(out, &places)?;
+    codec::append(out, places)?;
     out.extend_from_slice(&(len | flag).to_le_bytes());
     Ok(())
 }
@@ -148,13 +155,23 @@ fn write_buffer(py: Python<'_>, out: &mut Vec<u8>, buffer: &Bytes, is_writable: 
     let bytes = buffer.as_slice();
     match py.detach(|| blocks::put_buffer(bytes)) {
         Some(place) => write_place(out, place, is_writable),
-        None => {
-            out.extend_from_slice(&[INLINE, u8::from(is_writable)]);
-            out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-            codec::append(out, bytes)?;
-        }
+        None => write_inline(out, bytes, is_writable)?,
     }
     Ok(())
+}
+
+fn write_bytes(out: &mut Vec<u8>, bytes: &[u8], is_writable: bool) -> PyResult<()> {
+    match blocks::put_buffer(bytes) {
+        Some(place) => write_place(out, place, is_writable),
+        None => write_inline(out, bytes, is_writable)?,
+    }
+    Ok(())
+}
+
+fn write_inline(out: &mut Vec<u8>, bytes: &[u8], is_writable: bool) -> PyResult<()> {
+    out.extend_from_slice(&[INLINE, u8::from(is_writable)]);
+    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    codec::append(out, bytes)
 }
 
 fn write_place(out: &mut Vec<u8>, place: Place, is_writable: bool) {
@@ -178,9 +195,75 @@ pub(crate) fn read(item: &[u8]) -> Option<Item<'_>> {
     let (kind, carries_exits) = (Kind::from_byte(byte & !CARRIES_EXITS)?, byte & CARRIES_EXITS != 0);
     let function = match u32_of(&mut rest)? {
         BIG => FunctionIn::Big { number: u64_of(&mut rest)?, index: u32_of(&mut rest)? },
+        CARRIED => {
+            let (number, len) = (u64_of(&mut rest)?, u32_of(&mut rest)?);
+            FunctionIn::Carried { number, pickle: take(&mut rest, len as usize)? }
+        }
         len => FunctionIn::Small(take(&mut rest, len as usize)?),
     };
     Some(Item { kind, carries_exits, function, value: rest })
+}
+
+/// Appends an item with all that is beside it: another machine can read it. `sent` is the number of
+/// the big function that the reader has. Returns `None` if the item is torn.
+pub(crate) fn write_carried(out: &mut Vec<u8>, item: &[u8], sent: &mut Option<u64>) -> PyResult<Option<()>> {
+    let Some(parts) = read(item) else { return Ok(None) };
+    out.push(item[0]);
+    match parts.function {
+        FunctionIn::Small(pickle) => {
+            *sent = None;
+            out.extend_from_slice(&(pickle.len() as u32).to_le_bytes());
+            out.extend_from_slice(pickle);
+        }
+        FunctionIn::Big { number, index } => {
+            let is_sent = sent.replace(number) == Some(number);
+            let pickle = if is_sent { Vec::new() } else { function::receive_big(index)? };
+            let len = u32::try_from(pickle.len())
+                .map_err(|_| PyValueError::new_err("a function takes more than 4 GiB on its way to another machine"))?;
+            out.extend_from_slice(&CARRIED.to_le_bytes());
+            out.extend_from_slice(&number.to_le_bytes());
+            out.extend_from_slice(&len.to_le_bytes());
+            codec::append(out, &pickle)?;
+        }
+        FunctionIn::Carried { .. } => return Ok(None),
+    }
+    move_value(out, parts.value, write_inline)
+}
+
+/// Appends a value that came from another machine, its large buffers in blocks. Returns `None` if
+/// it is torn.
+pub(crate) fn write_arrived(out: &mut Vec<u8>, value: &[u8]) -> PyResult<Option<()>> {
+    move_value(out, value, write_bytes)
+}
+
+/// Appends a value whose buffers `write` puts elsewhere.
+fn move_value(
+    out: &mut Vec<u8>,
+    value: &[u8],
+    write: impl Fn(&mut Vec<u8>, &[u8], bool) -> PyResult<()>,
+) -> PyResult<Option<()>> {
+    let Some((rest, mut trailer)) = value.split_at_checked(value.len().wrapping_sub(4)) else { return Ok(None) };
+    let Some(flags) = u32_of(&mut trailer) else { return Ok(None) };
+    let len = (flags & !FLAGS) as usize;
+    let Some((pickle, mut rest)) = rest.split_at_checked(rest.len().wrapping_sub(len)) else { return Ok(None) };
+    let mut places = Vec::new();
+    if flags & PICKLE_IS_A_BUFFER == 0 {
+        codec::append(out, pickle)?;
+    } else {
+        let Some((held, _)) = held(&mut rest)? else { return Ok(None) };
+        codec::append(out, &held)?;
+    }
+    while !rest.is_empty() {
+        if rest[0] == IN_BLOCK {
+            let Some((held, is_writable)) = held(&mut rest)? else { return Ok(None) };
+            write(&mut places, &held, is_writable)?;
+        } else {
+            let Some((bytes, is_writable)) = inline(&mut rest) else { return Ok(None) };
+            write(&mut places, bytes, is_writable)?;
+        }
+    }
+    append_places(out, &places, flags & IS_PACKED)?;
+    Ok(Some(()))
 }
 
 /// The value that [`write_value`] wrote. Its buffers are in place, and the reader's own.
@@ -226,17 +309,20 @@ fn read_buffer<'py>(py: Python<'py>, rest: &mut &[u8]) -> PyResult<Option<Bound<
             None => Ok(None),
         },
         _ => {
-            let Some(&[_, is_writable]) = take(rest, 2) else { return Ok(None) };
-            let Some(bytes) = u64_of(rest).and_then(|len| take(rest, usize::try_from(len).ok()?)) else {
-                return Ok(None);
-            };
-            let bytes = PyBytes::new(py, bytes);
-            if is_writable == 0 {
-                return Ok(Some(bytes.into_any()));
+            let Some((bytes, is_writable)) = inline(rest) else { return Ok(None) };
+            if !is_writable {
+                return Ok(Some(PyBytes::new(py, bytes).into_any()));
             }
-            Ok(Some(pyo3::types::PyByteArray::from(bytes.as_any())?.into_any()))
+            Ok(Some(PyByteArray::new(py, bytes).into_any()))
         }
     }
+}
+
+/// The next buffer, which travels with the rest, and whether it may be written.
+fn inline<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], bool)> {
+    let &[INLINE, is_writable] = take(rest, 2)? else { return None };
+    let len = usize::try_from(u64_of(rest)?).ok()?;
+    Some((take(rest, len)?, is_writable != 0))
 }
 
 fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {

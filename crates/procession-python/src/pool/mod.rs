@@ -2,8 +2,12 @@
 //! `procession.pool`, whose head says how the two divide the work. Used in the parent, from any
 //! thread, with the interpreter attached; what may wait detaches.
 
+mod carrier;
+mod channel;
+mod child;
 mod function;
 mod imap;
+mod insights;
 mod item;
 mod packed;
 mod result;
@@ -15,23 +19,29 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
+use procession_core::Error;
 use procession_core::pool::ChunkEntry;
 use procession_core::pool::Items;
 use procession_core::pool::{self as core, Service, Terms};
-use procession_core::start::Method;
+use procession_core::start::StartMethod;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PySlice, PyTuple};
 
+pub(crate) use child::serve_carrier;
+use imap::Gives;
 pub(crate) use imap::IMapIterator;
+use result::Form;
 pub(crate) use result::{ApplyResult, MapResult};
 pub(crate) use title::name_worker;
 pub(crate) use worker::{give_handle, run_worker, take_handle};
 
 use crate::codec;
 use crate::error::OrRaise;
+use crate::surroundings::Surroundings;
 use crate::wait::{attached_for_engine, blocking, interruptible};
 use function::{Function, Globals};
+use insights::Measured;
 use item::{Kind, Unwritten};
 use starter::Starter;
 
@@ -46,19 +56,20 @@ pub(crate) struct Pool {
     carries_exits: bool,
 }
 
-/// What a caller asks for beside the results.
+/// The options that a caller gives for the tasks.
 #[derive(Clone, Copy, Default, FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Asked {
     timeout: Option<f64>,
     retries: u32,
+    fail_fast: bool,
 }
 
 #[pymethods]
 impl Pool {
-    /// `start(name, control, slot, broker)` starts a worker and returns its process.
+    /// `start` starts a worker and returns its process; see [`Starter`].
     #[new]
-    #[pyo3(signature = (workers, method, start, values, max_tasks = None, max_memory = None, idle_timeout = None, carries_exits = false))]
+    #[pyo3(signature = (workers, method, start, values, max_tasks = None, max_memory = None, memory_limit = None, idle_timeout = None, carries_exits = false, surroundings = None, insights = false))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn new(
         py: Python<'_>,
@@ -68,11 +79,18 @@ impl Pool {
         values: Py<PyAny>,
         max_tasks: Option<NonZeroU32>,
         max_memory: Option<NonZeroU64>,
+        memory_limit: Option<u64>,
         idle_timeout: Option<f64>,
         carries_exits: bool,
+        surroundings: Option<&Surroundings>,
+        insights: bool,
     ) -> PyResult<Pool> {
-        let method = method.parse::<Method>().or_raise(py)?;
-        let service = Service { initializer: None, max_tasks, max_memory };
+        let method = method.parse::<StartMethod>().map_err(Error::from).or_raise(py)?;
+        let mut service = Service { max_tasks, max_memory, measures: insights, ..Service::default() };
+        service.confinement.limits.memory = memory_limit;
+        if let Some(surroundings) = surroundings {
+            surroundings.fill(&mut service);
+        }
         let starter = Starter::new(method, start);
         codec::prepare(py)?;
         let engine = interruptible(py, || core::Pool::new(workers, starter, service))?.or_raise(py)?;
@@ -107,13 +125,14 @@ impl Pool {
         };
         let encode =
             |items: &mut Items, encoded: &Function| self.push(items, kind, encoded, value.as_any(), retries > 0);
-        let terms = terms(Asked { timeout, retries }, None)?;
-        self.submit(owner, function, 1, terms, encode, false)?.handed_out(owner.py(), waits)
+        let terms = terms(Asked { timeout, retries, ..Asked::default() }, None)?;
+        self.submit(owner, function, 1, terms, encode, Form::apply())?.handed_out(owner.py(), waits)
     }
 
     /// Submits `function` over each of `items`, a list or a range, in chunks of the pool's choice
-    /// or of `chunksize`. `waits` is as with `apply`.
-    #[pyo3(signature = (owner, function, items, chunksize, is_star, timeout = None, retries = 0, waits = false))]
+    /// or of `chunksize`. `waits` is as with `apply`. With `returns_errors` an exception of a task
+    /// takes the place of its result.
+    #[pyo3(signature = (owner, function, items, chunksize, is_star, timeout = None, retries = 0, waits = false, returns_errors = false, fail_fast = false))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn map(
         &self,
@@ -125,21 +144,26 @@ impl Pool {
         timeout: Option<f64>,
         retries: u32,
         waits: bool,
+        returns_errors: bool,
+        fail_fast: bool,
     ) -> PyResult<Py<PyAny>> {
         let py = owner.py();
-        let asked = Asked { timeout, retries };
+        let asked = Asked { timeout, retries, fail_fast };
+        let form = Form { returns_errors, ..Form::many(if is_star { "starmap" } else { "map" }) };
         let kind = if is_star { Kind::Starmap } else { Kind::Map };
         let len = items.len()?;
-        if timeout.is_some() || retries > 0 {
-            // What is asked for holds for each task: each travels by itself, though still in
-            // chunks.
+        if timeout.is_some() || retries > 0 || returns_errors {
+            // These hold for each task, so each travels by itself, though still in chunks.
             let encode = |encoded: &mut Items, function: &Function| {
                 items.try_iter()?.try_for_each(|item| {
                     let one = PyTuple::new(py, [item?])?;
-                    self.push(encoded, kind, function, one.as_any(), retries > 0)
+                    match self.push(encoded, kind, function, one.as_any(), retries > 0) {
+                        Err(error) if returns_errors => self.push_error(encoded, Kind::Map, error),
+                        pushed => pushed,
+                    }
                 })
             };
-            return self.submit(owner, function, len, terms(asked, chunksize)?, encode, true)?.handed_out(py, waits);
+            return self.submit(owner, function, len, terms(asked, chunksize)?, encode, form)?.handed_out(py, waits);
         }
         let sizes = match chunksize {
             Some(0) => return Err(PyValueError::new_err("a chunk needs at least one task, not 0")),
@@ -155,11 +179,12 @@ impl Pool {
                 self.push(encoded, kind, function, chunk.as_any(), false)
             })
         };
-        self.submit(owner, function, sizes.len(), terms(asked, Some(1))?, encode, true)?.handed_out(py, waits)
+        self.submit(owner, function, sizes.len(), terms(asked, Some(1))?, encode, form)?.handed_out(py, waits)
     }
 
-    /// Submits `[function(*args) for args in items]`, of a list, as one task.
-    #[pyo3(signature = (owner, function, items, timeout = None, retries = 0))]
+    /// Submits `[function(*args) for args in items]`, of a list, as one task. `first` is the index
+    /// of its first in the user's call.
+    #[pyo3(signature = (owner, function, items, timeout = None, retries = 0, first = 0))]
     fn apply_chunk(
         &self,
         owner: &Bound<'_, PyAny>,
@@ -167,16 +192,19 @@ impl Pool {
         items: &Bound<'_, PyList>,
         timeout: Option<f64>,
         retries: u32,
+        first: usize,
     ) -> PyResult<Py<PyAny>> {
         let encode = |encoded: &mut Items, pickled: &Function| {
             self.push(encoded, Kind::Starmap, pickled, items.as_any(), retries > 0)
         };
-        let terms = terms(Asked { timeout, retries }, Some(1))?;
-        self.submit(owner, function, 1, terms, encode, true)?.handed_out(owner.py(), false)
+        let terms = terms(Asked { timeout, retries, ..Asked::default() }, Some(1))?;
+        let form = Form { first, ..Form::many("map") };
+        self.submit(owner, function, 1, terms, encode, form)?.handed_out(owner.py(), false)
     }
 
-    /// A lazy map.
-    #[pyo3(signature = (owner, function, iterator, chunksize, is_ordered, most_ahead = None, timeout = None, retries = 0))]
+    /// A lazy map. `gives` says how a result is given; `expected` is how many there will be, if
+    /// that is known.
+    #[pyo3(signature = (owner, function, iterator, chunksize, is_ordered, most_ahead = None, timeout = None, retries = 0, gives = Gives::Values, fail_fast = false, expected = None))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn imap(
         slf: &Bound<'_, Self>,
@@ -188,9 +216,12 @@ impl Pool {
         most_ahead: Option<usize>,
         timeout: Option<f64>,
         retries: u32,
+        gives: Gives,
+        fail_fast: bool,
+        expected: Option<usize>,
     ) -> PyResult<IMapIterator> {
-        let terms = terms(Asked { timeout, retries }, Some(1))?;
-        IMapIterator::new(slf, owner, function, iterator, chunksize, is_ordered, most_ahead, terms)
+        let terms = terms(Asked { timeout, retries, fail_fast }, Some(1))?;
+        IMapIterator::new(slf, owner, function, iterator, chunksize, is_ordered, most_ahead, terms, gives, expected)
     }
 
     /// Takes no more tasks; workers end when those that were given are finished.
@@ -280,7 +311,7 @@ impl Pool {
         interruptible(py, || self.engine().worker_pids())
     }
 
-    /// What it is doing now, as plain values.
+    /// Returns a snapshot of its workers and tasks, as plain values.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = interruptible(py, || self.engine().stats())?.or_raise(py)?;
         let workers = stats.workers.iter().map(|worker| {
@@ -303,6 +334,12 @@ impl Pool {
         all.set_item("respawns", stats.respawns)?;
         Ok(all)
     }
+
+    /// Returns where the time of its workers went, as plain values; `None` in a pool that does not
+    /// measure.
+    fn insights(&self, py: Python<'_>) -> PyResult<Option<Measured>> {
+        Ok(interruptible(py, || self.engine().insights())?.or_raise(py)?.map(Measured::from))
+    }
 }
 
 impl Pool {
@@ -317,7 +354,7 @@ impl Pool {
         items: usize,
         terms: Terms,
         encode: impl FnOnce(&mut Items, &Function) -> PyResult<()>,
-        is_many: bool,
+        form: Form,
     ) -> PyResult<ApplyResult> {
         let py = owner.py();
         let encoded =
@@ -326,14 +363,15 @@ impl Pool {
             Ok(items) => {
                 interruptible(py, || self.engine().submit(ChunkEntry::of(worker::entry), items, terms))?.or_raise(py)?
             }
-            // What does not pickle is the error of the call, raised where its result is asked for.
+            // A value that does not pickle is an error of the call, raised where its result is
+            // asked for.
             Err(error) if error.is_instance_of::<PyException>(py) => {
-                return Ok(ApplyResult::failed(function, error, is_many));
+                return Ok(ApplyResult::failed(function, error, form));
             }
-            // What a signal's handler raised meanwhile is the caller's.
+            // An exception of a signal's handler is the caller's.
             Err(error) => return Err(error),
         };
-        Ok(ApplyResult::new(owner, function, submitted, is_many))
+        Ok(ApplyResult::new(owner, function, submitted, form))
     }
 
     fn push(
@@ -370,8 +408,26 @@ impl Pool {
         }
     }
 
-    /// What stands in the place of a value that plain pickle refuses with this error, or that names
-    /// what no worker can find.
+    /// Has a task raise the error, which stands for an item that does not pickle. An exception of a
+    /// signal's handler is the caller's.
+    fn push_error(&self, items: &mut Items, kind: Kind, error: PyErr) -> PyResult<()> {
+        Python::attach(|py| {
+            if !error.is_instance_of::<PyException>(py) {
+                return Err(error);
+            }
+            let remote = py.import("procession._remote")?;
+            let packed = remote.call_method1("pack", (error.value(py), error.traceback(py)))?;
+            let function = self.function(&remote.getattr("raise_packed")?)?;
+            let value = match kind {
+                Kind::Map | Kind::Starmap => PyList::new(py, [packed])?.into_any(),
+                Kind::Call | Kind::CallNamed => PyTuple::new(py, [packed])?.into_any(),
+            };
+            self.push(items, kind, &function, &value, true)
+        })
+    }
+
+    /// Returns a stand-in for a value that plain pickle refuses with this error, or that names
+    /// objects which no worker can find.
     fn by_value<'py>(&self, value: &Bound<'py, PyAny>, error: Option<PyErr>) -> PyResult<Bound<'py, PyAny>> {
         let py = value.py();
         self.values.bind(py).call_method1("by_value", (value, error.map(|error| error.into_value(py))))
@@ -434,7 +490,7 @@ fn terms(asked: Asked, chunk: Option<usize>) -> PyResult<Terms> {
         Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         None => None,
     };
-    Ok(Terms { chunk, timeout, retries: asked.retries, fail_fast: false })
+    Ok(Terms { chunk, timeout, retries: asked.retries, fail_fast: asked.fail_fast })
 }
 
 /// The name of a function, for messages.

@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use procession_core::outcome::tag;
+use procession_core::outcome::{Loss, tag};
 use procession_core::pool::{Handle, Results};
-use pyo3::exceptions::{PyBaseException, PyException, PyMemoryError};
+use pyo3::exceptions::{PyBaseException, PyException, PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyGenericAlias, PyList, PyType};
 use pyo3::{PyClassInitializer, PyTraverseError, PyVisit};
@@ -32,10 +32,35 @@ struct Shared {
     function: Mutex<Option<Py<PyAny>>>,
     /// The pool, which is to live as long as somebody waits for this.
     owner: Mutex<Option<Py<PyAny>>>,
-    is_many: bool,
+    form: Form,
 }
 
-/// What was returned, or what was raised.
+/// The form of a call, and of its result.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    /// The name of the method, for messages.
+    pub(super) call: &'static str,
+    /// The index in the user's call of the first item.
+    pub(super) first: usize,
+    /// True if the result is a list.
+    pub(super) is_many: bool,
+    /// True if an exception of a task takes the place of its result.
+    pub(super) returns_errors: bool,
+}
+
+impl Form {
+    /// Of one call of the function.
+    pub(super) fn apply() -> Form {
+        Form { call: "apply", first: 0, is_many: false, returns_errors: false }
+    }
+
+    /// Of many, by the method of this name.
+    pub(super) fn many(call: &'static str) -> Form {
+        Form { call, first: 0, is_many: true, returns_errors: false }
+    }
+}
+
+/// The returned value, or the raised exception.
 type Decoded = Result<Py<PyAny>, Py<PyBaseException>>;
 
 impl ApplyResult {
@@ -43,19 +68,19 @@ impl ApplyResult {
         owner: &Bound<'_, PyAny>,
         function: &Bound<'_, PyAny>,
         handle: Handle,
-        is_many: bool,
+        form: Form,
     ) -> ApplyResult {
         let owner = Mutex::new(Some(owner.clone().unbind()));
         let function = Mutex::new(Some(function.clone().unbind()));
-        let shared = Shared { handle: Some(handle), decoded: Mutex::new(None), function, owner, is_many };
+        let shared = Shared { handle: Some(handle), decoded: Mutex::new(None), function, owner, form };
         ApplyResult { shared: Arc::new(shared) }
     }
 
     /// Of a call that could not be submitted.
-    pub(super) fn failed(function: &Bound<'_, PyAny>, error: PyErr, is_many: bool) -> ApplyResult {
+    pub(super) fn failed(function: &Bound<'_, PyAny>, error: PyErr, form: Form) -> ApplyResult {
         let decoded = Mutex::new(Some(Err(error.into_value(function.py()))));
         let function = Mutex::new(Some(function.clone().unbind()));
-        let shared = Shared { handle: None, decoded, function, owner: Mutex::new(None), is_many };
+        let shared = Shared { handle: None, decoded, function, owner: Mutex::new(None), form };
         ApplyResult { shared: Arc::new(shared) }
     }
 }
@@ -64,7 +89,7 @@ impl ApplyResult {
     /// The result as an object, or, if the caller `waits`, its value.
     pub(super) fn handed_out(self, py: Python<'_>, waits: bool) -> PyResult<Py<PyAny>> {
         if !waits {
-            if self.shared.is_many {
+            if self.shared.form.is_many {
                 return Ok(Py::new(py, PyClassInitializer::from(self).add_subclass(MapResult))?.into_any());
             }
             return Ok(Py::new(py, self)?.into_any());
@@ -83,8 +108,8 @@ impl ApplyResult {
     /// the call raised.
     #[pyo3(signature = (timeout = None))]
     fn get(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        // Who comes back for it again and again would decode its beginning as often.
-        if timeout.is_none() && self.shared.is_many {
+        // A caller that asks again and again would decode the result's beginning as often.
+        if timeout.is_none() && self.shared.form.is_many {
             self.shared.gather(py)?;
         }
         if !self.wait_for(py, timeout)? {
@@ -130,7 +155,7 @@ impl ApplyResult {
         if Arc::strong_count(&self.shared) > 1 {
             return Ok(());
         }
-        // Whoever has a lock is at work with it: then it is not garbage.
+        // A thread that has a lock is at work with the result: then it is not garbage.
         if let Ok(decoded) = self.shared.decoded.try_lock() {
             match decoded.as_ref() {
                 Some(Ok(value)) => visit.call(value)?,
@@ -208,6 +233,11 @@ impl ApplyResult {
         owner.as_ref().map(|owner| owner.clone_ref(py))
     }
 
+    /// How many calls have no result yet, as far as results have been taken.
+    fn _remaining(&self) -> u64 {
+        self.shared.handle.as_ref().map_or(0, Handle::remaining_calls)
+    }
+
     /// Whether a worker is at it now.
     fn _is_running(&self) -> bool {
         self.shared.handle.as_ref().is_some_and(Handle::is_running)
@@ -226,8 +256,8 @@ impl ApplyResult {
         }
     }
 
-    /// Has the callbacks called in the pool's thread once the result is there. What they raise
-    /// becomes the result.
+    /// Has the callbacks called in the pool's thread once the result is there. An exception of a
+    /// callback becomes the result.
     #[pyo3(signature = (callback = None, error_callback = None))]
     fn _call_back(
         &self,
@@ -287,14 +317,14 @@ impl Shared {
         let (mut gathered, mut interrupt) = (Gathered::default(), None);
         let visitor = |mut results: Results<'_>| {
             attached(|py| {
-                results.all(|(_, tag, payload)| {
-                    // What a signal's handler raises ends the wait: it must not be taken for what a
-                    // task has raised, whose error is told when all are finished.
+                results.all(|(task, tag, payload)| {
+                    // An exception of a signal's handler ends the wait. It must not be taken for
+                    // one that a task has raised, which is told when all tasks are finished.
                     interrupt = py.check_signals().err();
-                    if tag != tag::VALUE || interrupt.is_some() {
+                    if (tag != tag::VALUE && !self.form.returns_errors) || interrupt.is_some() {
                         return false;
                     }
-                    gathered.add(py, self, tag, payload);
+                    gathered.add(py, self, handle, (task, tag, payload));
                     interrupt = gathered.error.take_if(|error| !error.is_instance_of::<PyException>(py));
                     interrupt.is_none()
                 })
@@ -340,14 +370,13 @@ impl Shared {
     fn decode(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let Some(handle) = &self.handle else { return Ok(py.None()) };
         let mut gathered = Gathered::default();
-        let visited =
-            handle.visit(|results| results.for_each(|(_, tag, payload)| gathered.add(py, self, tag, payload)));
+        let visited = handle.visit(|results| results.for_each(|result| gathered.add(py, self, handle, result)));
         visited.unwrap_or(Ok(())).or_raise(py)?;
         self.whole(py, gathered)
     }
 
     fn whole(&self, py: Python<'_>, gathered: Gathered) -> PyResult<Py<PyAny>> {
-        match (gathered.error, self.is_many) {
+        match (gathered.error, self.form.is_many) {
             (Some(error), _) => Err(error),
             (None, true) => Ok(gathered.list.unwrap_or_else(|| PyList::empty(py).unbind().into_any())),
             (None, false) => Ok(gathered.list.unwrap_or_else(|| py.None())),
@@ -355,7 +384,7 @@ impl Shared {
     }
 }
 
-/// What the visits of a job's results have brought.
+/// The results that the visits of a job have brought.
 #[derive(Default)]
 struct Gathered {
     /// The value; of a map the list of all so far.
@@ -364,12 +393,25 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, py: Python<'_>, shared: &Shared, tag: u32, payload: &[u8]) {
+    fn add(&mut self, py: Python<'_>, shared: &Shared, handle: &Handle, result: (usize, u32, &[u8])) {
         if self.error.is_some() {
             return;
         }
-        let value = match value_of(py, tag, payload, &shared.function) {
+        let (task, tag, payload) = result;
+        let form = &shared.form;
+        let first = || form.first + handle.first_call(task);
+        let value = match value_of(py, tag, payload, &shared.function, form.call, first) {
             Ok(value) => value,
+            Err(error) if form.returns_errors && is_of_task(py, tag, &error) => {
+                // Each task is one call here.
+                match PyList::new(py, [error.into_value(py)]) {
+                    Ok(one) => one.into_any(),
+                    Err(error) => {
+                        self.error = Some(error);
+                        return;
+                    }
+                }
+            }
             Err(error) => {
                 self.error = Some(error);
                 return;
@@ -377,7 +419,7 @@ impl Gathered {
         };
         match &self.list {
             // A map's results come as a list for each chunk.
-            Some(list) if shared.is_many => {
+            Some(list) if form.is_many => {
                 let list = list.bind(py).cast::<PyList>();
                 let extended = list.map_err(PyErr::from).and_then(|list| list.call_method1("extend", (value,)));
                 self.error = extended.err();
@@ -387,27 +429,50 @@ impl Gathered {
     }
 }
 
-/// The value of one result, or what its task raised.
+/// Returns whether this is the error of a task, and not what a signal's handler raised while its
+/// value was decoded.
+pub(super) fn is_of_task(py: Python<'_>, tag: u32, error: &PyErr) -> bool {
+    tag != tag::VALUE || error.is_instance_of::<PyException>(py)
+}
+
+/// The value of one result, or what its task raised. `first` is the index of the task's first call
+/// in the user's, whose method is `call`.
 pub(super) fn value_of<'py>(
     py: Python<'py>,
     tag: u32,
     payload: &[u8],
     function: &Mutex<Option<Py<PyAny>>>,
+    call: &str,
+    first: impl Fn() -> usize,
 ) -> PyResult<Bound<'py, PyAny>> {
     let name = || {
         let function = function.lock().unwrap_or_else(PoisonError::into_inner);
         let function = function.as_ref().map(|function| function.bind(py).clone());
         function.map_or_else(|| "a function".to_owned(), |function| name_of(&function))
     };
-    match tag {
-        tag::VALUE => item::read_value(py, payload),
-        tag::LOST | tag::TIMED_OUT => Err(error::lost(py, payload, &name(), tag == tag::TIMED_OUT)),
-        tag::PANIC => Err(error::remote(py, payload)),
-        tag::NO_MEMORY => Err(PyMemoryError::new_err(format!(
-            "a worker cannot take the arguments of {}: {}",
-            name(),
-            String::from_utf8_lossy(payload)
-        ))),
-        _ => Err(pyo3::exceptions::PyRuntimeError::new_err(String::from_utf8_lossy(payload).into_owned())),
+    if tag == tag::VALUE {
+        let value = item::read_value(py, payload);
+        let is_error = |error: &PyErr| error.is_instance_of::<PyException>(py);
+        return value.map_err(|error| match is_error(&error) {
+            true => error::located(py, error, call, first(), None),
+            false => error,
+        });
     }
+    let text = || String::from_utf8_lossy(payload);
+    Err(match tag {
+        tag::LOST | tag::TIMED_OUT => match Loss::decode(payload) {
+            Some(loss) => {
+                let (index, name) = (first() + loss.call as usize, name());
+                let error = error::lost(py, &loss, &name, tag == tag::TIMED_OUT);
+                error::located(py, error, call, index, Some(&name))
+            }
+            None => PyRuntimeError::new_err("a worker's report of a loss makes no sense"),
+        },
+        tag::PANIC => error::of_task(py, payload, call, first()),
+        tag::NO_MEMORY => {
+            let error = PyMemoryError::new_err(format!("a worker cannot take the arguments of {}: {}", name(), text()));
+            error::located(py, error, call, first(), None)
+        }
+        _ => error::located(py, PyRuntimeError::new_err(text().into_owned()), call, first(), None),
+    })
 }

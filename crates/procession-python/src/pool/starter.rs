@@ -9,30 +9,31 @@ use std::sync::Arc;
 use procession_core::child::{Child, Popen};
 use procession_core::pool::role::Worker;
 use procession_core::preparation::Preparation;
-use procession_core::start::{Method, Start};
+use procession_core::start::{Start, StartMethod};
 use procession_core::{Error, Result, SignalsBlocked, interrupt};
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 
 use crate::process::Child as Process;
+use crate::surroundings::Setting;
 use crate::wait::{self, attached};
 
-/// Starts workers by `start(name, control, slot, broker, blocked)`, which returns the `Child` that
-/// it started. Signals are blocked meanwhile; `blocked` are those that the child is to have blocked
-/// too.
+/// Starts workers by `start(name, control, slot, broker, blocked, setting)`, which returns the
+/// `Child` that it started. Signals are blocked meanwhile; `blocked` are those that the child is to
+/// have blocked too. `setting` is what it is to have around it, if that is anything.
 pub(super) struct Starter {
-    method: Method,
+    method: StartMethod,
     start: Py<PyAny>,
 }
 
 impl Starter {
-    pub(super) fn new(method: Method, start: Py<PyAny>) -> Starter {
+    pub(super) fn new(method: StartMethod, start: Py<PyAny>) -> Starter {
         Starter { method, start }
     }
 }
 
 impl Start for Starter {
-    fn method(&self) -> Method {
+    fn method(&self) -> StartMethod {
         self.method
     }
 
@@ -41,7 +42,8 @@ impl Start for Starter {
     }
 
     fn child(&self, preparation: Preparation<'_>) -> Result<Arc<Child>> {
-        let worker = preparation.role.as_any().and_then(|role| role.downcast_ref::<Worker>());
+        let Preparation { name, setting, role, .. } = preparation;
+        let worker = role.as_any().and_then(|role| role.downcast_ref::<Worker>());
         let Some(Worker { control, slot, broker, .. }) = worker else {
             return Err(Error::Bug("a pool of Python's starts workers only"));
         };
@@ -54,7 +56,8 @@ impl Start for Starter {
         }
         let before = blocked.blocked_before();
         let started = attached(|py| {
-            let args = (&preparation.name, control.as_fd().as_raw_fd(), *slot, broker.as_fd().as_raw_fd(), before);
+            let setting = Setting::of_worker(setting);
+            let args = (&name, control.as_fd().as_raw_fd(), *slot, broker.as_fd().as_raw_fd(), before, setting);
             let child = self.start.bind(py).call1(args).and_then(|child| {
                 let Some(child) = child.extract::<Option<Bound<'_, Process>>>()? else {
                     return Err(PyTypeError::new_err("it has no pid, and a pool's workers must be processes"));
@@ -72,7 +75,8 @@ impl Start for Starter {
             })
         });
         drop(blocked);
-        // What has come meanwhile ends the call that wants the worker, now that the worker is held.
+        // A signal that has come meanwhile ends the call that wants the worker, now that the worker
+        // is held.
         if started.is_ok() {
             interrupt::ask();
         }

@@ -1,4 +1,4 @@
-//! What `ps` and `top` show of a worker: its slot and the function that it ran last, as in
+//! The title of a worker in `ps` and `top`: its slot and the function that it ran last, as in
 //! `procession worker 3: module.function`. In the worker's main thread, with the interpreter
 //! attached.
 //!

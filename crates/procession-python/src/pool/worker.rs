@@ -1,7 +1,7 @@
 //! A worker's part: runs the tasks that the engine's loop hands out. Runs in the worker process, in
 //! its main thread.
 //!
-//! What a task can end with:
+//! A task can end in these ways:
 //!
 //! | it | the caller gets | the worker |
 //! |---|---|---|
@@ -17,20 +17,22 @@ use std::os::fd::{AsFd, IntoRawFd, RawFd};
 use std::sync::Arc;
 
 use procession_core::outcome::tag;
-use procession_core::pool::{Answer, Calls, Chunk, Control, Service, worker};
+use procession_core::pool::{Answer, Chunk, Control, Meter, Service, worker};
 use procession_core::{Link, descriptor, handle, interrupt};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
+use super::carrier;
+use super::channel::Channel;
 use super::function;
 use super::item::{self, Item, Kind};
 use crate::codec;
 
 /// Serves a pool until it is closed and no task is left; returns the exit code. The fds stay the
-/// caller's.
+/// caller's. With a `carrier`, a socket and a memfd, the tasks run elsewhere: see `carrier.rs`.
 #[pyfunction]
-#[pyo3(signature = (control, slot, broker, max_tasks = None, max_memory = None))]
+#[pyo3(signature = (control, slot, broker, max_tasks = None, max_memory = None, carrier = None))]
 pub(crate) fn run_worker(
     py: Python<'_>,
     control: RawFd,
@@ -38,10 +40,12 @@ pub(crate) fn run_worker(
     broker: RawFd,
     max_tasks: Option<NonZeroU32>,
     max_memory: Option<NonZeroU64>,
+    carrier: Option<(RawFd, RawFd)>,
 ) -> PyResult<i32> {
+    carrier::use_carrier(carrier.map(|(socket, bulk)| Channel::of_fds(socket, bulk)).transpose()?);
     let control = Arc::new(Control::attach(descriptor::duplicate(control)?)?);
     let broker = Arc::new(Link::from(descriptor::duplicate(broker)?));
-    let service = Service { initializer: None, max_tasks, max_memory };
+    let service = Service { max_tasks, max_memory, ..Service::default() };
     let code =
         py.detach(|| interrupt::interruptible(handle_signals, || worker::serve(&control, slot, &service, broker)));
     Ok(code)
@@ -62,35 +66,115 @@ pub(crate) fn take_handle(index: u32) -> PyResult<RawFd> {
 /// The function that every chunk of Python's enters by.
 pub(super) fn entry(chunk: &mut Chunk) {
     let calls = chunk.calls();
-    chunk.run(|item, out| Python::attach(|py| Answer::Written(answer(py, item, &calls, out))));
+    let meter = chunk.meter();
+    let meter = meter.as_deref();
+    if carrier::is_used() {
+        let mut task = |item: &[u8], out: &mut Vec<u8>| {
+            let carried = carrier::carry(item, &calls, meter, out);
+            let fail = |error| Python::attach(|py| fail(py, &error, None, out, true));
+            Answer::Written(carried.unwrap_or_else(fail))
+        };
+        return match meter {
+            None => chunk.run(task),
+            Some(_) => chunk.run_measured(&mut task),
+        };
+    }
+    let begin_another = || calls.begin_another();
+    let mut task = |item: &[u8], out: &mut Vec<u8>| {
+        Python::attach(|py| Answer::Written(answer(py, item, &begin_another, meter, out)))
+    };
+    match meter {
+        None => chunk.run(task),
+        Some(_) => chunk.run_measured(&mut task),
+    }
 }
 
-fn answer(py: Python<'_>, item: &[u8], calls: &Calls, out: &mut Vec<u8>) -> u32 {
+/// Runs the calls of an item and writes their outcome, whose tag it returns. `begin_another` is
+/// called before each further call.
+pub(super) fn answer(
+    py: Python<'_>,
+    item: &[u8],
+    begin_another: &dyn Fn(),
+    meter: Option<&Meter>,
+    out: &mut Vec<u8>,
+) -> u32 {
     // A Ctrl-C that came before this task is not meant for it.
     handle_signals_of(py);
     let Some(item) = item::read(item) else {
-        return fail(py, &PyValueError::new_err("a task is cut off on its way to a worker"), out, false);
+        return fail(py, &PyValueError::new_err("a task is cut off on its way to a worker"), None, out, false);
     };
-    let mut is_called = false;
-    match run(py, &item, calls, &mut is_called).and_then(|value| write_result(&value, out)) {
+    let mut called = None;
+    let mut position = 0;
+    let returned = run(py, &item, begin_another, meter, &mut called, &mut position).inspect(|_| called = None);
+    if let Some(meter) = meter {
+        meter.end_work();
+    }
+    match returned.and_then(|value| write_result(&value, out)) {
         Ok(()) => tag::VALUE,
-        Err(error) => fail(py, &error, out, item.carries_exits && is_called),
+        Err(error) => fail(py, &error, Some((item.kind, called, position)), out, item.carries_exits),
     }
 }
 
-fn run<'py>(py: Python<'py>, item: &Item<'_>, calls: &Calls, is_called: &mut bool) -> PyResult<Bound<'py, PyAny>> {
+/// A function that was called, and its arguments as the item had them.
+type Called<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+/// Says what it `called`, and the `position` among the item's calls of the last that began.
+fn run<'py>(
+    py: Python<'py>,
+    item: &Item<'_>,
+    begin_another: &dyn Fn(),
+    meter: Option<&Meter>,
+    called: &mut Option<Called<'py>>,
+    position: &mut usize,
+) -> PyResult<Bound<'py, PyAny>> {
     let function = function::load(py, item.function)?;
     let value = item::read_value(py, item.value)?;
-    *is_called = true;
+    let (function, value) = called.insert((function, value));
+    let show = |position: usize| -> PyResult<String> {
+        let parts = (item.kind as u8, &*function, &*value, position);
+        py.import("procession._remote")?.call_method1("shown_call", parts)?.extract()
+    };
     match item.kind {
-        Kind::Call => function.call1(value.cast_into::<PyTuple>()?),
+        Kind::Call => {
+            let args = value.cast::<PyTuple>()?;
+            measured(meter, 0, show, || function.call1(args))
+        }
         Kind::CallNamed => {
             let (args, named): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = value.extract()?;
-            function.call(args, Some(&named))
+            measured(meter, 0, show, || function.call(args, Some(&named)))
         }
-        Kind::Map => map(py, &value, calls, |item| function.call1((item,))),
-        Kind::Starmap => map(py, &value, calls, |item| function.call1(codec::as_tuple(&item)?)),
+        Kind::Map => {
+            map(py, value, begin_another, position, |at, item| measured(meter, at, show, || function.call1((item,))))
+        }
+        Kind::Starmap => map(py, value, begin_another, position, |at, item| {
+            let args = codec::as_tuple(&item)?;
+            measured(meter, at, show, || function.call1(args))
+        }),
     }
+}
+
+/// Calls the function, and in a pool that measures notes how long it takes. `show` gives the text
+/// of the call at a position.
+#[inline]
+fn measured<'py>(
+    meter: Option<&Meter>,
+    position: usize,
+    show: impl Fn(usize) -> PyResult<String>,
+    call: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(meter) = meter {
+        meter.begin_call();
+    }
+    let returned = call();
+    if let Some(meter) = meter
+        && let Some(nanos) = meter.end_call()
+    {
+        match show(position) {
+            Ok(text) => meter.keep_call(nanos, &text),
+            Err(error) => meter.keep_call(nanos, &format!("a call that cannot be shown: {error}")),
+        }
+    }
+    returned
 }
 
 /// The list of what `call` returns for each item. A `StopIteration` that it raises is its error,
@@ -98,15 +182,17 @@ fn run<'py>(py: Python<'py>, item: &Item<'_>, calls: &Calls, is_called: &mut boo
 fn map<'py>(
     py: Python<'py>,
     items: &Bound<'py, PyAny>,
-    calls: &Calls,
-    call: impl Fn(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    begin_another: &dyn Fn(),
+    position: &mut usize,
+    call: impl Fn(usize, Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let results = PyList::empty(py);
     for (index, item) in items.try_iter()?.enumerate() {
         if index > 0 {
-            calls.begin_another();
+            begin_another();
         }
-        results.append(call(item?)?)?;
+        *position = index;
+        results.append(call(index, item?)?)?;
     }
     Ok(results.into_any())
 }
@@ -117,7 +203,8 @@ fn write_result(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     let Err(error) = item::write_value(out, value, false) else { return Ok(()) };
     out.clear();
     let remote = py.import("procession._remote")?;
-    // What nobody can import, such as an instance of a class that came by value, goes by value.
+    // An object that nobody can import, such as an instance of a class that came by value, goes by
+    // value.
     let stand_in = remote.call_method1("by_value", (value, error.value(py)))?;
     if !stand_in.is_none() {
         return item::write_value(out, &stand_in, false);
@@ -126,14 +213,22 @@ fn write_result(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     Err(wrapped.map_or_else(|error| error, PyErr::from_value))
 }
 
-/// What a task raised, to be raised where its result is asked for.
-fn fail(py: Python<'_>, error: &PyErr, out: &mut Vec<u8>, carries_exits: bool) -> u32 {
-    if !carries_exits && error.is_instance_of::<PySystemExit>(py) {
+/// Encodes the exception of a task, to be raised where its result is asked for.
+fn fail(
+    py: Python<'_>,
+    error: &PyErr,
+    call: Option<(Kind, Option<Called<'_>>, usize)>,
+    out: &mut Vec<u8>,
+    carries_exits: bool,
+) -> u32 {
+    let is_called = call.as_ref().is_some_and(|(_, called, _)| called.is_some());
+    if !(carries_exits && is_called) && error.is_instance_of::<PySystemExit>(py) {
         leave(py, error);
     }
     out.clear();
-    let parts = (error.value(py), error.traceback(py));
-    let packed = py.import("procession._remote").and_then(|remote| remote.call_method1("pack", parts));
+    let call = call.map(|(kind, called, position)| (kind as u8, called, position));
+    let parts = (error.value(py), error.traceback(py), call);
+    let packed = py.import("procession._remote").and_then(|remote| remote.call_method1("pack_task", parts));
     let packed = packed.and_then(|packed| {
         let packed = packed.cast_into::<PyBytes>()?;
         out.extend_from_slice(packed.as_bytes());
@@ -163,7 +258,7 @@ fn handle_signals() -> bool {
     false
 }
 
-fn handle_signals_of(py: Python<'_>) {
+pub(super) fn handle_signals_of(py: Python<'_>) {
     let Err(error) = py.check_signals() else { return };
     if error.is_instance_of::<PySystemExit>(py) {
         leave(py, &error);

@@ -2,9 +2,9 @@
 //! no lock held; copied out by who takes it, under the queue's lock; and made an object again when
 //! the lock is gone.
 //!
-//! The first byte says what it is. What Python has everywhere (`None`, `True`, numbers, strings,
-//! bytes) needs no pickle: what comes out is the same as if it had been pickled. Everything else is
-//! a pickle, its large buffers behind it:
+//! The first byte says what it is. Values of the basic types (`None`, `True`, numbers, strings,
+//! bytes) need no pickle: they come out as if they had been pickled. Everything else is a pickle,
+//! its large buffers behind it:
 //!
 //! ```text
 //! kind | the rest
@@ -33,7 +33,7 @@ const BESIDE: u8 = 8;
 /// A buffer for pickles that has grown beyond this is not kept.
 const LARGEST_KEPT: usize = 1 << 20;
 
-/// What was taken, in this process's own memory.
+/// An item that was taken, in this process's own memory.
 pub(super) enum Item {
     Plain { kind: u8, number: [u8; 8] },
     Bytes { kind: u8, bytes: Py<PyBytes> },
@@ -83,7 +83,7 @@ impl Item {
     ///
     /// # Errors
     ///
-    /// What unpickling raises.
+    /// The exception of unpickling.
     pub(super) fn object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         Ok(match self {
             Item::Plain { kind: INT, number } => i64::from_le_bytes(number).into_pyobject(py)?.into_any(),
@@ -105,7 +105,7 @@ impl Item {
 ///
 /// # Errors
 ///
-/// What pickling raises; then `put` is not called.
+/// The exception of pickling; then `put` is not called.
 pub(super) fn with_parts<R>(object: &Bound<'_, PyAny>, put: impl FnOnce(&[&[u8]]) -> R) -> PyResult<R> {
     if object.is_none() {
         return Ok(put(&[&[NONE]]));
@@ -138,7 +138,7 @@ pub(super) fn with_parts<R>(object: &Bound<'_, PyAny>, put: impl FnOnce(&[&[u8]]
 }
 
 thread_local! {
-    /// Where the last pickle was; nothing while one is made or put.
+    /// The buffer of the last pickle; empty while one is made or put.
     static KEPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -165,7 +165,7 @@ fn text<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a str> {
     object.cast_exact::<PyString>().ok()?.to_str().ok()
 }
 
-/// What is left to read, in two parts.
+/// The rest of a frame to read, in two parts.
 struct Frame<'a>([&'a [u8]; 2]);
 
 impl<'a> Frame<'a> {

@@ -1,11 +1,11 @@
-//! Queues of objects. What `procession.queues` is written on; used in any process that has a queue,
-//! from any thread.
+//! Queues of objects, the base of `procession.queues`. Used in any process that has a queue, from
+//! any thread.
 //!
 //! [`item`] says what an object is in a queue. It is made that before the queue is locked, and an
 //! object again after.
 //!
 //! Both ways are tried first with the interpreter attached, by a call that waits for nobody: most
-//! need no wait. Who must wait detaches.
+//! need no wait. A call that must wait detaches it.
 
 mod item;
 

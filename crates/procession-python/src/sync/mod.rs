@@ -25,7 +25,7 @@ pub(crate) use condition::Condition;
 pub(crate) use event::Event;
 pub(crate) use semlock::SemLock;
 
-/// What an object holds that `__init__` or unpickling makes, and not `__new__`, so that Python's
+/// The state of an object that `__init__` or unpickling makes, and not `__new__`, so that Python's
 /// classes may be derived from it with arguments of their own.
 struct Later<P>(OnceLock<P>);
 
@@ -49,8 +49,8 @@ fn handle(primitive: &impl Primitive) -> (i32, u64) {
     (primitive.fd().as_raw_fd(), primitive.offset())
 }
 
-/// What the engine says, as Python's errors. What a user could have known is said by its caller
-/// instead.
+/// Returns the Python exception of an error of the engine. Errors that a user could have foreseen
+/// are raised by the caller instead.
 fn raised(error: Error) -> PyErr {
     match error {
         Error::Os { ref source, .. } => crate::error::refused(source, error.to_string()),

@@ -1,5 +1,5 @@
-//! What locks and semaphores have in common: `SemLock`, the base of `Lock`, `RLock`, `Semaphore`
-//! and `BoundedSemaphore`.
+//! The common part of locks and semaphores: `SemLock`, the base of `Lock`, `RLock`, `Semaphore` and
+//! `BoundedSemaphore`.
 //!
 //! A lock is bound to the process that acquired it, so that its death is noticed, and may be
 //! released by any: the engine's `BinarySemaphore`. Which thread of this process acquired it, and
@@ -326,7 +326,7 @@ impl Made {
     }
 }
 
-/// What Python takes for true.
+/// The truth value of a Python object.
 struct Truth(bool);
 
 impl<'py> FromPyObject<'_, 'py> for Truth {

@@ -1,5 +1,5 @@
 //! The lock of the task ring's head: one word that names its holder, a worker's slot or the parent.
-//! Whatever a process writes into it, the parent's waits end at their deadlines.
+//! The parent's waits end at their deadlines, whatever a process writes into the word.
 //!
 //! The kernel knows nothing of it. When the parent learns of a worker's death, it looks whether the
 //! word names that worker, and frees the lock in its place. If the parent dies, so do the workers.

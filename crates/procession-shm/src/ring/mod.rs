@@ -59,8 +59,8 @@
 //! been. A process maps as much as the capacity before it reads or writes frames ([`Frames::map`]).
 //! If it cannot, it takes and pushes nothing.
 //!
-//! `tests/loom_ring.rs` checks the orderings, growth and shrinking included;
-//! `tests/loom_handover.rs` checks claims and their return.
+//! `models/tests/ring.rs` checks the orderings, growth and shrinking included;
+//! `models/tests/handover.rs` checks claims and their return.
 //!
 //! **Each side seldom looks at the other end.** It keeps the other's cursor as it saw it last
 //! (`head_seen`, `tail_seen`) and looks again only when that does not suffice, so that a cache line
@@ -95,7 +95,7 @@ pub use tail::TailGuard;
 pub(crate) use tasks::TaskWords;
 pub use tasks::{ParentHead, ParentTail, TaskRing};
 
-/// What both rings have in shared memory, beside their locks.
+/// The words that both rings have in shared memory, beside their locks.
 #[derive(Debug)]
 #[repr(C)]
 struct Ends {
@@ -147,6 +147,12 @@ impl Ends {
     fn commit_tail(&self, tail: Cursor) {
         self.tail.tail.store(tail.0, Ordering::Release);
         point(Step::PushCommitted);
+    }
+
+    /// Onlooker: returns how many frames there are, at about this moment.
+    fn len(&self) -> u64 {
+        let head = self.head(Ordering::Acquire);
+        self.tail(Ordering::Acquire).since(head).1
     }
 
     /// Returns whether there is no frame. Works without the locks: for a gate's condition.

@@ -88,6 +88,11 @@ impl TaskRing {
         TaskRing { words, frames, own }
     }
 
+    /// Onlooker: returns how many frames there are, at about this moment.
+    pub fn observed_len(&self) -> u64 {
+        self.words.ends.len()
+    }
+
     /// Parent: locks the end where frames are appended.
     pub fn lock_tail(&self) -> ParentTail<'_> {
         let pushing = self.own.pushing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -72,7 +72,7 @@ struct Header {
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
 unsafe impl Words for Header {}
 
-/// What every cell begins with.
+/// The head of every cell.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head {

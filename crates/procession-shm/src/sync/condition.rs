@@ -96,7 +96,7 @@ impl Condition {
     }
 
     /// Registers the caller, has its lock unlocked, and waits for a notification. Returns `false`
-    /// if the deadline came first. Whatever it returns, the caller must lock again.
+    /// if the deadline came first. The caller must lock again in either case.
     ///
     /// # Errors
     ///

@@ -50,7 +50,7 @@ pub use semaphore::Semaphore;
 
 use crate::spin::Spin;
 
-/// What every primitive is: a place in an arena, by which it travels to another process.
+/// A synchronization primitive: a place in an arena, by which it travels to another process.
 pub trait Primitive: Sized {
     /// Returns the arena's memfd.
     fn fd(&self) -> BorrowedFd<'_>;

@@ -2,8 +2,8 @@
 //! standard streams. Called by everything that makes an fd, in any process and thread.
 //!
 //! The kernel gives a new fd the lowest free number. In a program that was started with a standard
-//! stream closed (`program >&-`) that number is 0, 1 or 2. Whatever C code prints would then be
-//! written into the engine's memory or sockets. Therefore each new fd of the engine goes through
+//! stream closed (`program >&-`) that number is 0, 1 or 2. Output of C code would then be written
+//! into the engine's memory or sockets. Therefore each new fd of the engine goes through
 //! [`above_streams`].
 
 #![allow(unsafe_code)] // `dup` of a number, and ownership of the new fd.

@@ -23,7 +23,7 @@ use std::io;
 use super::exit::{exit_now, flush_stdio};
 use super::pidfd::PidFd;
 use super::thread;
-pub use crate::fork_terms::{ForkError, ThreadsAtFork};
+pub use crate::fork_terms::{ForkError, OtherThread, OtherThreads, ThreadsAtFork};
 use crate::per_process::fork_generation;
 
 /// Forks. The child runs the closure, flushes its standard streams and leaves with the code, by
@@ -48,7 +48,8 @@ pub fn fork(allow: Option<ThreadsAtFork>, child: impl FnOnce() -> i32) -> Result
     if allow.is_none() {
         let others = settled(thread::other_threads).map_err(ForkError::Os)?;
         if others > 0 {
-            return Err(ForkError::Threads { others });
+            let threads = thread::list_other_threads();
+            return Err(ForkError::Threads(OtherThreads { others, threads, is_main: thread::is_main() }));
         }
     }
     // The handlers must be in place, so that the child's generation counts.

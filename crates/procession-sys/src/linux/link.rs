@@ -44,8 +44,8 @@ static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
 static LATER: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// Where messages are received. It is kept, because zeroing a new one costs a page fault for
-    /// each of its pages after each fork.
+    /// The buffer into which messages are received. It is kept, because zeroing a new one costs a
+    /// page fault for each of its pages after each fork.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -152,25 +152,51 @@ impl Link {
         }
     }
 
+    /// Returns whether the other end is closed, or has said that it sends no more. An empty message
+    /// of a peer that does not use a `Link` reads as a closed end, too.
+    pub fn is_peer_closed(&self) -> bool {
+        let mut end = [PollFd::new(&self.fd, PollFlags::RDHUP)];
+        // One that cannot be looked at is of no use either.
+        poll_until(&mut end, Some(Instant::now()), || false).is_err() || !end[0].revents().is_empty()
+    }
+
     /// Makes the other end this process's lifeline: from now on the kernel kills this process
     /// (SIGKILL) when the last copy of the other end is closed. If it is closed already, this call
     /// does not return.
     ///
-    /// Any message that arrives from now on kills the process, too. This process's children are not
-    /// affected.
+    /// Any message that arrives from now on kills the process, too. One that it has read already
+    /// may count as arriving now: the kernel lets a message be read, and then tells of it. So what
+    /// the peer sends is sent before this process begins, or over another link. This process's
+    /// children are not affected.
     ///
     /// # Errors
     ///
     /// If the kernel refuses.
     pub fn kill_me_when_peer_closes(&self) -> io::Result<()> {
+        const F_OWNER_PID: libc::c_int = 1;
+        self.kill_when_peer_closes(F_OWNER_PID)
+    }
+
+    /// As [`kill_me_when_peer_closes`](Self::kill_me_when_peer_closes), but the kernel kills every
+    /// process of the group, which this process leads.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn kill_group_when_peer_closes(&self) -> io::Result<()> {
+        const F_OWNER_PGRP: libc::c_int = 2;
+        self.kill_when_peer_closes(F_OWNER_PGRP)
+    }
+
+    /// `kind`: what of this process's number is killed, the process or its group.
+    fn kill_when_peer_closes(&self, kind: libc::c_int) -> io::Result<()> {
         #[repr(C)]
         struct Owner {
             kind: libc::c_int,
             pid: libc::pid_t,
         }
         const F_SETOWN_EX: libc::c_int = 15;
-        const F_OWNER_PID: libc::c_int = 1;
-        let owner = Owner { kind: F_OWNER_PID, pid: getpid().as_raw_nonzero().get() };
+        let owner = Owner { kind, pid: getpid().as_raw_nonzero().get() };
         let fd = self.fd.as_raw_fd();
         // SAFETY: the fd is open, as it is owned; `Owner` is the kernel's struct f_owner_ex, which
         // it reads; the other calls take integers.

@@ -52,6 +52,23 @@ impl Mapping {
     /// (`ulimit -v`); `InvalidInput` for no bytes and for parts that do not fit pages; other errors
     /// of the system.
     pub fn of_extents(file: BorrowedFd<'_>, extents: &[Extent]) -> io::Result<Mapping> {
+        // SHARED: what is written here is the file's.
+        Mapping::make(file, extents, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)
+    }
+
+    /// Maps the first `len` bytes of a file that nobody can write, to read them. A write to the
+    /// memory raises SIGSEGV.
+    ///
+    /// # Errors
+    ///
+    /// As [`of_extents`](Mapping::of_extents).
+    pub fn to_read(file: BorrowedFd<'_>, len: usize) -> io::Result<Mapping> {
+        // PRIVATE, since Linux before 6.7 refuses a shared mapping of a file that is sealed against
+        // writes. The pages are the file's all the same, as long as nobody writes.
+        Mapping::make(file, &[Extent { offset: 0, len }], ProtFlags::READ, MapFlags::PRIVATE)
+    }
+
+    fn make(file: BorrowedFd<'_>, extents: &[Extent], access: ProtFlags, sharing: MapFlags) -> io::Result<Mapping> {
         let page = page_size();
         let (last, others) = extents.split_last().ok_or(io::ErrorKind::InvalidInput)?;
         let others_fit = others.iter().all(|extent| extent.len > 0 && extent.len.is_multiple_of(page));
@@ -76,8 +93,7 @@ impl Mapping {
         let mapping = Mapping { guard, guarded, base, len };
         let mut at = 0;
         for extent in extents {
-            let flags = MapFlags::SHARED | MapFlags::NORESERVE | MapFlags::FIXED;
-            let access = ProtFlags::READ | ProtFlags::WRITE;
+            let flags = sharing | MapFlags::NORESERVE | MapFlags::FIXED;
             // SAFETY: the parts lie one behind the other within the range that was mapped above.
             // Nobody knows of that range yet, and it is longer than all parts together. So only a
             // part of it is replaced.

@@ -35,6 +35,15 @@ pub fn create_growing(name: &str, len: u64) -> io::Result<OwnedFd> {
     create_sealed(name, len, SealFlags::SHRINK | SealFlags::SEAL)
 }
 
+/// Makes an empty file. It may grow and shrink until it is sealed.
+///
+/// # Errors
+///
+/// If the system refuses: no fd left.
+pub fn empty(name: &str) -> io::Result<OwnedFd> {
+    private(name, MemfdFlags::ALLOW_SEALING)
+}
+
 fn create_sealed(name: &str, len: u64, seals: SealFlags) -> io::Result<OwnedFd> {
     check_len(len)?;
     let fd = private(name, MemfdFlags::ALLOW_SEALING)?;
@@ -119,15 +128,54 @@ pub fn from_bytes(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Reads all bytes of a file.
+/// Makes a file that holds these bytes, and no others from now on: nobody can write it, whoever
+/// has it.
 ///
 /// # Errors
 ///
-/// If it cannot be read.
+/// As [`from_bytes`].
+pub fn constant(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    check_len(bytes.len() as u64)?;
+    let mut file = File::from(private(name, MemfdFlags::ALLOW_SEALING)?);
+    file.write_all(bytes)?;
+    fcntl_add_seals(&file, CONSTANT | SealFlags::SEAL)?;
+    Ok(file.into())
+}
+
+/// The seals of a file whose bytes stay as they are.
+const CONSTANT: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW);
+
+/// Returns the length of a [`constant`] that came from another process.
+///
+/// # Errors
+///
+/// `InvalidData` if another process could write the file or change its length.
+pub fn constant_len(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    if !fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(CONSTANT)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a memfd whose bytes are sealed"));
+    }
+    len(fd)
+}
+
+/// Reads all bytes of a memfd, which may come from a process that nobody trusts: it takes no more
+/// memory than the file does.
+///
+/// # Errors
+///
+/// `InvalidData` if it is no memfd, or has holes; `OutOfMemory`; if it cannot be read.
 pub fn read_all(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    let len = usize::try_from(len(fd)?).map_err(io::Error::other)?;
+    /// The kernel counts blocks of this size, whatever the file's are.
+    const BLOCK: u64 = 512;
+    let stat = fstat(fd)?;
+    let len = u64::try_from(stat.st_size).map_err(io::Error::other)?;
+    if fcntl_get_seals(fd).is_err() || len > u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a memfd, or one with holes"));
+    }
+    let len = usize::try_from(len).map_err(io::Error::other)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
+    bytes.resize(len, 0);
     let file = File::from(fd.try_clone_to_owned()?);
-    let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }
@@ -175,12 +223,33 @@ mod tests {
     }
 
     #[test]
+    fn file_that_only_says_how_long_it_is_is_refused() {
+        let holes = create("test", 1 << 40).unwrap();
+        assert_eq!(read_all(holes.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let (pipe, _writer) = rustix::pipe::pipe().unwrap();
+        assert_eq!(read_all(pipe.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
     fn the_length_of_a_segment_is_sealed() {
         let fd = create("test", 1 << 40).unwrap();
         assert_eq!(sealed_len(fd.as_fd()).unwrap(), 1 << 40);
         assert!(ftruncate(&fd, 0).is_err());
         let unsealed = from_bytes("test", b"bytes").unwrap();
         assert_eq!(sealed_len(unsealed.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn the_bytes_of_a_constant_are_sealed() {
+        let fd = constant("test", b"bytes").unwrap();
+        assert_eq!(constant_len(fd.as_fd()).unwrap(), 5);
+        assert!(File::from(fd.try_clone().unwrap()).write_at(b"other", 0).is_err());
+        assert!(ftruncate(&fd, 0).is_err() && ftruncate(&fd, 10).is_err());
+        assert!(punch_hole(fd.as_fd(), 0, 5).is_err());
+        assert_eq!(read_all(fd.as_fd()).unwrap(), b"bytes");
+        for other in [from_bytes("test", b"bytes").unwrap(), create("test", 5).unwrap()] {
+            assert_eq!(constant_len(other.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
     }
 
     #[test]
@@ -215,7 +284,9 @@ mod tests {
     fn a_hole_reads_as_zeros() {
         let fd = from_bytes("test", &[7; 8192]).unwrap();
         punch_hole(fd.as_fd(), 0, 4096).unwrap();
-        let bytes = read_all(fd.as_fd()).unwrap();
+        assert_eq!(read_all(fd.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let mut bytes = [1; 8192];
+        read_at(fd.as_fd(), 0, &mut bytes).unwrap();
         assert!(bytes[..4096].iter().all(|byte| *byte == 0) && bytes[4096..].iter().all(|byte| *byte == 7));
     }
 }

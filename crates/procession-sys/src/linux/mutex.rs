@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How a thread acquired a lock.
+/// The way in which a thread acquired a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acquired {
     /// As usual.
@@ -22,7 +22,7 @@ pub enum Acquired {
     OwnerDied,
 }
 
-/// What happens to a thread that locks a mutex which it holds.
+/// The treatment of a thread that locks a mutex which it holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Relock {
     /// It waits for itself, for ever. Only for callers that never do it.

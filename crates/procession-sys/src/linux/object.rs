@@ -1,13 +1,14 @@
-//! Which loaded ELF object holds an address, where its code lies, and its GNU build id. Called once
-//! per process by [`crate::image`], in the thread that needs it first.
+//! Finds the loaded ELF object that holds an address, its code and its GNU build id. Called by
+//! [`crate::image`], once per process for the image itself, and by [`crate::other_objects`].
 
 #![allow(unsafe_code)] // dl_iterate_phdr hands out raw program headers.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A program or shared object in memory.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Object {
     pub(crate) code: Range<usize>,
     /// The note's bytes; without a note, numbers that identify the file.
     pub(crate) build_id: Vec<u8>,
+    /// As the loader knows it; empty for the program itself.
+    pub(crate) path: PathBuf,
 }
 
 /// Returns the object whose executable segment holds the address.
@@ -26,8 +29,61 @@ pub(crate) fn containing(address: usize) -> Option<Object> {
     // SAFETY: `visit` gets `search` back as its data, and only during this call. No object can be
     // unloaded meanwhile, because the loader's lock is held.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
-    let Found { base, code, note, path } = search.found?;
-    Some(Object { base, code, build_id: note.unwrap_or_else(|| file_identity(path)) })
+    search.found.map(Found::into_object)
+}
+
+/// Returns every object that is loaded, once for each of its executable segments.
+pub(crate) fn loaded() -> Vec<Object> {
+    let mut found: Vec<Found> = Vec::new();
+    // SAFETY: as in `containing`.
+    unsafe { libc::dl_iterate_phdr(Some(list), (&raw mut found).cast()) };
+    found.into_iter().map(Found::into_object).collect()
+}
+
+/// Loads the object of this path, for the life of the process.
+pub(crate) fn load(path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the parent has this object loaded, and had its constructors run, as the loader does
+    // here. dlerror describes the last error of this thread, as a string that lives until the next
+    // call.
+    unsafe {
+        if libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL).is_null() {
+            let why = libc::dlerror();
+            let why = if why.is_null() { c"unknown error" } else { CStr::from_ptr(why) };
+            return Err(io::Error::other(format!("cannot load {}: {}", path.display(), why.to_string_lossy())));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the file that is mapped at the address.
+pub(crate) fn file_of(address: usize) -> io::Result<PathBuf> {
+    let maps = std::fs::read("/proc/self/maps")?;
+    let mapped = maps.split(|byte| *byte == b'\n').find_map(|line| file_in(line, address));
+    let path = mapped.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no file is mapped there"))?;
+    if path.ends_with(b" (deleted)") {
+        let text = format!("{} since it was loaded: it was replaced or removed", String::from_utf8_lossy(path));
+        return Err(io::Error::new(io::ErrorKind::NotFound, text));
+    }
+    Ok(PathBuf::from(OsStr::from_bytes(path)))
+}
+
+/// Returns the path in a line of `maps`, if the line is about this address:
+/// `start-end access offset device inode   path`.
+fn file_in(line: &[u8], address: usize) -> Option<&[u8]> {
+    let range = std::str::from_utf8(line.split(|byte| *byte == b' ').next()?).ok()?;
+    let (start, end) = range.split_once('-')?;
+    let bound = |number| usize::from_str_radix(number, 16).ok();
+    let is_there = (bound(start)?..bound(end)?).contains(&address);
+    let path = line.iter().position(|byte| *byte == b'/')?;
+    is_there.then_some(&line[path..])
+}
+
+impl Found {
+    fn into_object(self) -> Object {
+        let Found { base, code, note, path } = self;
+        Object { base, code, build_id: note.unwrap_or_else(|| file_identity(&path)), path }
+    }
 }
 
 struct Search {
@@ -46,7 +102,23 @@ struct Found {
 unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the loader passes a valid description, and `data` is the `Search` that `containing`
     // gave it.
-    let (info, search) = unsafe { (&*info, &mut *data.cast::<Search>()) };
+    let (found, search) = unsafe { (segments(&*info), &mut *data.cast::<Search>()) };
+    search.found = found.into_iter().find(|found| found.code.contains(&search.address));
+    search.found.is_some().into()
+}
+
+unsafe extern "C" fn list(info: *mut libc::dl_phdr_info, _: usize, data: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the loader passes a valid description, and `data` is the list that `loaded` gave it.
+    unsafe { (*data.cast::<Vec<Found>>()).extend(segments(&*info)) };
+    0
+}
+
+/// Returns the object's executable segments.
+///
+/// # Safety
+///
+/// The loader's description of an object that stays loaded during the call.
+unsafe fn segments(info: &libc::dl_phdr_info) -> Vec<Found> {
     let base = info.dlpi_addr as usize;
     // SAFETY: the loader keeps an object's program headers mapped as long as the object, and states
     // their number.
@@ -55,12 +127,6 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut l
         let start = base.wrapping_add(header.p_vaddr as usize);
         start..start.saturating_add(header.p_memsz as usize)
     };
-    let code = headers
-        .iter()
-        .filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0)
-        .map(span)
-        .find(|code| code.contains(&search.address));
-    let Some(code) = code else { return 0 };
     let note = headers.iter().filter(|header| header.p_type == libc::PT_NOTE).find_map(|header| {
         let notes = span(header);
         // SAFETY: a PT_NOTE segment lies within a loaded one, readable and constant for the
@@ -70,9 +136,10 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut l
     });
     // SAFETY: the loader names each object by a C string, empty for the program.
     let path = unsafe { CStr::from_ptr(info.dlpi_name) };
-    let path = PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes()));
-    search.found = Some(Found { base, code, note, path });
-    1
+    let path = PathBuf::from(OsStr::from_bytes(path.to_bytes()));
+    let is_code = |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0;
+    let found = |code| Found { base, code, note: note.clone(), path: path.clone() };
+    headers.iter().filter(is_code).map(|header| found(span(header))).collect()
 }
 
 /// Finds the note of type `NT_GNU_BUILD_ID` of the owner `GNU`.
@@ -94,8 +161,8 @@ fn build_id(mut notes: &[u8], align: usize) -> Option<Vec<u8>> {
 
 /// Returns device, inode, size and time of change: another build, or the same one written anew,
 /// differs in one of them. Returns nothing if the file cannot be read.
-fn file_identity(path: PathBuf) -> Vec<u8> {
-    let path = if path.as_os_str().is_empty() { PathBuf::from("/proc/self/exe") } else { path };
+fn file_identity(path: &Path) -> Vec<u8> {
+    let path = if path.as_os_str().is_empty() { Path::new("/proc/self/exe") } else { path };
     let Ok(file) = std::fs::metadata(path) else { return Vec::new() };
     let words = [file.dev(), file.ino(), file.size(), file.mtime().cast_unsigned(), file.mtime_nsec().cast_unsigned()];
     b"file".iter().copied().chain(words.into_iter().flat_map(u64::to_le_bytes)).collect()
@@ -148,10 +215,21 @@ mod tests {
     }
 
     #[test]
+    fn this_function_is_in_the_running_file() {
+        let here = this_function_is_in_the_running_file as fn() as usize;
+        assert_eq!(file_of(here).unwrap(), std::env::current_exe().unwrap());
+        assert_eq!(file_of(1).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let line = b"7f10-7f20 r-xp 00000000 08:01 42    /a b/c d (deleted)";
+        assert_eq!(file_in(line, 0x7f1f), Some(&b"/a b/c d (deleted)"[..]));
+        assert_eq!(file_in(line, 0x7f20), None);
+        assert_eq!(file_in(b"7f10-7f20 rw-p 00000000 00:00 0 ", 0x7f10), None);
+    }
+
+    #[test]
     fn another_file_has_another_identity() {
-        let me = file_identity(PathBuf::new());
-        assert_eq!(me, file_identity(std::env::current_exe().unwrap()));
-        assert_ne!(me, file_identity(PathBuf::from("/proc/self/status")));
-        assert!(file_identity(PathBuf::from("/no such file")).is_empty());
+        let me = file_identity(Path::new(""));
+        assert_eq!(me, file_identity(&std::env::current_exe().unwrap()));
+        assert_ne!(me, file_identity(Path::new("/proc/self/status")));
+        assert!(file_identity(Path::new("/no such file")).is_empty());
     }
 }

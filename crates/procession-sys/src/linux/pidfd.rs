@@ -82,11 +82,46 @@ impl PidFd {
         // this process.
         let sent =
             unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal.as_raw(), no_info, 0) };
-        if sent == 0 {
-            return Ok(true);
+        known(sent)
+    }
+
+    /// Kills (SIGKILL) every process of the group that this process leads, or led before it ended.
+    /// Returns `false` if there is none. The caller has not reaped the process, and nobody else
+    /// does: else a kernel before Linux 6.9 may take another group for this one.
+    ///
+    /// # Errors
+    ///
+    /// If this process may signal none of them.
+    pub fn kill_group(&self) -> io::Result<bool> {
+        match self.kill_group_by_fd() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                // SAFETY: sends a signal, and touches no memory of this process.
+                let sent = unsafe { libc::kill(-self.pid.cast_signed(), libc::SIGKILL) };
+                known(sent.into())
+            }
+            killed => killed,
         }
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() == Some(libc::ESRCH) { Ok(false) } else { Err(error) }
+    }
+
+    /// As [`kill_group`](Self::kill_group), also if the process has been reaped.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` on a kernel before Linux 6.9; if this process may signal none of them.
+    pub fn kill_group_by_fd(&self) -> io::Result<bool> {
+        const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 4;
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: as in `signal`.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.fd.as_raw_fd(),
+                libc::SIGKILL,
+                no_info,
+                PIDFD_SIGNAL_PROCESS_GROUP,
+            )
+        };
+        known(sent)
     }
 
     /// Waits until the process has ended, without reaping it: it need not be a child. Returns
@@ -230,6 +265,15 @@ impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Returns whether a signal was sent, by what the system call has returned.
+fn known(sent: libc::c_long) -> io::Result<bool> {
+    if sent == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ESRCH) { Ok(false) } else { Err(error) }
 }
 
 /// Returns the caller's pid.

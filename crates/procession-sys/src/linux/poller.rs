@@ -39,6 +39,29 @@ impl Poller {
         Ok(epoll::add(&self.epoll, fd, EventData::new_u64(key), EventFlags::IN)?)
     }
 
+    /// Adds an fd that is not reported before it is [armed](Poller::arm). The caller removes it
+    /// before closing it.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Poller::add).
+    pub fn add_unarmed(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(key), EventFlags::ONESHOT)?)
+    }
+
+    /// Has an fd, which was added unarmed, reported once: if `reads`, when there is something to
+    /// receive, if `writes`, when there is room to send, and when its other end is closed.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there.
+    pub fn arm(&self, fd: BorrowedFd<'_>, key: u64, reads: bool, writes: bool) -> io::Result<()> {
+        let mut events = EventFlags::ONESHOT;
+        events.set(EventFlags::IN, reads);
+        events.set(EventFlags::OUT, writes);
+        Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(key), events)?)
+    }
+
     /// Removes an fd.
     ///
     /// # Errors
@@ -214,6 +237,27 @@ mod tests {
         loud.drain().unwrap();
         poller.wait(&mut keys, Some(Duration::ZERO)).unwrap();
         assert_eq!(keys, []);
+    }
+
+    #[test]
+    fn an_armed_fd_is_reported_once() {
+        let (poller, waker) = (Poller::new().unwrap(), Waker::new().unwrap());
+        let reported = |timeout| {
+            let mut keys = Vec::new();
+            poller.wait(&mut keys, Some(timeout)).unwrap();
+            keys
+        };
+        waker.wake().unwrap();
+        poller.add_unarmed(waker.as_fd(), 1).unwrap();
+        assert_eq!(reported(Duration::ZERO), []);
+        for (reads, writes) in [(true, false), (false, true), (true, true)] {
+            poller.arm(waker.as_fd(), 1, reads, writes).unwrap();
+            assert_eq!(reported(Duration::from_secs(20)), [1]);
+            assert_eq!(reported(Duration::ZERO), []);
+        }
+        waker.drain().unwrap();
+        poller.arm(waker.as_fd(), 1, true, false).unwrap();
+        assert_eq!(reported(Duration::ZERO), []);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Executing a program, and taking the fds that it was given. [`Spawn::start`] runs in the parent,
-//! in any thread; [`inherited_fd`] in the child's first.
+//! Executing a program. [`Spawn::start`] runs in the parent, in any thread. The child takes the fds
+//! that it was given by [`inherited_fd`].
 //!
 //! `posix_spawn` is a vfork: it does not copy the parent's page tables, however large the parent
 //! is. The child gets the fds that the caller names, at [`FIRST_FD`] and up, the standard streams,
@@ -17,20 +17,17 @@
 use std::ffi::{CString, OsStr, OsString, c_char};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Resource, getrlimit};
 
+pub use super::inherited::{FIRST_FD, inherited_fd};
+use super::inherited::{MAX_INHERITED, cloexec_flag};
 use super::pidfd::PidFd;
+pub use super::preload::Preload;
 use super::thread::empty_set;
-
-/// The number that the first passed fd has in the child.
-pub const FIRST_FD: i32 = 3;
-
-const MAX_INHERITED: i32 = 16;
 
 /// How many numbers are tried where `/proc` cannot list the open fds: a few milliseconds of system
 /// calls.
@@ -47,6 +44,8 @@ pub struct Spawn<'a> {
     pub args: &'a [OsString],
     /// The fds that it gets: the `i`-th becomes `FIRST_FD + i`. At most 16.
     pub fds: &'a [BorrowedFd<'a>],
+    /// A shared object that the loader loads before the program begins.
+    pub preload: Option<&'a Preload>,
     /// Whether SIGINT is blocked, so that a Ctrl-C meant for the program does not end a child that
     /// has not begun.
     pub holds_interrupts: bool,
@@ -72,7 +71,7 @@ impl Spawn<'_> {
         }
         let program = c_string(self.program.as_os_str())?;
         let args = self.args.iter().map(|arg| c_string(arg)).collect::<io::Result<Vec<_>>>()?;
-        let environment = environment()?;
+        let environment = environment(self.preload.map(Preload::variable))?;
         let mut actions = FileActions::new()?;
         let first_free = FIRST_FD + self.fds.len() as i32;
         // A source in the range of the targets could be overwritten before it is copied, so it is
@@ -111,36 +110,6 @@ impl Spawn<'_> {
     }
 }
 
-/// Takes ownership of an fd that this program was started with, and makes it `CLOEXEC`.
-///
-/// # Errors
-///
-/// `InvalidInput` if `n` is not in `FIRST_FD..FIRST_FD + 16`; `NotFound` if no such fd was passed:
-/// it is not open, was taken before, or is this program's own. (A passed fd is not `CLOEXEC`, and
-/// an fd that Rust code opens is.)
-pub fn inherited_fd(n: i32) -> io::Result<OwnedFd> {
-    static TAKEN: AtomicU16 = AtomicU16::new(0);
-    if !(FIRST_FD..FIRST_FD + MAX_INHERITED).contains(&n) {
-        let message = format!("fd {n} cannot have been passed: not in {FIRST_FD}..{}", FIRST_FD + MAX_INHERITED);
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    let not_passed = |why: &str| io::Error::new(io::ErrorKind::NotFound, format!("fd {n} was not passed: {why}"));
-    let is_cloexec = cloexec_flag(n).ok_or_else(|| not_passed("it is not open"))?;
-    if is_cloexec {
-        return Err(not_passed("it is this program's own, or was taken before"));
-    }
-    let bit = 1 << (n - FIRST_FD);
-    if TAKEN.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
-        return Err(not_passed("it was taken before"));
-    }
-    // SAFETY: the fd is open and not CLOEXEC, so it came through an exec, and Rust code of this
-    // program did not open it: nothing here owns it. It is handed out once, as its bit in TAKEN was
-    // clear.
-    let fd = unsafe { OwnedFd::from_raw_fd(n) };
-    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-    Ok(fd)
-}
-
 /// Returns a path by which a child of this process executes the image that this process runs, even
 /// if the program's file has been replaced or removed. Without `/proc` it is the file's path.
 ///
@@ -171,22 +140,17 @@ fn listed_fds() -> io::Result<Vec<i32>> {
     Ok(fds)
 }
 
-/// Returns whether an exec closes the fd; `None` if the number is not open.
-fn cloexec_flag(fd: i32) -> Option<bool> {
-    // SAFETY: asks for a flag of a number, which may or may not be an fd.
-    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
-    (flags != -1).then_some(flags & libc::FD_CLOEXEC != 0)
-}
-
 fn c_string(string: &OsStr) -> io::Result<CString> {
     CString::new(string.as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{string:?} has a NUL byte in it")))
 }
 
 /// Returns a copy, taken under the standard library's lock, so that no `set_var` can change it
-/// meanwhile.
-fn environment() -> io::Result<Vec<CString>> {
-    let joined = std::env::vars_os().map(|(mut name, value)| {
+/// meanwhile. `changed` is a variable that has another value there.
+fn environment(changed: Option<(OsString, OsString)>) -> io::Result<Vec<CString>> {
+    let is_kept = |name: &OsStr| changed.as_ref().is_none_or(|(changed, _)| changed != name);
+    let kept = std::env::vars_os().filter(|(name, _)| is_kept(name));
+    let joined = kept.chain(changed.clone()).map(|(mut name, value)| {
         name.push("=");
         name.push(value);
         c_string(&name)
@@ -273,7 +237,8 @@ mod tests {
     #[test]
     fn number_that_is_not_open_can_be_closed_in_the_child() {
         let args = ["true".into()];
-        let spawn = Spawn { program: Path::new("/bin/true"), args: &args, fds: &[], holds_interrupts: false };
+        let spawn =
+            Spawn { program: Path::new("/bin/true"), args: &args, fds: &[], preload: None, holds_interrupts: false };
         let closed = (900..1000).find(|fd| cloexec_flag(*fd).is_none()).expect("a number that is not open");
         assert_eq!(spawn.start_without(&[closed]).unwrap().reap().unwrap().code(), 0);
     }

@@ -9,16 +9,22 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use rustix::io::Errno;
 
+use crate::exit::exit_now;
+use crate::fork_terms::OtherThread;
 use crate::per_process::{PerProcess, fork_generation};
 
 /// The number of the engine's live threads. It is raised after a thread is made and lowered before
 /// it ends, so that it is never above the kernel's count. If it is too low for an instant, an
 /// engine thread looks like another thread, which a fork waits out.
 static ENGINE_THREADS: PerProcess<AtomicIsize> = PerProcess::new(|| AtomicIsize::new(0));
+
+/// The ids of the engine's threads, for the text of an error alone.
+static ENGINE_IDS: PerProcess<Mutex<Vec<i32>>> = PerProcess::new(Mutex::default);
 
 const NOT_ENGINE: u64 = u64::MAX;
 
@@ -38,11 +44,12 @@ thread_local! {
 ///
 /// If the system refuses another thread.
 pub fn spawn_engine_thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let threads = ENGINE_THREADS.get();
+    let (threads, ids) = (ENGINE_THREADS.get(), ENGINE_IDS.get());
     let before = set_signal_mask(&all_but_faults());
     let thread = Builder::new().name(name.to_owned()).spawn(move || {
         ENGINE_IN.set(fork_generation());
         let _ended = CountDown(threads);
+        let _listed = Listed::new(ids);
         body();
     });
     set_signal_mask(&before);
@@ -53,23 +60,38 @@ pub fn spawn_engine_thread(name: &str, body: impl FnOnce() + Send + 'static) -> 
 }
 
 /// Runs code of the program in a thread of the engine. Meanwhile the thread counts as one of the
-/// program's, and forks are refused: it may hold any lock.
+/// program's, and forks are refused: it may hold any lock. A process that `body` itself forks ends
+/// as it returns from `body`.
 pub fn as_program_thread<R>(body: impl FnOnce() -> R) -> R {
-    struct Engine(u64, &'static AtomicIsize);
+    struct Engine {
+        own: u64,
+        threads: &'static AtomicIsize,
+        ids: &'static Mutex<Vec<i32>>,
+    }
     impl Drop for Engine {
         fn drop(&mut self) {
-            self.1.fetch_add(1, Ordering::SeqCst);
-            ENGINE_IN.set(self.0);
+            if fork_generation() != self.own {
+                // The copy would do the engine's work beside its parent. Another thread may have
+                // held the lock of the standard stream, so it is not used.
+                const TEXT: &str = "procession: a process that was forked in a callback has returned from it; \
+                                    it ends now: end it by `_exit` in the callback\n";
+                let _ = rustix::io::write(rustix::stdio::stderr(), TEXT.as_bytes());
+                exit_now(1);
+            }
+            std::mem::forget(Listed::new(self.ids));
+            self.threads.fetch_add(1, Ordering::SeqCst);
+            ENGINE_IN.set(self.own);
         }
     }
     let own = ENGINE_IN.get();
     if own != fork_generation() {
         return body();
     }
-    let threads = ENGINE_THREADS.get();
+    let (threads, ids) = (ENGINE_THREADS.get(), ENGINE_IDS.get());
     ENGINE_IN.set(NOT_ENGINE);
     threads.fetch_sub(1, Ordering::SeqCst);
-    let _engine = Engine(own, threads);
+    drop(Listed(ids));
+    let _engine = Engine { own, threads, ids };
     body()
 }
 
@@ -85,6 +107,26 @@ pub fn other_threads() -> io::Result<usize> {
     let engine = ENGINE_THREADS.get().load(Ordering::SeqCst) - isize::from(is_engine);
     let others = count()? as isize - 1 - engine;
     Ok(others.max(0).unsigned_abs())
+}
+
+/// Returns which threads those are that [`other_threads`] counts. Threads come and go, so their
+/// number may be another by now. Returns none if `/proc` cannot be read.
+pub(super) fn list_other_threads() -> Vec<OtherThread> {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let mut not_other = ENGINE_IDS.get().lock().unwrap_or_else(PoisonError::into_inner).clone();
+    not_other.push(current_id());
+    let ids = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok());
+    let mut others: Vec<i32> = ids.filter(|id| !not_other.contains(id)).collect();
+    others.sort_unstable();
+    let named = others.into_iter().filter_map(|id| {
+        let name = std::fs::read(format!("/proc/self/task/{id}/comm")).ok()?;
+        Some(OtherThread { id, name: String::from_utf8_lossy(name.trim_ascii_end()).into_owned() })
+    });
+    named.collect()
+}
+
+fn current_id() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
 }
 
 /// Returns whether the caller is the thread that the process began with.
@@ -141,6 +183,13 @@ impl std::fmt::Debug for SignalsBlocked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SignalsBlocked").finish_non_exhaustive()
     }
+}
+
+/// Has this process ignore SIGINT, as Ctrl-C sends it to a whole terminal, from now on. Programs
+/// that it executes ignore it, too.
+pub fn ignore_interrupt() {
+    // SAFETY: SIG_IGN is no handler, so that no code of anybody's runs; SIGINT may be ignored.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
 }
 
 /// Unblocks all signals in the calling thread. For a child that an engine thread forked or that a
@@ -207,6 +256,23 @@ fn set_signal_mask(mask: &libc::sigset_t) -> libc::sigset_t {
     let refused = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, &raw mut before) };
     assert_eq!(refused, 0, "pthread_sigmask takes any mask");
     before
+}
+
+/// The calling thread among the engine's.
+struct Listed(&'static Mutex<Vec<i32>>);
+
+impl Listed {
+    fn new(ids: &'static Mutex<Vec<i32>>) -> Listed {
+        ids.lock().unwrap_or_else(PoisonError::into_inner).push(current_id());
+        Listed(ids)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let own = current_id();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| *id != own);
+    }
 }
 
 struct CountDown(&'static AtomicIsize);

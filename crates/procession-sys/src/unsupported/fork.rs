@@ -4,7 +4,7 @@ use std::io;
 
 use super::pidfd::PidFd;
 use super::unsupported;
-pub use crate::fork_terms::{ForkError, ThreadsAtFork};
+pub use crate::fork_terms::{ForkError, OtherThread, OtherThreads, ThreadsAtFork};
 
 /// Refuses.
 ///

@@ -50,6 +50,11 @@ impl Link {
         unsupported()
     }
 
+    /// Returns `true`.
+    pub fn is_peer_closed(&self) -> bool {
+        true
+    }
+
     /// Refuses.
     pub fn kill_me_later(&self, _grace: std::time::Duration) -> io::Result<()> {
         unsupported()
@@ -57,6 +62,11 @@ impl Link {
 
     /// Refuses.
     pub fn kill_me_when_peer_closes(&self) -> io::Result<()> {
+        unsupported()
+    }
+
+    /// Refuses.
+    pub fn kill_group_when_peer_closes(&self) -> io::Result<()> {
         unsupported()
     }
 }

@@ -30,6 +30,15 @@ impl Mapping {
         unsupported()
     }
 
+    /// Refuses.
+    ///
+    /// # Errors
+    ///
+    /// Always `Unsupported`.
+    pub fn to_read(_file: BorrowedFd<'_>, _len: usize) -> io::Result<Mapping> {
+        unsupported()
+    }
+
     /// Does nothing.
     pub fn leave_out_of_core_dumps(&self) {}
 

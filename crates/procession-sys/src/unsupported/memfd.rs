@@ -17,6 +17,11 @@ pub fn create_growing(_name: &str, _len: u64) -> io::Result<OwnedFd> {
 }
 
 /// Refuses.
+pub fn empty(_name: &str) -> io::Result<OwnedFd> {
+    unsupported()
+}
+
+/// Refuses.
 pub fn grow(_fd: BorrowedFd<'_>, _len: u64) -> io::Result<()> {
     unsupported()
 }
@@ -33,6 +38,16 @@ pub fn sealed_len(_fd: BorrowedFd<'_>) -> io::Result<u64> {
 
 /// Refuses.
 pub fn from_bytes(_name: &str, _bytes: &[u8]) -> io::Result<OwnedFd> {
+    unsupported()
+}
+
+/// Refuses.
+pub fn constant(_name: &str, _bytes: &[u8]) -> io::Result<OwnedFd> {
+    unsupported()
+}
+
+/// Refuses.
+pub fn constant_len(_fd: BorrowedFd<'_>) -> io::Result<u64> {
     unsupported()
 }
 

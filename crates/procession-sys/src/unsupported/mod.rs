@@ -2,6 +2,7 @@
 
 pub mod abstract_name;
 pub(crate) mod at_fork;
+pub mod confine;
 pub mod descriptor;
 pub mod exit;
 pub mod fork;
@@ -19,6 +20,8 @@ pub mod random;
 pub mod session;
 pub mod socket;
 pub mod spawn;
+pub mod startup;
+pub mod stdio;
 pub mod thread;
 
 fn unsupported<T>() -> std::io::Result<T> {

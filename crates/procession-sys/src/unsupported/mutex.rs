@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::unsupported;
 
-/// How a thread acquired a lock.
+/// The way in which a thread acquired a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acquired {
     /// As usual.
@@ -15,7 +15,7 @@ pub enum Acquired {
     OwnerDied,
 }
 
-/// What happens to a thread that locks a mutex which it holds.
+/// The treatment of a thread that locks a mutex which it holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Relock {
     /// It waits for itself.

@@ -1,6 +1,10 @@
 //! No image is known. As [`linux/object.rs`](../linux/object.rs).
 
+use std::io;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::unsupported;
 
 /// A program or shared object in memory.
 #[derive(Debug)]
@@ -11,6 +15,23 @@ pub(crate) struct Object {
     pub(crate) code: Range<usize>,
     /// Bytes that identify its file.
     pub(crate) build_id: Vec<u8>,
+    /// Its file.
+    pub(crate) path: PathBuf,
+}
+
+/// Returns none.
+pub(crate) fn loaded() -> Vec<Object> {
+    Vec::new()
+}
+
+/// Refuses.
+pub(crate) fn load(_path: &Path) -> io::Result<()> {
+    unsupported()
+}
+
+/// Refuses.
+pub(crate) fn file_of(_address: usize) -> io::Result<PathBuf> {
+    unsupported()
 }
 
 /// Returns `None`: so no build is the same image as this one, and no entry is portable.

@@ -47,6 +47,16 @@ impl PidFd {
     }
 
     /// Refuses.
+    pub fn kill_group(&self) -> io::Result<bool> {
+        unsupported()
+    }
+
+    /// Refuses.
+    pub fn kill_group_by_fd(&self) -> io::Result<bool> {
+        unsupported()
+    }
+
+    /// Refuses.
     pub fn wait_ended(&self, _deadline: Option<Instant>) -> io::Result<bool> {
         unsupported()
     }

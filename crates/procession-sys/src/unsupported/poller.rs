@@ -23,6 +23,16 @@ impl Poller {
     }
 
     /// Refuses.
+    pub fn add_unarmed(&self, _fd: BorrowedFd<'_>, _key: u64) -> io::Result<()> {
+        unsupported()
+    }
+
+    /// Refuses.
+    pub fn arm(&self, _fd: BorrowedFd<'_>, _key: u64, _reads: bool, _writes: bool) -> io::Result<()> {
+        unsupported()
+    }
+
+    /// Refuses.
     pub fn remove(&self, _fd: BorrowedFd<'_>) -> io::Result<()> {
         unsupported()
     }

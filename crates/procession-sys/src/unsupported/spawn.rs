@@ -20,8 +20,30 @@ pub struct Spawn<'a> {
     pub args: &'a [OsString],
     /// The fds that it gets.
     pub fds: &'a [BorrowedFd<'a>],
+    /// A shared object that the loader loads before the program begins.
+    pub preload: Option<&'a Preload>,
     /// Whether SIGINT is blocked.
     pub holds_interrupts: bool,
+}
+
+/// An object to preload into a child.
+#[derive(Debug)]
+pub struct Preload;
+
+impl Preload {
+    /// Refuses.
+    ///
+    /// # Errors
+    ///
+    /// Always `Unsupported`.
+    pub fn of(_path: &Path) -> io::Result<Preload> {
+        unsupported()
+    }
+
+    /// Returns `None`.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 impl Spawn<'_> {

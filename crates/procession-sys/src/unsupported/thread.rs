@@ -60,3 +60,6 @@ impl SignalsBlocked {
 
 /// Does nothing: nothing blocks signals here.
 pub fn unblock_all_signals() {}
+
+/// Does nothing.
+pub fn ignore_interrupt() {}

@@ -1,9 +1,9 @@
 //! Bytes to values. The bytes may be anybody's: whatever they are, the outcome is a value or an
 //! error.
 
-use serde::Deserialize;
-use serde::de::value::BorrowedStrDeserializer;
-use serde::de::{Deserializer, Visitor};
+use serde_core::Deserialize;
+use serde_core::de::value::BorrowedStrDeserializer;
+use serde_core::de::{Deserializer, Visitor};
 
 use super::error::{Error, Step};
 use super::expected::Names;
@@ -21,7 +21,8 @@ pub(crate) fn from_bytes<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T
         left => Err(Error::new(format!("{left} bytes are left over"))),
     }
 }
-/// What serde_json calls its `RawValue`, which is written as a struct and read as a newtype.
+/// The name that serde_json gives its `RawValue`, which is written as a struct and read as a
+/// newtype.
 const RAW_JSON: &str = "$serde_json::private::RawValue";
 macro_rules! integers {
     ($($method:ident $visit:ident $integer:ty, $tag:ident $unfold:expr;)*) => {$(

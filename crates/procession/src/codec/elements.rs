@@ -1,6 +1,6 @@
 //! Values that hold others, while they are written.
 
-use serde::{Serialize, ser};
+use serde_core::{Serialize, ser};
 
 use super::error::{Error, Step};
 use super::tag;

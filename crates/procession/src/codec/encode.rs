@@ -1,8 +1,8 @@
 //! Values to bytes.
 
 use procession_core::append;
-use serde::Serialize;
-use serde::ser::Serializer;
+use serde_core::Serialize;
+use serde_core::ser::Serializer;
 
 use super::elements::{Bytes, Fields, Parts, StructVariant, TupleVariant};
 use super::error::{Error, Step};

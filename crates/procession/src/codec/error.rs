@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What went wrong, and the fields on the way there.
+/// The reason of a failure, and the fields on the way to it.
 pub(crate) struct Error(Box<Inner>);
 
 struct Inner {
@@ -78,13 +78,13 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-impl serde::ser::Error for Error {
+impl serde_core::ser::Error for Error {
     fn custom<T: fmt::Display>(what: T) -> Error {
         Error::new(what.to_string())
     }
 }
 
-impl serde::de::Error for Error {
+impl serde_core::de::Error for Error {
     fn custom<T: fmt::Display>(what: T) -> Error {
         Error::new(what.to_string())
     }

@@ -3,10 +3,10 @@
 
 use std::cell::Cell;
 
-/// What a `Deserialize` names its fields.
+/// The names that a `Deserialize` gives its fields.
 pub(super) type Names = &'static [&'static str];
 
-/// What has been compared before, by the address of the names: they live for ever and never change.
+/// The names that have been compared before, by their address: they live for ever and never change.
 pub(super) struct Expected([Slot; SLOTS]);
 
 #[derive(Default)]

@@ -45,13 +45,15 @@ mod names;
 mod parts;
 mod reader;
 mod tag;
+mod text;
 mod visit;
 mod writer;
 
 pub(crate) use decode::from_bytes;
 pub(crate) use encode::to_bytes;
 pub(crate) use error::Error;
+pub(crate) use text::{write_element_text, write_text};
 
-/// How deep values may be nested. Encoding and decoding recurse, and a peer must not exhaust the
-/// stack.
+/// The greatest depth to which values may be nested. Encoding and decoding recurse, and a peer must
+/// not exhaust the stack.
 const MAX_DEPTH: u32 = 1000;

@@ -49,7 +49,7 @@ pub(super) struct Shape {
     pub(super) written: Vec<u8>,
 }
 
-/// How a shape is to be written.
+/// The form in which a shape is to be written.
 pub(super) enum Number {
     Known(u8),
     New,
@@ -110,7 +110,7 @@ impl Written {
         None
     }
 
-    /// What the fields of a struct or variant of that name are expected to be.
+    /// Returns the shape that a struct or variant of that name is expected to have, and its number.
     #[inline]
     pub(super) fn shape(&mut self, of: &'static str) -> Option<(Rc<Shape>, Number)> {
         let (of, at) = Address::of(of);
@@ -167,7 +167,7 @@ impl Shape {
         self.names.get(index).is_some_and(|its| its.as_ptr() == name.as_ptr() && its.len() == name.len())
     }
 
-    /// Where `name` is, at `from` or behind.
+    /// Returns the index of `name`, at `from` or behind.
     pub(super) fn find(&self, from: usize, name: &'static str) -> Option<usize> {
         (from..self.names.len()).find(|index| self.has(*index, name))
     }
@@ -199,7 +199,7 @@ impl<T: Copy + Default> Read<T> {
         self.count += 1;
     }
 
-    /// What has that number; `None` if there is none yet.
+    /// Returns the item with that number; `None` if there is none yet.
     #[inline]
     pub(super) fn get(&self, number: u8) -> Option<T> {
         let index = usize::from(number.checked_sub(NEW + 1)?);

@@ -1,8 +1,8 @@
 //! The parts of values that hold others, as a visitor asks for them.
 
-use serde::de::value::BorrowedStrDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
-use serde::{Deserialize, forward_to_deserialize_any};
+use serde_core::de::value::BorrowedStrDeserializer;
+use serde_core::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde_core::{Deserialize, forward_to_deserialize_any};
 
 use super::error::{Error, Step};
 use super::expected::Names;
@@ -71,7 +71,7 @@ impl<'de> MapAccess<'de> for &mut Parts<'_, 'de> {
 pub(super) struct Fields<'r, 'de> {
     pub(super) reader: &'r mut Reader<'de>,
     of: &'static str,
-    /// What is left of its shape. Fields of other names follow those of the shape.
+    /// The names of its shape that are left. Fields of other names follow those of the shape.
     shape: Left<'de>,
     name: &'de str,
     ended: bool,

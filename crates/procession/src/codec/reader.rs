@@ -1,5 +1,4 @@
-//! What is left of the bytes that are decoded: taken off piece by piece, each checked. No length is
-//! trusted.
+//! The bytes that are left to decode: taken off piece by piece, each checked. No length is trusted.
 
 use super::error::Error;
 use super::expected::{Expected, Names};

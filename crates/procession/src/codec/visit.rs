@@ -1,8 +1,8 @@
 //! Values as they stand in the bytes, whatever type asks for them.
 
-use serde::Deserialize;
-use serde::de::value::BorrowedStrDeserializer;
-use serde::de::{IgnoredAny, Visitor};
+use serde_core::Deserialize;
+use serde_core::de::value::BorrowedStrDeserializer;
+use serde_core::de::{IgnoredAny, Visitor};
 
 use super::error::Error;
 use super::expected::Names;
@@ -58,7 +58,7 @@ impl<'de> Reader<'de> {
         })
     }
 
-    /// What begins with `tag`, whatever it is.
+    /// Visits the value that begins with `tag`, whatever its type.
     pub(super) fn visit<V: Visitor<'de>>(&mut self, tag: u8, visitor: V) -> Result<V::Value, Error> {
         match tag {
             tag::UNIT => visitor.visit_unit(),
@@ -135,8 +135,8 @@ impl<'de> Reader<'de> {
         self.text(len)
     }
 
-    /// What begins with `tag`, for a type that asked for something else. `Some` of a value passes
-    /// for the value.
+    /// Visits the value that begins with `tag`, for a type that asked for something else. `Some` of
+    /// a value passes for the value.
     #[cold]
     #[inline(never)]
     pub(super) fn visit_other<V: Visitor<'de>>(&mut self, mut tag: u8, visitor: V) -> Result<V::Value, Error> {

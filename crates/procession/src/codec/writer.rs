@@ -1,9 +1,9 @@
-//! What values are written to.
+//! The encoder's output, to which values are written.
 
 use std::rc::Rc;
 
 use procession_core::append;
-use serde::Serialize;
+use serde_core::Serialize;
 
 use super::error::Error;
 use super::names::{Number, Shape, Written};
@@ -171,8 +171,8 @@ pub(super) struct Begun {
     shape: Option<Rc<Shape>>,
     /// Of the fields that are written.
     count: usize,
-    /// Which of the shape's is expected next.
+    /// The place in the shape of the one that is expected next.
     next: usize,
-    /// Where its names are, if it has no shape.
+    /// The place of its names, if it has no shape.
     first_unshaped: usize,
 }

@@ -1,6 +1,7 @@
 //! Connections: two ends over which values go back and forth. Used in any process that has an end,
 //! from any thread.
 
+mod address;
 mod listener;
 mod wait;
 
@@ -10,14 +11,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use procession_core::{connection as engine, handle};
-use serde::de::{DeserializeOwned, Error as _};
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::de::{DeserializeOwned, Error as _};
+use serde_core::ser::Error as _;
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Whose;
 use crate::{Error, Result, message};
 
-pub use listener::{Address, Client, Listener};
+pub use address::Address;
+pub use listener::{Client, Listener};
 pub use wait::{Waitable, wait};
 
 /// The two ends of a new connection: the first sends `Tx` and receives `Rx`, the second the
@@ -51,9 +53,10 @@ pub fn pipe<Tx, Rx>(duplex: bool) -> Result<(Connection<Tx, Rx>, Connection<Rx, 
 /// One end of a connection, which sends `Tx` and receives `Rx`.
 ///
 /// It comes from [`pipe`], from a [`Listener`] or from a [`Client`]; it travels to a child as (part
-/// of) an argument, and over another connection. What this process received and did not take goes
-/// along. Send it away to hand it over, and drop it here: while a copy is open anywhere, the other
-/// end does not see its end. (A child that was started by fork has copies of all that was open.)
+/// of) an argument, and over another connection. Messages that this process received and did not
+/// take go along. Send it away to hand it over, and drop it here: while a copy is open anywhere,
+/// the other end does not see its end. (A child that was started by fork has copies of all that was
+/// open.)
 ///
 /// Any number of threads may send and receive at once; frames never interleave. Of *processes* one
 /// at a time may send at an end and one receive, as in `multiprocessing`; several that take turns
@@ -74,7 +77,7 @@ pub fn pipe<Tx, Rx>(duplex: bool) -> Result<(Connection<Tx, Rx>, Connection<Rx, 
 /// # Ok(()) }
 /// ```
 pub struct Connection<Tx, Rx> {
-    engine: engine::Connection,
+    pub(crate) engine: engine::Connection,
     values: PhantomData<fn(Tx) -> Rx>,
 }
 
@@ -84,10 +87,19 @@ impl<Tx: Serialize + 'static, Rx> Connection<Tx, Rx> {
     /// Queues, connections and other [handles](crate::Handle) within it go along, over unix
     /// sockets.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<Vec<String>, ()>(true)?;
+    /// left.send(&vec!["a".to_owned(), "b".to_owned()])?;
+    /// assert_eq!(right.recv()?, ["a", "b"]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// What does not encode ([`Error::is_encode`]); the other end is gone ([`Error::is_closed`]);
-    /// handles over TCP, or an end that only receives ([`Error::is_invalid`]).
+    /// A value that does not encode ([`Error::is_encode`]); the other end is gone
+    /// ([`Error::is_closed`]); handles over TCP, or an end that only receives
+    /// ([`Error::is_invalid`]).
     pub fn send(&self, value: &Tx) -> Result<()> {
         let (payload, handles) = message::encode_with_handles(value)
             .map_err(|why| Error::unencodable("message", "Connection::send", why))?;
@@ -97,6 +109,16 @@ impl<Tx: Serialize + 'static, Rx> Connection<Tx, Rx> {
 
 impl<Tx, Rx: DeserializeOwned + 'static> Connection<Tx, Rx> {
     /// Receives a value; waits for one.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<u32, ()>(true)?;
+    /// left.send(&7)?;
+    /// drop(left);
+    /// assert_eq!(right.recv()?, 7);
+    /// assert!(right.recv().unwrap_err().is_closed());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -109,15 +131,35 @@ impl<Tx, Rx: DeserializeOwned + 'static> Connection<Tx, Rx> {
 
     /// As [`recv`](Connection::recv), waiting for no longer than `timeout`.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<u32, ()>(true)?;
+    /// assert!(right.recv_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+    /// left.send(&7)?;
+    /// assert_eq!(right.recv_timeout(Duration::from_secs(10))?, 7);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// As [`recv`](Connection::recv), and [`Error::is_timeout`]. What came by then of a value is
-    /// kept for the next call.
+    /// As [`recv`](Connection::recv), and [`Error::is_timeout`]. The part of a value that came by
+    /// then is kept for the next call.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Rx> {
         self.recv_until(Instant::now().checked_add(timeout))
     }
 
     /// Receives a value if one is there.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<u32, ()>(true)?;
+    /// assert_eq!(right.try_recv()?, None);
+    /// left.send(&7)?;
+    /// assert_eq!(right.try_recv()?, Some(7));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -138,6 +180,14 @@ impl<Tx, Rx: DeserializeOwned + 'static> Connection<Tx, Rx> {
 impl<Tx, Rx> Connection<Tx, Rx> {
     /// Sends bytes as they are, in one frame: what `send_bytes` of Python's connections does.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<(), ()>(true)?;
+    /// left.send_bytes(b"as they are")?;
+    /// assert_eq!(right.recv_bytes()?, b"as they are");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`send`](Connection::send), but for encoding.
@@ -146,6 +196,14 @@ impl<Tx, Rx> Connection<Tx, Rx> {
     }
 
     /// Receives the bytes of one frame: what `recv_bytes` of Python's connections does.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<(), ()>(true)?;
+    /// left.send_bytes(&[1, 2, 3])?;
+    /// assert_eq!(right.recv_bytes()?, [1, 2, 3]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -156,6 +214,16 @@ impl<Tx, Rx> Connection<Tx, Rx> {
     }
 
     /// As [`recv_bytes`](Connection::recv_bytes), waiting for no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<(), ()>(true)?;
+    /// assert!(right.recv_bytes_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+    /// # drop(left);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -168,6 +236,17 @@ impl<Tx, Rx> Connection<Tx, Rx> {
     /// there is. The beginning of a frame counts, and so does the other end's being closed.
     /// [`wait`] does so for several.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<u32, ()>(true)?;
+    /// assert!(!right.poll(Duration::ZERO)?);
+    /// left.send(&7)?;
+    /// assert!(right.poll(Duration::from_secs(10))?);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the system is out of memory.
@@ -178,6 +257,15 @@ impl<Tx, Rx> Connection<Tx, Rx> {
     /// Sets the longest frame that is received, in bytes; 1 GiB until then. A longer one is an
     /// error before any memory is taken for it ([`Error::is_malformed`]), and the end of this
     /// connection. (Python's has no limit.)
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<(), ()>(true)?;
+    /// right.set_max_frame(1000);
+    /// left.send_bytes(&[0; 1001])?;
+    /// assert!(right.recv_bytes().unwrap_err().is_malformed());
+    /// # Ok(()) }
+    /// ```
     pub fn set_max_frame(&self, bytes: u64) {
         self.engine.set_max_frame(bytes);
     }
@@ -187,11 +275,34 @@ impl<Tx, Rx> Connection<Tx, Rx> {
     ///
     /// Without it this process never holds a frame that it did not ask for: set it, before anything
     /// is received, where several processes receive from the same end in turn.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<u32, ()>(true)?;
+    /// right.set_read_ahead(false); // a copy of `right` elsewhere receives every second number
+    /// left.send(&1)?;
+    /// left.send(&2)?;
+    /// assert_eq!(right.recv()?, 1);
+    /// assert_eq!(right.into_parts().1, [] as [u8; 0], "the second is still in the socket");
+    /// # Ok(()) }
+    /// ```
     pub fn set_read_ahead(&self, read_ahead: bool) {
         self.engine.set_read_ahead(read_ahead);
     }
 
     /// The socket, and what was received over it and not taken.
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let (left, right) = procession::pipe::<u32, ()>(true)?;
+    /// let (socket, unread) = left.into_parts();
+    /// assert!(unread.is_empty());
+    /// let stream = UnixStream::from(socket); // and now by another protocol
+    /// # drop((stream, right));
+    /// # Ok(()) }
+    /// ```
     pub fn into_parts(self) -> (OwnedFd, Vec<u8>) {
         self.engine.into_parts()
     }

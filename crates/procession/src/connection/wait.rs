@@ -8,9 +8,10 @@ use procession_core::connection::wait_readable;
 use super::{Connection, Listener};
 use crate::{JoinableQueue, Process, Queue, Result, SimpleQueue};
 
-/// What [`wait`] can wait for. Anything with a file descriptor can be: pass its `as_fd()`.
+/// An object that [`wait`] can wait for. Anything with a file descriptor is one: pass its
+/// `as_fd()`.
 pub trait Waitable {
-    /// What becomes readable when it is ready.
+    /// Returns the fd that becomes readable when the object is ready.
     ///
     /// # Errors
     ///

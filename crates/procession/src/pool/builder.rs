@@ -3,13 +3,14 @@
 use std::any::type_name;
 use std::num::{NonZeroU32, NonZeroU64};
 
+use procession_core::available_parallelism;
 use procession_core::pool::{self as engine, Initializer, Service};
-use procession_core::start;
 
 use super::pool::Pool;
 use crate::function::TaskFn;
 use crate::message::Message;
-use crate::start_method::{StartMethod, start_method};
+use crate::records::Wanted;
+use crate::start_method::{StartMethod, start_method, starter};
 use crate::task::Report;
 use crate::{Error, Result, message, task};
 
@@ -20,11 +21,37 @@ pub struct Builder {
     method: StartMethod,
     workers: usize,
     service: Result<Service>,
+    /// See `setting.rs`.
+    pub(super) wanted: Wanted,
+    /// The workers are on the ranks of an MPI job.
+    #[cfg(feature = "mpi")]
+    is_on_ranks: bool,
 }
 
 impl Builder {
     pub(crate) fn new(method: StartMethod, workers: usize) -> Builder {
-        Builder { method, workers, service: Ok(Service::default()) }
+        Builder {
+            method,
+            workers,
+            service: Ok(Service::default()),
+            wanted: Wanted::default(),
+            #[cfg(feature = "mpi")]
+            is_on_ranks: false,
+        }
+    }
+
+    /// Has the workers be on the ranks of the MPI job that this process has joined.
+    #[cfg(feature = "mpi")]
+    pub(crate) fn on_ranks(self) -> Builder {
+        Builder { is_on_ranks: true, ..self }
+    }
+
+    /// Changes how the workers are to serve.
+    pub(super) fn set(mut self, set: impl FnOnce(&mut Service)) -> Builder {
+        if let Ok(service) = &mut self.service {
+            set(service);
+        }
+        self
     }
 
     /// Calls `function` over `argument` once in each worker, replacements too, before its first
@@ -32,6 +59,17 @@ impl Builder {
     ///
     /// If it panics the worker ends; when that happens to one worker after the other, and none is
     /// left, the tasks get that panic as their error and the pool takes no more.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let ctx = procession::Context::fork();
+    /// static LICENCE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    ///
+    /// let keep = |text: String| LICENCE.set(text).unwrap();
+    /// let pool = ctx.pool_builder(2).initializer(keep, "valid".to_owned()).start()?;
+    /// assert_eq!(pool.apply(|()| LICENCE.get().cloned(), ())?.as_deref(), Some("valid"));
+    /// # Ok(()) }
+    /// ```
     pub fn initializer<F, A>(mut self, function: F, argument: A) -> Builder
     where
         F: TaskFn<A, ()>,
@@ -51,6 +89,15 @@ impl Builder {
 
     /// Has a worker make way for a fresh one after it has run so many chunks of tasks: against code
     /// that leaks. Without, a worker lives as long as the pool. 0 stands for without.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let ctx = procession::Context::fork();
+    /// let pool = ctx.pool_builder(1).max_tasks_per_worker(1).start()?;
+    /// let (one, other) = (pool.apply(|()| std::process::id(), ())?, pool.apply(|()| std::process::id(), ())?);
+    /// assert_ne!(one, other);
+    /// # Ok(()) }
+    /// ```
     pub fn max_tasks_per_worker(mut self, chunks: u32) -> Builder {
         if let Ok(service) = &mut self.service {
             service.max_tasks = NonZeroU32::new(chunks);
@@ -78,14 +125,43 @@ impl Builder {
         self
     }
 
+    /// Has the workers ignore Ctrl-C (SIGINT), which a terminal sends to all processes of a
+    /// program: the program alone decides what becomes of its tasks then. Programs that the workers
+    /// execute ignore it, too.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Context::fork().pool_builder(2).ignore_interrupt().start()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn ignore_interrupt(mut self) -> Builder {
+        if let Ok(service) = &mut self.service {
+            service.ignores_interrupt = true;
+        }
+        self
+    }
+
     /// Starts the pool.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let ctx = procession::Context::fork();
+    /// let pool = ctx.pool_builder(2).start()?;
+    /// assert_eq!(pool.workers(), 2);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`Pool::new`], and for an initializer's argument that does not encode
     /// ([`Error::is_encode`]).
     pub fn start(self) -> Result<Pool> {
-        let engine = engine::Pool::new(self.workers, start::starter(self.method.engine()), self.service?)?;
+        let service = Service { records: self.wanted.records(), ..self.service? };
+        #[cfg(feature = "mpi")]
+        if self.is_on_ranks {
+            return crate::mpi::start_pool(self.workers, service).map(Pool::over);
+        }
+        let engine = engine::Pool::new(self.workers, starter(self.method), service)?;
         Ok(Pool::over(engine))
     }
 }
@@ -93,13 +169,41 @@ impl Builder {
 impl Pool {
     /// Starts a pool by the [default](crate::start_method) start method.
     ///
+    /// ```no_run
+    /// # fn main() -> procession::Result<()> {
+    /// let pool = procession::Pool::new(procession::available_parallelism().get())?;
+    /// let lengths = pool.map(|text: String| text.len(), ["a".to_owned(), "bc".to_owned()])?;
+    /// assert_eq!(lengths, [1, 2]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// For 0 workers or more than 1024 ([`Error::is_invalid`]); `spawn` or `forkserver` without
-    /// `init()` ([`Error::is_not_initialized`]); fork with other threads alive
+    /// For 0 workers or more than 1024 ([`Error::is_invalid`]); `spawn` or `forkserver` without the
+    /// feature `startup` or `init()` ([`Error::is_not_initialized`]); fork with other threads alive
     /// ([`Error::is_other_threads`]).
     pub fn new(workers: usize) -> Result<Pool> {
         Pool::builder(workers).start()
+    }
+
+    /// Starts a pool of as many workers as can usefully run at once
+    /// ([`available_parallelism`](crate::available_parallelism)), by the
+    /// [default](crate::start_method) start method.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let _ = procession::set_start_method(procession::StartMethod::Fork);
+    /// let pool = procession::Pool::default()?;
+    /// assert_eq!(pool.workers(), procession::available_parallelism().get());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Pool::new).
+    #[expect(clippy::should_implement_trait, reason = "a pool may fail to start, and `Default` may not")]
+    pub fn default() -> Result<Pool> {
+        Pool::new(available_parallelism().get().min(engine::MAX_WORKERS))
     }
 
     /// Describes a pool with an initializer or with workers that are replaced now and then, by the

@@ -1,30 +1,31 @@
 //! Worker processes as their parent holds them: a handle, and the terms of what is called through
 //! it. Used in the parent, from any thread.
 
-use std::any::type_name;
 use std::fmt;
 use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
-use procession_core::pool::ChunkEntry;
+use procession_core::Stateless;
 use procession_core::pool::{self as engine, Order, Stats, Terms};
 
+use super::call::Call;
 use super::imap::{Feeds, Imap, ImapUnordered};
-use super::items::push_all;
 use super::result::AsyncResult;
 #[cfg(doc)]
 use crate::Error;
+use crate::argument::Argument;
 use crate::function::{TaskFn, TupleFn};
 use crate::message::Message;
 use crate::{Result, task};
 
 /// Worker processes that run tasks.
 ///
-/// A task is a function (a `fn`, or a closure that captures nothing) over one argument. Any number
-/// of threads may use a pool at once. A clone is a handle of the same workers. When the last handle
-/// is dropped the pool is terminated; [`close`](Pool::close) and [`join`](Pool::join) let it finish
-/// first.
+/// A task is a function (a `fn`, or a closure that captures nothing) over one argument. Data that
+/// it would capture is given to it as a state ([`map_with`](Pool::map_with) and its like). Any
+/// number of threads may use a pool at once. A clone is a handle of the same workers. When the last
+/// handle is dropped the pool is terminated; [`close`](Pool::close) and [`join`](Pool::join) let it
+/// finish first.
 ///
 /// A handle has *terms* for what is called through it: [`chunk_size`](Pool::chunk_size),
 /// [`timeout`](Pool::timeout), [`retries`](Pool::retries) and [`fail_fast`](Pool::fail_fast) return
@@ -32,8 +33,6 @@ use crate::{Result, task};
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
-/// procession::init();
-/// # let _ = procession::set_start_method(procession::StartMethod::Fork);
 /// let pool = procession::Pool::new(2)?;
 /// let lengths = pool.map(|word: String| word.len(), ["a", "bb", "ccc"].map(String::from))?;
 /// assert_eq!(lengths, [1, 2, 3]);
@@ -50,14 +49,14 @@ use crate::{Result, task};
 /// takes all of it before the first task runs, as there.
 #[derive(Clone)]
 pub struct Pool {
-    shared: Arc<Shared>,
-    terms: Terms,
+    pub(super) shared: Arc<Shared>,
+    pub(super) terms: Terms,
 }
 
-/// What all handles of a pool have together.
-struct Shared {
-    engine: engine::Pool,
-    feeds: Feeds,
+/// The part that all handles of a pool share.
+pub(super) struct Shared {
+    pub(super) engine: engine::Pool,
+    pub(super) feeds: Feeds,
 }
 
 impl Pool {
@@ -66,6 +65,14 @@ impl Pool {
     }
 
     /// Runs one task and waits for its result.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// let area = pool.apply(|(width, height): (f64, f64)| width * height, (2.0, 3.0))?;
+    /// assert_eq!(area, 6.0);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -100,9 +107,49 @@ impl Pool {
         A: Message,
         R: Message,
     {
-        let items = self.shared.engine.items(1, |items| push_all::<F, A>(items, iter::once(argument)))?;
-        let handle = self.shared.engine.submit(task::pool_entry(function), items, self.terms)?;
-        Ok(AsyncResult::one(handle, type_name::<F>()))
+        self.submit_one::<A, R>(&Call::of::<F>(task::pool_entry(function)), argument)
+    }
+
+    /// Runs a function of no argument as one task, and waits for its result.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// assert!(pool.worker_pids().contains(&pool.call(std::process::id)?));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Pool::apply).
+    pub fn call<F, R>(&self, function: F) -> Result<R>
+    where
+        F: Fn() -> R + Copy + 'static,
+        R: Message,
+    {
+        self.call_async(function)?.get()
+    }
+
+    /// Submits a function of no argument as one task.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(2)?;
+    /// assert_eq!(pool.call_async(|| "done".to_owned())?.get()?, "done");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`apply_async`](Pool::apply_async).
+    pub fn call_async<F, R>(&self, function: F) -> Result<AsyncResult<R>>
+    where
+        F: Fn() -> R + Copy + 'static,
+        R: Message,
+    {
+        let _: Stateless<F> = Stateless::of(function);
+        let call = |()| Stateless::<F>::conjure()();
+        self.submit_one::<(), R>(&Call::of::<F>(task::pool_entry(call)), ())
     }
 
     /// Runs a task for each item and waits for the results, in the items' order.
@@ -112,11 +159,19 @@ impl Pool {
     /// task runs: of what does not fit into memory at once, [`imap`](Pool::imap) takes no more than
     /// it has room for.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// let lengths = pool.map(|word: String| word.len(), ["one".to_owned(), "three".to_owned()])?;
+    /// assert_eq!(lengths, [3, 5]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`apply`](Pool::apply); of several failed tasks, the first's. The others have run all the
     /// same.
-    pub fn map<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<R>>
+    pub fn map<F, A, R>(&self, function: F, items: impl IntoIterator<Item: Argument<A>>) -> Result<Vec<R>>
     where
         F: TaskFn<A, R>,
         A: Message,
@@ -139,9 +194,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// What ends the call as a whole: an item that does not encode, a pool that takes no more tasks
-    /// ([`Error::is_closed`]) or cannot ([`Error::is_broken`], [`Error::is_inherited`]).
-    pub fn map_each<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<Vec<Result<R>>>
+    /// The error of the call as a whole: an item that does not encode, a pool that takes no more
+    /// tasks ([`Error::is_closed`]) or cannot ([`Error::is_broken`], [`Error::is_inherited`]).
+    pub fn map_each<F, A, R>(&self, function: F, items: impl IntoIterator<Item: Argument<A>>) -> Result<Vec<Result<R>>>
     where
         F: TaskFn<A, R>,
         A: Message,
@@ -152,17 +207,30 @@ impl Pool {
 
     /// Submits a task for each item.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// let squares = pool.map_async(|x: u64| x * x, 0..1000)?;
+    /// // ... something else meanwhile ...
+    /// assert_eq!(squares.get()?.len(), 1000);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`map`](Pool::map), as far as it is known at once; [`Error::is_invalid`] for a chunk size
     /// of 0. An item that does not encode fails the call, and none runs.
-    pub fn map_async<F, A, R>(&self, function: F, items: impl IntoIterator<Item = A>) -> Result<AsyncResult<Vec<R>>>
+    pub fn map_async<F, A, R>(
+        &self,
+        function: F,
+        items: impl IntoIterator<Item: Argument<A>>,
+    ) -> Result<AsyncResult<Vec<R>>>
     where
         F: TaskFn<A, R>,
         A: Message,
         R: Message,
     {
-        self.submit::<F, A, R>(task::pool_entry(function), items)
+        self.submit_all::<A, R>(&Call::of::<F>(task::pool_entry(function)), items)
     }
 
     /// Runs a task for each item, lazily: the iterator gives the results in the items' order, and
@@ -194,20 +262,32 @@ impl Pool {
         F: TaskFn<A, R>,
         A: Message,
         R: Message,
-        I: IntoIterator<Item = A, IntoIter: Send + 'static>,
+        I: IntoIterator<Item: Argument<A>, IntoIter: Send + 'static>,
     {
-        self.lazy_map(Order::OfItems, function, items)
+        self.submit_lazily::<A, R, I>(Order::OfItems, Ok(Call::of::<F>(task::pool_entry(function))), items)
     }
 
     /// As [`imap`](Pool::imap), but the results come as they are ready.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// let mut sum = 0;
+    /// for square in pool.imap_unordered(|x: u64| x * x, 0..4) {
+    ///     sum += square?; // whichever is ready
+    /// }
+    /// assert_eq!(sum, 14);
+    /// # Ok(()) }
+    /// ```
     pub fn imap_unordered<F, A, R, I>(&self, function: F, items: I) -> ImapUnordered<R>
     where
         F: TaskFn<A, R>,
         A: Message,
         R: Message,
-        I: IntoIterator<Item = A, IntoIter: Send + 'static>,
+        I: IntoIterator<Item: Argument<A>, IntoIter: Send + 'static>,
     {
-        ImapUnordered(self.lazy_map(Order::AsReady, function, items))
+        let call = Call::of::<F>(task::pool_entry(function));
+        ImapUnordered(self.submit_lazily::<A, R, I>(Order::AsReady, Ok(call), items))
     }
 
     /// As [`map`](Pool::map), for a function of several arguments, two to eight, over tuples of
@@ -235,6 +315,14 @@ impl Pool {
 
     /// As [`map_async`](Pool::map_async), for a function of several arguments over tuples of them.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// let sums = pool.starmap_async(|x: u64, y: u64| x + y, [(1, 2), (3, 4)])?;
+    /// assert_eq!(sums.get()?, [3, 7]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`map_async`](Pool::map_async).
@@ -248,7 +336,7 @@ impl Pool {
         A: Message,
         F::Output: Message,
     {
-        self.submit::<F, A, F::Output>(task::tuple_entry(function), items)
+        self.submit_all::<A, F::Output>(&Call::of::<F>(task::tuple_entry(function)), items)
     }
 
     /// This pool with an explicit number of tasks that travel together; the last chunk may have
@@ -288,6 +376,17 @@ impl Pool {
 
     /// This pool with so many further attempts for a task whose worker is lost. Without, such a
     /// task fails at once: it may have done half of its work. For tasks that may be run twice.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// # let attempts = procession::SharedValue::new(0u32)?;
+    /// // Native code that dies now and then.
+    /// let crash_at_first = |attempts: procession::SharedValue<u32>| if attempts.fetch_add(1) == 0 { std::process::abort() };
+    /// pool.retries(1).apply(crash_at_first, attempts.clone())?;
+    /// assert_eq!(attempts.get(), 2);
+    /// # Ok(()) }
+    /// ```
     #[must_use = "it is another handle of the pool"]
     pub fn retries(&self, retries: u32) -> Pool {
         let terms = Terms { retries, ..self.terms };
@@ -335,8 +434,8 @@ impl Pool {
         Ok(self.shared.engine.resize(workers)?)
     }
 
-    /// What it is doing now: its workers and what each runs, and how its tasks fared. Workers do
-    /// nothing for it.
+    /// Returns a snapshot of the pool: its workers and the task that each runs, and how its tasks
+    /// fared. Workers do nothing for it.
     ///
     /// # Errors
     ///
@@ -355,17 +454,46 @@ impl Pool {
     }
 
     /// Takes no more tasks. The workers end once those that were taken are finished.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// let result = pool.apply_async(|x: u64| x, 1)?;
+    /// pool.close();
+    /// assert_eq!(result.get()?, 1, "it was submitted before");
+    /// assert!(pool.apply(|x: u64| x, 1).unwrap_err().is_closed());
+    /// # Ok(()) }
+    /// ```
     pub fn close(&self) {
         self.shared.engine.close();
     }
 
     /// Kills the workers; tasks that are not finished give [`Error::is_closed`], and their
     /// callbacks are not called. Returns when the workers are gone.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// let result = pool.apply_async(|()| std::thread::sleep(std::time::Duration::MAX), ())?;
+    /// pool.terminate();
+    /// assert!(result.get().unwrap_err().is_closed());
+    /// # Ok(()) }
+    /// ```
     pub fn terminate(&self) {
         self.shared.engine.terminate();
     }
 
     /// Waits until every task is finished, those of lazy maps too, and every worker has ended.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// let results = pool.map_async(|x: u64| x, 0..100)?;
+    /// pool.close();
+    /// pool.join()?; // all tasks are done, and the workers have ended
+    /// assert!(results.ready());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -379,35 +507,62 @@ impl Pool {
     }
 
     /// How many workers it keeps.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let ctx = procession::Context::fork();
+    /// assert_eq!(ctx.pool(3)?.workers(), 3);
+    /// # Ok(()) }
+    /// ```
     pub fn workers(&self) -> usize {
         self.shared.engine.size()
     }
 
     /// The process ids of the workers that are alive now.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # let pool = procession::Context::fork().pool(1)?;
+    /// let pid = pool.apply(|()| std::process::id(), ())?;
+    /// assert_eq!(pool.worker_pids(), [pid]);
+    /// # Ok(()) }
+    /// ```
     pub fn worker_pids(&self) -> Vec<u32> {
         self.shared.engine.worker_pids()
     }
 
-    fn lazy_map<F, A, R, I>(&self, order: Order, function: F, items: I) -> Imap<R>
+    /// Submits one task.
+    pub(super) fn submit_one<A, R>(&self, call: &Call, argument: impl Argument<A>) -> Result<AsyncResult<R>>
     where
-        F: TaskFn<A, R>,
         A: Message,
         R: Message,
-        I: IntoIterator<Item = A, IntoIter: Send + 'static>,
     {
-        let Shared { engine, feeds } = &*self.shared;
-        Imap::new(engine, feeds, self.terms, order, function, items.into_iter())
+        let items = call.items(&self.shared.engine, 0, iter::once(argument))?;
+        Ok(AsyncResult::one(self.shared.engine.submit(call.entry, items, self.terms)?, call.function))
     }
 
-    /// `F` is the function of `entry`.
-    fn submit<F, A, R>(&self, entry: ChunkEntry, arguments: impl IntoIterator<Item = A>) -> Result<AsyncResult<Vec<R>>>
+    /// Submits a task for each item.
+    pub(super) fn submit_all<A, R>(
+        &self,
+        call: &Call,
+        items: impl IntoIterator<Item: Argument<A>>,
+    ) -> Result<AsyncResult<Vec<R>>>
     where
         A: Message,
         R: Message,
     {
-        let (engine, arguments) = (&self.shared.engine, arguments.into_iter());
-        let items = engine.items(arguments.size_hint().0, |items| push_all::<F, A>(items, arguments))?;
-        Ok(AsyncResult::many(engine.submit(entry, items, self.terms)?, type_name::<F>(), 0))
+        let items = call.items(&self.shared.engine, 0, items.into_iter())?;
+        Ok(AsyncResult::many(self.shared.engine.submit(call.entry, items, self.terms)?, call.function, 0))
+    }
+
+    /// Submits tasks as their results are taken.
+    pub(super) fn submit_lazily<A, R, I>(&self, order: Order, call: Result<Call>, items: I) -> Imap<R>
+    where
+        A: Message,
+        R: Message,
+        I: IntoIterator<Item: Argument<A>, IntoIter: Send + 'static>,
+    {
+        Imap::new(&self.shared.engine, &self.shared.feeds, self.terms, order, call, items.into_iter())
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use procession_core::queue as engine;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Queue, bound_of};
 use crate::Result;
@@ -44,6 +44,13 @@ pub struct JoinableQueue<T>(Queue<T>);
 impl<T: Message> JoinableQueue<T> {
     /// A queue without a bound.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::JoinableQueue::<String>::new()?;
+    /// assert!(queue.is_empty());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Queue::new`].
@@ -52,6 +59,14 @@ impl<T: Message> JoinableQueue<T> {
     }
 
     /// A queue of at most `maxsize` items; a `put` into a full one waits.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::JoinableQueue::bounded(1)?;
+    /// queue.put(1)?;
+    /// assert!(queue.try_put(2).is_err());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -64,6 +79,16 @@ impl<T: Message> JoinableQueue<T> {
 impl<T> JoinableQueue<T> {
     /// Says that an item which was taken is done: once for each `get`, by whichever process.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::JoinableQueue::new()?;
+    /// queue.put(1)?;
+    /// queue.get()?;
+    /// queue.task_done()?;
+    /// assert!(queue.task_done().unwrap_err().is_invalid(), "nothing else was taken");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If no item is unfinished ([`Error::is_invalid`](crate::Error::is_invalid)).
@@ -74,6 +99,16 @@ impl<T> JoinableQueue<T> {
     /// Waits until every item that was put is done. The death of a process that had some is noticed
     /// after a tenth of a second.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::JoinableQueue::new()?;
+    /// queue.put(1)?;
+    /// queue.get()?;
+    /// queue.task_done()?;
+    /// queue.join()?; // everything that was put is done
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If its shared memory has been overwritten.
@@ -82,6 +117,16 @@ impl<T> JoinableQueue<T> {
     }
 
     /// As [`join`](JoinableQueue::join), waiting for no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::JoinableQueue::new()?;
+    /// queue.put(1)?;
+    /// assert!(queue.join_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

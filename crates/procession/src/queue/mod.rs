@@ -1,5 +1,6 @@
 //! Queues between processes. Used in any process that has one, from any thread.
 
+mod channel;
 mod joinable;
 mod simple;
 
@@ -10,10 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procession_core::{handle, queue as engine};
-use serde::de::Error as _;
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::de::Error as _;
+use serde_core::ser::Error as _;
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use channel::{Iter, Receiver, Sender, bounded_channel, channel};
 pub use joinable::JoinableQueue;
 pub use simple::SimpleQueue;
 
@@ -49,12 +51,20 @@ use crate::{Error, Result, message};
 /// for everybody, and consumers then see its end; [`len`](Queue::len) and
 /// [`is_empty`](Queue::is_empty) are exact at the moment they look.
 pub struct Queue<T> {
-    engine: Arc<engine::Queue>,
+    pub(crate) engine: Arc<engine::Queue>,
     item: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Message> Queue<T> {
     /// A queue without a bound.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// queue.put("an item".to_owned())?;
+    /// assert_eq!(queue.get()?, "an item");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -65,6 +75,15 @@ impl<T: Message> Queue<T> {
 
     /// A queue of at most `maxsize` items; a `put` into a full one waits.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::bounded(2)?;
+    /// queue.put(1)?;
+    /// queue.put(2)?;
+    /// assert!(queue.try_put(3).unwrap_err().error().is_timeout(), "it is full");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// For a `maxsize` of 0 ([`Error::is_invalid`]); if the system refuses.
@@ -74,15 +93,36 @@ impl<T: Message> Queue<T> {
 
     /// Appends an item; waits while the queue is full.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// queue.put(1)?;
+    /// queue.close();
+    /// let refused = queue.put(2).unwrap_err();
+    /// assert!(refused.error().is_closed());
+    /// assert_eq!(refused.into_item(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// What does not encode ([`Error::is_encode`]), a closed queue ([`Error::is_closed`]). The
-    /// error gives the item back; `?` makes it an [`Error`].
+    /// The item does not encode ([`Error::is_encode`]); the queue is closed ([`Error::is_closed`]).
+    /// The error gives the item back; `?` makes it an [`Error`].
     pub fn put(&self, item: T) -> Result<(), PutError<T>> {
         self.put_until(item, None)
     }
 
     /// As [`put`](Queue::put), waiting for no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::bounded(1)?;
+    /// queue.put(1)?;
+    /// assert!(queue.put_timeout(2, Duration::from_millis(1)).unwrap_err().error().is_timeout());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -93,6 +133,14 @@ impl<T: Message> Queue<T> {
 
     /// As [`put`](Queue::put), without waiting.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::bounded(1)?;
+    /// assert!(queue.try_put(1).is_ok());
+    /// assert!(queue.try_put(2).is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`put_timeout`](Queue::put_timeout).
@@ -101,6 +149,18 @@ impl<T: Message> Queue<T> {
     }
 
     /// Takes the oldest item; waits for one.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// (0..3).try_for_each(|item| queue.put(item))?;
+    /// queue.close();
+    /// while let Ok(item) = queue.get() {
+    ///     println!("{item}");
+    /// }
+    /// assert!(queue.get().unwrap_err().is_closed());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -112,6 +172,15 @@ impl<T: Message> Queue<T> {
 
     /// As [`get`](Queue::get), waiting for no longer than `timeout`.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::<u64>::new()?;
+    /// assert!(queue.get_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`get`](Queue::get), and [`Error::is_timeout`] when there is no item until then.
@@ -120,6 +189,15 @@ impl<T: Message> Queue<T> {
     }
 
     /// Takes the oldest item if there is one.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// assert_eq!(queue.try_get()?, None);
+    /// queue.put(1)?;
+    /// assert_eq!(queue.try_get()?, Some(1));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -153,11 +231,26 @@ impl<T> Queue<T> {
     }
 
     /// How many items it holds now.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// queue.put(1)?;
+    /// assert_eq!(queue.len(), 1);
+    /// # Ok(()) }
+    /// ```
     pub fn len(&self) -> usize {
         self.engine.len() as usize
     }
 
     /// Whether it holds no item now.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::<u64>::new()?;
+    /// assert!(queue.is_empty());
+    /// # Ok(()) }
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.engine.is_empty()
     }
@@ -195,11 +288,30 @@ impl<T> Queue<T> {
 
     /// Lets nothing more be put, by any process. Items that are there can be taken; whoever waits
     /// for more is told.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// queue.put(1)?;
+    /// queue.close();
+    /// assert!(queue.put(2).is_err());
+    /// assert_eq!(queue.get()?, 1, "it was there before");
+    /// # Ok(()) }
+    /// ```
     pub fn close(&self) {
         self.engine.close();
     }
 
     /// Whether nothing more may be put.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::<u64>::new()?;
+    /// assert!(!queue.is_closed());
+    /// queue.close();
+    /// assert!(queue.is_closed());
+    /// # Ok(()) }
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.engine.is_closed()
     }
@@ -263,11 +375,28 @@ pub struct PutError<T> {
 
 impl<T> PutError<T> {
     /// The item, back.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::bounded(1)?;
+    /// queue.put("first".to_owned())?;
+    /// let item = queue.try_put("second".to_owned()).unwrap_err().into_item();
+    /// assert_eq!(item, "second");
+    /// # Ok(()) }
+    /// ```
     pub fn into_item(self) -> T {
         self.item
     }
 
     /// Why it was not put.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// queue.close();
+    /// assert!(queue.put(1).unwrap_err().error().is_closed());
+    /// # Ok(()) }
+    /// ```
     pub fn error(&self) -> &Error {
         &self.error
     }

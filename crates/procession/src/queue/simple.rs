@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{PutError, Queue};
 use crate::Result;
@@ -24,6 +24,13 @@ pub struct SimpleQueue<T>(pub(crate) Queue<T>);
 impl<T: Message> SimpleQueue<T> {
     /// An empty one.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::SimpleQueue::<u64>::new()?;
+    /// assert!(queue.is_empty());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Queue::new`].
@@ -33,6 +40,14 @@ impl<T: Message> SimpleQueue<T> {
 
     /// Appends an item. Never waits.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::SimpleQueue::new()?;
+    /// queue.put(1)?;
+    /// assert_eq!(queue.get()?, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Queue::put`].
@@ -41,6 +56,16 @@ impl<T: Message> SimpleQueue<T> {
     }
 
     /// Takes the oldest item; waits for one.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::SimpleQueue::new()?;
+    /// queue.put(1)?;
+    /// queue.close();
+    /// assert_eq!(queue.get()?, 1);
+    /// assert!(queue.get().unwrap_err().is_closed());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -52,11 +77,27 @@ impl<T: Message> SimpleQueue<T> {
 
 impl<T> SimpleQueue<T> {
     /// Whether it holds no item now.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::SimpleQueue::new()?;
+    /// queue.put(1)?;
+    /// assert!(!queue.is_empty());
+    /// # Ok(()) }
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Lets nothing more be put, as [`Queue::close`].
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::SimpleQueue::new()?;
+    /// queue.close();
+    /// assert!(queue.put(1).is_err());
+    /// # Ok(()) }
+    /// ```
     pub fn close(&self) {
         self.0.close();
     }

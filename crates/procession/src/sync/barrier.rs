@@ -33,6 +33,13 @@ pub struct Barrier {
 impl Barrier {
     /// A new one for this many parties.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let barrier = procession::sync::Barrier::new(1)?;
+    /// assert!(barrier.wait()?.is_leader());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the system refuses; for no parties or more than 65,536
@@ -42,6 +49,17 @@ impl Barrier {
     }
 
     /// Waits until all parties do.
+    ///
+    /// ```
+    /// use procession::{Process, sync::Barrier};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let barrier = Barrier::new(2)?;
+    /// let mut other = Process::fork(|| barrier.wait().is_ok()).start()?;
+    /// barrier.wait()?; // both are here
+    /// assert!(other.join()?);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -53,6 +71,16 @@ impl Barrier {
     /// As [`wait`](Barrier::wait), for no longer than `timeout`. If that runs out the barrier
     /// breaks for all, as in Python.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let barrier = procession::sync::Barrier::new(2)?;
+    /// assert!(barrier.wait_timeout(Duration::from_millis(1)).is_err());
+    /// assert!(barrier.is_broken(), "nobody is to wait for one that has left");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`wait`](Barrier::wait), and [`Error::is_timeout`](crate::Error::is_timeout).
@@ -60,7 +88,16 @@ impl Barrier {
         self.wait_until(deadline(timeout))
     }
 
-    /// Makes it whole and empty. Who waits is told that it is broken.
+    /// Makes it whole and empty. Waiters get the error that it is broken.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let barrier = procession::sync::Barrier::new(1)?;
+    /// barrier.abort()?;
+    /// barrier.reset()?;
+    /// barrier.wait()?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -71,6 +108,14 @@ impl Barrier {
 
     /// Breaks it.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let barrier = procession::sync::Barrier::new(2)?;
+    /// barrier.abort()?;
+    /// assert!(barrier.wait().unwrap_err().is_barrier_broken());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If its shared memory cannot be used.
@@ -79,16 +124,37 @@ impl Barrier {
     }
 
     /// Whether it is broken.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let barrier = procession::sync::Barrier::new(2)?;
+    /// assert!(!barrier.is_broken());
+    /// barrier.abort()?;
+    /// assert!(barrier.is_broken());
+    /// # Ok(()) }
+    /// ```
     pub fn is_broken(&self) -> bool {
         self.engine.is_broken()
     }
 
     /// How many it is for.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// assert_eq!(procession::sync::Barrier::new(3)?.parties(), 3);
+    /// # Ok(()) }
+    /// ```
     pub fn parties(&self) -> u32 {
         self.engine.parties()
     }
 
     /// How many wait now.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// assert_eq!(procession::sync::Barrier::new(3)?.n_waiting(), 0);
+    /// # Ok(()) }
+    /// ```
     pub fn n_waiting(&self) -> u32 {
         self.engine.waiting()
     }
@@ -109,17 +175,33 @@ impl fmt::Debug for Barrier {
     }
 }
 
-/// Which party a wait was.
+/// The party that a wait was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BarrierWaitResult(u32);
 
 impl BarrierWaitResult {
     /// Whether this is the one party of each round that is to do what only one should.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let barrier = procession::sync::Barrier::new(1)?;
+    /// if barrier.wait()?.is_leader() {
+    ///     println!("what one of them is to do");
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn is_leader(&self) -> bool {
         self.0 == 0
     }
 
     /// From 0 to one less than there are parties, each once in a round.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let barrier = procession::sync::Barrier::new(1)?;
+    /// assert_eq!(barrier.wait()?.index(), 0);
+    /// # Ok(()) }
+    /// ```
     pub fn index(&self) -> u32 {
         self.0
     }

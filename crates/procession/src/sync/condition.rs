@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use procession_core::sync as engine;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Lock, LockError, LockGuard, deadline, give, take};
 use crate::{Error, Result};
@@ -52,6 +52,16 @@ type LockedAndToldOf<'a> = Result<(LockGuard<'a>, bool), LockError<LockGuard<'a>
 impl Condition {
     /// A new one, at which nobody waits, that goes with this lock.
     ///
+    /// ```
+    /// use procession::sync::{Condition, Lock};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let lock = Lock::new()?;
+    /// let (not_empty, not_full) = (Condition::new(&lock)?, Condition::new(&lock)?);
+    /// # drop((not_empty, not_full));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the system refuses.
@@ -61,11 +71,41 @@ impl Condition {
     }
 
     /// The lock that goes with it.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # use procession::sync::{Condition, Lock};
+    /// # let lock = Lock::new()?;
+    /// # let condition = Condition::new(&lock)?;
+    /// let guard = condition.lock().lock()?;
+    /// # drop(guard);
+    /// # Ok(()) }
+    /// ```
     pub fn lock(&self) -> &Lock {
         &self.lock
     }
 
     /// Unlocks, waits to be notified, and locks again.
+    ///
+    /// ```
+    /// use procession::{Process, sync::{Condition, Event, Lock}};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let lock = Lock::new()?;
+    /// let (condition, begun) = (Condition::new(&lock)?, Event::new()?);
+    /// let wait = || {
+    ///     let guard = lock.lock().unwrap();
+    ///     begun.set();
+    ///     condition.wait(guard).is_ok()
+    /// };
+    /// let mut waiter = Process::fork(wait).start()?;
+    /// begun.wait();
+    /// let guard = lock.lock()?; // it has been given up by the waiter, which waits now
+    /// condition.notify_one()?;
+    /// drop(guard);
+    /// assert!(waiter.join()?);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -78,6 +118,19 @@ impl Condition {
     /// As [`wait`](Condition::wait), for no longer than `timeout`; also says whether it was
     /// notified.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # use procession::sync::{Condition, Lock};
+    /// # let lock = Lock::new()?;
+    /// # let condition = Condition::new(&lock)?;
+    /// use std::time::Duration;
+    ///
+    /// let (guard, was_notified) = condition.wait_timeout(lock.lock()?, Duration::from_millis(1))?;
+    /// assert!(!was_notified);
+    /// # drop(guard);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`wait`](Condition::wait).
@@ -88,6 +141,18 @@ impl Condition {
     /// Waits for as long as `condition` holds, which is asked under the lock: at first, when
     /// notified, and now and then.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # use procession::sync::{Condition, Lock};
+    /// # let lock = Lock::new()?;
+    /// # let condition = Condition::new(&lock)?;
+    /// let items = procession::SharedValue::new(1u64)?;
+    /// let guard = condition.wait_while(lock.lock()?, || items.get() == 0)?; // there is one already
+    /// items.fetch_sub(1);
+    /// # drop(guard);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`wait`](Condition::wait).
@@ -97,6 +162,20 @@ impl Condition {
 
     /// As [`wait_while`](Condition::wait_while), for no longer than `timeout`; also says whether
     /// the condition ceased to hold.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # use procession::sync::{Condition, Lock};
+    /// # let lock = Lock::new()?;
+    /// # let condition = Condition::new(&lock)?;
+    /// use std::time::Duration;
+    ///
+    /// let items = procession::SharedValue::new(0u64)?;
+    /// let (guard, has_come) = condition.wait_timeout_while(lock.lock()?, Duration::from_millis(1), || items.get() == 0)?;
+    /// assert!(!has_come);
+    /// # drop(guard);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -113,6 +192,17 @@ impl Condition {
     /// Notifies the one that has waited longest, whether or not the lock is held; says how many
     /// that were.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # use procession::sync::{Condition, Lock};
+    /// # let lock = Lock::new()?;
+    /// # let condition = Condition::new(&lock)?;
+    /// let guard = lock.lock()?;
+    /// assert_eq!(condition.notify_one()?, 0, "nobody waits");
+    /// # drop(guard);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If its shared memory cannot be used.
@@ -122,6 +212,17 @@ impl Condition {
 
     /// Notifies up to `count` that wait, the longest first.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # use procession::sync::{Condition, Lock};
+    /// # let lock = Lock::new()?;
+    /// # let condition = Condition::new(&lock)?;
+    /// let guard = lock.lock()?;
+    /// assert_eq!(condition.notify(2)?, 0, "nobody waits");
+    /// # drop(guard);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`notify_one`](Condition::notify_one).
@@ -130,6 +231,17 @@ impl Condition {
     }
 
     /// Notifies all that wait.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// # use procession::sync::{Condition, Lock};
+    /// # let lock = Lock::new()?;
+    /// # let condition = Condition::new(&lock)?;
+    /// let guard = lock.lock()?;
+    /// assert_eq!(condition.notify_all()?, 0, "nobody waits");
+    /// # drop(guard);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

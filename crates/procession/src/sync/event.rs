@@ -33,6 +33,12 @@ pub struct Event {
 impl Event {
     /// A new one, which is clear.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// assert!(!procession::sync::Event::new()?.is_set());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the system refuses.
@@ -41,26 +47,70 @@ impl Event {
     }
 
     /// Sets it, and wakes all who wait.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let ready = procession::sync::Event::new()?;
+    /// ready.set();
+    /// ready.wait(); // returns at once
+    /// # Ok(()) }
+    /// ```
     pub fn set(&self) {
         self.engine.set();
     }
 
     /// Clears it.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let ready = procession::sync::Event::new()?;
+    /// ready.set();
+    /// ready.clear();
+    /// assert!(!ready.is_set());
+    /// # Ok(()) }
+    /// ```
     pub fn clear(&self) {
         self.engine.clear();
     }
 
     /// Whether it is set.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let ready = procession::sync::Event::new()?;
+    /// assert!(!ready.is_set());
+    /// # Ok(()) }
+    /// ```
     pub fn is_set(&self) -> bool {
         self.engine.is_set()
     }
 
     /// Waits until it is set.
+    ///
+    /// ```
+    /// use procession::{Process, sync::Event};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let ready = Event::new()?;
+    /// let mut other = Process::fork(|| ready.set()).start()?;
+    /// ready.wait();
+    /// other.join()?;
+    /// # Ok(()) }
+    /// ```
     pub fn wait(&self) {
         self.engine.wait(None);
     }
 
     /// Waits until it is set, for no longer than `timeout`; says whether it was.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let ready = procession::sync::Event::new()?;
+    /// assert!(!ready.wait_timeout(Duration::from_millis(1)));
+    /// # Ok(()) }
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.engine.wait(deadline(timeout))
     }

@@ -63,6 +63,13 @@ impl<const KIND: u32> OwnerLock<KIND> {
 
     /// Makes a lock that nobody holds.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let lock = procession::sync::Lock::new()?;
+    /// assert!(lock.try_lock()?.is_some());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the system refuses.
@@ -71,6 +78,15 @@ impl<const KIND: u32> OwnerLock<KIND> {
     }
 
     /// Locks it. Waits while another holds it.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let lock = procession::sync::Lock::new()?;
+    /// let guard = lock.lock()?;
+    /// // ... alone among all processes that have the lock ...
+    /// drop(guard);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -83,6 +99,19 @@ impl<const KIND: u32> OwnerLock<KIND> {
 
     /// Locks it as [`lock`](Self::lock), but waits for no longer than `timeout`.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use procession::{Process, sync::Lock};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let lock = Lock::new()?;
+    /// let guard = lock.lock()?;
+    /// let late = || lock.lock_timeout(Duration::from_millis(1)).is_err_and(|error| error.is_timeout());
+    /// assert!(Process::fork(late).start()?.join()?);
+    /// # drop(guard);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`lock`](Self::lock), and [`LockError::is_timeout`].
@@ -91,6 +120,18 @@ impl<const KIND: u32> OwnerLock<KIND> {
     }
 
     /// Locks it if nobody else holds it.
+    ///
+    /// ```
+    /// use procession::{Process, sync::Lock};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let lock = Lock::new()?;
+    /// let guard = lock.lock()?;
+    /// let is_held = || lock.try_lock().is_ok_and(|guard| guard.is_none());
+    /// assert!(Process::fork(is_held).start()?.join()?);
+    /// # drop(guard);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

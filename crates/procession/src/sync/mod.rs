@@ -14,8 +14,8 @@
 //! of one process may use them too. They are 64 bytes and more (128 on aarch64) of shared memory
 //! that many have in common, with no name and no file descriptor each.
 //!
-//! What waits with a timeout never loses anything by it: it can be asked again. Only a [`Barrier`]
-//! breaks, as in Python.
+//! A wait that times out loses nothing, and the call can be made again. Only a [`Barrier`] breaks,
+//! as in Python.
 //!
 //! A guard belongs to the thread that locked. A child that is forked while a guard is held has a
 //! copy of it and not the lock: the copy cannot be used.
@@ -34,9 +34,9 @@ use std::time::{Duration, Instant};
 
 use procession_core::sync::Primitive;
 use procession_core::{handle, sync as engine};
-use serde::de::Error as _;
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_core::de::Error as _;
+use serde_core::ser::Error as _;
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use bytemuck::Pod;
@@ -90,14 +90,14 @@ macro_rules! travels {
         }
 
         /// Only on its way to a child; anywhere else the error says what to do.
-        impl<$($parameters)*> serde::Serialize for $name<$($arguments)*> {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl<$($parameters)*> serde_core::Serialize for $name<$($arguments)*> {
+            fn serialize<S: serde_core::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 $crate::sync::give(&*self.engine, $what, serializer)
             }
         }
 
-        impl<'de, $($parameters)*> serde::Deserialize<'de> for $name<$($arguments)*> {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        impl<'de, $($parameters)*> serde_core::Deserialize<'de> for $name<$($arguments)*> {
+            fn deserialize<D: serde_core::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 Ok($name { engine: $crate::sync::take($what, deserializer)? })
             }
         }

@@ -39,6 +39,13 @@ pub struct Mutex<T: Pod> {
 impl<T: Pod> Mutex<T> {
     /// A new one, which nobody holds.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let total = procession::sync::Mutex::new(0u64)?;
+    /// *total.lock()? += 1;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the system refuses; for a type of 4 GiB or more, or aligned to more than 64 bytes
@@ -48,6 +55,18 @@ impl<T: Pod> Mutex<T> {
     }
 
     /// Locks it; waits for who holds it.
+    ///
+    /// ```
+    /// use procession::{Process, sync::Mutex};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let total = Mutex::new(1u64)?;
+    /// let mut other = Process::fork(|| *total.lock().unwrap() += 1).start()?;
+    /// *total.lock()? += 1;
+    /// other.join()?;
+    /// assert_eq!(*total.lock()?, 3);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -60,6 +79,15 @@ impl<T: Pod> Mutex<T> {
 
     /// As [`lock`](Mutex::lock), waiting for no longer than `timeout`.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let total = procession::sync::Mutex::new(1u64)?;
+    /// assert_eq!(*total.lock_timeout(Duration::from_secs(1))?, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`lock`](Mutex::lock), and [`LockError::is_timeout`].
@@ -68,6 +96,16 @@ impl<T: Pod> Mutex<T> {
     }
 
     /// Locks it if nobody holds it.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let total = procession::sync::Mutex::new(1u64)?;
+    /// if let Some(mut total) = total.try_lock()? {
+    ///     *total += 1;
+    /// }
+    /// assert_eq!(*total.lock()?, 2);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -35,6 +35,13 @@ pub struct RwLock<T: Pod> {
 impl<T: Pod> RwLock<T> {
     /// A new one, which nobody holds.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let limits = procession::sync::RwLock::new([1.0, 2.0])?;
+    /// assert_eq!(limits.read()?[1], 2.0);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Mutex::new`](super::Mutex::new).
@@ -43,6 +50,14 @@ impl<T: Pod> RwLock<T> {
     }
 
     /// Locks it for reading; waits for a writer.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let limits = procession::sync::RwLock::new([1.0, 2.0])?;
+    /// let (one, other) = (limits.read()?, limits.read()?); // beside each other
+    /// assert_eq!(one[0], other[0]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -54,6 +69,15 @@ impl<T: Pod> RwLock<T> {
 
     /// As [`read`](RwLock::read), waiting for no longer than `timeout`.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let limits = procession::sync::RwLock::new(1.0)?;
+    /// assert_eq!(*limits.read_timeout(Duration::from_secs(1))?, 1.0);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`read`](RwLock::read), and [`LockError::is_timeout`].
@@ -62,6 +86,13 @@ impl<T: Pod> RwLock<T> {
     }
 
     /// As [`read`](RwLock::read), if it need not wait.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let limits = procession::sync::RwLock::new(1.0)?;
+    /// assert!(limits.try_read()?.is_some());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -75,6 +106,14 @@ impl<T: Pod> RwLock<T> {
 
     /// Locks it for writing; waits for readers and writers.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let limits = procession::sync::RwLock::new(1.0)?;
+    /// *limits.write()? = 2.0;
+    /// assert_eq!(*limits.read()?, 2.0);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LockError::is_owner_died`]: a writer died, and the error holds the lock for writing.
@@ -84,6 +123,15 @@ impl<T: Pod> RwLock<T> {
     }
 
     /// As [`write`](RwLock::write), waiting for no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let limits = procession::sync::RwLock::new(1.0)?;
+    /// *limits.write_timeout(Duration::from_secs(1))? = 2.0;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -96,6 +144,18 @@ impl<T: Pod> RwLock<T> {
     }
 
     /// As [`write`](RwLock::write), if it need not wait.
+    ///
+    /// ```
+    /// use procession::{Process, sync::RwLock};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let limits = RwLock::new(1.0)?;
+    /// let reading = limits.read()?;
+    /// let is_read = || limits.try_write().is_ok_and(|guard| guard.is_none());
+    /// assert!(Process::fork(is_read).start()?.join()?);
+    /// # drop(reading);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -48,6 +48,13 @@ impl<const IS_BOUNDED: bool> Permits<IS_BOUNDED> {
 
     /// Makes one with this many permits. A [`Semaphore`] may get more.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::sync::Semaphore::new(3)?;
+    /// assert_eq!(permits.value(), 3);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the system refuses; for 2^31 permits or more
@@ -59,12 +66,30 @@ impl<const IS_BOUNDED: bool> Permits<IS_BOUNDED> {
     }
 
     /// Takes a permit; waits for one.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::sync::Semaphore::new(1)?;
+    /// permits.acquire();
+    /// // ... with one of the permits ...
+    /// permits.release()?;
+    /// # Ok(()) }
+    /// ```
     pub fn acquire(&self) {
         // Without a deadline only a permit ends it.
         let _ = self.engine.acquire(None);
     }
 
     /// Takes a permit; waits for one, for no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::sync::Semaphore::new(0)?;
+    /// assert!(permits.acquire_timeout(Duration::from_millis(1)).unwrap_err().is_timeout());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -74,11 +99,28 @@ impl<const IS_BOUNDED: bool> Permits<IS_BOUNDED> {
     }
 
     /// Takes a permit if there is one.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::sync::Semaphore::new(1)?;
+    /// assert!(permits.try_acquire());
+    /// assert!(!permits.try_acquire());
+    /// # Ok(()) }
+    /// ```
     pub fn try_acquire(&self) -> bool {
         self.engine.try_acquire()
     }
 
     /// Gives a permit back.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::sync::BoundedSemaphore::new(1)?;
+    /// permits.acquire();
+    /// permits.release()?;
+    /// assert!(permits.release().unwrap_err().is_invalid(), "none is missing");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -90,6 +132,14 @@ impl<const IS_BOUNDED: bool> Permits<IS_BOUNDED> {
 
     /// Gives this many permits back.
     ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::sync::Semaphore::new(0)?;
+    /// permits.release_many(5)?;
+    /// assert_eq!(permits.value(), 5);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`release`](Self::release); then none is given.
@@ -98,6 +148,14 @@ impl<const IS_BOUNDED: bool> Permits<IS_BOUNDED> {
     }
 
     /// Returns how many permits there are now.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let permits = procession::sync::Semaphore::new(2)?;
+    /// permits.acquire();
+    /// assert_eq!(permits.value(), 1);
+    /// # Ok(()) }
+    /// ```
     pub fn value(&self) -> u32 {
         self.engine.value()
     }

@@ -34,14 +34,14 @@ const MAX_ON_THEIR_WAY: usize = 4096;
 
 /// Gives the items of a lazy map, and says how its face waits.
 pub trait Source {
-    /// What the face raises or returns.
+    /// The error that the face raises or returns.
     type Error;
 
     /// Encodes the items of the next chunk; `None` at the end.
     ///
     /// # Errors
     ///
-    /// What ends the items early.
+    /// The error that ends the items early.
     fn next(&mut self, feeder: &Feeder) -> Result<Option<Encoded<Self::Error>>, Self::Error>;
 
     /// Runs `act`, which may block. A face whose signal handlers can raise checks them meanwhile.
@@ -49,7 +49,7 @@ pub trait Source {
     ///
     /// # Errors
     ///
-    /// What a signal's handler raised.
+    /// The exception that a signal's handler raised.
     fn run<R: Send>(act: impl FnOnce() -> R + Send, is_done: impl FnOnce(&R) -> bool) -> Result<R, Self::Error>;
 
     /// The engine's error as the face's.
@@ -61,7 +61,8 @@ pub trait Source {
 pub enum Encoded<E> {
     /// Its items.
     Items(Items),
-    /// It does not encode. The error stands in its place, and the items behind it go on.
+    /// It does not encode. The error stands in its place and counts as one item; the items behind
+    /// it go on.
     Failed(E),
 }
 
@@ -98,9 +99,9 @@ type Chunk<E> = Result<Submitted, E>;
 pub struct Feed<S: Source> {
     /// `None` at the end of the items.
     supply: Option<Supply<S>>,
-    /// What [`Ahead`] has not taken over.
+    /// The chunks that [`Ahead`] has not taken over.
     submitted: VecDeque<Chunk<S::Error>>,
-    /// What ended the items early, until it is taken.
+    /// The error that ended the items early, until it is taken.
     error: Option<S::Error>,
     window: Window,
 }
@@ -180,7 +181,10 @@ impl<S: Source> Supply<S> {
     fn submit_next(&mut self) -> Result<Option<Chunk<S::Error>>, S::Error> {
         let items = match self.source.next(&self.feeder)? {
             None => return Ok(None),
-            Some(Encoded::Failed(error)) => return Ok(Some(Err(error))),
+            Some(Encoded::Failed(error)) => {
+                self.pulled += 1;
+                return Ok(Some(Err(error)));
+            }
             Some(Encoded::Items(items)) => items,
         };
         let (first, feeder, entry, terms) = (self.pulled, &self.feeder, self.entry, self.terms);
@@ -213,11 +217,16 @@ impl<S: Source> Ahead<S> {
 
     /// Takes over what `feed` has submitted, and has it submit more if few are left.
     pub fn refill(&mut self, feed: &mut Feed<S>) {
-        self.chunks.append(&mut feed.submitted);
+        self.take_over(feed);
         if self.chunks.len() <= feed.window.refill_at || feed.is_closed() {
             feed.pull(self.chunks.len());
-            self.chunks.append(&mut feed.submitted);
+            self.take_over(feed);
         }
+    }
+
+    /// Takes over what `feed` has submitted.
+    pub fn take_over(&mut self, feed: &mut Feed<S>) {
+        self.chunks.append(&mut feed.submitted);
     }
 
     /// Has `waker` woken once [`take`](Ahead::take) need not wait. Returns whether it need not now.
@@ -230,7 +239,7 @@ impl<S: Source> Ahead<S> {
         let mut is_there = self.chunks.is_empty();
         for chunk in self.chunks.iter().take(count) {
             is_there |= match chunk {
-                // What has failed is there.
+                // A chunk that has failed is there.
                 Err(_) => true,
                 Ok(submitted) => {
                     let awaken = || submitted.handle.awaken(waker);
@@ -239,6 +248,11 @@ impl<S: Source> Ahead<S> {
             };
         }
         Ok(is_there)
+    }
+
+    /// Gives up all that have been submitted, as [`Handle::abandon`].
+    pub fn abandon(&mut self) {
+        self.chunks.drain(..).flatten().for_each(|submitted| submitted.handle.abandon());
     }
 
     /// How many there are.
@@ -256,8 +270,8 @@ impl<S: Source> Ahead<S> {
     ///
     /// # Errors
     ///
-    /// The error of a chunk that did not encode, in its place. What a signal's handler raised: then
-    /// every chunk is still there. [`Error::Inherited`] in a forked child, for each chunk.
+    /// The error of a chunk that did not encode, in its place. The exception of a signal's handler:
+    /// then every chunk is still there. [`Error::Inherited`] in a forked child, for each chunk.
     pub fn take(&mut self, deadline: Option<Instant>) -> Result<Option<Submitted>, S::Error> {
         let count = match self.order {
             Order::OfItems => self.chunks.len().min(1),

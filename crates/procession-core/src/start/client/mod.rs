@@ -1,6 +1,6 @@
 //! The client of a fork server: asks it for a child, hears from that child, and starts the server
-//! anew if it is lost. Called in the server's owner, in the thread that starts. What an [`Owner`]
-//! brings is the server's start and what its children are sent.
+//! anew if it is lost. Called in the server's owner, in the thread that starts. An [`Owner`] says
+//! how the server starts, and which messages its children get.
 //!
 //! A request is one message with the child's end of the child's link. The answer comes from the
 //! child itself, on its link: its hello, with its pidfd. So the owner waits on one link only, and
@@ -51,7 +51,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The owner of a fork server.
 pub trait Owner {
-    /// What it raises or returns.
+    /// The error that the owner raises or returns.
     type Error;
 
     /// Starts the server. `last` is how the one before it ended, if it is known.
@@ -66,14 +66,19 @@ pub trait Owner {
     ///
     /// # Errors
     ///
-    /// What the system refuses.
+    /// An error of the system.
     fn send_first(&self) -> Result<(Arc<ClosableLink>, Link), Self::Error>;
+
+    /// Returns whether the child is to lead a process group, which its server then ends with it.
+    fn leads_group(&self) -> bool {
+        false
+    }
 
     /// Runs `act`, which may block. A face whose signal handlers can raise checks them meanwhile.
     ///
     /// # Errors
     ///
-    /// What a signal's handler raised.
+    /// The exception that a signal's handler raised.
     fn run<R: Send>(&self, act: impl FnOnce() -> R + Send) -> Result<R, Self::Error>;
 
     /// The engine's error as the owner's.
@@ -148,7 +153,7 @@ fn end_lost<O: Owner>(owner: &O, server: &RunningServer) -> Result<Option<ExitSt
 fn request<O: Owner>(owner: &O, server: &RunningServer, theirs: &Link) -> Result<bool, O::Error> {
     let refused = |error| owner.refused(Error::os("cannot ask the fork server")(error));
     loop {
-        match server.request(theirs) {
+        match server.request(theirs, owner.leads_group()) {
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let requests = server.copy_of_requests().map_err(refused)?;
@@ -162,7 +167,7 @@ fn request<O: Owner>(owner: &O, server: &RunningServer, theirs: &Link) -> Result
     }
 }
 
-/// What became of a request to the fork server.
+/// The result of a request to the fork server.
 #[derive(Debug)]
 enum Hello {
     /// The child, which has begun.
@@ -194,7 +199,7 @@ fn hear_hello<O: Owner>(owner: &O, server: &RunningServer, ours: &ClosableLink) 
     }
 }
 
-/// What [`await_answer`] has waited for.
+/// The event that ended the wait of [`await_answer`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Answer {
     /// There is something to read on the link, be it its end.

@@ -10,7 +10,7 @@ use std::thread;
 use super::*;
 use crate::start::running_server::{running, stop};
 
-/// What the server does with a request.
+/// The server's answer to a request.
 #[derive(Clone, Copy)]
 enum Answer {
     /// The child says hello.

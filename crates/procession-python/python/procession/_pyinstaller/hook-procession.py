@@ -2,6 +2,6 @@
 our names. Runs in PyInstaller alone.
 """
 
-from PyInstaller.utils.hooks import collect_submodules  # type: ignore[import-untyped]
+from PyInstaller.utils.hooks import collect_submodules  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-hiddenimports = collect_submodules('procession') + collect_submodules('multiprocessing')
+hiddenimports: list[str] = collect_submodules('procession') + collect_submodules('multiprocessing')

@@ -3,3 +3,14 @@
 from procession._standard import adopt
 
 adopt(__name__)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.dummy.connection import (
+        Client as Client,
+        Connection as Connection,
+        Listener as Listener,
+        Pipe as Pipe,
+    )
+
+    __all__ = ['Client', 'Listener', 'Pipe']

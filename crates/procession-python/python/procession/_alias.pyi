@@ -1,5 +1,0 @@
-installed: bool
-
-__all__ = ['install', 'installed']
-
-def install() -> None: ...

@@ -1,0 +1,267 @@
+"""Maps that go on where they were after a crash: results are kept in a file of SQLite as they come.
+Used in the parent, by the thread that maps; `_Kept` is called in the workers.
+
+```text
+meta    key, value          what the file is of: format, function, its code, items, their digest
+kept    item, digest, value an item's index, the digest of its pickle, the pickled result
+```
+
+Rows are written in transactions of their own, never around a wait: a process that is killed leaves
+whole rows, and a worker that is forked meanwhile has no part in one. SQLite's lock on the file
+keeps a second process out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import CodeType
+from typing import Any
+
+from . import _spawning
+from ._wrapped import Wrapped
+
+# "proc" in ASCII: marks our files among SQLite's.
+_APPLICATION = 0x70726F63
+_FORMAT = '1'
+# Seconds, and rows, after which results are written.
+_MAX_AGE = 0.1
+_MAX_ROWS = 1000
+
+
+def run(
+    pool: Any,
+    func: Callable[..., Any],
+    given: Callable[..., Any],
+    items: Sequence[Any],
+    call: str,
+    path: str,
+    terms: tuple[float | None, int],
+    return_exceptions: bool,
+    fail_fast: bool,
+    progress: bool | str,
+) -> list[Any]:
+    """Returns the list of the results of `func` over `items`: what `path` has, and what is run now.
+
+    `given` is the user's function, which `func` calls; `call` is 'map' or 'starmap'.
+    """
+    digests = [_digest(item, index) for index, item in enumerate(items)]
+    store = _Store(path, given, digests)
+    try:
+        kept = store.indices
+        missing = [index for index in range(len(items)) if index not in kept]
+        errors: dict[int, BaseException] = {}
+        if missing:
+            errors = _run_missing(pool, _Kept(func, call), items, missing, store, terms, fail_fast, progress)
+        if errors and not return_exceptions:
+            raise errors[min(errors)]
+        values = store.values()
+    finally:
+        store.close()
+    return [errors[index] if index in errors else pickle.loads(values[index]) for index in range(len(items))]
+
+
+def _run_missing(
+    pool: Any,
+    func: _Kept,
+    items: Sequence[Any],
+    missing: list[int],
+    store: _Store,
+    terms: tuple[float | None, int],
+    fail_fast: bool,
+    progress: bool | str,
+) -> dict[int, BaseException]:
+    """Runs what is missing and keeps the results. Returns the exceptions, by item."""
+    timeout, retries = terms
+    numbered = func.call, missing
+    feed = pool._engine.imap(
+        pool, func, (items[index] for index in missing), 1, False, None, timeout, retries, gives=numbered, expected=len(missing)
+    )
+    bar = None
+    if progress:
+        from . import _progress
+
+        before = len(items) - len(missing)
+        bar = _progress.shown(progress, lambda: before + feed._taken(), len(items))
+    errors: dict[int, BaseException] = {}
+    try:
+        for index, outcome in feed:
+            if isinstance(outcome, BaseException):
+                errors[index] = outcome
+                if fail_fast:
+                    break
+            else:
+                store.add(index, outcome)
+    finally:
+        # Also what came before a Ctrl-C.
+        store.write()
+        feed._abandon()
+        if bar is not None:
+            bar.close()
+    return errors
+
+
+class _Kept(Wrapped):
+    """Calls the function of one item and returns the pickled result."""
+
+    def __init__(self, func: Callable[..., Any], call: str) -> None:
+        super().__init__(func)
+        self.call = call
+
+    def __call__(self, item: Any) -> bytes:
+        value = self.func(*item) if self.call == 'starmap' else self.func(item)
+        return bytes(_spawning.reducer.ForkingPickler.dumps(value))
+
+
+class _Store:
+    """The file of one map."""
+
+    def __init__(self, path: str, function: Callable[..., Any], digests: list[bytes]) -> None:
+        self._path, self._digests = path, digests
+        self._rows: list[tuple[int, bytes, bytes]] = []
+        self._written = time.monotonic()
+        self._base = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            self._open(function)
+        except sqlite3.Error as error:
+            self._base.close()
+            if 'locked' in str(error):
+                raise ValueError(f'the checkpoint {path!r} is in use by another map: give each map a file of its own') from error
+            raise ValueError(f'{path!r} is no checkpoint ({error}): give another path') from error
+        except BaseException:
+            self._base.close()
+            raise
+
+    def _open(self, function: Callable[..., Any]) -> None:
+        run = self._base.execute
+        run('PRAGMA locking_mode = EXCLUSIVE')
+        # What is lost with the power is run again.
+        run('PRAGMA synchronous = NORMAL')
+        run('BEGIN IMMEDIATE')
+        try:
+            whole = hashlib.blake2b(b''.join(self._digests), digest_size=16).hexdigest()
+            meta = {'format': _FORMAT, **_identity(function), 'items': str(len(self._digests)), 'digest': whole}
+            tables = [name for (name,) in run('SELECT name FROM sqlite_master')]
+            if not tables:
+                run(f'PRAGMA application_id = {_APPLICATION}')
+                run('CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT)')
+                run('CREATE TABLE kept (item INTEGER PRIMARY KEY, digest BLOB, value BLOB)')
+                self._base.executemany('INSERT INTO meta VALUES (?, ?)', meta.items())
+            elif run('PRAGMA application_id').fetchone() != (_APPLICATION,):
+                raise ValueError(f'{self._path!r} is a database of something else, and no checkpoint: give another path')
+            else:
+                self._compare(dict(run('SELECT key, value FROM meta')), meta)
+            run('COMMIT')
+        except BaseException:
+            run('ROLLBACK')
+            raise
+        self.indices = {index for (index,) in run('SELECT item FROM kept')}
+
+    def _compare(self, before: dict[str, str], now: dict[str, str]) -> None:
+        advice = 'Nothing was changed: call it as before, give another path, or delete the file'
+        if before['format'] != now['format']:
+            raise ValueError(f'the checkpoint {self._path!r} is of another version of procession. {advice}')
+        if before['function'] != now['function']:
+            was = f'{before["function"]}, not of {now["function"]}'
+            raise ValueError(f'the checkpoint {self._path!r} is of another function: {was}. {advice}')
+        # Another Python compiles the same source otherwise.
+        if before['python'] == now['python'] and before['code'] != now['code']:
+            raise ValueError(f'the function {now["function"]} has changed since the checkpoint {self._path!r} was made. {advice}')
+        if before['items'] != now['items']:
+            was = f'it had {before["items"]} items and has {now["items"]}'
+            raise ValueError(f'the input of {now["function"]} is not that of the checkpoint {self._path!r}: {was}. {advice}')
+        if before['digest'] != now['digest']:
+            known = self._base.execute('SELECT item, digest FROM kept ORDER BY item')
+            first = next((f'item {index} differs' for index, digest in known if digest != self._digests[index]), None)
+            was = first or 'an item differs whose result is not kept yet'
+            raise ValueError(f'the input of {now["function"]} is not that of the checkpoint {self._path!r}: {was}. {advice}')
+
+    def add(self, index: int, value: bytes) -> None:
+        """Keeps a result; it is written soon."""
+        self._rows.append((index, self._digests[index], value))
+        if len(self._rows) >= _MAX_ROWS or time.monotonic() - self._written >= _MAX_AGE:
+            self.write()
+
+    def write(self) -> None:
+        """Writes the results that are not written yet."""
+        rows, self._rows = self._rows, []
+        if rows:
+            self._base.execute('BEGIN')
+            self._base.executemany('INSERT OR IGNORE INTO kept VALUES (?, ?, ?)', rows)
+            self._base.execute('COMMIT')
+        self._written = time.monotonic()
+
+    def values(self) -> dict[int, bytes]:
+        """Returns the pickled results by item."""
+        return dict(self._base.execute('SELECT item, value FROM kept'))
+
+    def close(self) -> None:
+        self._base.close()
+
+
+def _identity(function: Any) -> dict[str, str]:
+    """Returns what says whether a function is the same as before."""
+    name = hashlib.blake2b(digest_size=16)
+    while True:
+        inner = getattr(function, 'func', None)
+        if inner is None or hasattr(function, '__code__'):
+            break
+        # A partial: its arguments count.
+        name.update(_digest((getattr(function, 'args', ()), getattr(function, 'keywords', {})), None))
+        function = inner
+    code = getattr(getattr(function, '__func__', function), '__code__', None)
+    named = function if hasattr(function, '__qualname__') else type(function)
+    if code is not None:
+        _add_code(name, code)
+    elif not hasattr(function, '__qualname__'):
+        name.update(_digest(vars(function) if hasattr(function, '__dict__') else None, None))
+    version = f'{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}'
+    return {'function': f'{named.__module__}.{named.__qualname__}', 'code': name.hexdigest(), 'python': version}
+
+
+def _add_code(digest: hashlib.blake2b, code: CodeType) -> None:
+    digest.update(code.co_code)
+    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)).encode())
+    for constant in code.co_consts:
+        if hasattr(constant, 'co_code'):
+            _add_code(digest, constant)
+        else:
+            digest.update(_digest(constant, None))
+
+
+def _digest(value: Any, index: int | None) -> bytes:
+    """Returns the digest of a value's pickle. It does not depend on which equal parts of the value
+    are one object, nor on the order of sets.
+    """
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, 5)
+    pickler.fast = True
+    try:
+        try:
+            pickler.dump(_in_order(value))
+        except (ValueError, RecursionError):
+            # It refers to itself.
+            buffer = io.BytesIO()
+            pickle.Pickler(buffer, 5).dump(value)
+    except Exception as error:
+        what = 'the function' if index is None else f'item {index}'
+        raise ValueError(
+            f'a checkpoint knows items and functions by their pickles, and {what} does not pickle: {type(error).__name__}: {error}'
+        ) from error
+    return hashlib.blake2b(buffer.getbuffer(), digest_size=16).digest()
+
+
+def _in_order(value: Any) -> Any:
+    kind = type(value)
+    if kind in (set, frozenset):
+        return kind.__name__, sorted(_digest(member, None) for member in value)
+    if kind in (list, tuple):
+        return kind(map(_in_order, value))
+    if kind is dict:
+        return {key: _in_order(member) for key, member in value.items()}
+    return value

@@ -1,5 +1,0 @@
-from . import popen_spawn_posix
-
-__all__ = ['Popen']
-
-class Popen(popen_spawn_posix.Popen): ...

@@ -1,0 +1,40 @@
+"""A worker that is replaced takes the programs along that it has started. Run `python
+process_group.py [fork|spawn|forkserver]`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import procession as mp
+
+
+def start_program():
+    return subprocess.Popen(['sleep', '1000']).pid
+
+
+def start_program_and_hang(queue):
+    queue.put(start_program())
+    signal.pause()
+
+
+def await_end(pid):
+    while os.path.exists(f'/proc/{pid}') and 'State:\tZ' not in open(f'/proc/{pid}/status').read():
+        time.sleep(0.01)
+
+
+if __name__ == '__main__':
+    if sys.argv[1:]:
+        mp.set_start_method(sys.argv[1])
+    queue = mp.Queue()
+    with mp.Pool(1, process_group=True) as pool:
+        try:
+            pool.apply(start_program_and_hang, (queue,), timeout=1)
+        except mp.TaskTimeoutError:
+            await_end(queue.get())
+            print('out of time, and its program has ended')
+        program = pool.apply(start_program)
+    await_end(program)
+    print('the pool has ended, and so has the other program')
