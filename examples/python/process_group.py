@@ -3,10 +3,10 @@ process_group.py [fork|spawn|forkserver]`.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 
 import procession as mp
 
@@ -21,8 +21,15 @@ def start_program_and_hang(queue):
 
 
 def await_end(pid):
-    while os.path.exists(f'/proc/{pid}') and 'State:\tZ' not in open(f'/proc/{pid}/status').read():
-        time.sleep(0.01)
+    """Waits until a process has ended that is no child of this one."""
+    try:
+        program = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        select.select([program], [], [])
+    finally:
+        os.close(program)
 
 
 if __name__ == '__main__':

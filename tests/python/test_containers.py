@@ -14,7 +14,7 @@ pytestmark = pytest.mark.limit(120)
 IN_CONTAINER = ['unshare', '--pid', '--fork', '--mount-proc']
 
 PROGRAM = """
-    import os, sys
+    import contextlib, os, sys
     import procession
 
     def use_manager(method):
@@ -36,8 +36,10 @@ PROGRAM = """
         found = []
         for name in os.listdir('/proc'):
             if name.isdigit() and int(name) != os.getpid():
-                with open(f'/proc/{name}/stat') as file:
-                    found.append(file.read())
+                # It may end meanwhile.
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    with open(f'/proc/{name}/stat') as file:
+                        found.append(file.read())
         return found
 
     if __name__ == '__main__':

@@ -30,11 +30,12 @@ STORM = """
         for name in os.listdir('/proc'):
             try:
                 with open(f'/proc/{name}/stat') as file:
-                    fields = file.read().rpartition(')')[2].split()
-            except (OSError, IndexError):
+                    start, _, fields = file.read().rpartition(')')
+            except OSError:
                 continue
-            if int(fields[1]) == os.getpid():
-                found.append((int(name), fields[0]))
+            command, parent = start.partition('(')[2], int(fields.split()[1])
+            if parent == os.getpid() and command != 'forkserver':
+                found.append(int(name))
         return found
 
     if __name__ == '__main__':
@@ -75,7 +76,7 @@ STORM = """
             pool.close()
             pool.join()
         deadline = time.monotonic() + 20
-        while (left := [pid for pid, state in children() if open(f'/proc/{pid}/comm').read().strip() not in ('forkserver',)]) and time.monotonic() < deadline:
+        while (left := children()) and time.monotonic() < deadline:
             procession.active_children()
             time.sleep(0.05)
         left = left if method != 'forkserver' else []

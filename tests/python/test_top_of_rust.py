@@ -4,6 +4,7 @@ The program is an example of the crate. `cargo test -p procession` builds it; wi
 is older than what it is made of, the tests are skipped.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -35,9 +36,12 @@ def look(program, *arguments):
 def children_of(pid):
     """Returns the pids of those that a process has started, and of those which these have."""
     found = []
-    for tasks in pathlib.Path(f'/proc/{pid}/task').iterdir():
-        for child in map(int, (tasks / 'children').read_text().split()):
-            found += [child, *children_of(child)]
+    # A process or a thread may end meanwhile.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in pathlib.Path(f'/proc/{pid}/task').iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                for child in map(int, (thread / 'children').read_text().split()):
+                    found += [child, *children_of(child)]
     return found
 
 

@@ -139,9 +139,11 @@ def _place(pid: int) -> tuple[str | None, int | None]:
     # It may end meanwhile.
     with contextlib.suppress(OSError, ValueError):
         for fd in os.listdir(folder):
-            if os.readlink(f'{folder}/{fd}').startswith(f'/memfd:{_PLACE_NAME} '):
-                there, _, host = _content(pid, f'fd/{fd}').partition(' ')
-                return host, int(there)
+            # So may each of its descriptors.
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f'{folder}/{fd}').startswith(f'/memfd:{_PLACE_NAME} '):
+                    there, _, host = _content(pid, f'fd/{fd}').partition(' ')
+                    return host, int(there)
     return None, None
 
 
