@@ -19,12 +19,15 @@ import pickle
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Sequence
-from types import CodeType
-from typing import Any
 
 from . import _spawning
 from ._wrapped import Wrapped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import CodeType
+    from typing import Any
 
 # "proc" in ASCII: marks our files among SQLite's.
 _APPLICATION = 0x70726F63

@@ -11,11 +11,14 @@ import contextvars
 import importlib
 import pickle
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
 
 from . import _spawning
 from ._wrapped import Wrapped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 # Of each variable the module and the name in it.
 _places: dict[contextvars.ContextVar[Any], tuple[str, str]] = {}

@@ -11,10 +11,13 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Callable
-from typing import Any
 
 from . import _engine, util
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 # The outputs that have a name. The first is what there is without the keyword.
 _NAMES = ('inherit', 'null', 'prefix')
@@ -26,7 +29,11 @@ _pid_at_exit: int | None = None
 
 
 class Surroundings:
-    """The surroundings of a process, or of each worker of a pool. The copy in a child is `None`."""
+    """The surroundings of a process, or of each worker of a pool. The copy in a child is `None`.
+
+    :raises ValueError: there is no such output or level.
+    :raises TypeError: a value is of another kind.
+    """
 
     def __init__(self, output: Any, logs: Any, process_group: Any) -> None:
         self._function = None
@@ -115,17 +122,6 @@ def surround(process: Any, setting: Any) -> None:
             f"output, logs and process_group need processes of procession's, and the pool's context starts a {type(process)}"
         )
     process._surroundings = OfWorker(setting)
-
-
-def asked(output: Any, logs: Any, process_group: Any) -> Surroundings | None:
-    """Returns what these keywords ask for; `None` if that is nothing.
-
-    :raises ValueError: there is no such output or level.
-    :raises TypeError: a value is of another kind.
-    """
-    if output is None and logs is False and process_group is False:
-        return None
-    return Surroundings(output, logs, process_group)
 
 
 def enter_forked(setting: _engine.Setting, link: _engine.Link) -> None:

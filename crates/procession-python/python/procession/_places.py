@@ -10,8 +10,12 @@ pools of those libraries.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 # Each numbers the devices by itself. ROCR_VISIBLE_DEVICES is left out: HIP numbers anew the devices
 # that it leaves, so that both together would hide all but the first.

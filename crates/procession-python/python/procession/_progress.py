@@ -8,8 +8,11 @@ import importlib
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, TextIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TextIO
 
 # Seconds between two looks.
 _INTERVAL = 0.1

@@ -18,9 +18,12 @@ import os
 import pickle
 import sys
 import weakref
-from typing import Any
 
 from . import _engine, reduction
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ['SharedArrays', 'load']
 

@@ -81,7 +81,8 @@ class Start:
             raise TypeError(f'an executor has no option {unknown[0]!r} for its workers; there are {", ".join(sorted(known))}')
         self.places, self.terms = places_of(max_workers, **terms)
         check_terms(self.terms.get('memory_limit'), self.terms.get('finalizer'))
-        _output.asked(terms.get('output'), terms.get('logs', False), terms.get('process_group', False))
+        # It raises for what it does not know.
+        _output.Surroundings(terms.get('output'), terms.get('logs', False), terms.get('process_group', False))
 
 
 def _initialize(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:

@@ -20,9 +20,12 @@ import json
 import os
 import sys
 import time
-from typing import Any
 
 from . import _engine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 # Seconds between the two looks that a rate needs, and between two refreshes.

@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Any
 
 __all__ = ['awaiting', 'next_of', 'rest', 'running_caller', 'running_library', 'until_readable', 'until_told', 'in_thread']
 

@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 
-from . import _engine, _errors, _output, _stacks, _titles, _tracebacks, process as _process, spawn, util
+# The engine asks for it in each worker: one that is forked has it.
+from . import _engine, _errors, _remote as _remote, _stacks, _titles, _tracebacks, process as _process, spawn, util
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Starting:
         self._mask = {*blocked, _signal.SIGINT}
         try:
             if setting is not None:
-                let_go(self._workers)
+                self.let_go()
                 return self._start(control, slot, broker, setting)
             if self._ahead is None:
                 # All of the first at once: what this process does between two forks is memory that
@@ -60,7 +61,7 @@ class Starting:
                 self._ahead = {slot: self._start(control, slot, broker) for slot in range(self._processes)}
             if slot in self._ahead:
                 return self._ahead.pop(slot)
-            let_go(self._workers)
+            self.let_go()
             return self._start(control, slot, broker)
         except Exception as error:
             self.error = error
@@ -76,7 +77,9 @@ class Starting:
         process._slot = slot
         process._place = place
         if setting is not None:
-            _output.surround(process, setting)
+            from ._output import surround
+
+            surround(process, setting)
         process._hears_interrupts = False
         process._signal_mask = self._mask
         try:
@@ -93,6 +96,15 @@ class Starting:
                 getattr(process, 'kill', process.terminate)()
                 process.join()
             raise
+
+    def let_go(self) -> None:
+        """Takes those that have ended off the pool's list. With the last that holds such a process
+        its pidfd is closed.
+        """
+        if any(getattr(process, '_parent_pid', os.getpid()) != os.getpid() for process in self._workers):
+            # In a process forked from the one that has the pool.
+            return
+        self._workers[:] = [process for process in self._workers if process.is_alive()]
 
     def _begin(self, process: Any) -> None:
         if isinstance(process, _process.BaseProcess):
@@ -198,13 +210,3 @@ def _initialize(initializer: Callable[..., object], initargs: Iterable[Any]) -> 
 def _end_with(parent: Any) -> None:
     parent.join()
     os._exit(1)
-
-
-def let_go(workers: list[Any]) -> None:
-    """Takes those that have ended off the list. With the last that holds such a process its pidfd
-    is closed.
-    """
-    if any(getattr(process, '_parent_pid', os.getpid()) != os.getpid() for process in workers):
-        # In a process forked from the one that has the pool.
-        return
-    workers[:] = [process for process in workers if process.is_alive()]

@@ -17,12 +17,9 @@ import threading
 import warnings
 import weakref
 
-from . import _engine, _output, spawn, util
-from ._by_value import Values
-from ._remote import MaybeEncodingError, RemoteTraceback
+from . import _engine, spawn, util
 from ._standard import standard
 from ._start_method import default_context
-from ._workers import Starting, let_go
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +39,8 @@ if TYPE_CHECKING:
     )
     from ._insights import Insights
     from ._places import Places
+    from ._remote import MaybeEncodingError as MaybeEncodingError, RemoteTraceback as RemoteTraceback
+    from ._workers import Starting
 
     AsyncResult = ApplyResult
     IMapUnorderedIterator = IMapIterator
@@ -85,6 +84,15 @@ else:
     ApplyResult = AsyncResult = _engine.ApplyResult
     MapResult = _engine.MapResult
     IMapIterator = IMapUnorderedIterator = _engine.IMapIterator
+
+    def __getattr__(name):
+        if name in ('MaybeEncodingError', 'RemoteTraceback'):
+            # Only those who look at such errors have their module loaded by an import.
+            from . import _remote
+
+            return getattr(_remote, name)
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
 
 # A pool's thread that is in Python code when the interpreter is finalized would end the program by
 # SIGABRT.
@@ -144,7 +152,7 @@ class Pool(_standard.Pool):
         _engine: _EnginePool
         _engine_terms: dict[str, Any]
         _places: Places | None
-        _starting: type[Any]
+        _starting: Starting
         _values: Any
         # Of any library.
         _ctx: Any
@@ -160,8 +168,6 @@ class Pool(_standard.Pool):
     _engine_terms = {}
     # That of a subclass which has made it itself.
     _places = None
-    # The class that starts the workers.
-    _starting = Starting
 
     def __new__(cls, *args: Any, context: BaseContext | None = None, **terms: Any) -> Self:
         if cls is Pool:
@@ -232,10 +238,13 @@ class Pool(_standard.Pool):
             # A worker that is large leaves before a task has to answer for it.
             most = memory_limit if most is None else min(most, memory_limit)
         # It holds a function of the program's.
-        self._surroundings = _output.asked(output, logs, process_group)
-        if self._surroundings is not None:
+        self._surroundings = None
+        if not (output is None and logs is False and process_group is False):
+            from ._output import Surroundings
+
+            self._surroundings = Surroundings(output, logs, process_group)
             terms['surroundings'] = self._surroundings.for_pool()
-        starting = self._starting(self, processes, daemon, most)
+        self._starting = starting = self._make_starting(processes, daemon, most)
         limits = (maxtasksperchild, most)
         method = self._ctx.get_start_method()
         if method not in _engine.get_all_start_methods():
@@ -258,7 +267,7 @@ class Pool(_standard.Pool):
         if method == 'fork':
             self._engine.when_vacant(_VacancyCallback(self._callers, weakref.ref(self)))
             _forking.add(self)
-        self._terminate = util.Finalize(self, _terminate, args=(self._engine, self._workers), exitpriority=15)
+        self._terminate = util.Finalize(self, _terminate, args=(self._engine, starting), exitpriority=15)
         self._state = RUN
 
     def apply(
@@ -488,7 +497,7 @@ class Pool(_standard.Pool):
         self._engine.join()
         for process in list(self._workers):
             process.join()
-        let_go(self._workers)
+        self._starting.let_go()
 
     def resize(self, processes: int) -> None:
         """Keeps so many workers from now on; of fewer, those that are too many end after the task
@@ -569,7 +578,14 @@ class Pool(_standard.Pool):
         if (call_soon := running_caller()) is not None:
             self._callers[threading.get_ident()] = call_soon
 
+    def _make_starting(self, processes: int, daemon: bool, max_memory: int | None) -> Starting:
+        from ._workers import Starting
+
+        return Starting(self, processes, daemon, max_memory)
+
     def _make_values(self) -> Any:
+        from ._by_value import Values
+
         return Values(self._ctx.get_start_method() == 'fork' or spawn.finds_main())
 
     def _check_running(self) -> None:
@@ -761,6 +777,6 @@ class _VacancyCallback:
             pool._repopulate_pool()
 
 
-def _terminate(engine: _EnginePool, workers: list[Any]) -> None:
+def _terminate(engine: _EnginePool, starting: Starting) -> None:
     engine.terminate()
-    let_go(workers)
+    starting.let_go()

@@ -142,9 +142,9 @@ class BaseProcess(_BaseProcess):
     ) -> None:
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         if output is not None or logs is not False or process_group is not False:
-            from ._output import asked
+            from ._output import Surroundings
 
-            self._surroundings = asked(output, logs, process_group)
+            self._surroundings = Surroundings(output, logs, process_group)
 
     def start(self) -> None:
         """Starts the process, once. A daemonic process may start others too: they end with it.

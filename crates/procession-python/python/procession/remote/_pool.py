@@ -78,8 +78,6 @@ class RemotePool(Pool):
     :raises NotRemote: an option has no meaning on other machines.
     """
 
-    _starting = _RemoteStarting
-
     def __init__(
         self,
         processes: int | None = None,
@@ -135,6 +133,9 @@ class RemotePool(Pool):
 
     def _has_tasks(self) -> bool:
         return bool(self._state != TERMINATE and self._engine.outstanding() > 0)
+
+    def _make_starting(self, processes: int, daemon: bool, max_memory: int | None) -> Starting:
+        return _RemoteStarting(self, processes, daemon, max_memory)
 
     def _make_values(self) -> RemoteValues:
         return self._values_for_children
