@@ -6,6 +6,7 @@ onlooker, a process of the same user, asks and reads.
 from __future__ import annotations
 
 import _signal
+import contextlib
 import faulthandler
 import os
 import time
@@ -17,8 +18,8 @@ _SIGNAL = _signal.SIGRTMIN + 13
 _NAME = 'procession-stacks'
 # Bytes after which an onlooker empties the memfd, and the most that it reads.
 _MAX_KEPT = 1 << 18
-# Seconds that an answer may take, and without a further byte before it counts as whole.
-_PATIENCE, _PAUSE = 0.2, 0.02
+# Seconds that an answer may take, and between two looks at it.
+_PATIENCE, _PAUSE = 0.3, 0.01
 
 
 def offer() -> None:
@@ -32,22 +33,40 @@ def ask_for_stacks(pids: list[int]) -> dict[int, str | None]:
     answer in time: it is stopped, or in the kernel.
     """
     asked = {pid: _ask(pid) for pid in pids}
-    found: dict[int, str | None] = dict.fromkeys(pids)
-    sizes, end = dict.fromkeys(pids, -1), time.monotonic() + _PATIENCE
-    waiting = {pid for pid, place in asked.items() if place is not None}
+    waiting = [question for question in asked.values() if question is not None]
+    end = time.monotonic() + _PATIENCE
     while waiting and time.monotonic() < end:
         time.sleep(_PAUSE)
-        for pid in list(waiting):
-            path, before = asked[pid]  # type: ignore[misc]
-            size = _size(path)
-            if size > before and size == sizes[pid]:
-                found[pid] = _read(path, before)
-                waiting.discard(pid)
-            sizes[pid] = size
-    return found
+        waiting = [question for question in waiting if not question.is_answered()]
+    return {pid: None if question is None else question.answer() for pid, question in asked.items()}
 
 
-def _ask(pid: int) -> tuple[str, int] | None:
+class _Question:
+    """A worker that was asked for its stacks: the memfd that it writes to, the size of this before,
+    and the threads that do not hear the signal.
+    """
+
+    def __init__(self, pid: int, path: str, before: int, deaf: set[str]) -> None:
+        self._pid, self._path, self._before, self._deaf = pid, path, before, deaf
+
+    def is_answered(self) -> bool:
+        """Returns whether the answer is whole. The thread that writes it has the signal blocked
+        until it has written all.
+        """
+        return _size(self._path) > self._before and _threads_without_signal(self._pid) <= self._deaf
+
+    def answer(self) -> str | None:
+        """Returns what has been written; `None` if that is nothing."""
+        try:
+            with open(self._path, 'rb') as file:
+                file.seek(self._before)
+                return file.read(_MAX_KEPT).decode(errors='replace') or None
+        except OSError:
+            # It has ended.
+            return None
+
+
+def _ask(pid: int) -> _Question | None:
     """Sends the signal to a process that handles it, and to no other: it would end of it."""
     try:
         # From here on the signal reaches this process or none.
@@ -59,17 +78,35 @@ def _ask(pid: int) -> tuple[str, int] | None:
         if before > _MAX_KEPT:
             # Its memory goes back; the worker writes on where it was.
             os.truncate(path, 0)
+        question = _Question(pid, path, before, _threads_without_signal(pid))
         process.signal(_SIGNAL)
-        return path, before
+        return question
     except OSError:
         # It has ended, or another user has it.
         return None
 
 
 def _handles(pid: int) -> bool:
-    with open(f'/proc/{pid}/status') as status:
-        caught = next((line.split()[1] for line in status if line.startswith('SigCgt:')), '0')
-    return bool(int(caught, 16) >> (_SIGNAL - 1) & 1)
+    return _is_among(f'/proc/{pid}/status', 'SigCgt:')
+
+
+def _threads_without_signal(pid: int) -> set[str]:
+    """Returns the threads of the process that have the signal blocked."""
+    folder, found = f'/proc/{pid}/task', set()
+    # They may end meanwhile.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if _is_among(f'{folder}/{thread}/status', 'SigBlk:'):
+                    found.add(thread)
+    return found
+
+
+def _is_among(path: str, kind: str) -> bool:
+    """Returns whether the signal is among those of this kind in a file of the kernel's."""
+    with open(path) as status:
+        signals = next((line.split()[1] for line in status if line.startswith(kind)), '0')
+    return bool(int(signals, 16) >> (_SIGNAL - 1) & 1)
 
 
 def _place(pid: int) -> str | None:
@@ -90,12 +127,3 @@ def _size(path: str) -> int:
     except OSError:
         # It has ended.
         return -1
-
-
-def _read(path: str, start: int) -> str | None:
-    try:
-        with open(path, 'rb') as file:
-            file.seek(start)
-            return file.read(_MAX_KEPT).decode(errors='replace')
-    except OSError:
-        return None
