@@ -50,14 +50,14 @@ def test_the_pools_module_imports_no_more_of_the_standard_library_than_theirs(tm
     # Without `site`, which may import them for itself.
     done = run(
         tmp_path,
-        '''
+        """
         import json, subprocess, sys
         program = "import json, sys; sys.path[:0] = sys.argv[2].split(':'); __import__(sys.argv[1]); print(json.dumps(list(sys.modules)))"
         def imported(name):
             return set(json.loads(subprocess.check_output([sys.executable, '-S', '-c', program, name, ':'.join(sys.path)])))
         more = imported('procession.pool') - imported('multiprocessing.pool')
         print(sorted(name for name in more if name.partition('.')[0] != 'procession'))
-    ''',
+    """,
     )
     assert (done.stdout, done.stderr) == ("['__future__']\n", '')
 
