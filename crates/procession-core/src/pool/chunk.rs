@@ -117,21 +117,29 @@ struct Cursor {
     state: Range<usize>,
     /// The chunk's first result is still to come.
     is_first: bool,
+    /// The frame holds what no task handler writes.
+    is_malformed: bool,
+}
+
+/// What a worker is, and so how it stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    /// A process, which exits.
+    Process,
+    /// A thread, which cannot, and whose tasks are carried elsewhere.
+    Thread,
+    /// Such a thread that has been stopped.
+    StoppedThread,
 }
 
 /// The state that is looked at between two tasks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    life: Life,
     /// A stretch is begun and not finished.
     is_begun: bool,
     /// This worker is to make way for another.
     is_leaving: bool,
-    /// The frame holds what no task handler writes.
-    is_malformed: bool,
-    /// The worker is a thread, which cannot exit when it is stopped.
-    is_carried: bool,
-    /// The worker is such a thread, and has been stopped.
-    is_stopped: bool,
 }
 
 impl Chunk {
@@ -156,7 +164,11 @@ impl Chunk {
             asker: asker.clone(),
             diet: most.map(Diet::new),
             cursor: Cursor::default(),
-            state: State { is_carried, ..State::default() },
+            state: State {
+                life: if is_carried { Life::Thread } else { Life::Process },
+                is_begun: false,
+                is_leaving: false,
+            },
             output: Vec::new(),
             named: Vec::new(),
             sealing: seal.map(|seal| Sealing { seal, argument: Vec::new(), hash: UNREAD }),
@@ -176,8 +188,8 @@ impl Chunk {
             frame_end: frame.end,
             state: rest - state.len()..rest,
             is_first: true,
+            is_malformed: false,
         };
-        self.state.is_malformed = false;
         if !header.is_limited() && !self.state.begin(self.slot.running(), header.job) {
             self.cursor.end = header.first;
         }
@@ -238,7 +250,7 @@ impl Chunk {
         let mut writer = stream.writer();
         while !is_over(cursor, state, slot, diet.as_mut()) {
             let Some((_, argument)) = record::take(&mut arguments) else {
-                state.is_malformed = true;
+                cursor.is_malformed = true;
                 return;
             };
             running.set_index(cursor.next);
@@ -312,7 +324,7 @@ impl Chunk {
                     return;
                 }
                 state.finish(slot.running());
-                if state.is_stopped {
+                if state.is_stopped() {
                     return;
                 }
             }
@@ -339,7 +351,7 @@ impl Chunk {
         self.asker.values().end_chunk();
         // A large result is not kept for the next one.
         self.output.shrink_to(1 << 20);
-        !self.state.is_malformed
+        !self.cursor.is_malformed
     }
 
     /// Has the tasks run elsewhere, and commits their outcomes as they come. A time limit has each
@@ -352,10 +364,10 @@ impl Chunk {
         let Chunk { control, slot, stream, buffers, cursor, state, output, named, .. } = self;
         let (running, header, gives_up) = (slot.running(), cursor.header, way.watch_kill());
         let mut arguments = slot.claimed(cursor.rest..cursor.frame_end);
-        while !is_over(cursor, state, slot, None) && !state.is_stopped {
+        while !is_over(cursor, state, slot, None) && !state.is_stopped() {
             let count = if header.is_limited() { 1 } else { cursor.end - cursor.next };
             let Some(len) = span(arguments, count) else {
-                state.is_malformed = true;
+                cursor.is_malformed = true;
                 return;
             };
             let (items, rest) = arguments.split_at(len);
@@ -380,7 +392,7 @@ impl Chunk {
                     if header.is_limited() {
                         state.finish(running);
                     }
-                    if state.is_stopped || gives_up() {
+                    if state.is_stopped() || gives_up() {
                         return;
                     }
                     output.clear();
@@ -405,7 +417,7 @@ impl Chunk {
 
     /// Whether the worker is a thread that has been stopped.
     pub(super) fn is_stopped(&self) -> bool {
-        self.state.is_stopped
+        self.state.is_stopped()
     }
 
     /// Whether the worker is to make way for another. One that has once left a claim undone is not
@@ -457,10 +469,14 @@ impl State {
     /// The parent has stopped the stretch: the worker ends.
     #[cold]
     fn stop(&mut self) {
-        if !self.is_carried {
-            exit::exit_now(CANNOT_SERVE);
+        match self.life {
+            Life::Process => exit::exit_now(CANNOT_SERVE),
+            Life::Thread | Life::StoppedThread => self.life = Life::StoppedThread,
         }
-        self.is_stopped = true;
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.life == Life::StoppedThread
     }
 
     #[inline]
