@@ -15,11 +15,6 @@ def start_program():
     return subprocess.Popen(['sleep', '1000']).pid
 
 
-def start_program_and_hang(queue):
-    queue.put(start_program())
-    signal.pause()
-
-
 def await_end(pid):
     """Waits until a process has ended that is no child of this one."""
     try:
@@ -35,13 +30,13 @@ def await_end(pid):
 if __name__ == '__main__':
     if sys.argv[1:]:
         mp.set_start_method(sys.argv[1])
-    queue = mp.Queue()
     with mp.Pool(1, process_group=True) as pool:
+        first = pool.apply(start_program)
         try:
-            pool.apply(start_program_and_hang, (queue,), timeout=1)
+            pool.apply(signal.pause, timeout=1)
         except mp.TaskTimeoutError:
-            await_end(queue.get())
-            print('out of time, and its program has ended')
-        program = pool.apply(start_program)
-    await_end(program)
+            await_end(first)
+            print('the worker has run out of time, and its program has ended')
+        second = pool.apply(start_program)
+    await_end(second)
     print('the pool has ended, and so has the other program')

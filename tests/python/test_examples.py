@@ -50,7 +50,7 @@ PRINTS = {
         r'INFO of worker 0: sold apples\nINFO of worker 0: sold nothing\nERROR of worker 0: not in stock\n'
         r'Traceback \(most recent call last\):\n(.*\n)+?LookupError: nothing\n'
     ),
-    'process_group': r'out of time, and its program has ended\nthe pool has ended, and so has the other program\n',
+    'process_group': r'the worker has run out of time, and its program has ended\nthe pool has ended, and so has the other program\n',
     'pool_results': (
         r'49\n\[0, 1, 4, 9, 16, 25, 36, 49, 64, 81\]\n\[0, 1, 4, 9, 16\]\n\[0, 1, 4, 9, 16\]\n\[8, 9\]\n400\n'
         r'in workers: True\nnot there yet\nfailed: not today\nthe pool is gone, and the slow task with it\n'
