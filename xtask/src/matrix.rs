@@ -109,9 +109,18 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     results::conclude(&rows)
 }
 
+/// Makes the userland of the slice. What hinders it, the slice tells.
+pub(crate) fn prepare_slice() {
+    drop(Userland::small(slice_suite()));
+}
+
+fn slice_suite() -> &'static Suite {
+    SUITES.iter().find(|suite| suite.name == SLICE_SUITE).expect("it is one of them")
+}
+
 /// Runs the gate's slice. A machine that can make no userland says so and goes on.
 pub(crate) fn slice() -> Outcome {
-    let suite = SUITES.iter().find(|suite| suite.name == SLICE_SUITE).expect("it is one of them");
+    let suite = slice_suite();
     let place = match Userland::small(suite) {
         Ok(userland) => Place { suite, userland },
         Err(problem) => {

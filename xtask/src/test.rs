@@ -1,6 +1,9 @@
 //! `cargo xtask test`: everything that must hold before a change lands, in the order in which it
 //! fails soonest.
 
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cargo::{OPTIONAL, TESTS};
@@ -101,10 +104,31 @@ const STEPS: [Step; 21] = [
     own("weight and policy", policy::run),
 ];
 
+/// The step beside which what later ones need is made: from here on the processors are idle for a
+/// good part of the time.
+const FIRST_IDLE: &str = "Python environment";
+
 pub(crate) fn run() -> Outcome {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let ended = run_steps(|at| {
+            let is_over = &is_over;
+            scope.spawn(move || prepare_steps(&STEPS[at..], is_over));
+        });
+        is_over.store(true, Ordering::Relaxed);
+        ended
+    })
+}
+
+/// Runs the steps. `prepare` is called once, with the place of the first one that leaves the
+/// processors idle.
+fn run_steps(prepare: impl Fn(usize)) -> Outcome {
     let mut times = Vec::new();
-    for Step { name, act } in &STEPS {
+    for (at, Step { name, act }) in STEPS.iter().enumerate() {
         println!("== {name}");
+        if *name == FIRST_IDLE {
+            prepare(at);
+        }
         let begun = Instant::now();
         act.run().map_err(|problem| format!("{name} failed: {problem}"))?;
         times.push((name, begun.elapsed()));
@@ -117,19 +141,79 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
+/// Makes what these steps need, while others run, until the gate is over. A problem is no concern
+/// here: the step meets it again, and tells it.
+fn prepare_steps(steps: &[Step], is_over: &AtomicBool) {
+    matrix::prepare_slice();
+    for command in steps.iter().filter_map(|step| step.act.build_ahead()) {
+        if is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        drop(cargo::run(command, LIMIT));
+    }
+}
+
 impl Act {
     fn run(&self) -> Outcome {
-        let (arguments, flags, docs) = match self {
+        let (arguments, docs) = match self {
             Act::Own(run) => return run(),
-            Act::Cargo { arguments, flags, docs } => (arguments, flags, docs),
+            Act::Cargo { arguments, docs, .. } => (arguments, docs),
         };
         let mut command = cargo::cargo(arguments);
-        if let Some((flags, folder)) = flags {
-            command.env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", cargo::target().join(folder));
-        }
+        self.set_flags(&mut command);
         if !docs.is_empty() {
             command.env("RUSTDOCFLAGS", docs);
         }
         cargo::run(command, LIMIT)
+    }
+
+    /// Returns the command that builds what the step runs, in time that nobody else wants.
+    fn build_ahead(&self) -> Option<Command> {
+        let Act::Cargo { arguments, .. } = self else { return None };
+        let build: Vec<&str> = match arguments {
+            ["test", rest @ ..] => ["test", "--no-run"].into_iter().chain(rest.iter().copied()).collect(),
+            ["run", rest @ ..] => {
+                let of_cargo = rest.iter().take_while(|argument| **argument != "--");
+                ["build"].into_iter().chain(of_cargo.copied()).collect()
+            }
+            _ => return None,
+        };
+        let cargo = cargo::cargo(&build);
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(cargo.get_program()).args(cargo.get_args()).current_dir(cargo::root());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.set_flags(&mut command);
+        Some(command)
+    }
+
+    fn set_flags(&self, command: &mut Command) {
+        if let Act::Cargo { flags: Some((flags, folder)), .. } = self {
+            command.env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", cargo::target().join(folder));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built_ahead(name: &str) -> Option<Vec<String>> {
+        let step = STEPS.iter().find(|step| step.name == name).unwrap();
+        let command = step.act.build_ahead()?;
+        Some(command.get_args().skip(3).map(|argument| argument.to_string_lossy().into_owned()).collect())
+    }
+
+    #[test]
+    fn steps_are_built_and_not_run_ahead() {
+        let storms = built_ahead("storms").unwrap();
+        assert_eq!(storms, ["build", "--release", "--package", "procession-stress"]);
+        assert_eq!(built_ahead("models").unwrap()[..2], ["test", "--no-run"]);
+        assert_eq!(built_ahead("lints"), None);
+        assert_eq!(built_ahead("weight and policy"), None);
+    }
+
+    #[test]
+    fn a_step_is_the_first_that_leaves_processors_idle() {
+        assert_eq!(STEPS.iter().filter(|step| step.name == FIRST_IDLE).count(), 1);
     }
 }

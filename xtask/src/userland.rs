@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cargo::{run, target};
@@ -178,6 +179,9 @@ impl Userland {
         if !debian::is_root() {
             return Err("only root can make and enter a userland: run this as root".into());
         }
+        // Of two threads that want the same one, the second has it from the first.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         debian::ensure_program("mmdebstrap", "mmdebstrap")?;
         let root = folder(name);
         if !is_made(&root, suite, packages) {
