@@ -1,6 +1,6 @@
-//! The Python package's tests. Many of them wait most of their time, so the gate runs them in two
-//! processes side by side. A test looks what it leaves in /dev/shm, so each process has one of its
-//! own, in a mount namespace; where that is refused, one process runs all.
+//! The Python package's tests. Many of them wait most of their time, so the gate runs them in
+//! several processes side by side. A test looks what it leaves in /dev/shm, so each process has one
+//! of its own, in a mount namespace; where that is refused, one process runs all.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -13,6 +13,8 @@ use crate::venv::Environment;
 use crate::{Outcome, python};
 
 const LIMIT: Duration = Duration::from_secs(25 * 60);
+/// The processes that share the tests: on two processors, two leave them idle for half of the time.
+const PROCESSES: usize = 3;
 /// Runs its arguments with an empty /dev/shm.
 const APART: &str = r#"mount -t tmpfs tmpfs /dev/shm && exec "$@""#;
 const PYTEST: [&str; 5] = ["-m", "pytest", "--quiet", "--durations=10", "--durations-min=1"];
@@ -29,16 +31,21 @@ pub(crate) fn run_tests(arguments: &[&str]) -> Outcome {
         return run(environment.command(&[&PYTEST[..], arguments].concat()), LIMIT);
     }
     let files = files()?;
-    let half = |index: usize| files.iter().skip(index).step_by(2).cloned().collect::<Vec<_>>();
-    let path = target().join("python").join("second-half.txt");
-    let output = File::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
-    let mut second = apart(&environment, &half(1));
-    second.stdout(output.try_clone().map_err(|error| error.to_string())?).stderr(Stdio::from(output));
-    let second = thread::spawn(move || run(second, LIMIT));
-    let first = run(apart(&environment, &half(0)), LIMIT);
-    let second = second.join().map_err(|_| "the thread of the second half panicked".to_owned())?;
-    println!("{}", fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?);
-    first.and(second)
+    let share = |index: usize| files.iter().skip(index).step_by(PROCESSES).cloned().collect::<Vec<_>>();
+    let mut others = Vec::new();
+    for index in 1..PROCESSES {
+        let path = target().join("python").join(format!("tests-{index}.txt"));
+        let output = File::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        let mut tests = apart(&environment, &share(index));
+        tests.stdout(output.try_clone().map_err(|error| error.to_string())?).stderr(Stdio::from(output));
+        others.push((path, thread::spawn(move || run(tests, LIMIT))));
+    }
+    let mut ended = run(apart(&environment, &share(0)), LIMIT);
+    for (path, tests) in others {
+        ended = ended.and(tests.join().map_err(|_| "a thread that awaits tests panicked".to_owned())?);
+        println!("{}", fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?);
+    }
+    ended
 }
 
 /// Returns whether a process may have a /dev/shm of its own.
