@@ -23,7 +23,8 @@ const BOOT_SECONDS: u64 = 5 * 60;
 const STRIP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Test binaries that cannot run there, and why.
-const LEFT_OUT: [(&str, &str); 3] = [
+const LEFT_OUT: [(&str, &str); 4] = [
+    ("compile_errors", "it runs the compiler, which is not in the machine"),
     ("python", "the Rust tests of the extension module are linked against this machine's Python"),
     ("examples", "it runs programs that lie beside it where it was built"),
     ("other_build", "it runs a program that lies beside it where it was built"),
