@@ -303,6 +303,25 @@ def _unpack_one(packed: tuple[Any, ...]) -> BaseException:
         return RemoteError(name, text, f'{type(error).__name__}: {_shortened(str, error)}')
 
 
+def leave_copy(error: BaseException | None) -> NoReturn:
+    """Ends a process that a task or an initializer has forked, and that has left it by `error`, or
+    has returned (`None`). The worker's callbacks and finalizers are not its own.
+    """
+    code: object = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = error.code or 0
+            if not isinstance(code, int):
+                sys.stderr.write(f'{code}\n')
+                code = 1
+        elif error is not None:
+            code = 1
+            sys.excepthook(type(error), error, error.__traceback__)
+        util._flush_std_streams()
+    finally:
+        os._exit(code & 0xFF if isinstance(code, int) else 1)
+
+
 def leave(exit: SystemExit) -> NoReturn:
     """Ends a worker as `sys.exit()` asks, with exit callbacks and finalizers; does not return."""
     code = exit.code
