@@ -182,7 +182,10 @@ class Values:
         except NotRemote:
             raise
         except Exception as refused:
-            raise (error or refused) from None
+            if error is None or not isinstance(error, RecursionError):
+                # What a function holds, where plain pickle refused the function itself.
+                raise refused from None
+            raise error from None
         finally:
             set_spawning_popen(before)
         # Without cloudpickle, plain pickle was asked.
