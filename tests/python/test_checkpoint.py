@@ -168,3 +168,84 @@ def test_starmap_has_checkpoints_too(ctx, path, nothing_left):
     with ctx.Pool(2) as pool:
         for _ in range(2):
             assert pool.starmap(pow, [(2, 3), (3, 2)], checkpoint=path) == [8, 9]
+
+
+class Scaled:
+    def __init__(self, factor):
+        self.factor = factor
+        # Its order differs between processes.
+        self.names = {f'name {number}' for number in range(20)}
+
+    def by_method(self, x):
+        return self.factor * x
+
+    def __call__(self, x):
+        return self.factor * x
+
+
+def closure(factor):
+    return lambda x: factor * x
+
+
+def defaults(factor):
+    def scale(x, factor=factor):
+        return factor * x
+
+    return scale
+
+
+def bound_builtin(factor):
+    return [factor * x for x in range(4)].__getitem__
+
+
+@pytest.mark.parametrize('make', [lambda factor: Scaled(factor).by_method, Scaled, closure, defaults, bound_builtin])
+def test_what_a_function_holds_counts(make, path, nothing_left, method='fork'):
+    with procession.get_context(method).Pool(1) as pool:
+        assert pool.map(make(2), range(4), checkpoint=path) == [0, 2, 4, 6]
+        assert pool.map(make(2), range(4), checkpoint=path) == [0, 2, 4, 6]
+        with pytest.raises(ValueError, match='has changed since'):
+            pool.map(make(3), range(4), checkpoint=path)
+
+
+def test_a_function_that_calls_itself_has_checkpoints(path):
+    def factorial(number):
+        return number * factorial(number - 1) if number else 1
+
+    with procession.get_context('fork').Pool(1) as pool:
+        for _ in range(2):
+            assert pool.map(factorial, range(5), checkpoint=path) == [1, 1, 2, 6, 24]
+
+
+def test_sets_within_items_are_the_same_in_the_next_program(tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text(
+        textwrap.dedent("""
+            import procession, sys
+
+            class Item:
+                def __init__(self):
+                    self.names = {f'name {number}' for number in range(20)}
+
+            def count(item):
+                return len(item.names)
+
+            if __name__ == '__main__':
+                with procession.get_context('fork').Pool(1) as pool:
+                    print(pool.map(count, [Item()], checkpoint=sys.argv[1]))
+        """)
+    )
+    for _ in range(3):
+        done = subprocess.run([sys.executable, program, tmp_path / 'run.db'], capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr) == ('[20]\n', '')
+
+
+def test_a_path_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with procession.get_context('fork').Pool(1) as pool:
+        for wrong in (tmp_path / 'missing' / 'run.db', tmp_path, ''):
+            with pytest.raises(ValueError, match='the checkpoint .* cannot be opened') as caught:
+                pool.map(square, [1], checkpoint=wrong)
+            assert repr(str(wrong)) in str(caught.value)
+        # SQLite would keep it in memory.
+        assert pool.map(square, [1], checkpoint=':memory:') == [1]
+        assert (tmp_path / ':memory:').exists()

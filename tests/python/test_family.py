@@ -183,3 +183,42 @@ def start_one(method):
 
 def test_grandchildren(ctx):
     assert started(ctx, start_one, ctx.get_start_method()).result() == 8
+
+
+def test_a_process_that_the_user_forks_has_none_of_its_parents_children(tmp_path, method):
+    done = run(
+        tmp_path,
+        """
+        import os, sys, time, procession
+
+        if __name__ == '__main__':
+            context = procession.get_context(sys.argv[1])
+            process = context.Process(target=time.sleep, args=(600,), daemon=True)
+            process.start()
+            with context.Pool(2) as pool:
+                assert pool.map(abs, [-1]) == [1]
+                pid = os.fork()
+                if pid == 0:
+                    assert procession.active_children() == []
+                    sys.exit(3)
+                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+                assert pool.map(abs, [-1]) == [1] and process.is_alive()
+            assert process in procession.active_children()
+    """,
+        method,
+    )
+    assert (done.stderr, done.returncode) == ('', 0)
+
+
+def test_what_a_process_that_the_target_forks_returns_is_not_the_targets_result(ctx):
+    process = started(ctx, fork_and_return)
+    process.join()
+    assert process.exitcode == 0 and process.result() == 'of the parent'
+
+
+def fork_and_return():
+    pid = os.fork()
+    if pid == 0:
+        return 'of the copy'
+    os.waitpid(pid, 0)
+    return 'of the parent'

@@ -76,7 +76,14 @@ def test_what_a_task_raises_is_raised_and_the_next_call_works(parallel):
     with pytest.raises(ValueError, match='not today') as caught:
         parallel()(delayed(fail)('not today') for _ in range(10))
     assert 'in fail' in str(caught.value.__cause__)
+    assert caught.value.__notes__ == ["while it ran fail('not today')"]
     assert parallel()(delayed(add)(i, 0) for i in range(10)) == list(range(10))
+
+
+def test_an_error_of_a_call_in_a_batch_names_the_call(parallel):
+    with pytest.raises(ZeroDivisionError) as caught:
+        parallel(batch_size=4)(delayed(divmod)(1, 3 - i) for i in range(8))
+    assert caught.value.__notes__ == ['while it ran divmod(1, 0)']
 
 
 def test_an_error_ends_the_tasks_that_run(parallel, tmp_path):

@@ -6,6 +6,7 @@ import signal
 
 import procession
 import pytest
+from processes import run
 from waits import until
 
 MIB = 1 << 20
@@ -66,3 +67,41 @@ def test_limits_of_the_kernel_are_set(ctx):
 def test_wrong_limits_are_refused(ctx, terms, error, text):
     with pytest.raises(error, match=text):
         ctx.Pool(2, **terms)
+
+
+def test_errors_of_the_system_have_their_numbers(tmp_path, method):
+    done = run(
+        tmp_path,
+        """
+        import errno, os, resource, sys, procession
+
+        def number_of(call):
+            try:
+                call()
+            except OSError as error:
+                return errno.errorcode.get(error.errno), '(os error' in str(error)
+
+        if __name__ == '__main__':
+            context = procession.get_context(sys.argv[1])
+            pool = context.Pool(1)
+            process = context.Process(target=abs, args=(1,))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+            taken = []
+            while True:
+                try:
+                    taken.append(os.open('/dev/null', os.O_RDONLY))
+                except OSError:
+                    break
+            assert number_of(process.start) == ('EMFILE', False)
+            assert number_of(lambda: pool.resize(2)) == ('EMFILE', False)
+            for fd in taken:
+                os.close(fd)
+            process = context.Process(target=abs, args=(1,))
+            process.start()
+            process.join()
+            assert process.exitcode == 0 and pool.map(abs, [-1]) == [1]
+            pool.terminate()
+    """,
+        method,
+    )
+    assert (done.stderr, done.returncode) == ('', 0)

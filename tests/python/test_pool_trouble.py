@@ -1,5 +1,6 @@
 """Pools in trouble: situations in which other pools hang, leak or lose data."""
 
+import functools
 import gc
 import os
 import pathlib
@@ -14,6 +15,7 @@ import weakref
 import procession
 import pytest
 from processes import PATIENCE, all_end
+from procession.futures import ProcessPoolExecutor
 from waits import until
 
 
@@ -341,3 +343,57 @@ def test_workers_end_with_a_killed_parent(method, tmp_path):
     process.kill()
     process.communicate(timeout=30)
     assert all_end(pids)
+
+
+# Processes that the user's code forks.
+
+
+def fork_and(act):
+    """Returns the exit code of a process that leaves this function by `act`."""
+    pid = os.fork()
+    if pid == 0:
+        return act()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def return_text():
+    return 'of the copy'
+
+
+@pytest.mark.parametrize('act, code', [(return_text, 0), (fail_to_load, 1), (functools.partial(leave, 3), 3)])
+def test_a_process_that_a_task_forks_ends_as_it_leaves_the_task(ctx, act, code, capfd, nothing_left):
+    with ctx.Pool(2) as pool:
+        assert pool.map(fork_and, [act] * 4, chunksize=1) == [code] * 4
+        assert pool.map(square, range(100), chunksize=1) == [x * x for x in range(100)]
+    with ProcessPoolExecutor(1, ctx) as executor:
+        assert executor.submit(fork_and, act).result() == code
+    if ctx.get_start_method() != 'forkserver':
+        # A server's streams are those of the test that has started it.
+        assert capfd.readouterr().err.count('in fork_and') == (5 if act is fail_to_load else 0)
+
+
+@pytest.mark.parametrize('act', [return_text, fail_to_load])
+def test_a_process_that_an_initializer_forks_is_no_second_worker(ctx, act, nothing_left):
+    with ctx.Pool(2, fork_and, [act]) as pool:
+        children = pool.map(count_children, range(4))
+        assert children == [0] * 4
+        assert pool.map(square, range(100), chunksize=1) == [x * x for x in range(100)]
+
+
+def count_children(_):
+    return len(pathlib.Path(f'/proc/self/task/{os.getpid()}/children').read_text().split())
+
+
+def test_a_result_that_does_not_unpickle_says_whose_it_was(ctx, nothing_left):
+    with ctx.Pool(1) as pool:
+        with pytest.raises(LookupError) as caught:
+            pool.apply(Unloadable)
+        assert caught.value.__notes__ == ['while the result of Unloadable was unpickled']
+        with pytest.raises(LookupError) as caught:
+            list(pool.imap(make_unloadable, [1]))
+        assert caught.value.__notes__[0] == 'while the result of make_unloadable was unpickled'
+    del caught
+
+
+def make_unloadable(_):
+    return Unloadable()

@@ -216,3 +216,27 @@ def test_the_classic_introduction(tmp_path):
     """,
     )
     assert (done.stdout, done.stderr) == ('hello bob\n' + 'hello\n' * 3, '')
+
+
+def test_children_start_where_the_current_folder_was_removed(tmp_path, method):
+    program = tmp_path / 'program.py'
+    program.write_text(
+        textwrap.dedent("""
+            import os, sys, procession
+
+            if __name__ == '__main__':
+                gone = sys.argv[2]
+                os.mkdir(gone)
+                os.chdir(gone)
+                os.rmdir(gone)
+                context = procession.get_context(sys.argv[1])
+                with context.Pool(1) as pool:
+                    print(pool.map(abs, [-1]))
+                process = context.Process(target=print, args=('here',))
+                process.start()
+                process.join()
+        """)
+    )
+    command = [sys.executable, program, method, tmp_path / 'gone']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ('[1]\nhere\n', '')

@@ -8,6 +8,7 @@ import itertools
 import subprocess
 import sys
 import textwrap
+import threading
 
 import procession
 import procession.pool
@@ -341,6 +342,16 @@ def test_a_file_is_refused_though_cloudpickle_would_send_something_else(ctx):
         for argument in (file, memoryview(b'abc')):
             with pytest.raises(TypeError, match='pickle'):
                 pool.apply(type, (argument,))
+
+
+def test_what_a_closure_holds_and_does_not_pickle_is_named(ctx):
+    lock = threading.Lock()
+    shared = procession.share(b'abc')
+    with ctx.Pool(1) as pool:
+        with pytest.raises(TypeError, match='lock'):
+            pool.apply(lambda: lock)
+        with pytest.raises(RuntimeError, match='travels as an argument|goes to another process as an argument'):
+            pool.map(lambda _: shared, [1])
 
 
 def test_items_of_an_iterator_that_do_not_pickle_fail_alone(ctx):

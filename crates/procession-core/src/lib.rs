@@ -75,7 +75,7 @@ pub use procession_sys::image::{BuildId, Entry, EntryFn, Stateless};
 pub use procession_sys::link::Link;
 pub use procession_sys::memfd;
 pub use procession_sys::named::Identity;
-pub use procession_sys::per_process::PerProcess;
+pub use procession_sys::per_process::{PerProcess, fork_generation};
 pub use procession_sys::pidfd::{self, PidFd, current_pid};
 pub use procession_sys::poller::Poller;
 pub use procession_sys::thread::{SignalsBlocked, other_threads, process_name, set_process_name, spawn_engine_thread};

@@ -11,7 +11,7 @@ use procession_core::connection::listener as engine;
 use procession_core::descriptor;
 use pyo3::prelude::*;
 
-use crate::error::OrRaise;
+use crate::error::{OrOsError, OrRaise};
 use crate::wait::blocking;
 
 /// The part of a listener that authenticates. The socket is its maker's; this has a copy.
@@ -26,7 +26,7 @@ impl Listener {
     /// For a socket that listens, and peers that are to know `key`.
     #[new]
     fn new(py: Python<'_>, socket: i32, key: &[u8]) -> PyResult<Listener> {
-        let mut listener = engine::Listener::from_fd(descriptor::duplicate(socket)?).or_raise(py)?;
+        let mut listener = engine::Listener::from_fd(descriptor::duplicate(socket).or_os_error()?).or_raise(py)?;
         listener.set_key(Key::any(key)).or_raise(py)?;
         Ok(Listener { listener })
     }
@@ -68,7 +68,7 @@ fn authenticate(
     key: &[u8],
     part: impl FnOnce(&Connection, &Key, Instant) -> procession_core::Result<()> + Send,
 ) -> PyResult<()> {
-    let connection = Connection::from_fd(descriptor::duplicate(socket)?).or_raise(py)?;
+    let connection = Connection::from_fd(descriptor::duplicate(socket).or_os_error()?).or_raise(py)?;
     // Later bytes are for other readers of the socket.
     connection.set_read_ahead(false);
     let key = Key::any(key);

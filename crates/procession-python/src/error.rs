@@ -61,6 +61,33 @@ pub(crate) fn refused(source: &io::Error, text: String) -> PyErr {
     }
 }
 
+/// As [`refused`], of what the system has refused to this process. PyO3's own conversion leaves
+/// `errno` away, by which programs tell errors apart.
+pub(crate) trait OrOsError<T> {
+    fn or_os_error(self) -> PyResult<T>;
+}
+
+impl<T> OrOsError<T> for io::Result<T> {
+    fn or_os_error(self) -> PyResult<T> {
+        self.map_err(os_error)
+    }
+}
+
+/// Returns the exception of one error, as [`OrOsError`].
+pub(crate) fn os_error(error: io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => PyOSError::new_err((number, os_text(&error))),
+        // May carry an exception of Python's.
+        None => error.into(),
+    }
+}
+
+/// Returns what an error of the system says, without its number.
+pub(crate) fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error ").map_or(text.as_str(), |(text, _)| text).to_owned()
+}
+
 /// As [`raised`], of a result.
 pub(crate) trait OrRaise<T> {
     fn or_raise(self, py: Python<'_>) -> PyResult<T>;

@@ -9,6 +9,7 @@ use procession_core::{PidFd, other_threads};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::error::OrOsError;
 use crate::process::Link;
 
 /// The fork server's requests, and its children, whose ends it reports to its owner.
@@ -22,7 +23,7 @@ impl Server {
     /// One whose owner sends its requests over this link.
     #[new]
     fn new(requests: &Link) -> PyResult<Server> {
-        Ok(Server { server: Mutex::new(Some(server::Server::new(requests.take()?)?)) })
+        Ok(Server { server: Mutex::new(Some(server::Server::new(requests.take()?).or_os_error()?)) })
     }
 
     /// Waits for the next child's end of its link, and whether the child is to lead a process
@@ -34,7 +35,7 @@ impl Server {
 
     /// Takes over a child that was just forked, and its end of its link.
     fn keep_child(&self, pid: i32, link: &Link, leads_group: bool) -> PyResult<()> {
-        let child = PidFd::of_new_child(pid)?;
+        let child = PidFd::of_new_child(pid).or_os_error()?;
         let request = server::Request { link: link.take()?, leads_group };
         self.using(|server| server.keep_child(child, request))
     }
@@ -42,14 +43,15 @@ impl Server {
     /// In a forked child: closes what is the server's.
     fn leave(&self) -> PyResult<()> {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(server.map_or(Ok(()), server::Server::leave)?)
+        server.map_or(Ok(()), server::Server::leave).or_os_error()
     }
 }
 
 impl Server {
     fn using<R>(&self, what: impl FnOnce(&mut server::Server) -> std::io::Result<R>) -> PyResult<R> {
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(what(server.as_mut().ok_or_else(|| PyValueError::new_err("this process has left its fork server"))?)?)
+        what(server.as_mut().ok_or_else(|| PyValueError::new_err("this process has left its fork server"))?)
+            .or_os_error()
     }
 }
 

@@ -14,7 +14,7 @@ use procession_core::start::{ClosableLink, foreign};
 use procession_core::{Error, ExitStatus, descriptor};
 use pyo3::prelude::*;
 
-use crate::error::{OrRaise, raised};
+use crate::error::{OrOsError, OrRaise, raised};
 use crate::process::{self, Child, Link};
 use crate::wait::interruptible;
 
@@ -75,8 +75,9 @@ impl Owner for Interpreter<'_, '_> {
 
     fn send_first(&self) -> PyResult<(Arc<ClosableLink>, foreign::Link)> {
         let (ours, theirs) = process::pair()?;
-        let fds = self.fds.iter().copied().map(descriptor::duplicate).collect::<std::io::Result<Vec<_>>>()?;
-        ours.using(|link| foreign::send(link, self.letter, &fds)).transpose()?;
+        let fds =
+            self.fds.iter().copied().map(descriptor::duplicate).collect::<std::io::Result<Vec<_>>>().or_os_error()?;
+        ours.using(|link| foreign::send(link, self.letter, &fds)).transpose().or_os_error()?;
         Ok((ours, theirs))
     }
 

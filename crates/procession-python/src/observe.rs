@@ -4,12 +4,14 @@ use procession_core::observe::{self, ObservedPool, ObservedSlot};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::error::OrOsError;
+
 /// The pools whose shared memory the process has open, as `_top` shows them.
 ///
 /// Raises `OSError` if there is no such process, or another user has it.
 #[pyfunction]
 pub(crate) fn observe_pools(py: Python<'_>, pid: u32) -> PyResult<Bound<'_, PyList>> {
-    let pools = py.detach(|| observe::pools_of(pid))?;
+    let pools = py.detach(|| observe::pools_of(pid)).or_os_error()?;
     let now = observe::monotonic_nanos();
     PyList::new(py, pools.iter().map(|pool| described(py, pool, now)).collect::<PyResult<Vec<_>>>()?)
 }

@@ -20,6 +20,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::error::{OrOsError, os_error, os_text};
 use crate::wait::{blocking, deadline};
 
 /// The exit code of a child whose status others took, as in the standard library's fork server.
@@ -50,12 +51,12 @@ impl Link {
     /// In an executed child: its end.
     #[staticmethod]
     fn inherited() -> PyResult<Link> {
-        Ok(Link::of(foreign::inherited()?))
+        Ok(Link::of(foreign::inherited().or_os_error()?))
     }
 
     /// Parent: sends what the child is to become, and copies of fds.
     fn send(&self, letter: &[u8], fds: Vec<i32>) -> PyResult<()> {
-        let fds = fds.into_iter().map(descriptor::duplicate).collect::<std::io::Result<Vec<_>>>()?;
+        let fds = fds.into_iter().map(descriptor::duplicate).collect::<std::io::Result<Vec<_>>>().or_os_error()?;
         self.using(|link| foreign::send(link, letter, &fds))
     }
 
@@ -68,7 +69,7 @@ impl Link {
 
     /// Child of a fork server: tells the parent who it is.
     fn say_hello(&self) -> PyResult<()> {
-        let me = procession_core::pidfd::PidFd::of_self()?;
+        let me = procession_core::pidfd::PidFd::of_self().or_os_error()?;
         self.using(|link| outcome::send_hello(link, Some(&me)))
     }
 
@@ -100,7 +101,7 @@ impl Link {
     /// Takes over a number that `detach` gave, or a copy of it.
     #[staticmethod]
     fn of_fd(fd: i32) -> PyResult<Link> {
-        Ok(Link::of(foreign::Link::from(descriptor::duplicate(fd)?)))
+        Ok(Link::of(foreign::Link::from(descriptor::duplicate(fd).or_os_error()?)))
     }
 
     /// The number of this end, which stays this object's; `ValueError` once it is closed.
@@ -131,7 +132,7 @@ impl Link {
     }
 
     fn using<R>(&self, what: impl FnOnce(&foreign::Link) -> std::io::Result<R>) -> PyResult<R> {
-        Ok(self.link.using(what).ok_or_else(closed)??)
+        self.link.using(what).ok_or_else(closed)?.or_os_error()
     }
 
     pub(crate) fn take(&self) -> PyResult<foreign::Link> {
@@ -153,7 +154,7 @@ impl Child {
     #[staticmethod]
     #[pyo3(signature = (pid, link, name, daemon, leads_group = false))]
     fn forked(pid: i32, link: &Link, name: String, daemon: bool, leads_group: bool) -> PyResult<Child> {
-        Ok(Child::held(foreign::opened(pid, link.take()?, name, daemon)?.leading_group(leads_group)))
+        Ok(Child::held(foreign::opened(pid, link.take()?, name, daemon).or_os_error()?.leading_group(leads_group)))
     }
 
     /// Executes a program that finds `theirs` as its first fd. The child is `holder`'s attribute of
@@ -176,7 +177,7 @@ impl Child {
         let args: Vec<_> = args.into_iter().map(OsString::from_vec).collect();
         let theirs = theirs.take()?;
         let pidfd = foreign::execute(&program, &args, &theirs)
-            .map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string(), program)))?;
+            .map_err(|error| PyOSError::new_err((error.raw_os_error(), os_text(&error), program.into_os_string())))?;
         let popen = engine::Popen { pidfd, link: ours.take()?, began: true, reaper: engine::Reaper::Parent };
         holder.setattr(attribute, Child::held(engine::Child::new(name, daemon, popen).leading_group(leads_group)))
     }
@@ -184,7 +185,7 @@ impl Child {
     /// Of a process that another library has started and reaps.
     #[staticmethod]
     fn of_others(pid: u32, name: String, daemon: bool) -> PyResult<Child> {
-        Ok(Child { child: Arc::new(foreign::of_others(pid, name, daemon)?) })
+        Ok(Child { child: Arc::new(foreign::of_others(pid, name, daemon).or_os_error()?) })
     }
 
     /// Its process id.
@@ -227,7 +228,7 @@ impl Child {
     /// Sends a signal; `False` if it had ended before.
     fn signal(&self, number: i32) -> PyResult<bool> {
         match self.child.signal(Signal::from_raw(number)) {
-            Err(Error::Os { source, .. }) => Err(source.into()),
+            Err(Error::Os { source, .. }) => Err(os_error(source)),
             sent => sent.map_err(|error| raised(&error)),
         }
     }
@@ -286,7 +287,7 @@ pub(crate) fn pidfd_of_self() -> PyResult<i32> {
 
 /// The parent's end and the child's end of a new link.
 pub(crate) fn pair() -> PyResult<(Arc<ClosableLink>, foreign::Link)> {
-    let (ours, theirs) = foreign::Link::pair()?;
+    let (ours, theirs) = foreign::Link::pair().or_os_error()?;
     let ours = Arc::new(ClosableLink::new(ours));
     let mut ends = locked(&ENDS);
     ends.retain(|end| end.strong_count() > 0);

@@ -13,6 +13,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::error::os_error;
 use crate::wait::attached;
 
 /// The Python object that gets records: by `receive(records, name, pid, slot)` a list of those of
@@ -95,6 +96,6 @@ pub(crate) fn send_record(py: Python<'_>, record: &[u8]) -> PyResult<bool> {
     match py.detach(|| records::send(record)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::InvalidInput => Err(PyValueError::new_err(error.to_string())),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(os_error(error)),
     }
 }

@@ -7,6 +7,8 @@ use procession_core::descriptor;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::error::OrOsError;
+
 /// A context in which no new fd gets a number of the standard streams, even if the program closed
 /// one of these.
 #[pyclass(frozen, module = "procession._engine")]
@@ -23,7 +25,7 @@ impl HeldStreams {
     }
 
     fn __enter__(&self) -> PyResult<()> {
-        self.set(Some(descriptor::HeldStreams::new()?));
+        self.set(Some(descriptor::HeldStreams::new().or_os_error()?));
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use procession_core::pool::Service;
 use procession_core::setting;
 use pyo3::prelude::*;
 
-use crate::error::OrRaise;
+use crate::error::{OrOsError, OrRaise};
 use crate::output;
 use crate::process::{Child, Link};
 use crate::records::{self, Receiver};
@@ -181,9 +181,9 @@ pub(crate) fn enter_setting(link: &Link, words: Words, fds: Vec<RawFd>) -> PyRes
     let (leads_group, has_streams, argument) = words;
     let mut fds = fds.into_iter().map(descriptor::duplicate);
     let mut next = || fds.next().unwrap_or_else(|| Err(std::io::ErrorKind::InvalidData.into()));
-    let streams = if has_streams { Some(Streams::new(next()?, next()?)) } else { None };
+    let streams = if has_streams { Some(Streams::new(next().or_os_error()?, next().or_os_error()?)) } else { None };
     let recording = match argument {
-        Some(argument) => Some(records::recording(next()?, argument)),
+        Some(argument) => Some(records::recording(next().or_os_error()?, argument)),
         None => None,
     };
     install(setting::Setting { streams, recording, leads_group, ..setting::Setting::default() }, link)
@@ -191,7 +191,7 @@ pub(crate) fn enter_setting(link: &Link, words: Words, fds: Vec<RawFd>) -> PyRes
 
 fn install(setting: setting::Setting, link: &Link) -> PyResult<()> {
     let leads_group = setting.leads_group;
-    setting.install()?;
+    setting.install().or_os_error()?;
     // From now on the group is killed where the process was.
     if leads_group { link.tie_group() } else { Ok(()) }
 }

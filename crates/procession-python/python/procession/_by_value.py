@@ -182,6 +182,12 @@ class Values:
         except NotRemote:
             raise
         except Exception as refused:
+            from _pickle import PicklingError
+
+            if isinstance(error, (AttributeError, PicklingError)):
+                # Plain pickle did not find a function or a class. That it is sent by value was
+                # refused for what it holds, which is the one to tell.
+                raise refused from None
             raise (error or refused) from None
         finally:
             set_spawning_popen(before)

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import sqlite3
 import sys
 import time
+from types import ModuleType
 
 from . import _spawning
 from ._wrapped import Wrapped
@@ -31,10 +33,14 @@ if TYPE_CHECKING:
 
 # "proc" in ASCII: marks our files among SQLite's.
 _APPLICATION = 0x70726F63
-_FORMAT = '1'
+_FORMAT = '2'
 # Seconds, and rows, after which results are written.
 _MAX_AGE = 0.1
 _MAX_ROWS = 1000
+# Methods by which a class pickles in a way of its own.
+_HOOKS = ('__reduce__', '__reduce_ex__', '__getstate__', '__getnewargs__', '__getnewargs_ex__')
+# The flag of classes that a `class` statement has made.
+_HEAP_TYPE = 1 << 9
 
 
 def run(
@@ -128,7 +134,13 @@ class _Store:
         self._path, self._digests = path, digests
         self._rows: list[tuple[int, bytes, bytes]] = []
         self._written = time.monotonic()
-        self._base = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            # SQLite takes some names for no file at all.
+            self._base = sqlite3.connect(os.path.abspath(path), timeout=0, isolation_level=None)
+        except sqlite3.OperationalError as error:
+            raise ValueError(
+                f'the checkpoint {path!r} cannot be opened ({error}): give the path of a file in a folder that exists'
+            ) from error
         try:
             self._open(function)
         except sqlite3.Error as error:
@@ -217,14 +229,54 @@ def _identity(function: Any) -> dict[str, str]:
         # A partial: its arguments count.
         name.update(_digest((getattr(function, 'args', ()), getattr(function, 'keywords', {})), None))
         function = inner
-    code = getattr(getattr(function, '__func__', function), '__code__', None)
     named = function if hasattr(function, '__qualname__') else type(function)
-    if code is not None:
-        _add_code(name, code)
-    elif not hasattr(function, '__qualname__'):
-        name.update(_digest(vars(function) if hasattr(function, '__dict__') else None, None))
+    _add_function(name, function, set())
     version = f'{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}'
-    return {'function': f'{named.__module__}.{named.__qualname__}', 'code': name.hexdigest(), 'python': version}
+    path = '.'.join(filter(None, (named.__module__, named.__qualname__)))
+    return {'function': path, 'code': name.hexdigest(), 'python': version}
+
+
+def _add_function(digest: hashlib.blake2b, function: Any, known: set[int]) -> None:
+    """Adds the code of a function, and the values that it has beside its arguments: of the object
+    whose method it is, its defaults, what it closes over.
+    """
+    if id(function) in known:
+        # It calls itself.
+        return
+    known.add(id(function))
+    owner = getattr(function, '__self__', None)
+    plain = getattr(function, '__func__', function)
+    code = getattr(plain, '__code__', None)
+    if code is None and not hasattr(function, '__qualname__'):
+        # An object that is called.
+        owner, plain = function, type(function).__call__
+        code = getattr(plain, '__code__', None)
+    if owner is not None and not isinstance(owner, ModuleType):
+        _add_held(digest, owner, known)
+    if code is None:
+        return
+    _add_code(digest, code)
+    _add_held(digest, (plain.__defaults__, plain.__kwdefaults__), known)
+    for cell in plain.__closure__ or ():
+        try:
+            _add_held(digest, cell.cell_contents, known)
+        except ValueError:
+            # It has no value yet.
+            digest.update(b'-')
+
+
+def _add_held(digest: hashlib.blake2b, value: Any, known: set[int]) -> None:
+    """Adds a value that a function holds. Of one that does not pickle only the class is compared:
+    another way of sending it may be there.
+    """
+    if hasattr(value, '__code__'):
+        _add_function(digest, value, known)
+        return
+    try:
+        held = _digest(value, None)
+    except ValueError:
+        held = f'{type(value).__module__}.{type(value).__qualname__}'.encode()
+    digest.update(held)
 
 
 def _add_code(digest: hashlib.blake2b, code: CodeType) -> None:
@@ -239,7 +291,7 @@ def _add_code(digest: hashlib.blake2b, code: CodeType) -> None:
 
 def _digest(value: Any, index: int | None) -> bytes:
     """Returns the digest of a value's pickle. It does not depend on which equal parts of the value
-    are one object, nor on the order of sets.
+    are one object, nor on the order of sets, also of those in attributes.
     """
     buffer = io.BytesIO()
     pickler = pickle.Pickler(buffer, 5)
@@ -267,4 +319,15 @@ def _in_order(value: Any) -> Any:
         return kind(map(_in_order, value))
     if kind is dict:
         return {key: _in_order(member) for key, member in value.items()}
+    if _is_plain(kind) and hasattr(value, '__dict__'):
+        return kind.__module__, kind.__qualname__, _in_order(vars(value))
     return value
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether objects of this class, one of Python's, pickle as their attributes and nothing
+    else.
+    """
+    return not any(getattr(kind, hook, None) is not getattr(object, hook, None) for hook in _HOOKS) and not any(
+        '__slots__' in vars(base) or not base.__flags__ & _HEAP_TYPE for base in kind.__mro__[:-1]
+    )

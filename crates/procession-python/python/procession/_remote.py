@@ -107,7 +107,7 @@ def pack_task(exception: BaseException, trace: TracebackType | None, call: tuple
     position, shown = 0, None
     if call is not None:
         kind, called, position = call
-        if called is not None and called[0] is not raise_packed:
+        if called is not None and called[0] is not raise_packed and not hasattr(called[0], '_names_its_calls'):
             function, value = called
             shown = shown_call(kind, function, value, position)
     return pickle.dumps((pack(exception, trace), position, shown), 5)
@@ -138,6 +138,13 @@ def locate(exception: BaseException, call: str, index: int, shown: str | None = 
             pass
     if ran or where:
         exception.add_note(', '.join([*ran, *where]))
+
+
+def name_call(exception: BaseException, kind: int, function: Any, value: Any, position: int) -> None:
+    """Says in a note which call an exception is of, for a function that runs the calls of others
+    and has the attribute `_names_its_calls`. The parts are those of `shown_call`.
+    """
+    exception.add_note(f'{_WHILE}{shown_call(kind, function, value, position)}')
 
 
 def raise_packed(data: bytes) -> NoReturn:
@@ -301,6 +308,25 @@ def _unpack_one(packed: tuple[Any, ...]) -> BaseException:
     except Exception as error:
         # What a worker could import need not be there for its caller.
         return RemoteError(name, text, f'{type(error).__name__}: {_shortened(str, error)}')
+
+
+def leave_copy(error: BaseException | None) -> NoReturn:
+    """Ends a process that a task or an initializer has forked, and that has left it by `error`, or
+    has returned (`None`). The worker's callbacks and finalizers are not its own.
+    """
+    code: object = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = error.code or 0
+            if not isinstance(code, int):
+                sys.stderr.write(f'{code}\n')
+                code = 1
+        elif error is not None:
+            code = 1
+            sys.excepthook(type(error), error, error.__traceback__)
+        util._flush_std_streams()
+    finally:
+        os._exit(code & 0xFF if isinstance(code, int) else 1)
 
 
 def leave(exit: SystemExit) -> NoReturn:

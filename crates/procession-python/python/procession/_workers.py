@@ -196,15 +196,31 @@ def _worker(
 
 
 def _initialize(initializer: Callable[..., object], initargs: Iterable[Any]) -> None:
+    pid = os.getpid()
     try:
         initializer(*initargs)
-    except Exception as error:
+        if os.getpid() != pid:
+            _leave_copy(None)
+    except BaseException as error:
+        if os.getpid() != pid:
+            _leave_copy(error)
+        if not isinstance(error, Exception):
+            raise
         if _process._link is None:
             raise
         # Others may fail for the same cause. The parent shows it once, if no worker can be kept.
         _tracebacks.annotate(error, 'in its initializer')
         _process._leave_outcome('raised', _tracebacks.cut(error))
         sys.exit(1)
+
+
+def _leave_copy(error: BaseException | None) -> None:
+    """In a process that the initializer has forked: ends it. It would serve the pool beside its
+    parent, which is the worker.
+    """
+    from . import _remote
+
+    _remote.leave_copy(error)
 
 
 def _end_with(parent: Any) -> None:

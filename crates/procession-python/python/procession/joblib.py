@@ -33,6 +33,7 @@ from joblib.parallel import AutoBatchingMixin, BatchedCalls, ParallelBackendBase
 
 from ._executor import ProcessPoolExecutor
 from ._future import Future, WorkerLost
+from ._remote import name_call
 from ._shared_arrays import SharedArrays, load
 from ._start_method import default_context
 from ._steering import Terms, steered
@@ -251,10 +252,20 @@ class _Calls:
 
     def __call__(self) -> list[Any]:
         function, arguments, is_single, backend, n_jobs = self._parts
+        results: list[Any] = []
         with joblib.parallel_config(backend=backend, n_jobs=n_jobs):
-            if is_single:
-                return [function(argument) for argument in arguments]
-            return [function(*each) for each in arguments]
+            try:
+                if is_single:
+                    for argument in arguments:
+                        results.append(function(argument))
+                else:
+                    for each in arguments:
+                        results.append(function(*each))
+            except BaseException as error:
+                # As the engine numbers items: of a `map`, of a `starmap`.
+                name_call(error, 2 if is_single else 3, function, arguments, len(results))
+                raise
+        return results
 
 
 def _in_columns(batch: Any) -> Any:
@@ -276,6 +287,9 @@ def _run(batch: Any, *more: Any) -> Any:
     if more:
         batch = load(batch, *more)
     return batch()
+
+
+vars(_run)['_names_its_calls'] = True
 
 
 def _retried(batch: Any, terms: Terms) -> Any:

@@ -212,6 +212,8 @@ class Pool(_standard.Pool):
             raise ValueError('Number of processes must be at least 1')
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError('maxtasksperchild must be a positive int or None')
+        if max_memory_per_child is not None and max_memory_per_child <= 0:
+            raise ValueError('max_memory_per_child must be a positive number of bytes or None')
         if initializer is not None and not callable(initializer):
             raise TypeError('initializer must be a callable')
         if finalizer is not None or memory_limit is not None:
@@ -511,7 +513,14 @@ class Pool(_standard.Pool):
             raise ValueError('Number of processes must be at least 1')
         if self._places is not None:
             self._places.reach(processes)
-        self._engine.resize(processes)
+        self._starting.error = None
+        try:
+            self._engine.resize(processes)
+        except ValueError:
+            if self._starting.error is not None:
+                # What the system has said of a worker's start.
+                raise self._starting.error from None
+            raise
 
     def stats(self) -> _Stats:
         """What the pool is doing now, as a dict.

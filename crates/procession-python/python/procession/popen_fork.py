@@ -44,8 +44,9 @@ _EXIT_PATIENCE = 3.0
 process._hand_down(util, _outcome)
 
 # Any process that is forked from this one, by whomever, lets go of the links that this one's
-# children hang on.
+# children hang on, and of those children.
 os.register_at_fork(after_in_child=disown_children)
+os.register_at_fork(after_in_child=process._forget_parents_ties)
 if sys.version_info < (3, 12):
     # A child would wait for ever for a lock that one of the engine's threads had.
     os.register_at_fork(before=hold_entries, after_in_parent=release_entries)

@@ -57,6 +57,8 @@ _link_is_loose = False
 _worker: 'tuple[int, int] | None' = None
 # In a child that does not hear Ctrl-C yet: what makes it.
 _hear_interrupts: 'Callable[[], object] | None' = None
+# In a forked process: the children of its parent.
+_others: 'set[Any]' = set()
 # What forked children find imported: the shared `util`, and what leaves outcomes.
 _util: 'Any' = None
 _outcome: 'ModuleType | None' = None
@@ -383,6 +385,18 @@ def _tie(link: 'Link', hear_interrupts: 'Callable[[], object] | None' = None) ->
     others: set[Any] = _standard._children
     _standard._children = set()
     return others
+
+
+def _forget_parents_ties() -> None:
+    """In a process that anybody has forked from this one: its parent's children are none of its
+    own, and what it returns is not its parent's outcome.
+    """
+    global _link, _others
+    _link = None
+    # Kept: if they went here, their finalizers would run in the wrong process.
+    _others = _standard._children
+    if _others:
+        _standard._children = {other for other in _others if not isinstance(other, BaseProcess)}
 
 
 def _hand_down(util: 'ModuleType', outcome: 'ModuleType') -> None:

@@ -319,10 +319,14 @@ def get_preparation_data(name: str) -> 'dict[str, Any]':
         'sys_path': list(sys.path),
         'sys_argv': sys.argv,
         'orig_dir': first,
-        'dir': os.getcwd(),
         'start_method': _start_method.chosen(),
     }
-    if '' in sys.path:
+    try:
+        data['dir'] = os.getcwd()
+    except FileNotFoundError:
+        # It was removed. A child that is executed is there all the same.
+        pass
+    if '' in sys.path and first is not None:
         data['sys_path'][sys.path.index('')] = first
     if util._logger is not None:
         data['log_level'] = util._logger.getEffectiveLevel()

@@ -2,22 +2,21 @@
 //! and it serves in its main thread. See `carrier.rs`.
 
 use std::cell::Cell;
-use std::io;
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 use super::carrier::{ANSWER, TASK};
 use super::channel::{Channel, KEPT};
 use super::worker;
 use crate::codec;
+use crate::error::{OrOsError, os_error};
 
 /// Runs the tasks that come over a channel, until it is told to leave (`True`), or the other end is
 /// closed.
 #[pyfunction]
 pub(crate) fn serve_carrier(py: Python<'_>, fd: RawFd, bulk: RawFd) -> PyResult<bool> {
-    let mut channel = Channel::of_fds(fd, bulk)?;
+    let mut channel = Channel::of_fds(fd, bulk).or_os_error()?;
     codec::prepare(py)?;
     let (mut item, mut out) = (Vec::new(), Vec::new());
     py.detach(|| {
@@ -36,5 +35,5 @@ pub(crate) fn serve_carrier(py: Python<'_>, fd: RawFd, bulk: RawFd) -> PyResult<
         }
         Ok(false)
     })
-    .map_err(|error: io::Error| PyOSError::new_err(error.to_string()))
+    .map_err(os_error)
 }

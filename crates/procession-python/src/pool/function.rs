@@ -17,6 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PyFunction, PyString};
 
 use super::title;
 use crate::codec;
+use crate::error::OrOsError;
 
 /// A pickled function that is longer crosses once for each job, beside its items.
 const MAX_INLINE: usize = 4096;
@@ -37,7 +38,7 @@ impl Function {
             return Ok(Function::Small(pickle));
         }
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let file = memfd::from_bytes("procession-function", &pickle)?;
+        let file = memfd::from_bytes("procession-function", &pickle).or_os_error()?;
         Ok(Function::Big(number, file))
     }
 }
@@ -182,7 +183,7 @@ pub(crate) fn load<'py>(py: Python<'py>, function: FunctionIn<'_>) -> PyResult<B
 /// In a worker: the pickle of a big function.
 pub(super) fn receive_big(index: u32) -> PyResult<Vec<u8>> {
     let file = handle::receive_fd(index, "function").map_err(PyValueError::new_err)?;
-    Ok(memfd::read_all(file.as_fd())?)
+    memfd::read_all(file.as_fd()).or_os_error()
 }
 
 fn load_small<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Bound<'py, PyAny>> {

@@ -454,7 +454,12 @@ pub(super) fn value_of<'py>(
         let value = item::read_value(py, payload);
         let is_error = |error: &PyErr| error.is_instance_of::<PyException>(py);
         return value.map_err(|error| match is_error(&error) {
-            true => error::located(py, error, call, first(), None),
+            true => {
+                // Its traceback has the code of the value's class alone.
+                let note = format!("while the result of {} was unpickled", name());
+                let _ = error.value(py).call_method1("add_note", (note,));
+                error::located(py, error, call, first(), None)
+            }
             false => error,
         });
     }

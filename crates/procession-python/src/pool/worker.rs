@@ -11,6 +11,8 @@
 //! | calls `sys.exit()`, or a handler of a signal does | `WorkerLost` with the exit code | ends, in an orderly way |
 //! | the same, in an executor's task | `SystemExit` | goes on |
 //! | calls `os._exit()`, is killed | `WorkerLost` | is dead |
+//!
+//! A process that a task forks itself, by `os.fork`, ends as it returns from the task.
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsFd, IntoRawFd, RawFd};
@@ -18,7 +20,7 @@ use std::sync::Arc;
 
 use procession_core::outcome::tag;
 use procession_core::pool::{Answer, Chunk, Control, Meter, Service, worker};
-use procession_core::{Link, descriptor, handle, interrupt};
+use procession_core::{Link, descriptor, fork_generation, handle, interrupt};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -28,6 +30,7 @@ use super::channel::Channel;
 use super::function;
 use super::item::{self, Item, Kind};
 use crate::codec;
+use crate::error::OrOsError;
 
 /// Serves a pool until it is closed and no task is left; returns the exit code. The fds stay the
 /// caller's. With a `carrier`, a socket and a memfd, the tasks run elsewhere: see `carrier.rs`.
@@ -42,9 +45,9 @@ pub(crate) fn run_worker(
     max_memory: Option<NonZeroU64>,
     carrier: Option<(RawFd, RawFd)>,
 ) -> PyResult<i32> {
-    carrier::use_carrier(carrier.map(|(socket, bulk)| Channel::of_fds(socket, bulk)).transpose()?);
-    let control = Arc::new(Control::attach(descriptor::duplicate(control)?)?);
-    let broker = Arc::new(Link::from(descriptor::duplicate(broker)?));
+    carrier::use_carrier(carrier.map(|(socket, bulk)| Channel::of_fds(socket, bulk)).transpose().or_os_error()?);
+    let control = Arc::new(Control::attach(descriptor::duplicate(control).or_os_error()?).or_os_error()?);
+    let broker = Arc::new(Link::from(descriptor::duplicate(broker).or_os_error()?));
     let service = Service { max_tasks, max_memory, ..Service::default() };
     let code =
         py.detach(|| interrupt::interruptible(handle_signals, || worker::serve(&control, slot, &service, broker)));
@@ -54,7 +57,8 @@ pub(crate) fn run_worker(
 /// While a task is pickled: sends a copy of an fd along, and says what to pickle in its place.
 #[pyfunction]
 pub(crate) fn give_handle(fd: RawFd) -> PyResult<u32> {
-    handle::send_fd(descriptor::duplicate(fd)?.as_fd(), "file descriptor").map_err(PyRuntimeError::new_err)
+    handle::send_fd(descriptor::duplicate(fd).or_os_error()?.as_fd(), "file descriptor")
+        .map_err(PyRuntimeError::new_err)
 }
 
 /// While a task is unpickled: the fd that was sent along, which is the caller's from now on.
@@ -105,7 +109,11 @@ pub(super) fn answer(
     };
     let mut called = None;
     let mut position = 0;
+    let generation = fork_generation();
     let returned = run(py, &item, begin_another, meter, &mut called, &mut position).inspect(|_| called = None);
+    if fork_generation() != generation {
+        leave_copy(py, returned.err());
+    }
     if let Some(meter) = meter {
         meter.end_work();
     }
@@ -249,6 +257,15 @@ fn leave(py: Python<'_>, exit: &PyErr) {
     // Only if the module itself is broken: the process must end all the same.
     let _ = left;
     std::process::exit(1);
+}
+
+/// Ends this process, which the task has forked and which has returned from it: it must not do the
+/// worker's work beside the worker. `error` is what it raised. Does not return.
+fn leave_copy(py: Python<'_>, error: Option<PyErr>) -> ! {
+    let error = error.map(|error| error.into_value(py));
+    // As above.
+    let _ = py.import("procession._remote").and_then(|remote| remote.call_method1("leave_copy", (error,)));
+    std::process::abort()
 }
 
 /// While the worker waits for tasks. Never ends the wait: what a handler raises ends the process,

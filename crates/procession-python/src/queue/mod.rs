@@ -21,7 +21,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
 use crate::buffer::Bytes;
-use crate::error::{OrRaise, raised};
+use crate::error::{OrOsError, OrRaise, raised};
 use crate::wait::{blocking, deadline};
 use item::Item;
 
@@ -47,7 +47,7 @@ impl Queue {
     /// The queue that a file descriptor stands for, which stays the caller's.
     #[staticmethod]
     fn attach(py: Python<'_>, number: i32) -> PyResult<Queue> {
-        Ok(Queue::of(Engine::attach(descriptor::duplicate(number)?).or_raise(py)?))
+        Ok(Queue::of(Engine::attach(descriptor::duplicate(number).or_os_error()?).or_raise(py)?))
     }
 
     /// Its file descriptor, for other processes to attach.
