@@ -224,11 +224,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
                 let name = self.name()?;
                 visitor.visit_enum(BorrowedStrDeserializer::new(name))
             }
-            tag::VARIANT => self.nested(|reader| {
-                let name = reader.name()?;
-                let read = visitor.visit_enum(Variant { reader, name });
-                read.map_err(|error| error.in_variant(of, name))
-            }),
+            tag::VARIANT => {
+                let name = self.name()?;
+                visitor.visit_enum(Variant { reader: self, of, name })
+            }
             tag => self.visit_enum_of_json(tag, visitor),
         }
     }

@@ -170,43 +170,48 @@ impl<'de> MapAccess<'de> for &mut Entry<'_, 'de> {
     }
 }
 
-/// A variant with a value.
+/// A variant with a value. An error of the value is noted as one of the variant, here and not where
+/// the enum is read: there each enum would be copied, and the processor wait for the copy.
 pub(super) struct Variant<'r, 'de> {
     pub(super) reader: &'r mut Reader<'de>,
+    pub(super) of: &'static str,
     pub(super) name: &'de str,
 }
 
-impl<'r, 'de> EnumAccess<'de> for Variant<'r, 'de> {
+impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
     type Error = Error;
-    type Variant = &'r mut Reader<'de>;
+    type Variant = Self;
 
     #[inline]
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, &'r mut Reader<'de>), Error> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
         let name = seed.deserialize(BorrowedStrDeserializer::new(self.name))?;
-        Ok((name, self.reader))
+        Ok((name, self))
     }
 }
 
-impl<'de> VariantAccess<'de> for &mut Reader<'de> {
+impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
     type Error = Error;
 
     fn unit_variant(self) -> Result<(), Error> {
-        <()>::deserialize(self)
+        <()>::deserialize(self.reader).map_err(|error| error.in_variant(self.of, self.name))
     }
 
     #[inline]
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        seed.deserialize(self)
+        let value = self.reader.nested(|reader| seed.deserialize(reader));
+        value.map_err(|error| error.in_variant(self.of, self.name))
     }
 
     #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_tuple(len, visitor)
+        let value = self.reader.deserialize_tuple(len, visitor);
+        value.map_err(|error| error.in_variant(self.of, self.name))
     }
 
     #[inline]
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_struct("", fields, visitor)
+        let value = self.reader.deserialize_struct("", fields, visitor);
+        value.map_err(|error| error.in_variant(self.of, self.name))
     }
 }
 

@@ -200,7 +200,7 @@ impl<'de> Reader<'de> {
             tag::MAP => self.nested(|reader| {
                 reader.len()?;
                 let name = <&str>::deserialize(&mut *reader)?;
-                let value = visitor.visit_enum(Variant { reader: &mut *reader, name })?;
+                let value = visitor.visit_enum(Variant { reader: &mut *reader, of: "", name })?;
                 if reader.at_end() { Ok(value) } else { Err(Error::new("an enum is one variant")) }
             }),
             tag => self.visit(tag, visitor),
