@@ -175,9 +175,15 @@ impl<'de> Reader<'de> {
             return Err(Error::too_deep());
         }
         self.depth += 1;
-        let value = read(self)?;
+        self.leave(read)
+    }
+
+    /// Returns what `read` does. The compiler copies no value here, as there is no other way out.
+    #[inline(always)]
+    fn leave<T>(&mut self, read: impl FnOnce(&mut Reader<'de>) -> Result<T, Error>) -> Result<T, Error> {
+        let value = read(self);
         self.depth -= 1;
-        Ok(value)
+        value
     }
 }
 
