@@ -21,7 +21,7 @@ pub(super) struct Written {
     shape_count: usize,
     /// The names of the shapes' fields, one shape behind the other. They stay where they are while a
     /// message is written: a struct holds the places of its names.
-    pub(super) fields: Vec<&'static str>,
+    fields: Vec<&'static str>,
     /// The same as they are written: each behind a byte that is its length.
     pub(super) written: Vec<u8>,
     /// Of the structs that are being written and have no shape, from the outermost to the
@@ -151,8 +151,12 @@ impl Written {
     #[cold]
     pub(super) fn learn(&mut self, of: &'static str, first: usize) {
         let names = &self.unshaped[first..];
+        let (of, at) = Address::of(of);
+        let known = &self.shapes[at];
+        let is_known = known.of == of && self.fields[known.fields.start as usize..known.fields.end as usize] == *names;
+        let has_room = self.fields.len() + names.len() <= MAX_FIELDS;
         let is_short = |name: &&str| name.len() <= MAX_SHAPED_NAME;
-        if !names.is_empty() && names.iter().all(is_short) && self.fields.len() + names.len() <= MAX_FIELDS {
+        if !names.is_empty() && !is_known && has_room && names.iter().all(is_short) {
             let (field, byte) = (self.fields.len() as u32, self.written.len() as u32);
             self.fields.extend_from_slice(names);
             for name in names {
@@ -160,7 +164,6 @@ impl Written {
                 self.written.extend_from_slice(name.as_bytes());
             }
             let (fields, written) = (field..self.fields.len() as u32, byte..self.written.len() as u32);
-            let (of, at) = Address::of(of);
             self.shapes[at] = Shape { of, fields, written, message: 0, number: 0 };
         }
         self.unshaped.truncate(first);
@@ -189,7 +192,6 @@ impl Address {
         (Address(address, name.len()), hash as usize % SLOTS)
     }
 }
-
 
 /// The decoder's: names or shapes, in the order of their numbers.
 pub(super) struct Read<T> {
@@ -224,6 +226,66 @@ impl<T: Copy> Read<T> {
         match self.first.get(index) {
             Some(item) => *item,
             None => self.more.get(index.wrapping_sub(FEW)).copied(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_core::ser::{Serialize, SerializeStruct, Serializer};
+
+    use super::*;
+    use crate::codec::{from_bytes, to_bytes};
+
+    /// A struct of any name and fields, of which some are left out.
+    struct Record {
+        of: &'static str,
+        fields: &'static [&'static str],
+        left_out: usize,
+    }
+
+    impl Record {
+        fn fields(&self) -> impl Iterator<Item = (&'static str, u32)> {
+            let is_there = |(index, _): &(usize, _)| self.left_out == 0 || index % self.left_out > 0;
+            self.fields.iter().enumerate().filter(is_there).map(|(index, name)| (*name, index as u32))
+        }
+    }
+
+    impl Serialize for Record {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut fields = serializer.serialize_struct(self.of, self.fields.len())?;
+            self.fields().try_for_each(|(name, value)| fields.serialize_field(name, &value))?;
+            fields.end()
+        }
+    }
+
+    fn leaked(text: String) -> &'static str {
+        text.leak()
+    }
+
+    #[test]
+    fn structs_of_more_types_than_are_kept_or_numbered_arrive() {
+        let types: Vec<_> = (0..2 * SLOTS + MAX_NUMBERED)
+            .map(|of| {
+                let fields: Vec<_> = (0..of % 20).map(|field| leaked(format!("field {field} of {of}"))).collect();
+                (leaked(format!("type {of}")), &*fields.leak())
+            })
+            .collect();
+        assert!(types.iter().map(|(_, fields)| fields.len()).sum::<usize>() > MAX_FIELDS);
+        for message in 1..8 {
+            let record = |index: usize| {
+                let (of, fields) = types[index * message % types.len()];
+                Record { of, fields, left_out: index % 5 }
+            };
+            let records: Vec<_> = (0..3 * types.len()).map(record).collect();
+            let mut bytes = Vec::new();
+            to_bytes(&records, &mut bytes).expect("it encodes");
+            let read: Vec<BTreeMap<String, u32>> = from_bytes(&bytes).expect("it decodes");
+            let sent =
+                records.iter().map(|record| record.fields().map(|(name, value)| (name.to_owned(), value)).collect());
+            assert_eq!(read, sent.collect::<Vec<BTreeMap<_, _>>>());
         }
     }
 }
