@@ -5,7 +5,7 @@ use serde_core::Deserialize;
 use serde_core::de::value::BorrowedStrDeserializer;
 use serde_core::de::{Deserializer, Visitor};
 
-use super::error::{Error, Step};
+use super::error::Error;
 use super::expected::Names;
 use super::parts::Variant;
 use super::reader::{Reader, unfold};
@@ -224,11 +224,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
                 let name = self.name()?;
                 visitor.visit_enum(BorrowedStrDeserializer::new(name))
             }
-            tag::VARIANT => self.nested(|reader| {
-                let name = reader.name()?;
-                let read = visitor.visit_enum(Variant { reader, name });
-                read.map_err(|error| error.within(Step::Variant { of, name: name.to_owned() }))
-            }),
+            tag::VARIANT => {
+                let name = self.name()?;
+                visitor.visit_enum(Variant { reader: self, of, name })
+            }
             tag => self.visit_enum_of_json(tag, visitor),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_core::{Serialize, ser};
 
-use super::error::{Error, Step};
+use super::error::Error;
 use super::tag;
 use super::writer::{Begun, Writer};
 
@@ -151,14 +151,14 @@ impl ser::SerializeStruct for Fields<'_, '_> {
     type Ok = ();
     type Error = Error;
 
-    #[inline]
+    #[inline(always)]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
         self.writer.put_field_name(&mut self.begun, name);
         let written = self.writer.put_part(value);
-        written.map_err(|error| error.within(Step::Field { of: self.of, name: name.to_owned() }))
+        written.map_err(|error| error.in_field(self.of, name))
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(self) -> Result<(), Error> {
         self.writer.end_fields(self.begun, self.of);
         Ok(())
@@ -172,7 +172,7 @@ impl ser::SerializeTupleVariant for TupleVariant<'_, '_> {
     #[inline]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         let written = self.writer.put_part(value);
-        written.map_err(|error| error.within(Step::Variant { of: self.of, name: self.variant.to_owned() }))
+        written.map_err(|error| error.in_variant(self.of, self.variant))
     }
 
     #[inline]
@@ -186,17 +186,14 @@ impl ser::SerializeStructVariant for StructVariant<'_, '_> {
     type Ok = ();
     type Error = Error;
 
-    #[inline]
+    #[inline(always)]
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
         self.writer.put_field_name(&mut self.begun, name);
         let written = self.writer.put_part(value);
-        written.map_err(|error| {
-            let error = error.within(Step::Field { of: "", name: name.to_owned() });
-            error.within(Step::Variant { of: self.of, name: self.variant.to_owned() })
-        })
+        written.map_err(|error| error.in_field("", name).in_variant(self.of, self.variant))
     }
 
-    #[inline]
+    #[inline(always)]
     fn end(self) -> Result<(), Error> {
         self.writer.end_fields(self.begun, self.variant);
         Ok(())

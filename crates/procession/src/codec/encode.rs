@@ -5,7 +5,7 @@ use serde_core::Serialize;
 use serde_core::ser::Serializer;
 
 use super::elements::{Bytes, Fields, Parts, StructVariant, TupleVariant};
-use super::error::{Error, Step};
+use super::error::Error;
 use super::tag;
 use super::writer::Writer;
 
@@ -141,8 +141,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
 
     #[inline]
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Error> {
-        self.out.push(tag::UNIT_VARIANT);
-        self.put_name(variant);
+        self.put_variant(tag::UNIT_VARIANT, variant);
         Ok(())
     }
 
@@ -159,9 +158,8 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), Error> {
-        self.out.push(tag::VARIANT);
-        self.put_name(variant);
-        self.put_last(value).map_err(|error| error.within(Step::Variant { of, name: variant.to_owned() }))
+        self.put_variant(tag::VARIANT, variant);
+        self.put_last(value).map_err(|error| error.in_variant(of, variant))
     }
 
     #[inline]
@@ -198,8 +196,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         variant: &'static str,
         len: usize,
     ) -> Result<TupleVariant<'w, 'a>, Error> {
-        self.out.push(tag::VARIANT);
-        self.put_name(variant);
+        self.put_variant(tag::VARIANT, variant);
         self.enter()?;
         self.out.push(tag::SEQ);
         self.put_len(len);
@@ -228,8 +225,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         variant: &'static str,
         _: usize,
     ) -> Result<StructVariant<'w, 'a>, Error> {
-        self.out.push(tag::VARIANT);
-        self.put_name(variant);
+        self.put_variant(tag::VARIANT, variant);
         let begun = self.begin_fields(variant)?;
         Ok(StructVariant { writer: self, begun, of, variant })
     }

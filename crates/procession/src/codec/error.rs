@@ -12,7 +12,7 @@ struct Inner {
 }
 
 /// A part of a value.
-pub(super) enum Step {
+enum Step {
     Field { of: &'static str, name: String },
     Variant { of: &'static str, name: String },
 }
@@ -41,9 +41,22 @@ impl Error {
         Error::new(format!("it is nested deeper than {} levels", super::MAX_DEPTH))
     }
 
-    /// The same error, seen from outside of a part.
+    /// The same error, seen from outside of a field. Out of line, as it is once for each field of
+    /// each type.
     #[cold]
-    pub(super) fn within(mut self, step: Step) -> Error {
+    #[inline(never)]
+    pub(super) fn in_field(self, of: &'static str, name: &str) -> Error {
+        self.within(Step::Field { of, name: name.to_owned() })
+    }
+
+    /// The same error, seen from outside of a variant.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn in_variant(self, of: &'static str, name: &str) -> Error {
+        self.within(Step::Variant { of, name: name.to_owned() })
+    }
+
+    fn within(mut self, step: Step) -> Error {
         if self.0.path.len() < MAX_STEPS {
             self.0.path.push(step);
         }

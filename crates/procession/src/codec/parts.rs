@@ -4,9 +4,9 @@ use serde_core::de::value::BorrowedStrDeserializer;
 use serde_core::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde_core::{Deserialize, forward_to_deserialize_any};
 
-use super::error::{Error, Step};
+use super::error::Error;
 use super::expected::Names;
-use super::reader::{Reader, Shape};
+use super::reader::Reader;
 use super::tag;
 
 /// A sequence or a map.
@@ -71,33 +71,13 @@ impl<'de> MapAccess<'de> for &mut Parts<'_, 'de> {
 pub(super) struct Fields<'r, 'de> {
     pub(super) reader: &'r mut Reader<'de>,
     of: &'static str,
-    /// The names of its shape that are left. Fields of other names follow those of the shape.
-    shape: Left<'de>,
+    /// The names of its shape that are left, if they are those that are expected.
+    known: std::slice::Iter<'static, &'static str>,
+    /// The names of its shape that are left otherwise. Fields of other names follow those of the
+    /// shape.
+    written: &'de [u8],
     name: &'de str,
     ended: bool,
-}
-
-/// Names of a shape.
-enum Left<'de> {
-    Known(std::slice::Iter<'static, &'static str>),
-    Written(&'de [u8]),
-}
-
-impl<'de> Left<'de> {
-    #[inline]
-    fn next(&mut self) -> Option<Result<&'de str, Error>> {
-        match self {
-            Left::Known(names) => names.next().map(|name| Ok(*name)),
-            Left::Written(names) => {
-                let (&len, rest) = names.split_first()?;
-                let Some((name, rest)) = rest.split_at_checked(len.into()) else {
-                    return Some(Err(Error::cut_short()));
-                };
-                *names = rest;
-                Some(std::str::from_utf8(name).map_err(|_| Error::new("a name is not UTF-8")))
-            }
-        }
-    }
 }
 
 impl<'r, 'de> Fields<'r, 'de> {
@@ -108,23 +88,43 @@ impl<'r, 'de> Fields<'r, 'de> {
         of: &'static str,
         expected: Names,
     ) -> Result<Fields<'r, 'de>, Error> {
-        let mut shape = Left::Written(&[]);
+        let (mut known, mut written): (Names, &[u8]) = (&[], &[]);
         if tag == tag::SHAPED {
-            let Shape { written, same_as } = reader.shape(expected)?;
-            shape = same_as.map_or(Left::Written(written), |names| Left::Known(names.iter()));
+            let shape = reader.shape(expected)?;
+            match shape.same_as {
+                Some(names) => known = names,
+                None => written = shape.written,
+            }
         }
-        Ok(Fields { reader, of, shape, name: "", ended: false })
+        Ok(Fields { reader, of, known: known.iter(), written, name: "", ended: false })
     }
 
     #[inline]
     pub(super) fn next_name(&mut self) -> Result<Option<&'de str>, Error> {
-        while let Some(name) = self.shape.next() {
+        for name in self.known.by_ref() {
             if !self.reader.at_absent() {
-                self.name = name?;
+                self.name = name;
+                return Ok(Some(name));
+            }
+        }
+        if self.written.is_empty() && (self.ended || self.reader.at_end()) {
+            self.ended = true;
+            return Ok(None);
+        }
+        self.next_written_name()
+    }
+
+    #[inline(never)]
+    fn next_written_name(&mut self) -> Result<Option<&'de str>, Error> {
+        while let Some((&len, rest)) = self.written.split_first() {
+            let (name, rest) = rest.split_at_checked(len.into()).ok_or_else(Error::cut_short)?;
+            self.written = rest;
+            if !self.reader.at_absent() {
+                self.name = std::str::from_utf8(name).map_err(|_| Error::new("a name is not UTF-8"))?;
                 return Ok(Some(self.name));
             }
         }
-        if self.ended || self.reader.at_end() {
+        if self.reader.at_end() {
             self.ended = true;
             return Ok(None);
         }
@@ -145,7 +145,7 @@ impl<'de> MapAccess<'de> for &mut Fields<'_, 'de> {
     #[inline]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let read = seed.deserialize(&mut *self.reader);
-        read.map_err(|error| error.within(Step::Field { of: self.of, name: self.name.to_owned() }))
+        read.map_err(|error| error.in_field(self.of, self.name))
     }
 }
 
@@ -170,43 +170,48 @@ impl<'de> MapAccess<'de> for &mut Entry<'_, 'de> {
     }
 }
 
-/// A variant with a value.
+/// A variant with a value. An error of the value is noted as one of the variant, here and not where
+/// the enum is read: there each enum would be copied, and the processor wait for the copy.
 pub(super) struct Variant<'r, 'de> {
     pub(super) reader: &'r mut Reader<'de>,
+    pub(super) of: &'static str,
     pub(super) name: &'de str,
 }
 
-impl<'r, 'de> EnumAccess<'de> for Variant<'r, 'de> {
+impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
     type Error = Error;
-    type Variant = &'r mut Reader<'de>;
+    type Variant = Self;
 
     #[inline]
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, &'r mut Reader<'de>), Error> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
         let name = seed.deserialize(BorrowedStrDeserializer::new(self.name))?;
-        Ok((name, self.reader))
+        Ok((name, self))
     }
 }
 
-impl<'de> VariantAccess<'de> for &mut Reader<'de> {
+impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
     type Error = Error;
 
     fn unit_variant(self) -> Result<(), Error> {
-        <()>::deserialize(self)
+        <()>::deserialize(self.reader).map_err(|error| error.in_variant(self.of, self.name))
     }
 
     #[inline]
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        seed.deserialize(self)
+        let value = self.reader.nested(|reader| seed.deserialize(reader));
+        value.map_err(|error| error.in_variant(self.of, self.name))
     }
 
     #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_tuple(len, visitor)
+        let value = self.reader.deserialize_tuple(len, visitor);
+        value.map_err(|error| error.in_variant(self.of, self.name))
     }
 
     #[inline]
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_struct("", fields, visitor)
+        let value = self.reader.deserialize_struct("", fields, visitor);
+        value.map_err(|error| error.in_variant(self.of, self.name))
     }
 }
 

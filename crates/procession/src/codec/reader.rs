@@ -14,7 +14,7 @@ pub(super) struct Reader<'de> {
 }
 
 /// The names of a struct's fields, each behind its length.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct Shape<'de> {
     pub(super) written: &'de [u8],
     /// The names that it was found to be.
@@ -78,6 +78,17 @@ impl<'de> Reader<'de> {
 
     #[inline]
     pub(super) fn len(&mut self) -> Result<usize, Error> {
+        match self.rest.split_first() {
+            Some((&len, rest)) if len < 0x80 => {
+                self.rest = rest;
+                Ok(len.into())
+            }
+            _ => self.long_len(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_len(&mut self) -> Result<usize, Error> {
         let mut len = 0;
         for shift in (0..usize::BITS).step_by(7) {
             let byte = self.byte()?;
@@ -96,23 +107,38 @@ impl<'de> Reader<'de> {
 
     #[inline]
     pub(super) fn name(&mut self) -> Result<&'de str, Error> {
-        match self.byte()? {
-            tag::NEW => {
-                let len = self.len()?;
-                let name = self.text(len)?;
-                self.names.push(name);
-                Ok(name)
-            }
-            number => self.names.get(number).ok_or_else(|| Error::new("a name was not written before")),
+        let number = self.byte()?;
+        match self.names.get(number) {
+            Some(name) => Ok(name),
+            None => self.new_name(number),
         }
+    }
+
+    #[inline(never)]
+    fn new_name(&mut self, number: u8) -> Result<&'de str, Error> {
+        if number != tag::NEW {
+            return Err(Error::new("a name was not written before"));
+        }
+        let len = self.len()?;
+        let name = self.text(len)?;
+        self.names.push(name);
+        Ok(name)
     }
 
     /// The shape of a struct whose fields are expected to have these names.
     #[inline]
     pub(super) fn shape(&mut self, names: Names) -> Result<Shape<'de>, Error> {
         let number = self.byte()?;
+        match self.shapes.get(number) {
+            Some(shape) => Ok(shape),
+            None => self.new_shape(number, names),
+        }
+    }
+
+    #[inline(never)]
+    fn new_shape(&mut self, number: u8, names: Names) -> Result<Shape<'de>, Error> {
         if number != tag::NEW {
-            return self.shapes.get(number).ok_or_else(|| Error::new("a shape was not written before"));
+            return Err(Error::new("a shape was not written before"));
         }
         let len = self.len()?;
         let written = self.bytes(len)?;
@@ -149,9 +175,15 @@ impl<'de> Reader<'de> {
             return Err(Error::too_deep());
         }
         self.depth += 1;
-        let value = read(self)?;
+        self.leave(read)
+    }
+
+    /// Returns what `read` does. The compiler copies no value here, as there is no other way out.
+    #[inline(always)]
+    fn leave<T>(&mut self, read: impl FnOnce(&mut Reader<'de>) -> Result<T, Error>) -> Result<T, Error> {
+        let value = read(self);
         self.depth -= 1;
-        Ok(value)
+        value
     }
 }
 

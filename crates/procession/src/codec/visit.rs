@@ -197,12 +197,12 @@ impl<'de> Reader<'de> {
             tag::STR | tag::SHORT_STR..=tag::LAST_SHORT_STR => {
                 visitor.visit_enum(BorrowedStrDeserializer::new(self.str(tag)?))
             }
-            tag::MAP => self.nested(|reader| {
-                reader.len()?;
-                let name = <&str>::deserialize(&mut *reader)?;
-                let value = visitor.visit_enum(Variant { reader: &mut *reader, name })?;
-                if reader.at_end() { Ok(value) } else { Err(Error::new("an enum is one variant")) }
-            }),
+            tag::MAP => {
+                self.len()?;
+                let name = <&str>::deserialize(&mut *self)?;
+                let value = visitor.visit_enum(Variant { reader: &mut *self, of: "", name })?;
+                if self.at_end() { Ok(value) } else { Err(Error::new("an enum is one variant")) }
+            }
             tag => self.visit(tag, visitor),
         }
     }

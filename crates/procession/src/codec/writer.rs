@@ -1,12 +1,10 @@
 //! The encoder's output, to which values are written.
 
-use std::rc::Rc;
-
 use procession_core::append;
 use serde_core::Serialize;
 
 use super::error::Error;
-use super::names::{Number, Shape, Written};
+use super::names::Written;
 use super::{MAX_DEPTH, tag};
 
 pub(super) struct Writer<'a> {
@@ -42,31 +40,45 @@ impl<'a> Writer<'a> {
         self.out.truncate(self.out.len() - (8 - len));
     }
 
+    /// A tag and all bytes of a value: with one look at how much room there is.
     #[inline]
     pub(super) fn put_fixed<const N: usize>(&mut self, tag: u8, bytes: [u8; N]) {
-        self.out.reserve(1 + N);
-        self.out.push(tag);
-        self.out.extend_from_slice(&bytes);
+        let mut all = [tag; 1 + MAX_FIXED];
+        all[1..=N].copy_from_slice(&bytes);
+        self.out.extend_from_slice(&all[..=N]);
     }
 
     #[inline]
-    pub(super) fn put_len(&mut self, mut len: usize) {
-        while len >= 0x80 {
-            self.out.push(len as u8 | 0x80);
-            len >>= 7;
-        }
-        self.out.push(len as u8);
+    pub(super) fn put_len(&mut self, len: usize) {
+        put_len(self.out, len);
     }
 
     #[inline]
     pub(super) fn put_name(&mut self, name: &'static str) {
-        if let Some(number) = self.names().name(name) {
-            self.out.push(number);
-        } else {
-            self.out.push(tag::NEW);
-            self.put_len(name.len());
-            append(self.out, name.as_bytes());
+        match self.names().name(name) {
+            Some(number) => self.out.push(number),
+            None => self.put_new_name(name),
         }
+    }
+
+    /// Begins a variant: its tag and its name.
+    #[inline(always)]
+    pub(super) fn put_variant(&mut self, tag: u8, name: &'static str) {
+        match self.names().name(name) {
+            Some(number) => self.out.extend_from_slice(&[tag, number]),
+            None => {
+                self.out.push(tag);
+                self.put_new_name(name);
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_new_name(&mut self, name: &'static str) {
+        self.out.push(tag::NEW);
+        self.put_len(name.len());
+        append(self.out, name.as_bytes());
     }
 
     #[inline]
@@ -75,67 +87,87 @@ impl<'a> Writer<'a> {
     }
 
     /// Begins a struct or a variant of that name.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin_fields(&mut self, of: &'static str) -> Result<Begun, Error> {
         self.enter()?;
-        let names = self.names.get_or_insert_with(Written::begin);
-        let first_unshaped = names.unshaped.len();
-        let Some((shape, number)) = names.shape(of) else {
-            self.out.push(tag::STRUCT);
-            return Ok(Begun { shape: None, count: 0, next: 0, first_unshaped });
-        };
-        self.out.push(tag::SHAPED);
-        match number {
-            Number::Known(number) => self.out.push(number),
-            Number::New => {
-                self.out.push(tag::NEW);
-                self.put_len(shape.written.len());
-                self.out.extend_from_slice(&shape.written);
+        match self.names().known_shape(of) {
+            Some(shape) => {
+                let (next, end, number) = (shape.fields.start, shape.fields.end, shape.number);
+                self.out.extend_from_slice(&[tag::SHAPED, number]);
+                Ok(Begun { next, end, surplus: 0, shaped: true })
             }
+            None => Ok(self.begin_new_fields(of)),
         }
-        Ok(Begun { shape: Some(shape), count: 0, next: 0, first_unshaped })
     }
 
-    #[inline]
+    /// Begins the first struct of its shape in this message, or one that has none.
+    #[inline(never)]
+    fn begin_new_fields(&mut self, of: &'static str) -> Begun {
+        let names = self.names.get_or_insert_with(Written::begin);
+        let Some(shape) = names.new_shape(of) else {
+            self.out.push(tag::STRUCT);
+            return Begun { next: names.unshaped.len() as u32, end: 0, surplus: 0, shaped: false };
+        };
+        let written = &names.written[shape.written.start as usize..shape.written.end as usize];
+        self.out.extend_from_slice(&[tag::SHAPED, tag::NEW]);
+        put_len(self.out, written.len());
+        self.out.extend_from_slice(written);
+        Begun { next: shape.fields.start, end: shape.fields.end, surplus: 0, shaped: true }
+    }
+
+    #[inline(always)]
     pub(super) fn put_field_name(&mut self, begun: &mut Begun, name: &'static str) {
-        begun.count += 1;
-        match &begun.shape {
-            Some(shape) if shape.has(begun.next, name) => begun.next += 1,
-            _ => self.put_unexpected_name(begun, name),
+        if begun.next < begun.end && self.names().has_field(begun.next, name) {
+            begun.next += 1;
+        } else {
+            *begun = self.put_unexpected_name(*begun, name);
         }
     }
 
     #[inline(never)]
-    pub(super) fn put_unexpected_name(&mut self, begun: &mut Begun, name: &'static str) {
-        match &begun.shape {
-            Some(shape) => {
-                let found = shape.find(begun.next, name);
-                let absent = found.unwrap_or(shape.len()) - begun.next;
-                self.out.resize(self.out.len() + absent, tag::ABSENT);
-                begun.next = found.map_or(shape.len(), |found| found + 1);
-                if found.is_some() {
-                    return;
-                }
+    fn put_unexpected_name(&mut self, mut begun: Begun, name: &'static str) -> Begun {
+        if begun.shaped {
+            let names = self.names();
+            let found = (begun.next..begun.end).find(|place| names.has_field(*place, name));
+            let next = found.unwrap_or(begun.end);
+            self.put_absent(next - begun.next);
+            begun.surplus -= (next - begun.next) as i32;
+            if found.is_some() {
+                begun.next = next + 1;
+                return begun;
             }
-            None => self.names().unshaped.push(name),
+            begun.next = next;
+            begun.surplus += 1;
+        } else {
+            self.names().unshaped.push(name);
         }
         self.put_name(name);
+        begun
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn end_fields(&mut self, begun: Begun, of: &'static str) {
-        match begun.shape {
-            Some(shape) => {
-                if begun.next < shape.len() {
-                    self.out.resize(self.out.len() + shape.len() - begun.next, tag::ABSENT);
-                }
-                if begun.count > shape.len() {
-                    self.names().forget(of);
-                }
-            }
-            None => self.names().learn(of, begun.first_unshaped),
+        if !begun.shaped || begun.next != begun.end || begun.surplus != 0 {
+            self.end_unexpected_fields(begun, of);
         }
         self.put_end();
+    }
+
+    #[inline(never)]
+    fn end_unexpected_fields(&mut self, begun: Begun, of: &'static str) {
+        if begun.shaped {
+            let absent = begun.end - begun.next;
+            self.put_absent(absent);
+            if begun.surplus > absent as i32 {
+                self.names().forget(of);
+            }
+        } else {
+            self.names().learn(of, begun.next as usize);
+        }
+    }
+
+    fn put_absent(&mut self, count: u32) {
+        self.out.resize(self.out.len() + count as usize, tag::ABSENT);
     }
 
     /// Begins something that holds other values.
@@ -166,13 +198,29 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A struct that is being written.
+/// The bytes of the longest value of a fixed length.
+const MAX_FIXED: usize = 16;
+
+/// How far a struct is written. It is passed by value: if anything referred to it, it would be in
+/// memory, and copied there again and again.
+#[derive(Clone, Copy)]
 pub(super) struct Begun {
-    shape: Option<Rc<Shape>>,
-    /// Of the fields that are written.
-    count: usize,
-    /// The place in the shape of the one that is expected next.
-    next: usize,
-    /// The place of its names, if it has no shape.
-    first_unshaped: usize,
+    /// The place of the name that is expected next. Without a shape: where its names begin in
+    /// [`Written::unshaped`].
+    next: u32,
+    /// Where the names of its shape end.
+    end: u32,
+    /// How many more fields than its shape it has so far: those of other names, less those that are
+    /// absent.
+    surplus: i32,
+    shaped: bool,
+}
+
+#[inline]
+fn put_len(out: &mut Vec<u8>, mut len: usize) {
+    while len >= 0x80 {
+        out.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
 }
