@@ -287,6 +287,14 @@ def test_terms_of_retries_that_make_no_sense_are_refused(pool, terms, kind):
     assert pool.map(abs, [-1]) == [1]
 
 
+@pytest.mark.parametrize('retries', [-1, 10**30])
+def test_a_number_of_retries_that_cannot_be_is_told(pool, retries):
+    for call in (pool.map, pool.imap, pool.map_async, pool.apply_async):
+        with pytest.raises(ValueError, match=f'retries must be a number from 0 to 4294967295, not {retries}'):
+            call(abs, [1], retries=retries)
+    assert pool.map(abs, [-1]) == [1]
+
+
 def test_each_worker_that_leaves_in_order_is_finalized(ctx, tmp_path, nothing_left):
     with ctx.Pool(2, finalizer=Finalizer(str(tmp_path)), maxtasksperchild=1) as pool:
         pids = set(pool.map(os_getpid, range(4), 1))

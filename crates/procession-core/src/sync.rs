@@ -24,7 +24,7 @@ use crate::{Error, Result};
 pub fn made<P>(created: io::Result<P>, what: &str) -> Result<P> {
     created.map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => Error::Invalid(format!("cannot make a {what}: {error}")),
-        _ => Error::os(format!("cannot make a {what}'s shared memory"))(error),
+        _ => Error::os(format!("cannot make the shared memory of a new {what}"))(error),
     })
 }
 
