@@ -19,8 +19,8 @@ pub(super) struct Written {
     name_count: usize,
     shapes: [Shape; SLOTS],
     shape_count: usize,
-    /// The names of the shapes' fields, one shape behind the other. They stay where they are while a
-    /// message is written: a struct holds the places of its names.
+    /// The names of the shapes' fields, one shape behind the other. They stay where they are while
+    /// a message is written: a struct holds the places of its names.
     fields: Vec<&'static str>,
     /// The same as they are written: each behind a byte that is its length.
     pub(super) written: Vec<u8>,
