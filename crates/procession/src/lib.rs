@@ -190,6 +190,8 @@ pub mod _guide;
 mod argument;
 mod arrival;
 mod backtrace;
+#[cfg(feature = "bridge")]
+mod bridge;
 mod codec;
 pub mod confinement;
 pub mod connection;
@@ -208,6 +210,8 @@ pub mod pool;
 pub mod process;
 pub mod queue;
 pub mod records;
+#[cfg(any(feature = "bridge", feature = "mpi"))]
+mod remote;
 mod shared;
 mod shared_array;
 mod shared_memory;
@@ -270,4 +274,6 @@ pub use stream::Async;
 /// ```
 pub fn init() {
     procession_core::init::init();
+    #[cfg(feature = "bridge")]
+    bridge::init();
 }

@@ -14,6 +14,7 @@ from ._cluster import AgentLost, Keeper
 if TYPE_CHECKING:
     from ._agent import Told
     from ._outlet import Heard
+    from ._program import Taken
     from ._put import Key, Part
 
 try:
@@ -83,6 +84,10 @@ class Cluster(Keeper):
         self.let_go()
         return ray.put(parts)
 
+    def leave(self) -> None:
+        """Lets go of the cluster; one that this program has started ends."""
+        ray.shutdown()
+
     def _connect(self) -> None:
         if not ray.is_initialized():
             ray.init(self._address)
@@ -143,6 +148,15 @@ class _RayAgent:
     def wait(self, number: int) -> Told:
         """See `Agent.wait`."""
         return self._result(self._actor.wait.remote(number))
+
+    def put(self, number: int, messages: list[bytes]) -> None:
+        """See `Agent.put`."""
+        _result_of(self._actor.put.remote(number, messages))
+
+    def take(self, number: int) -> Taken:
+        """See `Agent.take`."""
+        taken: Taken = _result_of(self._actor.take.remote(number))
+        return taken
 
     def hear(self, number: int) -> Heard:
         """See `Agent.hear`."""
