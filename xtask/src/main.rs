@@ -17,6 +17,7 @@ mod python;
 mod python_tests;
 mod results;
 mod scale;
+mod scale_bridge;
 mod scale_rust;
 mod soak;
 mod stamp;

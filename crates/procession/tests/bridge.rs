@@ -232,6 +232,13 @@ fn death_costs_the_task_that_ran_there(whom: fn(u32) -> u32) {
     eventually("there is another in its place", || pool.worker_pids().len() == 2);
     assert_eq!(pool.chunk_size(1).map(square, 0..50).unwrap().len(), 50);
     assert_eq!(pool.stats().unwrap().lost, 1);
+    await_all_processors();
+}
+
+/// Waits until the cluster has replaced what was killed: Dask starts a worker anew.
+fn await_all_processors() {
+    let context = context();
+    eventually("the cluster is whole", || context.pool_size().unwrap() == WORKERS);
 }
 
 /// Returns the process of the only worker that is at a task.
@@ -257,6 +264,7 @@ fn killed_actor_costs_no_task_with_retries() {
     eventually("it has begun", || fs::exists(&path).unwrap());
     assert!(kill(actor_of(pid)));
     assert_eq!(task.get().unwrap(), 12);
+    await_all_processors();
 }
 
 fn agents_killed_at_random_cost_retries_and_no_result() {
@@ -286,6 +294,7 @@ fn agents_killed_at_random_cost_retries_and_no_result() {
     }
     killer.join().unwrap();
     assert_eq!(pool.stats().unwrap().lost, 0);
+    await_all_processors();
 }
 
 /// An ancestor of a process that may have ended meanwhile: an agent, or an actor.

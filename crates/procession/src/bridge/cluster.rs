@@ -268,8 +268,8 @@ impl Office for Cluster {
         let capacity = self.ask_capacity()?;
         if total > capacity {
             return Err(format!(
-                "a pool of {total} workers needs as many processors, and {} has {capacity} of them: take {capacity} \
-                 workers or fewer",
+                "a pool of {total} workers needs as many processors, and {} has {capacity} of them: take at most \
+                 {capacity}",
                 self.called
             ));
         }

@@ -4,7 +4,9 @@ have one processor each, are spread over the machines, and are started anew by R
 
 from __future__ import annotations
 
+import socket
 import time
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ except ImportError as error:
 
 __all__ = ['Cluster']
 
+# Seconds in which a cluster must answer.
+_CONNECT_TIMEOUT = 10.0
 # Seconds in which processors are given back that others have let go.
 _SETTLING = 5.0
 # Seconds in which Ray must have started the agents.
@@ -90,6 +94,8 @@ class Cluster(Keeper):
 
     def _connect(self) -> None:
         if not ray.is_initialized():
+            if self._address is not None:
+                _check_answer(self._address)
             ray.init(self._address)
 
     def _hire(self, count: int) -> Sequence[_RayAgent]:
@@ -177,6 +183,18 @@ class _RayAgent:
     def _result(reference: Any) -> Told:
         told: Told = _result_of(reference)
         return told
+
+
+def _check_answer(address: str) -> None:
+    """Raises `ConnectionError` if nobody is at an address, for which Ray would look for minutes."""
+    place = urllib.parse.urlsplit(address if '//' in address else f'//{address}')
+    if place.hostname is None or place.port is None:
+        # A name that Ray knows, as 'auto'.
+        return
+    try:
+        socket.create_connection((place.hostname, place.port), _CONNECT_TIMEOUT).close()
+    except OSError as error:
+        raise ConnectionError(f'no Ray cluster answers at {address}: {error}') from error
 
 
 def _result_of(reference: Any) -> Any:
