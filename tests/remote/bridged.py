@@ -1,6 +1,6 @@
 """Runs a program beside a Ray or Dask cluster of three processors, which it is told of by
-`PROCESSION_TEST_BRIDGE`: `python bridged.py ENGINE PROGRAM...`. `cargo xtask scale bridge-rust` runs
-the tests of the Rust face by it.
+`PROCESSION_TEST_BRIDGE`: `python bridged.py ENGINE PROGRAM...`. `cargo xtask scale bridge-rust`
+runs the tests of the Rust face by it.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 //! `cargo xtask scale`: the tests of clusters, on real ones that are started for them: Ray, Dask
-//! and MPI, from the package index, and the Rust face on them (`scale_rust.rs`, `scale_bridge.rs`). Each
-//! runs in namespaces of its own, so that nothing listens outside and nothing is left.
+//! and MPI, from the package index, and the Rust face on them (`scale_rust.rs`, `scale_bridge.rs`).
+//! Each runs in namespaces of its own, so that nothing listens outside and nothing is left.
 
 use std::process::Command;
 use std::time::Duration;

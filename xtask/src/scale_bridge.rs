@@ -1,5 +1,5 @@
-//! `cargo xtask scale bridge-rust`: the tests of the Rust face's pools on a Ray and on a Dask cluster,
-//! and figures of them. Called by `scale.rs`.
+//! `cargo xtask scale bridge-rust`: the tests of the Rust face's pools on a Ray and on a Dask
+//! cluster, and figures of them. Called by `scale.rs`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,8 +13,8 @@ use crate::{Outcome, binaries};
 const ENGINES: [&str; 2] = ["ray", "dask"];
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// Runs the tests whose names hold the arguments, or the program that measures. `isolated` makes the
-/// command that runs what is appended to it in namespaces of its own.
+/// Runs the tests whose names hold the arguments, or the program that measures. `isolated` makes
+/// the command that runs what is appended to it in namespaces of its own.
 pub(crate) fn run(
     environment: &Environment,
     measures: bool,

@@ -140,6 +140,7 @@
 //! | `landlock` | which files a child may open | 10 |
 //! | `seccomp` | which system calls a child may make | 1 |
 //! | `mpi` | `Context::mpi`: pools on the ranks of an MPI job; links libmpi | 27, most of them to build |
+//! | `bridge` | `Context::bridge`: pools on a Ray or Dask cluster, through a Python program | none |
 //!
 //! Without a feature it is 6 crates of others, and no macro is compiled. To derive `Serialize` and
 //! `Deserialize`, add `serde` with its feature `derive`; to derive [`Pod`], add `bytemuck` with its

@@ -25,7 +25,7 @@ fn main() {
         Some("victim") => return victim(),
         Some("panics") => return panics(),
         Some("exits") => return exits(),
-        Some("bereft") => return bereft(),
+        Some("orphaned") => return orphaned(),
         Some("moved") => return moved(),
         _ => {}
     }
@@ -309,14 +309,14 @@ fn ancestor(pid: u32, steps: usize) -> Option<u32> {
 }
 
 fn killed_bridge_program_is_told_and_another_serves() {
-    let output = Command::new(own_program()).arg("bereft").output().unwrap();
+    let output = Command::new(own_program()).arg("orphaned").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("ended (signal: 9") && text.contains("again: 81"), "{output:?}");
 }
 
 /// Its bridge program is killed while a task runs.
-fn bereft() {
+fn orphaned() {
     let pool = pool(2);
     let slow = pool.apply_async(sleep_for_ever_at_two, 2).unwrap();
     let pid = busy_worker(&pool);

@@ -1,6 +1,6 @@
-//! The beginning of this executable as an agent. The actor of a cluster has executed it, with a mark
-//! on its name and a socket as its standard input. Runs in the main thread, before `main` or in its
-//! first line, as the bootstrap of a child.
+//! The beginning of this executable as an agent. The actor of a cluster has executed it, with a
+//! mark on its name and a socket as its standard input. Runs in the main thread, before `main` or
+//! in its first line, as the bootstrap of a child.
 
 use std::fs;
 use std::os::unix::net::UnixStream;

@@ -1,5 +1,5 @@
-//! The state of each agent of a cluster, as the driver knows it. Used in the driver, under a lock of
-//! its cluster's.
+//! The state of each agent of a cluster, as the driver knows it. Used in the driver, under a lock
+//! of its cluster's.
 //!
 //! | state | a message for it |
 //! |---|---|

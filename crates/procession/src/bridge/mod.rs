@@ -1,7 +1,7 @@
-//! Pools whose workers are on a Ray or Dask cluster. A Python program of ours, the *bridge program*,
-//! drives the cluster: `python3 -m procession.remote.bridge`. It places agents, gives each this
-//! program's executable, and carries messages, which it does not read. What the driver and the
-//! agents have to say to each other is in `remote`.
+//! Pools whose workers are on a Ray or Dask cluster. A Python program of ours, the *bridge
+//! program*, drives the cluster: `python3 -m procession.remote.bridge`. It places agents, gives
+//! each this program's executable, and carries messages, which it does not read. What the driver
+//! and the agents have to say to each other is in `remote`.
 //!
 //! ```text
 //! driver ⇄ socket ⇄ bridge program ⇄ the cluster ⇄ actor ⇄ socket ⇄ agent: this executable

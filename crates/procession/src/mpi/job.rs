@@ -56,6 +56,7 @@ impl Job {
                  `mpiexec -n 5 {program}`, which gives it 4 workers"
             )));
         }
+        crate::startup::keep_entry();
         let mut post = Post::init().map_err(|error| Error::invalid(format!("cannot join the MPI job: {error}")))?;
         if post.rank() > 0 {
             rank::serve(post);

@@ -1,6 +1,6 @@
 //! The work of an agent. It runs the tasks of one worker of the driver's in a process of its own,
-//! the only one of a local pool. So a task that crashes costs neither the agent nor what the cluster
-//! thinks of it (MPI would end the job). Runs in the main thread of the agent.
+//! the only one of a local pool. So a task that crashes costs neither the agent nor what the
+//! cluster thinks of it (MPI would end the job). Runs in the main thread of the agent.
 //!
 //! | from the driver | the agent |
 //! |---|---|
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use super::hello::hello;
 use super::message::{self, BEGIN, BEGUN, FAILED, KILL, LEAVE, QUIT, READY, RESULTS, RUN, Recent, Run};
 use super::pace::Pace;
-use crate::start_method::{StartMethod, starter};
 use procession_core::outcome::{self, Outcome, tag};
 use procession_core::pool::carried::Departed;
 use procession_core::pool::{ChunkEntry, Handle, Initializer, Items, Pool, Service, State, Terms};
+use procession_core::start::{StartMethod, starter};
 use procession_core::wire::Reader;
 use procession_core::{Entry, ExitStatus};
 

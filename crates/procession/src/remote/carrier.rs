@@ -1,5 +1,6 @@
-//! A pool's workers at agents: how each is started, and how its chunks get to its agent. Used in the
-//! driver: [`OnAgents`] in the threads that start workers, [`AgentCarrier`] in the thread of each.
+//! A pool's workers at agents: how each is started, and how its chunks get to its agent. Used in
+//! the driver: [`OnAgents`] in the threads that start workers, [`AgentCarrier`] in the thread of
+//! each.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

@@ -13,7 +13,8 @@ use procession_core::ExitStatus;
 use procession_core::pool::carried::{Departed, Load};
 use procession_core::wire::{Reader, Writer};
 
-/// The agent is to end. It stays what it is in every version, as agents of another build get it too.
+/// The agent is to end. It stays what it is in every version, as agents of another build get it
+/// too.
 pub(crate) const QUIT: u8 = 0;
 /// The first message of an agent: who it is. Its beginning stays what it is in every version.
 pub(crate) const HELLO: u8 = 1;

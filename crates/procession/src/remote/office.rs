@@ -1,5 +1,5 @@
-//! What a cluster can do for pools, and the agents that a pool has of it. Used in the driver, in any
-//! thread.
+//! What a cluster can do for pools, and the agents that a pool has of it. Used in the driver, in
+//! any thread.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-"""Frames between a Rust program and its bridge program, and between an actor and its agent, which is
-that program's executable. Used in the bridge program and in actors.
+"""Frames between a Rust program and its bridge program, and between an actor and its agent, which
+is that program's executable. Used in the bridge program and in actors.
 
 The Rust half, which says what each kind is, is `bridge/frame.rs` in the crate `procession`.
 """
