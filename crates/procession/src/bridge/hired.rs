@@ -131,3 +131,57 @@ impl Agents {
         its.worker.take().map(|worker| message::ended(worker, &Departed::killed()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote::message::{ENDED, FAILED, RUN};
+
+    fn one() -> Agents {
+        let mut agents = Agents::default();
+        agents.add([5].into_iter(), &"somewhere".into());
+        agents
+    }
+
+    fn kind_of(message: &[u8]) -> (u8, u64) {
+        let mut reader = Reader(message);
+        (reader.u8().unwrap(), reader.u64().unwrap())
+    }
+
+    fn begin(worker: u64) -> Vec<u8> {
+        message::begin(BEGIN, worker).0
+    }
+
+    #[test]
+    fn start_of_a_worker_is_kept_until_the_agent_is_up() {
+        let mut agents = one();
+        assert!(matches!(agents.sends(5, begin(1)), Act::Nothing));
+        assert!(agents.settled(&[5]).is_none());
+        let sent = agents.hears_hello(5, &hello::hello("here")).unwrap().unwrap();
+        assert_eq!(kind_of(&sent), (BEGIN, 1));
+        assert_eq!(&*agents.get(5).unwrap().host, "here");
+        assert!(agents.settled(&[5]).unwrap().is_ok());
+        assert!(matches!(agents.sends(5, message::begin(RUN, 1).0), Act::Send(_)));
+    }
+
+    #[test]
+    fn lost_agent_ends_its_worker_and_is_started_for_the_next() {
+        let mut agents = one();
+        assert!(agents.hears_hello(5, &hello::hello("here")).unwrap().is_none());
+        assert!(matches!(agents.sends(5, begin(1)), Act::Send(_)));
+        assert_eq!(kind_of(&agents.loses(5, "killed".into()).unwrap()), (ENDED, 1));
+        assert!(matches!(agents.sends(5, message::begin(RUN, 1).0), Act::Nothing));
+        assert!(matches!(agents.sends(5, begin(2)), Act::Start));
+        assert!(matches!(agents.sends(5, message::begin(KILL, 2).0), Act::Nothing));
+        assert!(agents.hears_hello(5, &hello::hello("there")).unwrap().is_none(), "nobody wants it any more");
+    }
+
+    #[test]
+    fn agent_that_does_not_start_fails_its_worker() {
+        let mut agents = one();
+        assert!(matches!(agents.sends(5, begin(1)), Act::Nothing));
+        assert_eq!(kind_of(&agents.fails(5, "no room".into()).unwrap()), (FAILED, 1));
+        assert_eq!(agents.settled(&[5]), Some(Err("no room".into())));
+        assert!(agents.hears_hello(5, b"nonsense").is_err());
+    }
+}

@@ -48,6 +48,6 @@ def _build_id_in(notes: bytes) -> bytes:
         name = at + 12
         content = name + (name_length + 3 & ~3)
         if kind == _GNU_BUILD_ID and notes[name : name + name_length] == b'GNU\0':
-            return notes[content : content + length]
+            return notes[content : content + length] if content + length <= len(notes) else b''
         at = content + (length + 3 & ~3)
     return b''
