@@ -17,6 +17,7 @@ mod python;
 mod python_tests;
 mod results;
 mod scale;
+mod scale_bridge;
 mod scale_rust;
 mod soak;
 mod stamp;
@@ -67,9 +68,10 @@ usage: cargo xtask COMMAND
                   the Rust tests on another processor or kernel, which qemu emulates
   stress --seconds N [--method fork|spawn|forkserver] [--seed S] [--only STORM]
                   storms of SIGKILL, SIGSTOP and SIGCONT over everything; a storm that fails says its seed
-  scale [ray|dask|mpi|mpi-rust]... [--slice] [--measure] [--hosts] [--slurm] [ARGUMENT...]
+  scale [ray|dask|mpi|mpi-rust|bridge-rust]... [--slice] [--measure] [--hosts] [--slurm] [ARGUMENT...]
                   the tests of clusters on real ones, which are installed below target/python and started for them, as root;
-                  mpi-rust: the Rust face's, on the system's MPI library; its arguments choose tests by their names;
+                  mpi-rust: the Rust face's, on the system's MPI library; bridge-rust: those on Ray and Dask; their arguments
+                  choose tests by their names;
                   --slice: those of the gate; --measure: figures beside the clusters' own; --hosts: of three virtual hosts one
                   loses its power, its cable, or is stopped under 10,000 tasks, or the program is killed; --slurm: the recipes
                   for Slurm; the arguments are pytest's

@@ -1,6 +1,6 @@
 //! `cargo xtask scale`: the tests of clusters, on real ones that are started for them: Ray, Dask
-//! and MPI, from the package index, and the Rust face on the system's MPI (`scale_rust.rs`). Each
-//! runs in namespaces of its own, so that nothing listens outside and nothing is left.
+//! and MPI, from the package index, and the Rust face on them (`scale_rust.rs`, `scale_bridge.rs`).
+//! Each runs in namespaces of its own, so that nothing listens outside and nothing is left.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,11 +8,12 @@ use std::time::Duration;
 use crate::cargo::run;
 use crate::namespaces::{folder_of_tests, in_namespaces};
 use crate::venv::Environment;
-use crate::{Outcome, python, scale_rust};
+use crate::{Outcome, python, scale_bridge, scale_rust};
 
 const NAMES: [&str; 3] = ["ray", "dask", "mpi"];
-/// The Rust face's tests of MPI, beside the Python package's.
+/// The Rust face's tests of MPI, and of Ray and Dask, beside the Python package's.
 const RUST: &str = "mpi-rust";
+const BRIDGE: &str = "bridge-rust";
 /// The ranks of the MPI job: one is the program.
 const RANKS: &str = "9";
 const LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -26,16 +27,18 @@ const OWN: [&str; 4] = ["--slice", "--measure", "--hosts", "--slurm"];
 /// runs; in the place of tests, `--measure` for figures, `--hosts` for what happens to virtual
 /// hosts, `--slurm` for the recipes for Slurm, where that is installed; and pytest's.
 pub(crate) fn run_scale(arguments: &[&str]) -> Outcome {
-    let known = |argument: &&str| NAMES.contains(argument) || OWN.contains(argument) || *argument == RUST;
+    let is_rust = |argument: &&str| [RUST, BRIDGE].contains(argument);
+    let known = |argument: &&str| NAMES.contains(argument) || OWN.contains(argument) || is_rust(argument);
     let (own, others): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| known(argument));
-    let is_all = !own.iter().any(|argument| NAMES.contains(argument) || *argument == RUST);
+    let is_all = !own.iter().any(|argument| NAMES.contains(argument) || is_rust(argument));
     let is_elsewhere = own.contains(&"--hosts") || own.contains(&"--slurm");
     if (is_all && !is_elsewhere) || own.contains(&RUST) {
         println!("on {RUST}");
         scale_rust::run(own.contains(&"--measure"), if is_all { &[] } else { &others })?;
-        if !is_all && !own.iter().any(|argument| NAMES.contains(argument)) {
-            return Ok(());
-        }
+    }
+    let needs_python = |argument: &&str| NAMES.contains(argument) || *argument == BRIDGE;
+    if !is_all && !own.iter().any(needs_python) {
+        return Ok(());
     }
     let environment = match python::scale_environment() {
         Ok(environment) => environment,
@@ -49,6 +52,16 @@ pub(crate) fn run_scale(arguments: &[&str]) -> Outcome {
     };
     if own.contains(&"--slurm") {
         return run_on_slurm(&environment);
+    }
+    if (is_all && !is_elsewhere) || own.contains(&BRIDGE) {
+        println!("on {BRIDGE}");
+        let measures = own.contains(&"--measure");
+        scale_bridge::run(&environment, measures, if is_all { &[] } else { &others }, |name| {
+            isolated(name, &environment)
+        })?;
+        if !is_all && !own.iter().any(|argument| NAMES.contains(argument)) {
+            return Ok(());
+        }
     }
     let chosen: Vec<&str> = NAMES.into_iter().filter(|name| own.contains(name)).collect();
     for name in if chosen.is_empty() { NAMES.to_vec() } else { chosen } {

@@ -39,6 +39,12 @@ pub fn before_main(program: &CStr, place: Place) -> Option<fn() -> !> {
     is_child.then_some(|| bootstrap::executed(ROLES))
 }
 
+/// Returns whether a process that executes this program begins its work in it, and not in a shared
+/// object.
+pub fn is_in_program() -> bool {
+    engine::home() == Some(Home::Program)
+}
+
 /// The first line of `main`, in a program without that constructor. In a process that is not a
 /// child it only notes that it was reached; in a child it does the child's work and never returns.
 pub fn init() {

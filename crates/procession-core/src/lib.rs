@@ -78,6 +78,8 @@ pub use procession_sys::named::Identity;
 pub use procession_sys::per_process::{PerProcess, fork_generation};
 pub use procession_sys::pidfd::{self, PidFd, current_pid};
 pub use procession_sys::poller::Poller;
+pub use procession_sys::startup::Place;
+pub use procession_sys::stdio::take_stdin;
 pub use procession_sys::thread::{SignalsBlocked, other_threads, process_name, set_process_name, spawn_engine_thread};
 pub use procession_sys::{ExitStatus, Signal};
 pub use rustix::io::Errno;

@@ -41,6 +41,8 @@ pub mod tag {
     pub const FAILED: u32 = 8;
     /// The child could not be confined as it was to be; the payload says why.
     pub const UNCONFINED: u32 = 9;
+    /// The process could not be started on another machine; the payload says why.
+    pub const NOT_STARTED: u32 = 10;
 }
 
 /// Larger payloads go beside the message in a memfd, since one message must fit the link's buffer

@@ -1,10 +1,13 @@
 //! Contexts: a start method as an object, so that one program can use several. Used in the parent,
 //! from any thread.
 
+use procession_core::available_parallelism;
+use procession_core::pool::{self as engine, Service};
+
 use crate::function::TaskFn;
 use crate::message::Message;
 use crate::process::Builder;
-use crate::start_method::{StartMethod, start_method};
+use crate::start_method::{StartMethod, start_method, starter};
 use crate::{Pool, Result, pool};
 
 /// Starts processes and pools by one start method.
@@ -19,8 +22,32 @@ use crate::{Pool, Result, pool};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Context {
     method: StartMethod,
+    place: Place,
+}
+
+/// Where the workers of pools are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Place {
+    Here,
+    /// On the ranks of the MPI job.
     #[cfg(feature = "mpi")]
-    is_on_ranks: bool,
+    Ranks,
+    /// On a cluster that a bridge program drives.
+    #[cfg(feature = "bridge")]
+    Cluster(&'static crate::bridge::Cluster),
+}
+
+impl Place {
+    /// Starts a pool there, on this machine by this start method.
+    pub(crate) fn start_pool(self, method: StartMethod, workers: usize, service: Service) -> Result<engine::Pool> {
+        match self {
+            Place::Here => Ok(engine::Pool::new(workers, starter(method), service)?),
+            #[cfg(feature = "mpi")]
+            Place::Ranks => crate::mpi::start_pool(workers, service),
+            #[cfg(feature = "bridge")]
+            Place::Cluster(cluster) => cluster.start_pool(workers, service),
+        }
+    }
 }
 
 impl Context {
@@ -33,11 +60,7 @@ impl Context {
     /// assert_eq!(ctx.start_method().to_string(), "spawn");
     /// ```
     pub const fn new(method: StartMethod) -> Context {
-        Context {
-            method,
-            #[cfg(feature = "mpi")]
-            is_on_ranks: false,
-        }
+        Context { method, place: Place::Here }
     }
 
     /// Joins the MPI job that this program was started in, so that the workers of pools are on its
@@ -71,7 +94,45 @@ impl Context {
     #[cfg_attr(docsrs, doc(cfg(feature = "mpi")))]
     pub fn mpi() -> Result<Context> {
         crate::mpi::join()?;
-        Ok(Context { is_on_ranks: true, ..Context::forkserver() })
+        Ok(Context { place: Place::Ranks, ..Context::forkserver() })
+    }
+
+    /// Returns a context whose pools have their workers on a Ray or Dask cluster. `engine` is
+    /// `"ray"` or `"dask"`; `address` is the cluster's, as its library takes it, or empty for the
+    /// one that the library finds by itself (`RAY_ADDRESS`, `DASK_SCHEDULER_ADDRESS`).
+    ///
+    /// A Python program of ours, the bridge program, drives the cluster, and ends with this
+    /// process. The interpreter is `python3`, or the one that `PROCESSION_PYTHON` names; it needs
+    /// `pip install 'procession[ray]'` or `'procession[dask]'`, as does each machine of the
+    /// cluster. The program's executable is brought there.
+    ///
+    /// Each worker has an agent of its own on one processor of the cluster, which runs tasks in a
+    /// process of its own: a task that crashes or is killed costs that task alone. An agent that
+    /// dies, as with its machine, costs the task that ran there ([`Error::host`] names the
+    /// machine), and is replaced. [`process`](Context::process) starts a process on this machine.
+    ///
+    /// A further call with the same arguments returns the same context.
+    ///
+    /// ```no_run
+    /// fn main() -> procession::Result<()> {
+    ///     let ctx = procession::Context::bridge("ray", "FIRST:6379")?;
+    ///     let pool = ctx.pool(ctx.pool_size()?)?;
+    ///     println!("{:?}", pool.map(|x: u64| x * x, 0..10)?);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_invalid`](crate::Error::is_invalid) for another engine, and if the interpreter,
+    /// the package, the engine's library or the cluster is missing: the text says which.
+    ///
+    /// [`Error::host`]: crate::Error::host
+    #[cfg(feature = "bridge")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "bridge")))]
+    pub fn bridge(engine: &str, address: &str) -> Result<Context> {
+        let place = Place::Cluster(crate::bridge::Cluster::reach(engine, address)?);
+        Ok(Context { place, ..Context::forkserver() })
     }
 
     /// Children are copies of this process.
@@ -167,10 +228,30 @@ impl Context {
     /// # Ok(()) }
     /// ```
     pub fn pool_builder(&self, workers: usize) -> pool::Builder {
-        let builder = pool::Builder::new(self.method, workers);
-        #[cfg(feature = "mpi")]
-        let builder = if self.is_on_ranks { builder.on_ranks() } else { builder };
-        builder
+        pool::Builder::new(self.method, workers).at(self.place)
+    }
+
+    /// Returns how many workers a pool of this context has room for at once: a processor for each.
+    /// That is [`available_parallelism`](crate::available_parallelism) on this machine, and the
+    /// number of processors of a cluster or of ranks that serve on others.
+    ///
+    /// ```
+    /// let ctx = procession::Context::forkserver();
+    /// assert!(ctx.pool_size()? >= 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the cluster cannot be asked any more. On this machine: none.
+    pub fn pool_size(&self) -> Result<usize> {
+        match self.place {
+            Place::Here => Ok(available_parallelism().get()),
+            #[cfg(feature = "mpi")]
+            Place::Ranks => crate::mpi::capacity(),
+            #[cfg(feature = "bridge")]
+            Place::Cluster(cluster) => cluster.capacity(),
+        }
     }
 }
 

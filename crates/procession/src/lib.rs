@@ -140,6 +140,7 @@
 //! | `landlock` | which files a child may open | 10 |
 //! | `seccomp` | which system calls a child may make | 1 |
 //! | `mpi` | `Context::mpi`: pools on the ranks of an MPI job; links libmpi | 27, most of them to build |
+//! | `bridge` | `Context::bridge`: pools on a Ray or Dask cluster, through a Python program | none |
 //!
 //! Without a feature it is 6 crates of others, and no macro is compiled. To derive `Serialize` and
 //! `Deserialize`, add `serde` with its feature `derive`; to derive [`Pod`], add `bytemuck` with its
@@ -190,6 +191,8 @@ pub mod _guide;
 mod argument;
 mod arrival;
 mod backtrace;
+#[cfg(feature = "bridge")]
+mod bridge;
 mod codec;
 pub mod confinement;
 pub mod connection;
@@ -208,6 +211,8 @@ pub mod pool;
 pub mod process;
 pub mod queue;
 pub mod records;
+#[cfg(any(feature = "bridge", feature = "mpi"))]
+mod remote;
 mod shared;
 mod shared_array;
 mod shared_memory;
@@ -270,4 +275,6 @@ pub use stream::Async;
 /// ```
 pub fn init() {
     procession_core::init::init();
+    #[cfg(feature = "bridge")]
+    bridge::init();
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use procession_sys::poller::Waker;
 use procession_sys::{ExitStatus, Signal};
@@ -15,8 +15,7 @@ use crate::{Error, Result};
 
 /// See the module.
 pub struct Elsewhere {
-    pid: u32,
-    host: Arc<str>,
+    place: RwLock<(u32, Arc<str>)>,
     /// Lit once it has ended, for ever.
     sentinel: Waker,
     end: OnceLock<End>,
@@ -26,7 +25,8 @@ pub struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// A child that has been started on that host.
+    /// A child that has been started on that host, or is about to be: then its pid is 0 until it
+    /// [has begun](Elsewhere::begin).
     ///
     /// # Errors
     ///
@@ -34,17 +34,27 @@ impl Elsewhere {
     pub fn new(pid: u32, host: Arc<str>) -> Result<Elsewhere> {
         let sentinel = Waker::new().map_err(Error::os("cannot make the sentinel of a worker"))?;
         let (end, on_signal) = (OnceLock::new(), OnceLock::new());
-        Ok(Elsewhere { pid, host, sentinel, end, signal: AtomicI32::new(0), on_signal })
+        let place = RwLock::new((pid, host));
+        Ok(Elsewhere { place, sentinel, end, signal: AtomicI32::new(0), on_signal })
     }
 
-    /// Its process id there.
+    /// Notes where it has begun.
+    pub fn begin(&self, pid: u32, host: Arc<str>) {
+        *self.place.write().unwrap_or_else(PoisonError::into_inner) = (pid, host);
+    }
+
+    /// Its process id there; 0 before it has begun.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.place().0
     }
 
     /// The name of the machine.
-    pub fn host(&self) -> &Arc<str> {
-        &self.host
+    pub fn host(&self) -> Arc<str> {
+        self.place().1
+    }
+
+    fn place(&self) -> (u32, Arc<str>) {
+        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has `act` run when it is told to end. The first counts.
@@ -104,6 +114,7 @@ impl Elsewhere {
 
 impl fmt::Debug for Elsewhere {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Elsewhere").field("pid", &self.pid).field("host", &self.host).field("end", &self.end).finish()
+        let (pid, host) = self.place();
+        f.debug_struct("Elsewhere").field("pid", &pid).field("host", &host).field("end", &self.end).finish()
     }
 }

@@ -169,7 +169,7 @@ impl Child {
     }
 
     /// The machine that it is on, if it is another one.
-    pub fn host(&self) -> Option<&Arc<str>> {
+    pub fn host(&self) -> Option<Arc<str>> {
         match &self.state {
             State::Elsewhere(child) => Some(child.host()),
             _ => None,

@@ -301,7 +301,7 @@ impl Crew {
             Some(Cause::Timeout | Cause::Cancelled) => None,
             None => self.service.confinement.limit_behind(end.code()),
         };
-        let (pid, code, host) = (child.pid(), end.code(), child.host().cloned());
+        let (pid, code, host) = (child.pid(), end.code(), child.host());
         Departure { loss: Loss { pid, code, by_oom_killer, limit, call: 0, host }, cause }
     }
 
@@ -461,6 +461,7 @@ fn failure_of(child: &Child, end: &End) -> Error {
         Ok(Some((tag::UNCONFINED, why))) => {
             Error::Unconfined { pid: child.pid(), why: String::from_utf8_lossy(why).into_owned() }
         }
+        Ok(Some((tag::NOT_STARTED, why))) => Error::Invalid(String::from_utf8_lossy(why).into_owned()),
         Ok(Some((tag, payload))) => Error::Initializer { tag, payload: payload.to_vec() },
         Ok(None) => Error::WorkerFailed { pid: child.pid(), status: end.status },
     }

@@ -184,7 +184,8 @@ impl Shared {
 
     pub(super) fn worker_pids(self: &Arc<Self>) -> Vec<u32> {
         self.refill_if_mine();
-        self.crew.serving().iter().map(|(_, child)| child.pid()).collect()
+        // One that is about to begin on another machine has none.
+        self.crew.serving().iter().map(|(_, child)| child.pid()).filter(|pid| *pid != 0).collect()
     }
 }
 

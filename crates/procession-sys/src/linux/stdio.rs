@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::stdio::{dup2_stderr, dup2_stdout, stderr, stdout};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
 
 use super::descriptor::above_streams;
 use super::poller::poll_until;
@@ -38,6 +38,17 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// If there is no `/dev/null`, or no fd is left.
 pub fn null() -> io::Result<OwnedFd> {
     above_streams(open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Takes the file of the standard input, and leaves an empty one in its place.
+///
+/// # Errors
+///
+/// If it is closed, there is no `/dev/null`, or no fd is left.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    let taken = above_streams(rustix::io::fcntl_dupfd_cloexec(stdin(), 0)?)?;
+    dup2_stdin(open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)?;
+    Ok(taken)
 }
 
 /// Makes these files the standard output and the standard error of this process. C's standard

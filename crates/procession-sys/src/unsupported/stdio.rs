@@ -29,6 +29,15 @@ pub fn null() -> io::Result<OwnedFd> {
 /// # Errors
 ///
 /// Always `Unsupported`.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    unsupported()
+}
+
+/// Refuses.
+///
+/// # Errors
+///
+/// Always `Unsupported`.
 pub fn redirect(_output: BorrowedFd<'_>, _error: BorrowedFd<'_>) -> io::Result<()> {
     unsupported()
 }

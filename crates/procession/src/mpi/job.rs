@@ -2,19 +2,22 @@
 //! in rank 0, in any thread.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use procession_core::current_pid;
 use procession_core::engine::engine;
 use procession_mpi::Post;
 
-use super::agent;
-use super::hello::Agent;
-use super::message::{self, QUIT};
-use super::pace::Pace;
 use super::post_office::PostOffice;
+use super::rank;
+use crate::remote::hello::Agent;
+use crate::remote::lock;
+use crate::remote::mailbox::{Mailbox, Mailboxes, Waited};
+use crate::remote::message::{self, QUIT};
+use crate::remote::office::Office;
+use crate::remote::pace::Pace;
 use crate::{Error, Result};
 
 static JOB: OnceLock<Job> = OnceLock::new();
@@ -22,7 +25,7 @@ static JOINING: Mutex<()> = Mutex::new(());
 
 /// See the module.
 pub(super) struct Job {
-    pub(super) office: PostOffice,
+    office: PostOffice,
     /// The ranks but the first: rank 1 is the first here.
     agents: Vec<Agent>,
     free: Mutex<BTreeSet<usize>>,
@@ -53,9 +56,10 @@ impl Job {
                  `mpiexec -n 5 {program}`, which gives it 4 workers"
             )));
         }
+        crate::startup::keep_entry();
         let mut post = Post::init().map_err(|error| Error::invalid(format!("cannot join the MPI job: {error}")))?;
         if post.rank() > 0 {
-            agent::serve(post);
+            rank::serve(post);
         }
         let agents =
             meet(&mut post).map_err(|why| Error::invalid(format!("cannot reach the ranks of the job: {why}")))?;
@@ -81,91 +85,65 @@ impl Job {
         job.ok_or_else(|| Error::invalid(IN_A_CHILD))
     }
 
-    /// The machine of a rank other than 0.
-    pub(super) fn host(&self, rank: usize) -> Arc<str> {
-        self.agents[rank - 1].host.clone()
-    }
-
     /// Returns the number of ranks that can serve.
-    pub(super) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.agents.iter().filter(|agent| agent.refusal.is_none()).count()
     }
+}
 
-    /// Takes so many free ranks.
-    ///
-    /// # Errors
-    ///
-    /// If there are not as many.
-    pub(super) fn hire(&'static self, count: usize) -> Result<Hired> {
-        let mut hired = Hired { job: self, ranks: Vec::new() };
-        hired.reach(count).map_err(Error::invalid)?;
-        Ok(hired)
+impl Office for Job {
+    fn mailboxes(&self) -> &Mailboxes {
+        &self.office.mailboxes
+    }
+
+    fn send(&self, agent: usize, message: Vec<u8>) {
+        self.office.send(agent, message);
+    }
+
+    fn wait(&self, mailbox: &Arc<Mailbox>) -> Waited {
+        self.office.wait(mailbox)
+    }
+
+    fn host(&self, agent: usize) -> Arc<str> {
+        self.agents[agent - 1].host.clone()
+    }
+
+    fn shown(&self, agent: usize) -> String {
+        format!("rank {agent}")
+    }
+
+    fn hire(&self, total: usize, further: usize) -> std::result::Result<Vec<usize>, String> {
+        let capacity = self.capacity();
+        if total > capacity {
+            let refused = match self.agents.len() - capacity {
+                0 => String::new(),
+                refused => format!(", and {refused} cannot serve (see this program's standard error)"),
+            };
+            return Err(format!(
+                "a pool of {total} workers needs as many ranks, and this job has {capacity} of them: it was started with {}, \
+                 of which one runs the program{refused}. Start it by `mpiexec -n {}`, or take {capacity} workers",
+                self.agents.len() + 1,
+                total + 1,
+            ));
+        }
+        let mut free = lock(&self.free);
+        if further > free.len() {
+            return Err(format!(
+                "ranks are missing: {further} more needed, {} are free, as other pools have them until they have ended: drop \
+                 those pools first, or take fewer workers",
+                free.len()
+            ));
+        }
+        Ok((0..further).filter_map(|_| free.pop_first()).collect())
+    }
+
+    fn release(&self, agents: Vec<usize>) {
+        lock(&self.free).extend(agents);
     }
 }
 
 const IN_A_CHILD: &str = "Context::mpi is for the ranks of the job, and this process is a child of one: use another \
                           context here";
-
-/// Ranks that a pool has, each for one of its slots. They are free again when this is dropped.
-pub(super) struct Hired {
-    job: &'static Job,
-    ranks: Vec<usize>,
-}
-
-impl Hired {
-    pub(super) fn ranks(&self) -> &[usize] {
-        &self.ranks
-    }
-
-    /// Takes as many more ranks as are missing to so many.
-    ///
-    /// # Errors
-    ///
-    /// If there are not as many, with the number that there is.
-    pub(super) fn reach(&mut self, count: usize) -> std::result::Result<(), String> {
-        let (job, capacity) = (self.job, self.job.capacity());
-        if count > capacity {
-            let refused = match job.agents.len() - capacity {
-                0 => String::new(),
-                refused => format!(", and {refused} cannot serve (see this program's standard error)"),
-            };
-            return Err(format!(
-                "a pool of {count} workers needs as many ranks, and this job has {capacity} of them: it was started with {}, \
-                 of which one runs the program{refused}. Start it by `mpiexec -n {}`, or take {capacity} workers",
-                job.agents.len() + 1,
-                count + 1,
-            ));
-        }
-        let mut free = lock(&job.free);
-        let missing = count.saturating_sub(self.ranks.len());
-        if missing > free.len() {
-            return Err(format!(
-                "ranks are missing: {missing} more needed, {} are free, as other pools have them until they have ended: drop \
-                 those pools first, or take fewer workers",
-                free.len()
-            ));
-        }
-        self.ranks.extend((0..missing).filter_map(|_| free.pop_first()));
-        Ok(())
-    }
-
-    /// Gives the ranks back.
-    pub(super) fn release(&mut self) {
-        lock(&self.job.free).extend(self.ranks.drain(..));
-    }
-}
-
-impl fmt::Debug for Hired {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hired").field("ranks", &self.ranks).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Hired {
-    fn drop(&mut self) {
-        self.release();
-    }
-}
 
 /// Waits for the first message of every other rank.
 fn meet(post: &mut Post) -> procession_mpi::Result<Vec<Agent>> {
@@ -175,7 +153,7 @@ fn meet(post: &mut Post) -> procession_mpi::Result<Vec<Agent>> {
         match post.receive()? {
             Some((rank, message)) if rank > 0 => agents[rank - 1] = Some(Agent::from_hello(&message)),
             Some(_) => {}
-            None => pace.pause(),
+            None => pace.pause(thread::sleep),
         }
     }
     Ok(agents.into_iter().flatten().collect())
@@ -189,8 +167,4 @@ fn leave() {
     if let Err(error) = told.and_then(|()| post.finalize()) {
         eprintln!("procession: cannot leave the MPI job in order: {error}");
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

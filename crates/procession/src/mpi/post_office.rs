@@ -7,18 +7,15 @@
 //! waits, a thread of the engine's looks now and then: a child that has ended meanwhile is to be
 //! known.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use procession_core::pool::carried::Told;
-use procession_core::wire::Reader;
 use procession_mpi::Post;
 
-use super::message::ENDED;
-use super::pace::Pace;
+use crate::remote::lock;
+use crate::remote::mailbox::{Mailbox, Mailboxes, Waited};
+use crate::remote::pace::Pace;
 
 /// The longest sleep of a thread that waits for a message.
 const MAX_SLEEP: Duration = Duration::from_millis(1);
@@ -29,11 +26,8 @@ const IDLE_INTERVAL: Duration = Duration::from_millis(5);
 pub(super) struct PostOffice {
     /// `None` once this process has left the job.
     post: Mutex<Option<Post>>,
-    mailboxes: Mutex<HashMap<u64, Arc<Mailbox>>>,
+    pub(super) mailboxes: Mailboxes,
     turn: Mutex<Turn>,
-    next_worker: AtomicU64,
-    /// The reason for which MPI cannot be used any more.
-    failure: OnceLock<String>,
 }
 
 /// The turn to look for messages, and the threads that may be next.
@@ -54,67 +48,14 @@ impl Turn {
     /// Calls a thread that waits: it is to take the turn.
     fn call_next(&mut self) {
         if let Some(next) = self.followers.pop() {
-            next.inner().is_called = true;
-            next.news.notify_all();
+            next.call();
         }
     }
-}
-
-/// The messages for one worker.
-#[derive(Default)]
-pub(super) struct Mailbox {
-    inner: Mutex<Inner>,
-    news: Condvar,
-    /// The way to tell a worker that its process has ended.
-    told: OnceLock<Arc<Told>>,
-    has_ended: AtomicBool,
-}
-
-#[derive(Default)]
-struct Inner {
-    messages: VecDeque<Vec<u8>>,
-    /// Its thread is to look for messages.
-    is_called: bool,
-    /// Its thread is to wait no more.
-    is_over: bool,
-}
-
-/// The end of a wait for a message.
-pub(super) enum Waited {
-    /// A message: its kind, and all its bytes.
-    Message(Vec<u8>),
-    /// The worker was killed.
-    Over,
-    /// MPI has failed.
-    Failed,
 }
 
 impl PostOffice {
     pub(super) fn new(post: Post) -> PostOffice {
-        PostOffice {
-            post: Mutex::new(Some(post)),
-            mailboxes: Mutex::default(),
-            turn: Mutex::default(),
-            next_worker: AtomicU64::new(1),
-            failure: OnceLock::new(),
-        }
-    }
-
-    /// A number that no other worker has, and its mailbox.
-    pub(super) fn open_mailbox(&self) -> (u64, Arc<Mailbox>) {
-        let (worker, mailbox) = (self.next_worker.fetch_add(1, Ordering::Relaxed), Arc::<Mailbox>::default());
-        lock(&self.mailboxes).insert(worker, mailbox.clone());
-        (worker, mailbox)
-    }
-
-    /// Has messages for this worker dropped from now on.
-    pub(super) fn close_mailbox(&self, worker: u64) {
-        lock(&self.mailboxes).remove(&worker);
-    }
-
-    /// Returns the reason for which MPI cannot be used any more.
-    pub(super) fn failure(&self) -> Option<&str> {
-        self.failure.get().map(String::as_str)
+        PostOffice { post: Mutex::new(Some(post)), mailboxes: Mailboxes::default(), turn: Mutex::default() }
     }
 
     /// Sends a message. If MPI has failed, whoever waits for its answer learns that.
@@ -124,18 +65,18 @@ impl PostOffice {
             None => Err(LEFT.to_owned()),
         };
         if let Err(why) = sent {
-            self.fail(why);
+            self.fail(&why);
         }
     }
 
     /// Waits for the next message of a mailbox.
     pub(super) fn wait(&self, mailbox: &Arc<Mailbox>) -> Waited {
-        if let Some(waited) = self.look(mailbox) {
+        if let Some(waited) = self.mailboxes.look(mailbox) {
             return waited;
         }
         while !self.take_turn(mailbox) {
-            mailbox.follow();
-            if let Some(waited) = self.look(mailbox) {
+            mailbox.sleep();
+            if let Some(waited) = self.mailboxes.look(mailbox) {
                 self.end_following(mailbox);
                 return waited;
             }
@@ -145,29 +86,14 @@ impl PostOffice {
         waited
     }
 
-    /// Has the thread that waits at a mailbox wait no more.
-    pub(super) fn end_wait(mailbox: &Mailbox) {
-        mailbox.inner().is_over = true;
-        mailbox.news.notify_all();
-    }
-
-    fn look(&self, mailbox: &Mailbox) -> Option<Waited> {
-        let mut inner = mailbox.inner();
-        if inner.is_over {
-            return Some(Waited::Over);
-        }
-        let message = inner.messages.pop_front().map(Waited::Message);
-        message.or_else(|| self.failure.get().map(|_| Waited::Failed))
-    }
-
     /// Looks for messages until there is one for this mailbox.
     fn lead(&self, mailbox: &Mailbox) -> Waited {
         let mut pace = Pace::new(MAX_SLEEP);
         loop {
             self.collect();
-            match self.look(mailbox) {
+            match self.mailboxes.look(mailbox) {
                 Some(waited) => return waited,
-                None => pace.pause(),
+                None => pace.pause(thread::sleep),
             }
         }
     }
@@ -180,36 +106,16 @@ impl PostOffice {
                 None => Err(LEFT.to_owned()),
             };
             match received {
-                Ok(Some((_, message))) => self.deliver(message),
+                Ok(Some((_, message))) => self.mailboxes.deliver(message),
                 Ok(None) => return,
-                Err(why) => return self.fail(why),
+                Err(why) => return self.fail(&why),
             }
-        }
-    }
-
-    fn deliver(&self, message: Vec<u8>) {
-        let mut reader = Reader(&message);
-        let (Some(kind), Some(worker)) = (reader.u8(), reader.u64()) else { return };
-        let mailbox = lock(&self.mailboxes).get(&worker).cloned();
-        // Without one the worker was killed.
-        let Some(mailbox) = mailbox else { return };
-        mailbox.inner().messages.push_back(message);
-        mailbox.news.notify_all();
-        if kind == ENDED {
-            mailbox.tell_end();
         }
     }
 
     /// MPI cannot be used any more: every worker ends.
-    fn fail(&self, why: String) {
-        if self.failure.set(why).is_ok() {
-            for mailbox in lock(&self.mailboxes).values() {
-                // Under the lock, so that its thread is not between its look and its sleep.
-                drop(mailbox.inner());
-                mailbox.news.notify_all();
-                mailbox.tell_end();
-            }
-        }
+    fn fail(&self, why: &str) {
+        self.mailboxes.fail(format!("the MPI job has failed: {why}"));
     }
 
     /// Takes the turn; if another thread has it, enters this mailbox among those to be called.
@@ -242,7 +148,7 @@ impl PostOffice {
 
     /// Looks now and then while no other thread does. Runs in a thread of the engine's.
     pub(super) fn look_when_idle(&self) {
-        while self.failure.get().is_none() {
+        while self.mailboxes.failure().is_none() {
             thread::sleep(IDLE_INTERVAL);
             let is_mine = !std::mem::replace(&mut lock(&self.turn).is_taken, true);
             if is_mine {
@@ -259,40 +165,3 @@ impl PostOffice {
 }
 
 const LEFT: &str = "this process has left its MPI job";
-
-impl Mailbox {
-    /// Has `told` tell the worker of this mailbox that its process has ended; at once if it has.
-    pub(super) fn set_told(&self, told: Arc<Told>) {
-        // Set once: a mailbox is one worker's.
-        let _ = self.told.set(told);
-        if self.has_ended.load(Ordering::SeqCst) {
-            self.tell_end();
-        }
-    }
-
-    fn tell_end(&self) {
-        self.has_ended.store(true, Ordering::SeqCst);
-        if let Some(told) = self.told.get() {
-            told.tell_end();
-        }
-    }
-
-    /// Sleeps until there is a message, or the turn is this thread's.
-    fn follow(&self) {
-        /// Nobody relies on it: a bound for what is not thought of.
-        const BACKSTOP: Duration = Duration::from_millis(100);
-        let mut inner = self.inner();
-        if inner.messages.is_empty() && !inner.is_over && !inner.is_called {
-            inner = self.news.wait_timeout(inner, BACKSTOP).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        inner.is_called = false;
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        lock(&self.inner)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

@@ -7,10 +7,11 @@ use procession_core::available_parallelism;
 use procession_core::pool::{self as engine, Initializer, Service};
 
 use super::pool::Pool;
+use crate::context::Place;
 use crate::function::TaskFn;
 use crate::message::Message;
 use crate::records::Wanted;
-use crate::start_method::{StartMethod, start_method, starter};
+use crate::start_method::{StartMethod, start_method};
 use crate::task::Report;
 use crate::{Error, Result, message, task};
 
@@ -23,27 +24,17 @@ pub struct Builder {
     service: Result<Service>,
     /// See `setting.rs`.
     pub(super) wanted: Wanted,
-    /// The workers are on the ranks of an MPI job.
-    #[cfg(feature = "mpi")]
-    is_on_ranks: bool,
+    place: Place,
 }
 
 impl Builder {
     pub(crate) fn new(method: StartMethod, workers: usize) -> Builder {
-        Builder {
-            method,
-            workers,
-            service: Ok(Service::default()),
-            wanted: Wanted::default(),
-            #[cfg(feature = "mpi")]
-            is_on_ranks: false,
-        }
+        Builder { method, workers, service: Ok(Service::default()), wanted: Wanted::default(), place: Place::Here }
     }
 
-    /// Has the workers be on the ranks of the MPI job that this process has joined.
-    #[cfg(feature = "mpi")]
-    pub(crate) fn on_ranks(self) -> Builder {
-        Builder { is_on_ranks: true, ..self }
+    /// The workers are to be there.
+    pub(crate) fn at(self, place: Place) -> Builder {
+        Builder { place, ..self }
     }
 
     /// Changes how the workers are to serve.
@@ -157,12 +148,7 @@ impl Builder {
     /// ([`Error::is_encode`]).
     pub fn start(self) -> Result<Pool> {
         let service = Service { records: self.wanted.records(), ..self.service? };
-        #[cfg(feature = "mpi")]
-        if self.is_on_ranks {
-            return crate::mpi::start_pool(self.workers, service).map(Pool::over);
-        }
-        let engine = engine::Pool::new(self.workers, starter(self.method), service)?;
-        Ok(Pool::over(engine))
+        self.place.start_pool(self.method, self.workers, service).map(Pool::over)
     }
 }
 

@@ -21,6 +21,7 @@ from .._engine import __version__
 from ._child_process import ChildProcess
 from ._kept import Kept
 from ._outlet import Heard, Outlet
+from ._program import AgentProcess, Taken
 
 if TYPE_CHECKING:
     from ._put import Key, Part
@@ -49,7 +50,7 @@ class Agent:
     def __init__(self) -> None:
         # The program's own: here processes are this machine's.
         os.environ.pop('PROCESSION_CONTEXT', None)
-        self._child: ChildProcess | None = None
+        self._child: ChildProcess | AgentProcess | None = None
         self._last = 0
         self._lock = threading.Lock()
         # Children that are to end before they have begun.
@@ -75,7 +76,7 @@ class Agent:
             self._outlets = {other: outlet for other, outlet in self._outlets.items() if other >= self._last}
         outlet = None if terms['surroundings'] is None else self._outlet_of(number)
         try:
-            child = ChildProcess(number, terms, outlet)
+            child = AgentProcess(number, terms) if terms.get('program') else ChildProcess(number, terms, outlet)
         except Exception as error:
             if outlet is not None:
                 outlet.close()
@@ -93,7 +94,7 @@ class Agent:
         if self._forgotten:
             self._sweep()
         child = self._child
-        if child is None or child.number != number:
+        if not isinstance(child, ChildProcess) or child.number != number:
             return _GONE
         return child.run(task, self._kept)
 
@@ -110,16 +111,29 @@ class Agent:
     def leave(self, number: int) -> Told:
         """Has the child leave in order, and tells its end."""
         child = self._child
-        if child is None or child.number != number:
+        if not isinstance(child, ChildProcess) or child.number != number:
             return _GONE
         return child.leave()
 
     def wait(self, number: int) -> Told:
         """Waits until the child of a `Process` has ended, and tells its end."""
         child = self._child
-        if child is None or child.number != number:
+        if not isinstance(child, ChildProcess) or child.number != number:
             return _GONE
         return child.awaited(self._kept)
+
+    def put(self, number: int, messages: list[bytes]) -> None:
+        """Sends messages to the agent process of a Rust program."""
+        child = self._child
+        if isinstance(child, AgentProcess) and child.number == number:
+            child.put(messages)
+
+    def take(self, number: int) -> Taken:
+        """Waits for messages of the agent process of a Rust program, or for its end."""
+        child = self._child
+        if not isinstance(child, AgentProcess) or child.number != number:
+            return [], 'the agent process has ended'
+        return child.take()
 
     def hear(self, number: int) -> Heard:
         """Waits a few seconds for what the child prints and logs, and returns that. It may be

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from ._agent import Told
     from ._outlet import Heard
     from ._pool import RemotePool
+    from ._program import Taken
 
-__all__ = ['AgentLost', 'Crew', 'DriverAgent', 'Keeper']
+__all__ = ['AgentLost', 'BridgeAgent', 'Crew', 'DriverAgent', 'Keeper']
 
 
 class AgentLost(Exception):
@@ -57,6 +58,16 @@ class DriverAgent(Protocol):
         """Ends the child, and the agent if it is the pool's own."""
 
 
+class BridgeAgent(DriverAgent, Protocol):
+    """That of an agent which may run the executable of a Rust program."""
+
+    def put(self, number: int, messages: list[bytes]) -> None:
+        """See `Agent.put`."""
+
+    def take(self, number: int) -> Taken:
+        """See `Agent.take`."""
+
+
 class Keeper:
     """A cluster, with the values that its library keeps for the program, and the agents and pools
     that may use them. A subclass has `capacity`, `keep` and `_hire`, and says where its workers are
@@ -82,6 +93,10 @@ class Keeper:
 
     def keep(self, parts: Sequence[Part]) -> Any:
         """Keeps the parts of a value; returns what the library knows them by."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Lets go of the cluster, at the end of the program."""
         raise NotImplementedError
 
     def hire(self, count: int) -> Crew:

@@ -22,6 +22,7 @@ from ._dask_agent import DaskAgent, bring_value
 if TYPE_CHECKING:
     from ._agent import Told
     from ._outlet import Heard
+    from ._program import Taken
     from ._put import Key, Part
 
 try:
@@ -81,6 +82,11 @@ class Cluster(Keeper):
         head, *buffers = parts
         parts = [head, *(bytes(buffer) for buffer in buffers)]
         return self._connected().scatter([parts], hash=False)[0]
+
+    def leave(self) -> None:
+        """Lets go of the cluster."""
+        if self._client is not None:
+            self._client.close()
 
     def place_agent(self, avoided: str | None = None) -> tuple[Any, Any, str, str]:
         """Returns an actor on the worker that has the most room, its worker's address and its
@@ -228,6 +234,15 @@ class _DaskAgent:
     def wait(self, number: int) -> Told:
         """See `Agent.wait`."""
         return self._told_by('wait', number)
+
+    def put(self, number: int, messages: list[bytes]) -> None:
+        """See `Agent.put`."""
+        self._call('put', number, messages)
+
+    def take(self, number: int) -> Taken:
+        """See `Agent.take`."""
+        taken: Taken = self._call('take', number)
+        return taken
 
     def hear(self, number: int) -> Heard:
         """See `Agent.hear`."""

@@ -18,6 +18,7 @@ from ._agent import CONCURRENCY, Agent, Told
 
 if TYPE_CHECKING:
     from ._outlet import Heard
+    from ._program import Taken
     from ._put import Key, Part
 
 __all__ = ['DaskAgent', 'bring_value']
@@ -67,6 +68,14 @@ class DaskAgent:
     async def wait(self, number: int) -> Told:
         """See `Agent.wait`."""
         return await self._run(self._agent.wait, number)
+
+    async def put(self, number: int, messages: list[bytes]) -> None:
+        """See `Agent.put`."""
+        await self._run(self._agent.put, number, messages)
+
+    async def take(self, number: int) -> Taken:
+        """See `Agent.take`."""
+        return await self._run(self._agent.take, number)
 
     async def hear(self, number: int) -> Heard:
         """See `Agent.hear`."""

@@ -60,9 +60,13 @@ def put(cluster: Keeper, values: RemoteValues, value: object) -> Put:
     """
     buffers: list[pickle.PickleBuffer] = []
     head = values.pickled(value, buffers.append)
-    size = len(head) + sum(buffer.raw().nbytes for buffer in buffers)
-    handle = Put((os.getpid(), next(_keys)), size)
-    _references[handle._key] = cluster.keep([head, *buffers])
+    return put_parts(cluster, [head, *buffers])
+
+
+def put_parts(cluster: Keeper, parts: Sequence[Part]) -> Put:
+    """Returns the handle of a value that is these parts."""
+    handle = Put((os.getpid(), next(_keys)), sum(memoryview(part).nbytes for part in parts))
+    _references[handle._key] = cluster.keep(parts)
     weakref.finalize(handle, cluster.forget, handle._key)
     return handle
 

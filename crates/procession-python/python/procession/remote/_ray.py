@@ -4,7 +4,9 @@ have one processor each, are spread over the machines, and are started anew by R
 
 from __future__ import annotations
 
+import socket
 import time
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from ._cluster import AgentLost, Keeper
 if TYPE_CHECKING:
     from ._agent import Told
     from ._outlet import Heard
+    from ._program import Taken
     from ._put import Key, Part
 
 try:
@@ -26,6 +29,8 @@ except ImportError as error:
 
 __all__ = ['Cluster']
 
+# Seconds in which a cluster must answer.
+_CONNECT_TIMEOUT = 10.0
 # Seconds in which processors are given back that others have let go.
 _SETTLING = 5.0
 # Seconds in which Ray must have started the agents.
@@ -83,8 +88,14 @@ class Cluster(Keeper):
         self.let_go()
         return ray.put(parts)
 
+    def leave(self) -> None:
+        """Lets go of the cluster; one that this program has started ends."""
+        ray.shutdown()
+
     def _connect(self) -> None:
         if not ray.is_initialized():
+            if self._address is not None:
+                _check_answer(self._address)
             ray.init(self._address)
 
     def _hire(self, count: int) -> Sequence[_RayAgent]:
@@ -144,6 +155,15 @@ class _RayAgent:
         """See `Agent.wait`."""
         return self._result(self._actor.wait.remote(number))
 
+    def put(self, number: int, messages: list[bytes]) -> None:
+        """See `Agent.put`."""
+        _result_of(self._actor.put.remote(number, messages))
+
+    def take(self, number: int) -> Taken:
+        """See `Agent.take`."""
+        taken: Taken = _result_of(self._actor.take.remote(number))
+        return taken
+
     def hear(self, number: int) -> Heard:
         """See `Agent.hear`."""
         heard: Heard = _result_of(self._actor.hear.remote(number))
@@ -163,6 +183,18 @@ class _RayAgent:
     def _result(reference: Any) -> Told:
         told: Told = _result_of(reference)
         return told
+
+
+def _check_answer(address: str) -> None:
+    """Raises `ConnectionError` if nobody is at an address, for which Ray would look for minutes."""
+    place = urllib.parse.urlsplit(address if '//' in address else f'//{address}')
+    if place.hostname is None or place.port is None:
+        # A name that Ray knows, as 'auto'.
+        return
+    try:
+        socket.create_connection((place.hostname, place.port), _CONNECT_TIMEOUT).close()
+    except OSError as error:
+        raise ConnectionError(f'no Ray cluster answers at {address}: {error}') from error
 
 
 def _result_of(reference: Any) -> Any:

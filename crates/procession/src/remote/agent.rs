@@ -1,6 +1,6 @@
-//! An agent: a rank other than 0. It runs the tasks of one worker of the driver's in a process of
-//! its own, the only one of a local pool. So a task that crashes costs neither this rank nor the
-//! job, which MPI would end. Runs in the main thread of the rank.
+//! The work of an agent. It runs the tasks of one worker of the driver's in a process of its own,
+//! the only one of a local pool. So a task that crashes costs neither the agent nor what the
+//! cluster thinks of it (MPI would end the job). Runs in the main thread of the agent.
 //!
 //! | from the driver | the agent |
 //! |---|---|
@@ -11,52 +11,69 @@
 //! | | if the process ends: ENDED, behind the results that it has left |
 //! | QUIT | ends |
 
-use std::process;
 use std::time::{Duration, Instant};
-
-use procession_core::outcome::{self, Outcome, tag};
-use procession_core::pool::carried::Departed;
-use procession_core::pool::{ChunkEntry, Handle, Initializer, Items, Pool, Service, State, Terms};
-use procession_core::wire::Reader;
-use procession_core::{Entry, ExitStatus};
-use procession_mpi::{Post, Result};
 
 use super::hello::hello;
 use super::message::{self, BEGIN, BEGUN, FAILED, KILL, LEAVE, QUIT, READY, RESULTS, RUN, Recent, Run};
 use super::pace::Pace;
-use crate::start_method::{StartMethod, starter};
+use procession_core::outcome::{self, Outcome, tag};
+use procession_core::pool::carried::Departed;
+use procession_core::pool::{ChunkEntry, Handle, Initializer, Items, Pool, Service, State, Terms};
+use procession_core::start::{StartMethod, starter};
+use procession_core::wire::Reader;
+use procession_core::{Entry, ExitStatus};
 
-/// The longest sleep between two looks: with a worker, and without.
-const MAX_SLEEP: Duration = Duration::from_millis(1);
-const MAX_IDLE_SLEEP: Duration = Duration::from_millis(5);
 /// Results of a chunk that is not complete are sent after so long, or when they are so many bytes.
 const SEND_INTERVAL: Duration = Duration::from_millis(2);
 const MAX_HELD: usize = 1 << 20;
 /// The exit code of a process that could not serve.
-const CANNOT_SERVE: i32 = 70;
+pub(crate) const CANNOT_SERVE: i32 = 70;
 
-/// Serves until the driver ends. Does not return.
-pub(super) fn serve(mut post: Post) -> ! {
-    let rank = post.rank();
-    match serve_until_quit(&mut post).and_then(|()| post.finalize()) {
-        Ok(()) => process::exit(0),
-        Err(error) => {
-            // Of the driver or the network. The launcher ends the job with this.
-            eprintln!("procession: rank {rank} cannot go on: {error}");
-            process::exit(CANNOT_SERVE)
-        }
-    }
+/// The way of an agent to the driver. The errors are of the driver or the network.
+pub(crate) trait Line {
+    /// See [`Sleeps`].
+    const SLEEPS: Sleeps;
+
+    /// What the agent is called in messages: `rank 3`.
+    fn name(&self) -> String;
+
+    /// The name of this machine.
+    fn host(&self) -> Result<String, String>;
+
+    /// Sends a message to the driver.
+    fn send(&mut self, message: Vec<u8>) -> Result<(), String>;
+
+    /// Returns a message that has come.
+    fn receive(&mut self) -> Result<Option<Vec<u8>>, String>;
+
+    /// Waits for a message or for the worker.
+    fn pause(&mut self, pace: &mut Pace);
 }
 
-fn serve_until_quit(post: &mut Post) -> Result<()> {
-    let host = post.host()?;
-    post.send(0, hello(&host))?;
+/// The longest sleeps between two looks.
+pub(crate) struct Sleeps {
+    /// While tasks run.
+    pub(crate) running: Duration,
+    /// While a worker waits for tasks.
+    pub(crate) waiting: Duration,
+    /// Without a worker.
+    pub(crate) vacant: Duration,
+}
+
+/// Serves until the driver ends.
+///
+/// # Errors
+///
+/// Those of the line.
+pub(crate) fn serve_until_quit<L: Line>(line: &mut L) -> Result<(), String> {
+    let host = line.host()?;
+    line.send(hello(&host))?;
     let mut worker: Option<Worker> = None;
-    let mut pace = Pace::new(MAX_IDLE_SLEEP);
+    let mut pace = Pace::new(L::SLEEPS.vacant);
     loop {
-        let received = post.receive()?;
+        let received = line.receive()?;
         let mut has_news = received.is_some();
-        if let Some((_, message)) = received {
+        if let Some(message) = received {
             let mut reader = Reader(&message);
             let (kind, number) = (reader.u8(), reader.u64());
             match (kind, number) {
@@ -64,7 +81,7 @@ fn serve_until_quit(post: &mut Post) -> Result<()> {
                 (Some(BEGIN), Some(number)) => {
                     // The last one was killed, or has ended.
                     drop(worker.take());
-                    worker = Worker::begin(post, number, reader)?;
+                    worker = Worker::begin(line, number, reader)?;
                 }
                 (Some(kind), Some(number)) => {
                     if let Some(its) = worker.as_mut().filter(|worker| worker.number == number)
@@ -77,15 +94,19 @@ fn serve_until_quit(post: &mut Post) -> Result<()> {
             }
         }
         if let Some(its) = &mut worker {
-            has_news |= its.report(post)?;
+            has_news |= its.report(line)?;
             if its.has_ended {
                 worker = None;
             }
         }
         if has_news {
-            pace.restart(if worker.is_some() { MAX_SLEEP } else { MAX_IDLE_SLEEP });
+            pace.restart(match &worker {
+                None => L::SLEEPS.vacant,
+                Some(its) if its.is_at_work() => L::SLEEPS.running,
+                Some(_) => L::SLEEPS.waiting,
+            });
         } else {
-            pace.pause();
+            line.pause(&mut pace);
         }
     }
 }
@@ -95,6 +116,7 @@ struct Worker {
     number: u64,
     pool: Pool,
     is_ready: bool,
+    is_leaving: bool,
     has_ended: bool,
     running: Option<Running>,
     states: Recent<State>,
@@ -114,7 +136,7 @@ struct Running {
 
 impl Worker {
     /// Starts the process, and tells the driver whether it could.
-    fn begin(post: &mut Post, number: u64, reader: Reader<'_>) -> Result<Option<Worker>> {
+    fn begin(line: &mut impl Line, number: u64, reader: Reader<'_>) -> Result<Option<Worker>, String> {
         let started = service(reader)
             .and_then(|service| Pool::new(1, starter(StartMethod::ForkServer), service).map_err(|why| why.to_string()));
         let begun = started.and_then(|pool| {
@@ -123,13 +145,13 @@ impl Worker {
         });
         match begun {
             Ok((pool, pid)) => {
-                post.send(0, message::begin(BEGUN, number).u32(pid).0)?;
+                line.send(message::begin(BEGUN, number).u32(pid).0)?;
                 let states = Recent::new();
-                let (is_ready, has_ended, running, failure) = (false, false, None, None);
-                Ok(Some(Worker { number, pool, is_ready, has_ended, running, states, failure }))
+                let (is_ready, is_leaving, has_ended, running, failure) = (false, false, false, None, None);
+                Ok(Some(Worker { number, pool, is_ready, is_leaving, has_ended, running, states, failure }))
             }
             Err(why) => {
-                post.send(0, message::begin(FAILED, number).rest(why.as_bytes()).0)?;
+                line.send(message::begin(FAILED, number).rest(why.as_bytes()).0)?;
                 Ok(None)
             }
         }
@@ -143,14 +165,22 @@ impl Worker {
                     self.failure = Some(why);
                 }
             }
-            LEAVE => self.pool.close(),
+            LEAVE => {
+                self.is_leaving = true;
+                self.pool.close();
+            }
             KILL => return false,
             _ => {}
         }
         true
     }
 
-    fn run(&mut self, reader: Reader<'_>) -> std::result::Result<(), String> {
+    /// Whether something is to come of the process soon: it begins, runs tasks, or leaves.
+    fn is_at_work(&self) -> bool {
+        !self.is_ready || self.running.is_some() || self.is_leaving
+    }
+
+    fn run(&mut self, reader: Reader<'_>) -> Result<(), String> {
         let torn = || "a message of the driver's is cut short".to_owned();
         let Run { entry, count, state, items } = Run::read(reader).ok_or_else(torn)?;
         let state = match state {
@@ -175,16 +205,16 @@ impl Worker {
     }
 
     /// Tells the driver what is new; whether anything was.
-    fn report(&mut self, post: &mut Post) -> Result<bool> {
+    fn report(&mut self, line: &mut impl Line) -> Result<bool, String> {
         if let Some(why) = self.failure.take() {
-            eprintln!("procession: rank {} cannot run tasks: {why}", post.rank());
-            return self.end(post, &cannot_serve());
+            eprintln!("procession: {} cannot run tasks: {why}", line.name());
+            return self.end(line, &cannot_serve());
         }
         let mut has_news = false;
         if !self.is_ready && self.pool.is_ready() {
             self.is_ready = true;
             has_news = true;
-            post.send(0, message::begin(READY, self.number).0)?;
+            line.send(message::begin(READY, self.number).0)?;
         }
         // Before its results are looked at: what it has left is there by then.
         let ended = self.pool.last_ended();
@@ -200,7 +230,7 @@ impl Worker {
                 running.sent_at = Instant::now();
                 running.left -= arrived.count;
                 let results = message::begin(RESULTS, self.number).u32(arrived.count).rest(&arrived.records);
-                post.send(0, results.0)?;
+                line.send(results.0)?;
             }
             if running.left == 0 {
                 self.running = None;
@@ -211,17 +241,17 @@ impl Worker {
                 None => (None, None),
                 Some(end) => (end.status, left_by(&end.outcome)),
             };
-            return self.end(post, &Departed { status, outcome, has_lost });
+            return self.end(line, &Departed { status, outcome, has_lost });
         }
         if self.pool.broken().is_some() {
-            return self.end(post, &cannot_serve());
+            return self.end(line, &cannot_serve());
         }
         Ok(has_news)
     }
 
-    fn end(&mut self, post: &mut Post, departed: &Departed) -> Result<bool> {
+    fn end(&mut self, line: &mut impl Line, departed: &Departed) -> Result<bool, String> {
         self.has_ended = true;
-        post.send(0, message::ended(self.number, departed))?;
+        line.send(message::ended(self.number, departed))?;
         Ok(true)
     }
 }
@@ -240,7 +270,7 @@ fn left_by(outcome: &Outcome) -> Option<(u32, Vec<u8>)> {
 }
 
 /// Reads the terms on which the process of a worker serves.
-fn service(mut reader: Reader<'_>) -> std::result::Result<Service, String> {
+fn service(mut reader: Reader<'_>) -> Result<Service, String> {
     let torn = || "a message of the driver's is cut short".to_owned();
     let ignores_interrupt = reader.u8().ok_or_else(torn)? != 0;
     let initializer = match reader.u8().ok_or_else(torn)? {

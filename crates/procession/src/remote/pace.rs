@@ -1,5 +1,6 @@
-//! The wait of a thread for MPI, at which nobody can sleep: it looks, for a while gives up its core
-//! between two looks, and then sleeps between them. Used by rank 0 and by the agents.
+//! The wait of a thread that has to look, as nobody wakes it: it looks, for a while gives up its
+//! core between two looks, and then sleeps between them. Used by the agents, and by rank 0 of an
+//! MPI job.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ const MIN_SLEEP: Duration = Duration::from_micros(20);
 /// A sleep is no longer than this part of the time that was waited before.
 const PART: u32 = 8;
 
-pub(super) struct Pace {
+pub(crate) struct Pace {
     looks: u32,
     since: Option<Instant>,
     max_sleep: Duration,
@@ -20,12 +21,12 @@ pub(super) struct Pace {
 
 impl Pace {
     /// A wait that sleeps for so long at most between two looks.
-    pub(super) fn new(max_sleep: Duration) -> Pace {
+    pub(crate) fn new(max_sleep: Duration) -> Pace {
         Pace { looks: 0, since: None, max_sleep }
     }
 
     /// There was something: the wait begins anew.
-    pub(super) fn restart(&mut self, max_sleep: Duration) {
+    pub(crate) fn restart(&mut self, max_sleep: Duration) {
         *self = Pace::new(max_sleep);
     }
 
@@ -35,15 +36,15 @@ impl Pace {
         (waited > LOOKING).then(|| (waited / PART).clamp(MIN_SLEEP, self.max_sleep))
     }
 
-    /// Waits between two looks.
-    pub(super) fn pause(&mut self) {
+    /// Waits between two looks, and sleeps by `sleep`, which may end early.
+    pub(crate) fn pause(&mut self, sleep: impl FnOnce(Duration)) {
         if self.looks < LOOKS {
             self.looks += 1;
             return std::hint::spin_loop();
         }
         match self.sleep() {
             None => thread::yield_now(),
-            Some(sleep) => thread::sleep(sleep),
+            Some(time) => sleep(time),
         }
     }
 }

@@ -1,10 +1,12 @@
-//! A pool's workers on ranks: how each is started, and how its chunks get to its agent. Used in the
-//! driver: [`OnRanks`] in the threads that start workers, [`RankCarrier`] in the thread of each.
+//! A pool's workers at agents: how each is started, and how its chunks get to its agent. Used in
+//! the driver: [`OnAgents`] in the threads that start workers, [`AgentCarrier`] in the thread of
+//! each.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use procession_core::child::{Child, Elsewhere, Popen};
+use procession_core::outcome::tag;
 use procession_core::pool::carried::{self, Carrier, Departed, Load};
 use procession_core::pool::role::Worker;
 use procession_core::preparation::Preparation;
@@ -12,110 +14,118 @@ use procession_core::start::{Start, StartMethod};
 use procession_core::wire::Reader;
 use procession_core::{Error, Result};
 
-use super::job::{Hired, Job};
+use super::lock;
+use super::mailbox::{Mailbox, Waited};
 use super::message::{self, BEGIN, BEGUN, ENDED, FAILED, KILL, LEAVE, READY, RESULTS, Recent};
-use super::post_office::{Mailbox, PostOffice, Waited};
+use super::office::{Hired, Office};
 
-/// Starts workers on the ranks that a pool has hired, one on each.
-pub(super) struct OnRanks {
-    job: &'static Job,
+/// Starts workers at the agents that a pool has hired, one at each.
+pub(super) struct OnAgents {
+    office: &'static dyn Office,
     hired: Arc<Mutex<Hired>>,
 }
 
-impl OnRanks {
-    pub(super) fn new(job: &'static Job, hired: Arc<Mutex<Hired>>) -> OnRanks {
-        OnRanks { job, hired }
-    }
-
-    /// The rank of a slot. A pool that grows hires another.
-    fn rank_of(&self, slot: usize) -> Result<usize> {
-        let mut hired = self.hired.lock().unwrap_or_else(PoisonError::into_inner);
-        if hired.ranks().len() <= slot {
-            hired.reach(slot + 1).map_err(Error::Invalid)?;
-        }
-        Ok(hired.ranks()[slot])
+impl OnAgents {
+    pub(super) fn new(office: &'static dyn Office, hired: Arc<Mutex<Hired>>) -> OnAgents {
+        OnAgents { office, hired }
     }
 }
 
-impl Start for OnRanks {
+impl Start for OnAgents {
     /// That of the children of agents.
     fn method(&self) -> StartMethod {
         StartMethod::ForkServer
     }
 
     fn popen(&self, _: Preparation<'_>) -> Result<Popen> {
-        Err(Error::Bug("a worker on a rank is started whole"))
+        Err(Error::Bug("a worker on another machine is started whole"))
     }
 
+    /// Returns once the first worker of a slot has begun. A replacement begins later: its agent may
+    /// have to be replaced before, and the pool's thread does not wait for that.
     fn child(&self, preparation: Preparation<'_>) -> Result<Arc<Child>> {
         let Preparation { name, daemon, role, .. } = preparation;
         let Some(role) = role.as_any().and_then(|role| role.downcast_ref::<Worker>()) else {
-            return Err(Error::Bug("a rank has workers only"));
+            return Err(Error::Bug("agents have workers only"));
         };
-        let rank = self.rank_of(role.slot as usize)?;
-        let (job, office) = (self.job, &self.job.office);
-        let (worker, mailbox) = office.open_mailbox();
-        let mut way = RankCarrier { job, rank, worker, mailbox, states: Recent::new(), has_ended: false };
+        let (agent, is_first) = lock(&self.hired).begin(role.slot as usize).map_err(Error::Invalid)?;
+        let office = self.office;
+        let (worker, mailbox) = office.mailboxes().open();
+        let states = Recent::new();
+        let (slot, child) = (role.slot, None);
+        let mut way = AgentCarrier { office, agent, worker, slot, mailbox, child, states, has_ended: false };
         let initializer = role.service.initializer.as_ref();
         let begin = message::begin(BEGIN, worker).u8(role.service.ignores_interrupt.into());
         let begin = match initializer {
             None => begin.u8(0),
             Some(initializer) => begin.u8(1).u64(initializer.entry.to_raw()).rest(&initializer.argument),
         };
-        office.send(rank, begin.0);
-        let host = self.job.host(rank);
-        let pid = way.begun().map_err(|why| {
-            Error::Invalid(format!("rank {rank} on {host} cannot start a process for worker {}: {why}", role.slot))
-        })?;
-        let child = Elsewhere::new(pid, host)?;
-        carried::start(role, (name, daemon), child, |_, told| {
+        office.send(agent, begin.0);
+        let pid = if is_first { way.begun().map_err(Error::Invalid)? } else { 0 };
+        let child = Elsewhere::new(pid, office.host(agent))?;
+        carried::start(role, (name, daemon), child, |child, told| {
             way.mailbox.set_told(told);
-            let (mailbox, rank, worker) = (way.mailbox.clone(), way.rank, way.worker);
+            way.child = Some(child);
+            let mailbox = way.mailbox.clone();
             let on_kill = move || {
-                job.office.send(rank, message::begin(KILL, worker).0);
-                PostOffice::end_wait(&mailbox);
+                office.send(agent, message::begin(KILL, worker).0);
+                mailbox.end_wait();
             };
             (Box::new(way) as Box<dyn Carrier>, Box::new(on_kill) as carried::OnKill)
         })
     }
 }
 
-impl fmt::Debug for OnRanks {
+impl fmt::Debug for OnAgents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OnRanks").field("hired", &self.hired).finish_non_exhaustive()
+        f.debug_struct("OnAgents").field("hired", &self.hired).finish_non_exhaustive()
     }
 }
 
 /// The way of one worker to the child of its agent.
-struct RankCarrier {
-    job: &'static Job,
-    rank: usize,
+struct AgentCarrier {
+    office: &'static dyn Office,
+    agent: usize,
     worker: u64,
+    slot: u32,
     mailbox: Arc<Mailbox>,
+    /// What stands for the child, once there is a thread for it.
+    child: Option<Arc<Elsewhere>>,
     /// The states that the agent has.
     states: Recent<()>,
     /// The agent has said that the child has ended.
     has_ended: bool,
 }
 
-impl RankCarrier {
+impl AgentCarrier {
     /// Waits until the child is started, and returns its pid.
     ///
     /// # Errors
     ///
     /// The reason for which it is not.
     fn begun(&mut self) -> std::result::Result<u32, String> {
-        let message = match self.job.office.wait(&self.mailbox) {
-            Waited::Message(message) => message,
-            Waited::Over => return Err("it was killed".into()),
-            Waited::Failed => return Err(self.job.office.failure().unwrap_or_default().to_owned()),
+        let begun = match self.office.wait(&self.mailbox) {
+            Waited::Message(message) => self.answered(&message),
+            Waited::Over => Err("it was killed".into()),
+            Waited::Failed => Err(self.office.mailboxes().failure().unwrap_or_default().to_owned()),
         };
-        let (kind, mut reader) = opened(&message);
+        begun.map_err(|why| {
+            let (agent, host) = (self.office.shown(self.agent), self.office.host(self.agent));
+            format!("{agent} on {host} cannot start a process for worker {}: {why}", self.slot)
+        })
+    }
+
+    fn answered(&mut self, message: &[u8]) -> std::result::Result<u32, String> {
+        let (kind, mut reader) = opened(message);
         match kind {
             BEGUN => reader.u32().ok_or_else(|| "its answer is cut short".into()),
             FAILED => {
                 self.has_ended = true;
                 Err(String::from_utf8_lossy(reader.0).into_owned())
+            }
+            ENDED => {
+                self.has_ended = true;
+                Err("it has ended meanwhile".into())
             }
             other => Err(format!("it answers by a message of kind {other}")),
         }
@@ -123,7 +133,7 @@ impl RankCarrier {
 
     /// Waits for a message that is not the last one.
     fn next(&mut self) -> std::result::Result<Vec<u8>, Departed> {
-        let Waited::Message(message) = self.job.office.wait(&self.mailbox) else { return Err(Departed::killed()) };
+        let Waited::Message(message) = self.office.wait(&self.mailbox) else { return Err(Departed::killed()) };
         let (kind, reader) = opened(&message);
         if kind == ENDED {
             self.has_ended = true;
@@ -133,8 +143,19 @@ impl RankCarrier {
     }
 }
 
-impl Carrier for RankCarrier {
+impl Carrier for AgentCarrier {
     fn begin(&mut self) -> std::result::Result<(), Departed> {
+        if let Some(child) = self.child.take()
+            && child.pid() == 0
+        {
+            match self.begun() {
+                Ok(pid) => child.begin(pid, self.office.host(self.agent)),
+                Err(why) => {
+                    let outcome = Some((tag::NOT_STARTED, why.into_bytes()));
+                    return Err(Departed { outcome, has_lost: false, ..Departed::killed() });
+                }
+            }
+        }
         loop {
             if opened(&self.next()?).0 == READY {
                 return Ok(());
@@ -150,7 +171,7 @@ impl Carrier for RankCarrier {
             }
             is_new
         });
-        self.job.office.send(self.rank, message::run(self.worker, load, is_new));
+        self.office.send(self.agent, message::run(self.worker, load, is_new));
         let mut left = load.count;
         while left > 0 {
             let message = self.next()?;
@@ -166,7 +187,7 @@ impl Carrier for RankCarrier {
     }
 
     fn leave(&mut self) -> Departed {
-        self.job.office.send(self.rank, message::begin(LEAVE, self.worker).0);
+        self.office.send(self.agent, message::begin(LEAVE, self.worker).0);
         self.departed()
     }
 
@@ -179,16 +200,16 @@ impl Carrier for RankCarrier {
     }
 }
 
-impl Drop for RankCarrier {
+impl Drop for AgentCarrier {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.job.office.send(self.rank, message::begin(KILL, self.worker).0);
+            self.office.send(self.agent, message::begin(KILL, self.worker).0);
         }
-        self.job.office.close_mailbox(self.worker);
+        self.office.mailboxes().close(self.worker);
     }
 }
 
-/// The kind of a message of an agent, and its fields. The post office has seen that both are there.
+/// The kind of a message of an agent, and its fields. The mailboxes have seen that both are there.
 fn opened(message: &[u8]) -> (u8, Reader<'_>) {
     let mut reader = Reader(message);
     let kind = reader.u8().unwrap_or_default();

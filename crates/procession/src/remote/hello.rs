@@ -13,23 +13,23 @@ const VERSION: u32 = 1;
 /// The first bytes behind the kind and the worker. They stay what they are in every version.
 const MAGIC: u32 = u32::from_le_bytes(*b"prmp");
 
-/// Another rank.
-pub(super) struct Agent {
-    pub(super) host: Arc<str>,
+/// An agent, as its first message says.
+pub(crate) struct Agent {
+    pub(crate) host: Arc<str>,
     /// The reason for which it cannot serve.
-    pub(super) refusal: Option<String>,
+    pub(crate) refusal: Option<String>,
 }
 
 /// The first message of an agent.
-pub(super) fn hello(host: &str) -> Vec<u8> {
+pub(crate) fn hello(host: &str) -> Vec<u8> {
     let program = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
     let writer = message::begin(HELLO, 0).u32(MAGIC).u32(VERSION).bytes(host.as_bytes());
     writer.bytes(BuildId::current().as_bytes()).rest(program.as_bytes()).0
 }
 
 impl Agent {
-    /// Reads the first message of a rank.
-    pub(super) fn from_hello(message: &[u8]) -> Agent {
+    /// Reads the first message of an agent.
+    pub(crate) fn from_hello(message: &[u8]) -> Agent {
         let mut reader = Reader(message);
         let parsed = (|| {
             let is_hello = reader.u8()? == HELLO && reader.u64()? == 0 && reader.u32()? == MAGIC;
@@ -37,12 +37,12 @@ impl Agent {
             is_hello.then_some((version, String::from_utf8_lossy(host), reader.bytes()?, reader.0))
         })();
         let Some((version, host, build, program)) = parsed else {
-            return Agent { host: "an unknown machine".into(), refusal: Some("it is no rank of procession's".into()) };
+            return Agent { host: "an unknown machine".into(), refusal: Some("it is no agent of procession's".into()) };
         };
         let ours = BuildId::current().as_bytes();
         let refusal = (version != VERSION || build != ours || ours.is_empty()).then(|| {
             format!(
-                "it runs another executable ({}, build {}) than rank 0 (build {}). Start one executable on all ranks",
+                "it runs another executable ({}, build {}) than this program (build {}). Start one executable on all machines",
                 String::from_utf8_lossy(program),
                 shown(build),
                 shown(ours),
