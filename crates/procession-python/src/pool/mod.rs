@@ -61,26 +61,20 @@ pub(crate) struct Pool {
 #[pyo3(from_item_all)]
 pub(crate) struct Asked {
     timeout: Option<f64>,
-    retries: Retries,
+    #[pyo3(from_py_with = retries_of)]
+    retries: u32,
     fail_fast: bool,
 }
 
 /// How often a task whose worker was lost is run again.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Retries(u32);
-
-impl FromPyObject<'_, '_> for Retries {
-    type Error = PyErr;
-
-    fn extract(given: Borrowed<'_, '_, PyAny>) -> PyResult<Retries> {
-        given.extract().map(Retries).map_err(|error: PyErr| {
-            if error.is_instance_of::<PyOverflowError>(given.py()) {
-                let text = format!("retries must be a number from 0 to {}, not {:?}", u32::MAX, *given);
-                return PyValueError::new_err(text);
-            }
-            error
-        })
-    }
+fn retries_of(given: &Bound<'_, PyAny>) -> PyResult<u32> {
+    given.extract().map_err(|error: PyErr| {
+        if error.is_instance_of::<PyOverflowError>(given.py()) {
+            let text = format!("retries must be a number from 0 to {}, not {given:?}", u32::MAX);
+            return PyValueError::new_err(text);
+        }
+        error
+    })
 }
 
 #[pymethods]
@@ -122,7 +116,7 @@ impl Pool {
     /// Submits `function(*args, **named)`. With `waits` it returns the result's value, and gives
     /// the call up if the wait is interrupted: nobody else has the result. That is one call, so
     /// that no interrupt comes between.
-    #[pyo3(signature = (owner, function, args, named, timeout = None, retries = Retries(0), waits = false))]
+    #[pyo3(signature = (owner, function, args, named, timeout = None, retries = 0, waits = false))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn apply(
         &self,
@@ -131,7 +125,7 @@ impl Pool {
         args: &Bound<'_, PyAny>,
         named: Option<&Bound<'_, PyDict>>,
         timeout: Option<f64>,
-        retries: Retries,
+        #[pyo3(from_py_with = retries_of)] retries: u32,
         waits: bool,
     ) -> PyResult<Py<PyAny>> {
         let args = codec::as_tuple(args)?;
@@ -142,7 +136,7 @@ impl Pool {
             _ => (Kind::Call, args),
         };
         let encode =
-            |items: &mut Items, encoded: &Function| self.push(items, kind, encoded, value.as_any(), retries.0 > 0);
+            |items: &mut Items, encoded: &Function| self.push(items, kind, encoded, value.as_any(), retries > 0);
         let terms = terms(Asked { timeout, retries, ..Asked::default() }, None)?;
         self.submit(owner, function, 1, terms, encode, Form::apply())?.handed_out(owner.py(), waits)
     }
@@ -150,7 +144,7 @@ impl Pool {
     /// Submits `function` over each of `items`, a list or a range, in chunks of the pool's choice
     /// or of `chunksize`. `waits` is as with `apply`. With `returns_errors` an exception of a task
     /// takes the place of its result.
-    #[pyo3(signature = (owner, function, items, chunksize, is_star, timeout = None, retries = Retries(0), waits = false, returns_errors = false, fail_fast = false))]
+    #[pyo3(signature = (owner, function, items, chunksize, is_star, timeout = None, retries = 0, waits = false, returns_errors = false, fail_fast = false))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn map(
         &self,
@@ -160,7 +154,7 @@ impl Pool {
         chunksize: Option<usize>,
         is_star: bool,
         timeout: Option<f64>,
-        retries: Retries,
+        #[pyo3(from_py_with = retries_of)] retries: u32,
         waits: bool,
         returns_errors: bool,
         fail_fast: bool,
@@ -170,12 +164,12 @@ impl Pool {
         let form = Form { returns_errors, ..Form::many(if is_star { "starmap" } else { "map" }) };
         let kind = if is_star { Kind::Starmap } else { Kind::Map };
         let len = items.len()?;
-        if timeout.is_some() || retries.0 > 0 || returns_errors {
+        if timeout.is_some() || retries > 0 || returns_errors {
             // These hold for each task, so each travels by itself, though still in chunks.
             let encode = |encoded: &mut Items, function: &Function| {
                 items.try_iter()?.try_for_each(|item| {
                     let one = PyTuple::new(py, [item?])?;
-                    match self.push(encoded, kind, function, one.as_any(), retries.0 > 0) {
+                    match self.push(encoded, kind, function, one.as_any(), retries > 0) {
                         Err(error) if returns_errors => self.push_error(encoded, Kind::Map, error),
                         pushed => pushed,
                     }
@@ -202,18 +196,18 @@ impl Pool {
 
     /// Submits `[function(*args) for args in items]`, of a list, as one task. `first` is the index
     /// of its first in the user's call.
-    #[pyo3(signature = (owner, function, items, timeout = None, retries = Retries(0), first = 0))]
+    #[pyo3(signature = (owner, function, items, timeout = None, retries = 0, first = 0))]
     fn apply_chunk(
         &self,
         owner: &Bound<'_, PyAny>,
         function: &Bound<'_, PyAny>,
         items: &Bound<'_, PyList>,
         timeout: Option<f64>,
-        retries: Retries,
+        #[pyo3(from_py_with = retries_of)] retries: u32,
         first: usize,
     ) -> PyResult<Py<PyAny>> {
         let encode = |encoded: &mut Items, pickled: &Function| {
-            self.push(encoded, Kind::Starmap, pickled, items.as_any(), retries.0 > 0)
+            self.push(encoded, Kind::Starmap, pickled, items.as_any(), retries > 0)
         };
         let terms = terms(Asked { timeout, retries, ..Asked::default() }, Some(1))?;
         let form = Form { first, ..Form::many("map") };
@@ -222,7 +216,7 @@ impl Pool {
 
     /// A lazy map. `gives` says how a result is given; `expected` is how many there will be, if
     /// that is known.
-    #[pyo3(signature = (owner, function, iterator, chunksize, is_ordered, most_ahead = None, timeout = None, retries = Retries(0), gives = Gives::Values, fail_fast = false, expected = None))]
+    #[pyo3(signature = (owner, function, iterator, chunksize, is_ordered, most_ahead = None, timeout = None, retries = 0, gives = Gives::Values, fail_fast = false, expected = None))]
     #[allow(clippy::too_many_arguments, reason = "they are those of a Python call")]
     fn imap(
         slf: &Bound<'_, Self>,
@@ -233,7 +227,7 @@ impl Pool {
         is_ordered: bool,
         most_ahead: Option<usize>,
         timeout: Option<f64>,
-        retries: Retries,
+        #[pyo3(from_py_with = retries_of)] retries: u32,
         gives: Gives,
         fail_fast: bool,
         expected: Option<usize>,
@@ -508,7 +502,7 @@ fn terms(asked: Asked, chunk: Option<usize>) -> PyResult<Terms> {
         Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         None => None,
     };
-    Ok(Terms { chunk, timeout, retries: asked.retries.0, fail_fast: asked.fail_fast })
+    Ok(Terms { chunk, timeout, retries: asked.retries, fail_fast: asked.fail_fast })
 }
 
 /// The name of a function, for messages.
