@@ -59,7 +59,8 @@ def test_the_pools_module_imports_no_more_of_the_standard_library_than_theirs(tm
         print(sorted(name for name in more if name.partition('.')[0] != 'procession'))
     """,
     )
-    assert (done.stdout, done.stderr) == ("['__future__']\n", '')
+    # Some versions of theirs import that one too.
+    assert done.stdout in ("['__future__']\n", '[]\n') and done.stderr == ''
 
 
 def test_import_hooks_of_others_see_no_import_within_theirs(tmp_path):
