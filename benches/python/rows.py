@@ -461,7 +461,7 @@ def joblib_array(library):
 def program(run):
     def measure(library):
         context = libraries.context(library)
-        # What it imports itself is no part of it.
+        # Its own imports are no part of it.
         for name in 'ast', 'json', 'numpy', 'pandas', 're':
             __import__(name)
         begun = time.perf_counter()
@@ -471,7 +471,7 @@ def program(run):
     return measure
 
 
-# Where large data is most of the work, 1.5 times as fast; elsewhere no slower than by 2 %, by which
+# If large data is most of the work, 1.5 times as fast; elsewhere no slower than by 2 %, by which
 # turns differ on a quiet machine.
 LARGE, SMALL = 0.667, 1.02
 PROGRAMS = (

@@ -127,7 +127,7 @@ impl Limits {
 
 /// Refuses a limit of which nothing is left, with a text that says so.
 fn check_address_space(most: u64) -> io::Result<()> {
-    // Where it cannot be known, the first refusal will tell.
+    // If nobody can know it, the first refusal will tell.
     let Ok(statm) = fs::read_to_string("/proc/self/statm") else { return Ok(()) };
     let pages = statm.split_ascii_whitespace().next().and_then(|pages| pages.parse::<u64>().ok());
     match pages.map(|pages| pages * page_size() as u64) {

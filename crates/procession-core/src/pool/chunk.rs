@@ -121,7 +121,7 @@ struct Cursor {
     is_malformed: bool,
 }
 
-/// What a worker is, and so how it stops.
+/// The kind of a worker, by which it stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Life {
     /// A process, which exits.
@@ -406,7 +406,7 @@ impl Chunk {
             });
             if !goes_on {
                 if way.has_left() {
-                    // What it has not begun runs elsewhere, as behind a worker that has left.
+                    // Tasks that it has not begun run elsewhere, as behind one that has left.
                     slot.set_finished();
                 }
                 return;

@@ -289,7 +289,7 @@ impl Pool {
         self.shared.hooks.set_idle_limit(limit);
     }
 
-    /// Whether every worker has been ready for tasks.
+    /// Returns whether every worker has been ready for tasks.
     pub fn is_ready(&self) -> bool {
         (0..self.size()).all(|slot| self.shared.control.slot(slot).was_ready())
     }

@@ -436,7 +436,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Whether the process where its tasks run has ended, or is about to be.
+    /// Returns whether the process where its tasks run has ended, or is about to be.
     fn has_departed(&self) -> bool {
         self.chunk.is_stopped() || self.way.as_deref().is_some_and(Way::is_over)
     }

@@ -1,5 +1,5 @@
-"""How a manager that is reached by TCP learns that a client's process was killed. On one machine
-the kernel says which process is at the other end of a connection; between two it does not.
+"""Tells a manager that is reached by TCP of a client's process that was killed. On one machine the
+kernel says which process is at the other end of a connection; between two it does not.
 
 So each process that uses such a manager *attends* it: it holds one more connection for as long as
 it lives, and says farewell before it ends by itself. If that connection ends without a farewell,

@@ -73,7 +73,7 @@ def known_in_main() -> dict[str, weakref.ref[Any]]:
 
 
 def names_unknown(pickle: bytes, known: Mapping[str, weakref.ref[Any]]) -> bool:
-    """Whether a pickle names a function or class of the main module that is not `known`."""
+    """Returns whether a pickle names a function or class of the main module that is not `known`."""
     for name, value in list(vars(sys.modules[_MAIN]).items()):
         if isinstance(value, (type, types.FunctionType)) and getattr(value, '__module__', None) == _MAIN:
             before = known.get(name)

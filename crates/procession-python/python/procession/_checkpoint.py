@@ -39,8 +39,6 @@ _MAX_AGE = 0.1
 _MAX_ROWS = 1000
 # Methods by which a class pickles in a way of its own.
 _HOOKS = ('__reduce__', '__reduce_ex__', '__getstate__', '__getnewargs__', '__getnewargs_ex__')
-# The flag of classes that a `class` statement has made.
-_HEAP_TYPE = 1 << 9
 
 
 def run(
@@ -155,7 +153,7 @@ class _Store:
     def _open(self, function: Callable[..., Any]) -> None:
         run = self._base.execute
         run('PRAGMA locking_mode = EXCLUSIVE')
-        # What is lost with the power is run again.
+        # Results that are lost with the power are computed again.
         run('PRAGMA synchronous = NORMAL')
         run('BEGIN IMMEDIATE')
         try:
@@ -325,9 +323,9 @@ def _in_order(value: Any) -> Any:
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether objects of this class, one of Python's, pickle as their attributes and nothing
-    else.
+    """Returns whether objects of this class pickle as their attributes and nothing else. Classes of
+    C, which name no module, may hold more.
     """
     return not any(getattr(kind, hook, None) is not getattr(object, hook, None) for hook in _HOOKS) and not any(
-        '__slots__' in vars(base) or not base.__flags__ & _HEAP_TYPE for base in kind.__mro__[:-1]
+        '__slots__' in vars(base) or '__module__' not in vars(base) for base in kind.__mro__[:-1]
     )

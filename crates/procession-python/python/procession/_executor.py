@@ -155,7 +155,7 @@ class ProcessPoolExecutor(Executor):
         256
         """
         terms = Terms(timeout, retries, retry_on, backoff)
-        # What makes no sense is an error here.
+        # Options that make no sense are errors here.
         steered(len, False, *terms[1:])
         view = type(self).__new__(type(self))
         view.__dict__.update(self.__dict__, _terms=terms)
@@ -344,7 +344,7 @@ class _Workers:
         return self._why_broken or pool is not None and pool._engine.broken() or False
 
     def names_unknown(self, pickled: bytes) -> bool:
-        """Whether a pickle names something of the main module that workers cannot find there."""
+        """Returns whether a pickle names something of the main module that workers cannot find."""
         return bool(self.begin()._values.names_unknown(pickled))
 
     def processes(self) -> dict[int, Any] | None:

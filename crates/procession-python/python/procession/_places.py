@@ -1,4 +1,4 @@
-"""What each worker of a pool has for itself: environment, devices, processors, threads. In the
+"""The place of each worker of a pool: environment, devices, processors, threads. In the
 parent `Places` says it for each slot; in a worker `Place.enter` applies it, in its only thread.
 
 A worker that is executed or made by the fork server enters its place before it imports anything of
@@ -35,7 +35,7 @@ _Environment = Mapping[str, 'str | None']
 
 
 class Place:
-    """What one worker has for itself. It travels to the worker."""
+    """The place of one worker. It travels to the worker."""
 
     def __init__(
         self,

@@ -140,11 +140,11 @@ def locate(exception: BaseException, call: str, index: int, shown: str | None = 
         exception.add_note(', '.join([*ran, *where]))
 
 
-def name_call(exception: BaseException, kind: int, function: Any, value: Any, position: int) -> None:
+def name_call(exception: BaseException, function: Any, args: Any) -> None:
     """Says in a note which call an exception is of, for a function that runs the calls of others
-    and has the attribute `_names_its_calls`. The parts are those of `shown_call`.
+    and has the attribute `_names_its_calls`.
     """
-    exception.add_note(f'{_WHILE}{shown_call(kind, function, value, position)}')
+    exception.add_note(f'{_WHILE}{shown_call(0, function, args, 0)}')
 
 
 def raise_packed(data: bytes) -> NoReturn:
@@ -154,7 +154,7 @@ def raise_packed(data: bytes) -> NoReturn:
     raise unpack(data)
 
 
-# How a note on an exception of a task begins.
+# The beginning of a note on an exception of a task.
 _WHILE = 'while it ran '
 # The longest text of a call's arguments.
 _MAX_ARGUMENTS = 200

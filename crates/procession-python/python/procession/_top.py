@@ -116,7 +116,7 @@ def _add_processes(pools: list[dict[str, Any]], with_stacks: bool) -> None:
         worker['state'], worker['memory'], worker['task'] = None, None, None
         worker['host'], worker['pid_there'] = (None, None) if pid is None else _place(pid)
         if worker['host'] is not None:
-            # What it does there cannot be seen from here, and what stands for it here only waits.
+            # Its work there cannot be seen from here, and its proxy here only waits.
             worker['state'] = 'elsewhere'
         elif pid is not None:
             # It may end meanwhile.

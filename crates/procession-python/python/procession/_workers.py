@@ -7,8 +7,7 @@ import os
 import sys
 import threading
 
-# The engine asks for it in each worker: one that is forked has it.
-from . import _engine, _errors, _remote as _remote, _stacks, _titles, _tracebacks, process as _process, spawn, util
+from . import _engine, _errors, _remote, _stacks, _titles, _tracebacks, process as _process, spawn, util
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -199,28 +198,18 @@ def _initialize(initializer: Callable[..., object], initargs: Iterable[Any]) -> 
     pid = os.getpid()
     try:
         initializer(*initargs)
-        if os.getpid() != pid:
-            _leave_copy(None)
     except BaseException as error:
         if os.getpid() != pid:
-            _leave_copy(error)
-        if not isinstance(error, Exception):
-            raise
-        if _process._link is None:
+            _remote.leave_copy(error)
+        if not isinstance(error, Exception) or _process._link is None:
             raise
         # Others may fail for the same cause. The parent shows it once, if no worker can be kept.
         _tracebacks.annotate(error, 'in its initializer')
         _process._leave_outcome('raised', _tracebacks.cut(error))
         sys.exit(1)
-
-
-def _leave_copy(error: BaseException | None) -> None:
-    """In a process that the initializer has forked: ends it. It would serve the pool beside its
-    parent, which is the worker.
-    """
-    from . import _remote
-
-    _remote.leave_copy(error)
+    if os.getpid() != pid:
+        # The initializer has forked this process, which is no worker. Its parent is.
+        _remote.leave_copy(None)
 
 
 def _end_with(parent: Any) -> None:

@@ -176,8 +176,8 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         self._executor = _executor(n_jobs, cluster or method, tuple(sorted(environment.items())), idle_timeout, workers)
         self._terms = Terms(**tasks)
         if tasks:
-            # What makes no sense is an error here. Calls, and not batches, are run again after
-            # exceptions.
+            # Options that make no sense are errors here. Calls, not batches, are run again after an
+            # exception.
             self._executor = self._executor.options(**tasks).options(retries=self._terms.retries)
         self._arrays = None
         # Machines share no memory.
@@ -254,17 +254,13 @@ class _Calls:
         function, arguments, is_single, backend, n_jobs = self._parts
         results: list[Any] = []
         with joblib.parallel_config(backend=backend, n_jobs=n_jobs):
-            try:
-                if is_single:
-                    for argument in arguments:
-                        results.append(function(argument))
-                else:
-                    for each in arguments:
-                        results.append(function(*each))
-            except BaseException as error:
-                # As the engine numbers items: of a `map`, of a `starmap`.
-                name_call(error, 2 if is_single else 3, function, arguments, len(results))
-                raise
+            for each in arguments:
+                args = (each,) if is_single else each
+                try:
+                    results.append(function(*args))
+                except BaseException as error:
+                    name_call(error, function, args)
+                    raise
         return results
 
 

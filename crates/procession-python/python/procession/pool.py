@@ -518,7 +518,7 @@ class Pool(_standard.Pool):
             self._engine.resize(processes)
         except ValueError:
             if self._starting.error is not None:
-                # What the system has said of a worker's start.
+                # The system's own error at the start of a worker.
                 raise self._starting.error from None
             raise
 

@@ -481,5 +481,5 @@ def _flush_std_streams() -> None:
 if not TYPE_CHECKING:
     # Types know which names there are.
     def __getattr__(name):
-        # What the standard library's module says now: much of it is bound anew in a child.
+        # As the standard library's module has it now: much of it is bound anew in a child.
         return getattr(_standard, name)

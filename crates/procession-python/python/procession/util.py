@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     if sys.version_info >= (3, 14):
         from multiprocessing.util import warn as warn
 
-    # What this package uses of it besides, and typeshed does not declare.
+    # Names that this package uses besides, and typeshed does not declare.
     _log_to_stderr: bool
     _logger: Logger | None
 

@@ -445,7 +445,7 @@ impl Pool {
         self.values.bind(py).call_method1("by_value", (value, error.map(|error| error.into_value(py))))
     }
 
-    /// Whether a pickle names something of the main module that no worker can find there.
+    /// Returns whether a pickle names something of the main module that no worker can find there.
     fn names_unknown(&self, py: Python<'_>, pickle: &[u8]) -> PyResult<bool> {
         if memchr::memmem::find(pickle, b"__main__").is_none() {
             return Ok(false);

@@ -35,7 +35,7 @@ static CLUSTERS: Mutex<Vec<&'static Cluster>> = Mutex::new(Vec::new());
 pub(crate) struct Cluster {
     engine: &'static str,
     address: String,
-    /// What it is called in errors.
+    /// Its name in errors.
     called: &'static str,
     /// Of the driver.
     pid: u32,

@@ -1,4 +1,4 @@
-//! What goes over the sockets between the driver and its bridge program, and between an actor and
+//! The frames on the sockets between the driver and its bridge program, and between an actor and
 //! its agent. Both ends are on one machine. Written and read in the driver and in agents; the
 //! Python half is `procession/remote/_frames.py`.
 //!

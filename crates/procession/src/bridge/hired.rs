@@ -32,7 +32,7 @@ enum State {
     Down(String),
 }
 
-/// What is to be done about a message.
+/// The decision about a message.
 pub(super) enum Act {
     /// Send it.
     Send(Vec<u8>),
@@ -60,7 +60,7 @@ impl Agents {
         self.0.get(&agent)
     }
 
-    /// Whether none of them is starting; the reason for which one is down.
+    /// Returns `None` while one of them is starting; then the reason for which one is down.
     pub(super) fn settled(&self, agents: &[usize]) -> Option<Result<(), String>> {
         let mut settled = Ok(());
         for agent in agents {

@@ -33,7 +33,7 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// What is missing, or why it does not reach the cluster.
+    /// If something is missing, with its name; if it does not reach the cluster, with the reason.
     pub(super) fn start(engine: &str, address: &str) -> Result<(Program, UnixStream)> {
         let about = about_this()?;
         let interpreter = std::env::var(INTERPRETER).unwrap_or_else(|_| "python3".into());
@@ -115,7 +115,7 @@ impl Program {
     }
 }
 
-/// What the bridge program is told of this program.
+/// Describes this program to the bridge program.
 fn about_this() -> Result<Vec<u8>> {
     if !init::is_in_program() {
         return Err(Error::invalid(

@@ -90,7 +90,7 @@ impl Written {
         let _ = KEPT.try_with(|kept| kept.set(Some(self)));
     }
 
-    /// Whether `name` is at that place in the fields of shapes.
+    /// Returns whether `name` is at that place in the fields of shapes.
     #[inline]
     pub(super) fn has_field(&self, place: u32, name: &'static str) -> bool {
         let field = self.fields.get(place as usize);

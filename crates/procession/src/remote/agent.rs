@@ -175,7 +175,7 @@ impl Worker {
         true
     }
 
-    /// Whether something is to come of the process soon: it begins, runs tasks, or leaves.
+    /// Returns whether something is to come of the process soon: it begins, runs tasks, or leaves.
     fn is_at_work(&self) -> bool {
         !self.is_ready || self.running.is_some() || self.is_leaving
     }

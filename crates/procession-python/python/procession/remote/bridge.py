@@ -40,7 +40,7 @@ _END_TIMEOUT = 8.0
 
 
 class Bridge:
-    """What the program has of the cluster."""
+    """The part of the cluster that the program has: its agents."""
 
     def __init__(self, sock: socket.socket, cluster: Keeper, executable: Put, terms: dict[str, Any]) -> None:
         self._socket, self._cluster, self._executable, self._terms = sock, cluster, executable, terms
