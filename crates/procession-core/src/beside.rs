@@ -16,11 +16,17 @@ use procession_shm::Held;
 
 use crate::value_cache::ValueCache;
 
-/// The handles and buffers of the thread's innermost scopes.
+/// The handles and buffers of one message.
 #[derive(Default)]
-pub(crate) struct Beside {
+pub(crate) struct Scope {
     pub(crate) handles: Option<Handles>,
     pub(crate) buffers: Option<Rc<dyn Buffers>>,
+}
+
+/// The state of a thread: its innermost scope, and what went wrong there.
+#[derive(Default)]
+pub(crate) struct Beside {
+    pub(crate) scope: Scope,
     /// Why a handle could not travel last, for codecs that lose an error's text.
     pub(crate) refusal: Option<String>,
 }
@@ -86,7 +92,9 @@ pub(crate) fn not_sent() -> io::Error {
 }
 
 thread_local! {
-    static BESIDE: RefCell<Beside> = const { RefCell::new(Beside { handles: None, buffers: None, refusal: None }) };
+    static BESIDE: RefCell<Beside> = const {
+        RefCell::new(Beside { scope: Scope { handles: None, buffers: None }, refusal: None })
+    };
 }
 
 /// Calls `look` with the thread's handles and buffers.
@@ -94,33 +102,38 @@ pub(crate) fn with<R>(look: impl FnOnce(&mut Beside) -> R) -> R {
     BESIDE.with_borrow_mut(look)
 }
 
-/// Runs `body` with `value` in a place of the scope, and puts back what was there, whether `body`
-/// returns or unwinds. Returns what is there in the end.
-pub(crate) fn within<T, R>(
-    place: fn(&mut Beside) -> &mut Option<T>,
-    value: Option<T>,
-    body: impl FnOnce() -> R,
-) -> (R, Option<T>) {
+/// Runs `body` in the scope of another message. Returns what is there in the end.
+pub(crate) fn within<R>(scope: Scope, body: impl FnOnce() -> R) -> (R, Scope) {
+    within_place(|beside| &mut beside.scope, scope, body)
+}
+
+/// Runs `body` in the scope of the same message, whose buffers go to and come from others.
+pub(crate) fn within_buffers<R>(buffers: Rc<dyn Buffers>, body: impl FnOnce() -> R) -> R {
+    within_place(|beside| &mut beside.scope.buffers, Some(buffers), body).0
+}
+
+/// Runs `body` with `value` in this place, and puts back what was there, whether `body` returns or
+/// unwinds. Returns what is there in the end.
+fn within_place<T: Default, R>(place: fn(&mut Beside) -> &mut T, value: T, body: impl FnOnce() -> R) -> (R, T) {
     struct Restore<T> {
-        place: fn(&mut Beside) -> &mut Option<T>,
-        before: Option<T>,
+        place: fn(&mut Beside) -> &mut T,
+        before: T,
     }
     impl<T> Restore<T> {
-        fn swap(&mut self) -> Option<T> {
-            let (place, before) = (self.place, self.before.take());
-            with(|beside| std::mem::replace(place(beside), before))
+        fn swap(&mut self) {
+            with(|beside| std::mem::swap((self.place)(beside), &mut self.before));
         }
     }
     impl<T> Drop for Restore<T> {
         fn drop(&mut self) {
-            // Outside of the borrow: what is dropped may be a codec's value.
-            drop(self.swap());
+            // What it has then is dropped outside of the borrow: it may be a codec's value.
+            self.swap();
         }
     }
     let mut restore = Restore { place, before: value };
-    restore.before = restore.swap();
+    restore.swap();
     let result = body();
-    let last = restore.swap();
+    let last = with(|beside| std::mem::replace(place(beside), std::mem::take(&mut restore.before)));
     std::mem::forget(restore);
     (result, last)
 }
@@ -132,19 +145,14 @@ mod tests {
     #[test]
     fn a_scope_within_a_scope_gives_way_again() {
         let ask = |index: u32| {
-            with(|beside| matches!(&beside.handles, Some(Handles::Receiving(fds)) if fds.len() == index as usize))
+            with(|beside| matches!(&beside.scope.handles, Some(Handles::Receiving(fds)) if fds.len() == index as usize))
         };
-        let receiving = || Some(Handles::Receiving(Vec::new()));
-        within(
-            |beside| &mut beside.handles,
-            receiving(),
-            || {
-                within(|beside| &mut beside.handles, None, || assert!(!ask(0)));
-                let unwound =
-                    std::panic::catch_unwind(|| within(|beside| &mut beside.handles, None, || panic!("in the codec")));
-                assert!(unwound.is_err() && ask(0));
-            },
-        );
+        let receiving = Scope { handles: Some(Handles::Receiving(Vec::new())), buffers: None };
+        within(receiving, || {
+            within(Scope::default(), || assert!(!ask(0)));
+            let unwound = std::panic::catch_unwind(|| within(Scope::default(), || panic!("in the codec")));
+            assert!(unwound.is_err() && ask(0));
+        });
         assert!(!ask(0));
     }
 }

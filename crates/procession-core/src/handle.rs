@@ -15,7 +15,7 @@ use std::rc::Rc;
 use procession_sys::link::MAX_FDS;
 use procession_sys::named::{self, Identity};
 
-use crate::beside::{self, Ask, Beside, Buffers, Handles, Outgoing};
+use crate::beside::{self, Ask, Buffers, Handles, Outgoing, Scope};
 use crate::value_cache::Key;
 
 /// The most handles of one message, which also carries fds of the engine's own.
@@ -23,8 +23,18 @@ pub const MOST_HANDLES: usize = MAX_FDS - 4;
 
 /// Runs `encode`, in which up to `most` handles may be given, and gives their fds.
 pub fn sending<R>(most: usize, encode: impl FnOnce() -> R) -> (R, Vec<OwnedFd>) {
-    let (result, handles) = within(Some(Handles::Sending { most, outgoing: None }), encode);
-    match handles {
+    sending_beside(most, None, encode)
+}
+
+/// As [`sending`], for a message whose large buffers go to these.
+pub(crate) fn sending_beside<R>(
+    most: usize,
+    buffers: Option<Rc<dyn Buffers>>,
+    encode: impl FnOnce() -> R,
+) -> (R, Vec<OwnedFd>) {
+    let sending = Scope { handles: Some(Handles::Sending { most, outgoing: None }), buffers };
+    let (result, last) = beside::within(sending, encode);
+    match last.handles {
         Some(Handles::Sending { outgoing: Some(outgoing), .. }) => (result, outgoing.fds),
         _ => (result, Vec::new()),
     }
@@ -56,7 +66,7 @@ pub fn outside<R>(body: impl FnOnce() -> R) -> R {
 ///
 /// The text for the user. [`last_refusal`] has it too, for codecs that lose an error's text.
 pub fn send_fd(fd: BorrowedFd<'_>, what: &str) -> Result<u32, String> {
-    let given = beside::with(|beside| match &mut beside.handles {
+    let given = beside::with(|beside| match &mut beside.scope.handles {
         Some(Handles::Sending { most, outgoing }) => outgoing.get_or_insert_default().add(*most, fd, what),
         Some(Handles::Refusing) => Err(format!(
             "a {what} is for processes of one machine, and the tasks of this pool run on others: pass the values themselves"
@@ -80,7 +90,7 @@ pub fn send_fd(fd: BorrowedFd<'_>, what: &str) -> Result<u32, String> {
 /// As [`send_fd`].
 pub fn receive_fd(index: u32, what: &str) -> Result<OwnedFd, String> {
     let elsewhere = || Err(format!("a {what} arrives with an argument or over a connection, and not here"));
-    let asked = beside::with(|beside| match &beside.handles {
+    let asked = beside::with(|beside| match &beside.scope.handles {
         Some(Handles::Receiving(fds)) => Err(match fds.get(index as usize) {
             Some(fd) => fd.try_clone().map_err(|error| format!("cannot take a {what}: {error}")),
             None => Err(format!("the {what} was not sent along")),
@@ -100,7 +110,7 @@ pub fn receive_fd(index: u32, what: &str) -> Result<OwnedFd, String> {
 /// tasks. The handle is to this file, and `T` what the file is read as. Anywhere else it does
 /// nothing.
 pub fn keep_value<T: 'static>(file: Identity, value: impl FnOnce() -> Rc<dyn Any>) {
-    let broker = beside::with(|beside| match &beside.handles {
+    let broker = beside::with(|beside| match &beside.scope.handles {
         Some(Handles::Asking(broker)) => Some(broker.clone()),
         _ => None,
     });
@@ -139,15 +149,10 @@ impl Outgoing {
     }
 }
 
+/// Another message begins here: the buffers of the message around it are not this one's.
 fn within<R>(handles: Option<Handles>, body: impl FnOnce() -> R) -> (R, Option<Handles>) {
-    fn place(beside: &mut Beside) -> &mut Option<Handles> {
-        &mut beside.handles
-    }
-    fn buffers(beside: &mut Beside) -> &mut Option<Rc<dyn Buffers>> {
-        &mut beside.buffers
-    }
-    // Another message begins here: the buffers of the message around it are not this one's.
-    beside::within(place, handles, || beside::within(buffers, None, body).0)
+    let (result, last) = beside::within(Scope { handles, buffers: None }, body);
+    (result, last.handles)
 }
 
 #[cfg(test)]

@@ -92,8 +92,13 @@ pub(crate) fn set_pickler(pickler: Option<Py<PyAny>>) {
     drop(before);
 }
 
+/// Returns whether the program pickles by a class of its own.
+pub(crate) fn has_own_pickler() -> bool {
+    HAS_OWN_PICKLER.load(Ordering::Acquire)
+}
+
 fn own_pickler(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-    if !HAS_OWN_PICKLER.load(Ordering::Acquire) {
+    if !has_own_pickler() {
         return None;
     }
     let own = OWN_PICKLER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,12 +110,16 @@ struct Encoder {
     dump: Py<PyAny>,
     clear_memo: Py<PyAny>,
     sink: Py<Sink>,
-    /// The registered reducers that the table was made of; the table keeps these objects alive.
-    registered: Vec<Registered>,
+    /// The reducers that the pickler's table was made of.
+    registered: Registered,
 }
 
-/// The addresses of a type and of its reducer.
-type Registered = (usize, usize);
+/// Copies of the tables in which reducers are registered: `copyreg`'s, and `ForkingPickler`'s if
+/// that is loaded.
+struct Registered {
+    of_copyreg: Py<PyDict>,
+    of_forking_pickler: Option<Py<PyDict>>,
+}
 
 /// Those that are not in use. A reducer may pickle for another process itself, so there may be
 /// several.
@@ -203,29 +212,22 @@ impl Reducers {
         Ok(Some(reducers.bind(py)))
     }
 
-    /// All of them, in the order of their registration: a reducer that is registered anew keeps its
-    /// place.
-    fn registered(&self, py: Python<'_>) -> PyResult<Vec<Registered>> {
-        let mut all = Vec::new();
-        self.visit(py, |registered| {
-            all.push(registered);
-            true
-        })?;
-        Ok(all)
+    /// Copies what is registered now.
+    fn registered(&self, py: Python<'_>) -> PyResult<Registered> {
+        let copy = |table: &Bound<'_, PyDict>| table.copy().map(Bound::unbind);
+        Ok(Registered {
+            of_copyreg: copy(self.of_copyreg.bind(py))?,
+            of_forking_pickler: self.of_forking_pickler(py)?.map(copy).transpose()?,
+        })
     }
 
-    /// Whether they are these, and no others.
-    fn are(&self, py: Python<'_>, these: &[Registered]) -> PyResult<bool> {
-        let mut these = these.iter();
-        Ok(self.visit(py, |registered| these.next() == Some(&registered))? && these.next().is_none())
-    }
-
-    /// Visits each until the visitor says `false`; whether it never did.
-    fn visit(&self, py: Python<'_>, mut visitor: impl FnMut(Registered) -> bool) -> PyResult<bool> {
-        let mut visit = |table: &Bound<'_, PyDict>| {
-            table.iter().all(|(kind, reducer)| visitor((kind.as_ptr().addr(), reducer.as_ptr().addr())))
-        };
-        Ok(visit(self.of_copyreg.bind(py)) && self.of_forking_pickler(py)?.is_none_or(visit))
+    /// Returns whether these are registered, and no others.
+    fn are(&self, py: Python<'_>, these: &Registered) -> PyResult<bool> {
+        Ok(self.of_copyreg.bind(py).eq(&these.of_copyreg)?
+            && match (self.of_forking_pickler(py)?, &these.of_forking_pickler) {
+                (Some(table), Some(copy)) => table.eq(copy)?,
+                (table, copy) => table.is_none() && copy.is_none(),
+            })
     }
 
     fn table<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -4,11 +4,14 @@
 //!   comes to its end: then what was waited for is returned and must not be lost, and the exception
 //!   is raised right after, as if the signal had come then.
 //! - Whether the interpreter knows a thread.
+//! - Steps of an iterator, whose `StopIteration` counts. Python's own loops take one for the end.
 
 #![allow(unsafe_code)] // The calls are C functions.
 
 use std::ffi::{c_int, c_void};
+use std::mem;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -41,4 +44,46 @@ pub(crate) fn knows_this_thread() -> bool {
     // SAFETY: it reads a value of this thread's, and may be called in any thread and at any time,
     // also once the interpreter has ended.
     !unsafe { ffi::PyGILState_GetThisThreadState() }.is_null()
+}
+
+/// An iterator, by the function that its type takes steps with.
+pub(crate) struct Steps<'py> {
+    iterator: Bound<'py, PyAny>,
+    step: ffi::iternextfunc,
+}
+
+impl<'py> Steps<'py> {
+    /// Looks the function up, once for all steps.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` if this is no iterator.
+    pub(crate) fn of(iterator: Bound<'py, PyAny>) -> PyResult<Steps<'py>> {
+        let kind = iterator.get_type();
+        // SAFETY: the type is one, and lives as long as its instance.
+        let slot = unsafe { ffi::PyType_GetSlot(kind.as_type_ptr(), ffi::Py_tp_iternext) };
+        if slot.is_null() {
+            return Err(PyTypeError::new_err(format!("{kind} is no iterator")));
+        }
+        // SAFETY: what a type has in this slot is a function of this type.
+        let step = unsafe { mem::transmute::<*mut c_void, ffi::iternextfunc>(slot) };
+        Ok(Steps { iterator, step })
+    }
+
+    /// Takes a step. At the end, without an exception, there is `None`.
+    ///
+    /// # Errors
+    ///
+    /// The exception of the step. A `StopIteration` is one like others where the iterator has
+    /// called a function that raised it.
+    pub(crate) fn take(&self) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = self.iterator.py();
+        // SAFETY: the function is that of the iterator's type, this thread is attached, and the
+        // iterator lives. The reference that it returns, or null, is the caller's.
+        let item = unsafe { Bound::from_owned_ptr_or_opt(py, (self.step)(self.iterator.as_ptr())) };
+        match item {
+            Some(item) => Ok(Some(item)),
+            None => PyErr::take(py).map_or(Ok(None), Err),
+        }
+    }
 }

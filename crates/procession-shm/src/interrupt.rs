@@ -3,62 +3,61 @@
 //! face asks for that in a scope around the wait, for the thread that waits. Outside of such a
 //! scope, waits go on.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::cell::Cell;
 use std::time::Instant;
 
 /// Called after each sleep that has not brought what the thread waits for, which is at once when a
 /// signal has come. `true` ends the wait.
-type Ask = Rc<dyn Fn() -> bool>;
+type Ask = fn() -> bool;
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Scope {
     ask: Ask,
     is_over: bool,
 }
 
 thread_local! {
-    static SCOPE: RefCell<Option<Scope>> = const { RefCell::new(None) };
+    static SCOPE: Cell<Option<Scope>> = const { Cell::new(None) };
 }
 
 /// Runs `wait`, whose sleeps call `ask` to learn whether to go on. Once `ask` has returned `true`,
 /// every wait in the scope ends as if its deadline had come.
-pub fn interruptible<R>(ask: impl Fn() -> bool + 'static, wait: impl FnOnce() -> R) -> R {
+pub fn interruptible<R>(ask: fn() -> bool, wait: impl FnOnce() -> R) -> R {
     /// Puts the outer scope back, whether `wait` returns or unwinds.
     struct Restore(Option<Scope>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            SCOPE.set(self.0.take());
+            SCOPE.set(self.0);
         }
     }
-    let _restore = Restore(SCOPE.replace(Some(Scope { ask: Rc::new(ask), is_over: false })));
+    let _restore = Restore(SCOPE.replace(Some(Scope { ask, is_over: false })));
     wait()
 }
 
 /// Returns whether a signal may end this thread's waits.
 pub fn is_interruptible() -> bool {
-    SCOPE.with_borrow(Option::is_some)
+    SCOPE.get().is_some()
 }
 
 /// Asks, after a sleep, whether the wait must end.
 pub fn ask() -> bool {
-    let Some(Scope { ask, is_over }) = SCOPE.with_borrow(Option::clone) else { return false };
-    // The face's code runs outside of the borrow, because it may wait, too.
+    let Some(Scope { ask, is_over }) = SCOPE.get() else { return false };
+    // The face's code may wait itself, in a scope of its own.
     let is_over = is_over || ask();
     if is_over {
-        SCOPE.with_borrow_mut(|scope| scope.iter_mut().for_each(|scope| scope.is_over = true));
+        end();
     }
     is_over
 }
 
 /// Ends this thread's waits in the scope, as an answer of `true` does.
 pub fn end() {
-    SCOPE.with_borrow_mut(|scope| scope.iter_mut().for_each(|scope| scope.is_over = true));
+    SCOPE.set(SCOPE.get().map(|scope| Scope { is_over: true, ..scope }));
 }
 
 /// Returns whether this thread's wait has been ended.
 pub fn is_over() -> bool {
-    SCOPE.with_borrow(|scope| scope.as_ref().is_some_and(|scope| scope.is_over))
+    SCOPE.get().is_some_and(|scope| scope.is_over)
 }
 
 /// Returns whether this thread's wait must end without success: it was ended, or its time is out.
@@ -68,9 +67,11 @@ pub fn is_over_by(deadline: Option<Instant>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
+
+    thread_local! {
+        static ASKED: Cell<u32> = const { Cell::new(0) };
+    }
 
     #[test]
     fn nothing_is_asked_outside_of_a_scope() {
@@ -79,16 +80,14 @@ mod tests {
 
     #[test]
     fn once_over_a_scope_stays_over_and_the_one_around_it_does_not() {
-        let asked = Rc::new(Cell::new(0));
-        let count = asked.clone();
-        let second = move || count.replace(count.get() + 1) == 1;
+        let second = || ASKED.replace(ASKED.get() + 1) == 1;
         interruptible(second, || {
             assert!(!ask());
             interruptible(|| true, || assert!(ask() && is_over()));
             assert!(!is_over());
             assert!(ask() && is_over() && ask());
         });
-        assert_eq!(asked.get(), 2);
+        assert_eq!(ASKED.get(), 2);
         assert!(!is_over());
     }
 }

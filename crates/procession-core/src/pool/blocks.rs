@@ -19,7 +19,7 @@ use std::sync::Arc;
 use procession_shm::Held;
 
 pub use crate::beside::Place;
-use crate::beside::{self, Beside, Buffers, not_sent};
+use crate::beside::{self, Buffers, not_sent};
 
 /// A buffer that is shorter travels with the rest. Measured: there and back, 8 KiB take as long in
 /// a block as inline, 16 KiB two thirds, 64 KiB not half as long.
@@ -46,13 +46,5 @@ pub fn take_buffer(place: Place) -> io::Result<Arc<Held>> {
 
 /// Cloned, as what buffers go to may wait, and other scopes come and go meanwhile.
 fn scope() -> Option<Rc<dyn Buffers>> {
-    beside::with(|beside| beside.buffers.clone())
-}
-
-/// Runs `body`, in which buffers go to and come from `buffers`.
-pub(super) fn within<R>(buffers: Rc<dyn Buffers>, body: impl FnOnce() -> R) -> R {
-    fn place(beside: &mut Beside) -> &mut Option<Rc<dyn Buffers>> {
-        &mut beside.buffers
-    }
-    beside::within(place, Some(buffers), body).0
+    beside::with(|beside| beside.scope.buffers.clone())
 }

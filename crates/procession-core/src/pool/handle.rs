@@ -11,11 +11,10 @@ use std::time::Instant;
 
 use procession_shm::{Held, Spin};
 
-use super::blocks;
 use super::job::Job;
 use super::results::{Arrived, Results};
 use super::shared::Shared;
-use crate::beside::{Buffers, Place};
+use crate::beside::{self, Buffers, Place};
 use crate::{Error, Result};
 
 /// A face's callback. Returns nothing, or in the face's codec the panic that it ended with.
@@ -223,7 +222,7 @@ impl fmt::Debug for Handle {
 
 /// Runs `decode`, which may take the large buffers of the job's results.
 fn reading<R>(job: &Arc<Job>, decode: impl FnOnce() -> R) -> R {
-    if job.has_blocks() { blocks::within(Rc::new(Reading(job.clone())), decode) } else { decode() }
+    if job.has_blocks() { beside::within_buffers(Rc::new(Reading(job.clone())), decode) } else { decode() }
 }
 
 struct Reading(Arc<Job>);

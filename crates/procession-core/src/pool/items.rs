@@ -23,6 +23,13 @@ pub struct Items {
     marks: Vec<usize>,
     /// The last one was long: room for a long header is left before the next.
     expects_long: bool,
+    /// `None` while there is nothing of it. Items are handed on by value, and most have none.
+    more: Option<Box<More>>,
+}
+
+/// What few jobs have.
+#[derive(Debug, Default)]
+struct More {
     /// The calls of each item; empty while each is one.
     calls: Vec<u32>,
     /// Of the handles in the arguments.
@@ -53,9 +60,13 @@ impl Items {
             handle::refusing(|| encode(&mut all))?;
             return Ok(all);
         }
-        let ((encoded, lent), handles) =
-            handle::sending(u32::MAX as usize, || outbox::submitting(pool, || encode(&mut all)));
-        encoded.map(|()| Items { handles, lent, ..all })
+        let (encoded, handles, lent) = outbox::submitting(pool, || encode(&mut all));
+        encoded?;
+        if !handles.is_empty() || !lent.is_empty() {
+            let more = all.more();
+            (more.handles, more.lent) = (handles, lent);
+        }
+        Ok(all)
     }
 
     /// Items that are encoded already, so many of them; `None` if they are not as many.
@@ -123,10 +134,12 @@ impl Items {
         too_large: impl FnOnce() -> E,
     ) -> Result<(), E> {
         self.push(encode, too_large)?;
-        if calls != 1 || !self.calls.is_empty() {
+        if calls != 1 || self.more.as_ref().is_some_and(|more| !more.calls.is_empty()) {
+            let before = self.count as usize - 1;
+            let all = &mut self.more().calls;
             // Those before were one call each.
-            self.calls.resize(self.count as usize - 1, 1);
-            self.calls.push(calls);
+            all.resize(before, 1);
+            all.push(calls);
         }
         Ok(())
     }
@@ -143,6 +156,17 @@ impl Items {
     ) -> Result<(), E> {
         let mut words = words.into_iter();
         self.expects_long = false;
+        if words.size_hint().1 == Some(1) {
+            // The case of `apply`, which needs no room for many.
+            let Some(word) = words.next() else { return Ok(()) };
+            if !self.mark(self.bytes.len()) {
+                return Err(too_many());
+            }
+            let (record, len) = word.record();
+            self.bytes.extend_from_slice(&record[..len]);
+            self.count += 1;
+            return Ok(());
+        }
         loop {
             // As many at once as one mark is for, beside the vector: its length in memory would be
             // waited for with each.
@@ -206,8 +230,15 @@ impl Items {
 
     /// Has the entry find this [state](super::Chunk::state) with each chunk.
     #[must_use]
-    pub fn with_state(self, state: Option<State>) -> Items {
-        Items { state, ..self }
+    pub fn with_state(mut self, state: Option<State>) -> Items {
+        if state.is_some() {
+            self.more().state = state;
+        }
+        self
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 
     /// How many there are.
@@ -222,21 +253,21 @@ impl Items {
 
     /// The calls of each item, if they are not one each.
     pub(super) fn take_calls(&mut self) -> Option<Vec<u32>> {
-        let mut calls = std::mem::take(&mut self.calls);
+        let mut calls = std::mem::take(&mut self.more.as_mut()?.calls);
         calls.resize(if calls.is_empty() { 0 } else { self.count as usize }, 1);
         (!calls.is_empty()).then_some(calls)
     }
 
     pub(super) fn take_handles(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.handles)
+        self.more.as_mut().map_or_else(Vec::new, |more| std::mem::take(&mut more.handles))
     }
 
     pub(super) fn take_lent(&mut self) -> Vec<Lent> {
-        std::mem::take(&mut self.lent)
+        self.more.as_mut().map_or_else(Vec::new, |more| std::mem::take(&mut more.lent))
     }
 
     pub(super) fn state(&self) -> Option<&State> {
-        self.state.as_ref()
+        self.more.as_ref()?.state.as_ref()
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

@@ -1,7 +1,7 @@
 //! A job: all tasks of one call, and what has come back of them. Lives in the parent; filled by
 //! whichever thread drains results, read by the thread that asks for them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -19,7 +19,7 @@ use crate::outcome::tag;
 use crate::{Error, Result};
 
 /// The blocks of a job's results, by area and block; or why one could not be had.
-type Blocks = HashMap<(u32, u64), Result<Arc<Held>, (ErrorKind, String)>>;
+type Blocks = BTreeMap<(u32, u64), Result<Arc<Held>, (ErrorKind, String)>>;
 
 /// The results of a job's tasks, or the reason why there will be none.
 type Finished = Result<Vec<ChunkResults>, Arc<Error>>;
@@ -106,7 +106,7 @@ struct Progress {
     /// All its tasks have been in the ring.
     is_queued: bool,
     /// How often tasks have been lost and run again.
-    retried: HashMap<u32, u32>,
+    retried: BTreeMap<u32, u32>,
 }
 
 impl Progress {
@@ -149,7 +149,7 @@ impl Job {
             })
             .collect();
         let remaining = next as usize;
-        let progress = Progress { chunks, complete: 0, remaining, is_queued: false, retried: HashMap::new() };
+        let progress = Progress { chunks, complete: 0, remaining, is_queued: false, retried: BTreeMap::new() };
         Job {
             id,
             terms,

@@ -2,14 +2,15 @@
 //! submitted. In the thread that encodes the arguments.
 
 use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::blocks;
 use super::lending::Lent;
 use super::shared::Shared;
 use crate::beside::{Buffers, Place};
+use crate::handle;
 
 /// How long whoever submits waits for room, before it does without.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
@@ -20,11 +21,11 @@ struct Outbox {
     lent: RefCell<Vec<Lent>>,
 }
 
-/// Runs `encode`, which may give buffers. Returns their blocks.
-pub(super) fn submitting<R>(shared: &Arc<Shared>, encode: impl FnOnce() -> R) -> (R, Vec<Lent>) {
+/// Runs `encode`, which may give handles and buffers. Returns the handles, and the buffers' blocks.
+pub(super) fn submitting<R>(shared: &Arc<Shared>, encode: impl FnOnce() -> R) -> (R, Vec<OwnedFd>, Vec<Lent>) {
     let outbox = Rc::new(Outbox { shared: shared.clone(), lent: RefCell::default() });
-    let result = blocks::within(outbox.clone(), encode);
-    (result, outbox.lent.take())
+    let (result, handles) = handle::sending_beside(u32::MAX as usize, Some(outbox.clone()), encode);
+    (result, handles, outbox.lent.take())
 }
 
 impl Buffers for Outbox {

@@ -19,7 +19,6 @@ use procession_sys::image::{BuildId, Entry, SameImage};
 use procession_sys::link::Link;
 use procession_sys::thread::ignore_interrupt;
 
-use super::blocks;
 use super::carrier::Way;
 use super::chunk::{CANNOT_SERVE, Chunk, ChunkEntry, ChunkFn};
 use super::context::{Contexts, Propagation};
@@ -29,7 +28,7 @@ use super::memory::Memory;
 use super::result_blocks::ResultBlocks;
 use super::seal::Seal;
 use super::trace;
-use crate::beside::Ask;
+use crate::beside::{self, Ask};
 use crate::confinement::{Confinement, Keeper};
 use crate::handle;
 use crate::observe::monotonic_nanos;
@@ -146,8 +145,9 @@ fn serve_confined(
     }
     let asker = Rc::new(Asker::new(broker));
     let buffers = Rc::new(ResultBlocks::new(control, slot, service.is_inline));
-    let serve =
-        |worker: Worker<'_>| handle::asking(asker.clone(), || blocks::within(buffers.clone(), || worker.serve()));
+    let serve = |worker: Worker<'_>| {
+        handle::asking(asker.clone(), || beside::within_buffers(buffers.clone(), || worker.serve()))
+    };
     // A worker that is large is to leave before a task has to answer for it.
     let max_memory = confinement.limits.memory.and_then(NonZeroU64::new);
     let max_memory = service.max_memory.into_iter().chain(max_memory).min();

@@ -119,7 +119,7 @@ fn write_checked_value(
     let py = value.py();
     let (start, mut buffers) = (out.len(), Vec::new());
     let mut flag = 0;
-    if packed::write(out, value) {
+    if !codec::has_own_pickler() && packed::write(out, value) {
         flag = IS_PACKED;
     } else {
         codec::dumps(value, out, &mut buffers)?;

@@ -1,32 +1,108 @@
-//! Lists of plain numbers as machine words: half the time that their pickles take, and most maps
-//! over numbers are such lists. Used on both sides, in place of a pickle, by `item.rs`.
+//! Plain values without a pickle: in a fraction of its time. Many tasks take and return a number,
+//! and most maps over numbers are lists of such. Used on both sides, in place of a pickle, by
+//! `item.rs`.
 //!
-//! ```text
-//! packed  what they are (1 byte), 8 bytes for each
-//! ```
+//! | packed | what follows |
+//! |---|---|
+//! | a list of `int`s or of `float`s, from [`MIN_LIST`] on | 8 bytes for each |
+//! | a tuple of plain values, up to [`MAX_TUPLE`] | each of them |
+//! | a plain value: `None`, `True`, `False` | |
+//! | `int`, `float` | 8 bytes |
+//! | `str`, `bytes`, up to [`MAX_TEXT`] | the length (2 bytes), so many bytes |
+//!
+//! Such values have no reducers: pickle itself writes them by their exact types, before it looks
+//! for one. A `str` that is twice in a tuple is one object there, as pickle has it, and so such a
+//! tuple is left to pickle.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyInt, PyList};
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+// The first byte, and that of each value in a tuple.
 const INTS: u8 = 0;
 const FLOATS: u8 = 1;
+const TUPLE: u8 = 2;
+const NONE: u8 = 3;
+const FALSE: u8 = 4;
+const TRUE: u8 = 5;
+const INT: u8 = 6;
+const FLOAT: u8 = 7;
+const STR: u8 = 8;
+const BYTES: u8 = 9;
 
-/// Of fewer a pickle is as quick.
-const LEAST: usize = 8;
+/// A pickle of a shorter list is as quick.
+const MIN_LIST: usize = 8;
+/// A call has few arguments.
+const MAX_TUPLE: usize = 16;
+/// The copy of a longer one is what takes the time.
+const MAX_TEXT: usize = 4096;
 
-/// Appends the list, if all that is in it are `int`s of 64 bits, or all `float`s: exactly those,
-/// and no subclass's. Otherwise `out` is as before.
+/// Appends the value, if all that is in it are plain values: exactly those, and no subclass's. An
+/// `int` has 64 bits. Otherwise returns `false`, and `out` is as before.
 pub(super) fn write(out: &mut Vec<u8>, value: &Bound<'_, PyAny>) -> bool {
-    let Ok(list) = value.cast_exact::<PyList>() else { return false };
-    if list.len() < LEAST {
+    let start = out.len();
+    let is_packed = if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+        tuple.len() <= MAX_TUPLE && {
+            out.push(TUPLE);
+            tuple.iter_borrowed().enumerate().all(|(at, item)| {
+                write_plain(out, &item)
+                    && !(is_shared(&item) && tuple.iter_borrowed().take(at).any(|other| other.is(&*item)))
+            })
+        }
+    } else if let Ok(list) = value.cast_exact::<PyList>() {
+        write_list(out, list)
+    } else {
+        write_plain(out, value)
+    };
+    if !is_packed {
+        out.truncate(start);
+    }
+    is_packed
+}
+
+fn write_plain(out: &mut Vec<u8>, value: &Bound<'_, PyAny>) -> bool {
+    if let Ok(int) = value.cast_exact::<PyInt>() {
+        let Ok(word) = int.extract::<i64>() else { return false };
+        out.push(INT);
+        out.extend_from_slice(&word.to_le_bytes());
+    } else if let Ok(float) = value.cast_exact::<PyFloat>() {
+        out.push(FLOAT);
+        out.extend_from_slice(&float.value().to_le_bytes());
+    } else if let Ok(bool) = value.cast_exact::<PyBool>() {
+        out.push(if bool.is_true() { TRUE } else { FALSE });
+    } else if value.is_none() {
+        out.push(NONE);
+    } else if let Ok(text) = value.cast_exact::<PyString>() {
+        // One with surrogates has no such form.
+        return text.to_str().is_ok_and(|text| write_text(out, STR, text.as_bytes()));
+    } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+        return write_text(out, BYTES, bytes.as_bytes());
+    } else {
         return false;
     }
-    let start = out.len();
-    if out.try_reserve(1 + 8 * list.len()).is_err() {
+    true
+}
+
+fn write_text(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) -> bool {
+    if bytes.len() > MAX_TEXT {
+        return false;
+    }
+    out.push(kind);
+    out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+    out.extend_from_slice(bytes);
+    true
+}
+
+/// Returns whether pickle keeps that two places hold one object of this type.
+fn is_shared(value: &Bound<'_, PyAny>) -> bool {
+    value.is_exact_instance_of::<PyString>() || value.is_exact_instance_of::<PyBytes>()
+}
+
+fn write_list(out: &mut Vec<u8>, list: &Bound<'_, PyList>) -> bool {
+    if list.len() < MIN_LIST || out.try_reserve(1 + 8 * list.len()).is_err() {
         // Pickled, it is smaller, or there is no memory for it either.
         return false;
     }
-    let is_packed = match list.get_item(0) {
+    match list.get_item(0) {
         Ok(first) if first.is_exact_instance_of::<PyInt>() => {
             out.push(INTS);
             list.iter().all(|item| match item.cast_exact::<PyInt>().map(|int| int.extract::<i64>()) {
@@ -48,21 +124,60 @@ pub(super) fn write(out: &mut Vec<u8>, value: &Bound<'_, PyAny>) -> bool {
             })
         }
         _ => false,
-    };
-    if !is_packed {
-        out.truncate(start);
     }
-    is_packed
 }
 
-/// The list that [`write`] wrote; `None` if it is cut off.
+/// The value that [`write`] wrote; `None` if it is cut off.
 pub(super) fn read<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let Some((&kind, words)) = bytes.split_first() else { return Ok(None) };
-    let (words, []) = words.as_chunks::<8>() else { return Ok(None) };
-    let list = match kind {
-        INTS => PyList::new(py, words.iter().map(|word| i64::from_le_bytes(*word)))?,
-        FLOATS => PyList::new(py, words.iter().map(|word| f64::from_le_bytes(*word)))?,
+    let mut rest = bytes;
+    match bytes.split_first() {
+        Some((&(INTS | FLOATS), words)) => read_list(py, bytes[0], words),
+        Some((&TUPLE, values)) => {
+            rest = values;
+            let mut items = Vec::with_capacity(MAX_TUPLE);
+            while !rest.is_empty() {
+                let Some(item) = read_plain(py, &mut rest)? else { return Ok(None) };
+                items.push(item);
+            }
+            Ok(Some(PyTuple::new(py, items)?.into_any()))
+        }
+        _ => Ok(read_plain(py, &mut rest)?.filter(|_| rest.is_empty())),
+    }
+}
+
+fn read_plain<'py>(py: Python<'py>, rest: &mut &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some((&kind, tail)) = rest.split_first() else { return Ok(None) };
+    *rest = tail;
+    Ok(Some(match kind {
+        NONE => py.None().into_bound(py),
+        FALSE | TRUE => PyBool::new(py, kind == TRUE).to_owned().into_any(),
+        INT | FLOAT => {
+            let Some((word, tail)) = rest.split_first_chunk::<8>() else { return Ok(None) };
+            *rest = tail;
+            match kind {
+                INT => i64::from_le_bytes(*word).into_pyobject(py)?.into_any(),
+                _ => PyFloat::new(py, f64::from_le_bytes(*word)).into_any(),
+            }
+        }
+        STR | BYTES => {
+            let Some((len, tail)) = rest.split_first_chunk::<2>() else { return Ok(None) };
+            let Some((bytes, tail)) = tail.split_at_checked(u16::from_le_bytes(*len).into()) else { return Ok(None) };
+            *rest = tail;
+            match kind {
+                STR => PyString::from_bytes(py, bytes)?.into_any(),
+                _ => PyBytes::new(py, bytes).into_any(),
+            }
+        }
         _ => return Ok(None),
+    }))
+}
+
+fn read_list<'py>(py: Python<'py>, kind: u8, words: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let (words, []) = words.as_chunks::<8>() else { return Ok(None) };
+    let list = if kind == INTS {
+        PyList::new(py, words.iter().map(|word| i64::from_le_bytes(*word)))?
+    } else {
+        PyList::new(py, words.iter().map(|word| f64::from_le_bytes(*word)))?
     };
     Ok(Some(list.into_any()))
 }

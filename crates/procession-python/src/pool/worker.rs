@@ -29,8 +29,8 @@ use super::carrier;
 use super::channel::Channel;
 use super::function;
 use super::item::{self, Item, Kind};
-use crate::codec;
 use crate::error::OrOsError;
+use crate::interpreter::Steps;
 
 /// Serves a pool until it is closed and no task is left; returns the exit code. The fds stay the
 /// caller's. With a `carrier`, a socket and a memfd, the tasks run elsewhere: see `carrier.rs`.
@@ -151,14 +151,26 @@ fn run<'py>(
             let (args, named): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = value.extract()?;
             measured(meter, 0, show, || function.call(args, Some(&named)))
         }
-        Kind::Map => {
-            map(py, value, begin_another, position, |at, item| measured(meter, at, show, || function.call1((item,))))
+        Kind::Map | Kind::Starmap => {
+            // The interpreter calls the function itself, which takes no tuple for each call.
+            let (module, name) = if item.kind == Kind::Map { ("builtins", "map") } else { ("itertools", "starmap") };
+            let calls = Steps::of(py.import(module)?.getattr(name)?.call1((&*function, &*value))?)?;
+            let results = PyList::empty(py);
+            for index in 0..value.len()? {
+                if index > 0 {
+                    begin_another();
+                }
+                *position = index;
+                results.append(measured(meter, index, show, || calls.take()?.ok_or_else(ended_early))?)?;
+            }
+            Ok(results.into_any())
         }
-        Kind::Starmap => map(py, value, begin_another, position, |at, item| {
-            let args = codec::as_tuple(&item)?;
-            measured(meter, at, show, || function.call1(args))
-        }),
     }
+}
+
+/// The error for items that are fewer than they count.
+fn ended_early() -> PyErr {
+    PyRuntimeError::new_err("the items of a task ended before their number")
 }
 
 /// Calls the function, and in a pool that measures notes how long it takes. `show` gives the text
@@ -183,26 +195,6 @@ fn measured<'py>(
         }
     }
     returned
-}
-
-/// The list of what `call` returns for each item. A `StopIteration` that it raises is its error,
-/// and ends no list.
-fn map<'py>(
-    py: Python<'py>,
-    items: &Bound<'py, PyAny>,
-    begin_another: &dyn Fn(),
-    position: &mut usize,
-    call: impl Fn(usize, Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let results = PyList::empty(py);
-    for (index, item) in items.try_iter()?.enumerate() {
-        if index > 0 {
-            begin_another();
-        }
-        *position = index;
-        results.append(call(index, item?)?)?;
-    }
-    Ok(results.into_any())
 }
 
 /// Encodes a result. One that does not pickle is an error that says so and shows it.
