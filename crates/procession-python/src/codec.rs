@@ -214,7 +214,7 @@ impl Reducers {
         Ok(all)
     }
 
-    /// Whether they are these, and no others.
+    /// Returns whether the reducers are these, and no others.
     fn are(&self, py: Python<'_>, these: &[Registered]) -> PyResult<bool> {
         let mut these = these.iter();
         Ok(self.visit(py, |registered| these.next() == Some(&registered))? && these.next().is_none())
