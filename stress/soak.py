@@ -15,8 +15,8 @@ import warnings
 import procession
 from procession import shared_memory
 
-# How much a stretch may grow for reasons of the machine: an allocator that takes another arena, a
-# page of a stack.
+# The growth that a stretch may have for reasons of the machine: an allocator that takes another
+# arena, a page of a stack.
 MAX_BYTES = 1 << 20
 MAX_BYTES_FOR_EACH = 24
 MAX_BLOCKS = 400

@@ -56,7 +56,7 @@ const ROWS: [Bench; 29] = [
     ("idle-memory", 5, pool::idle_memory),
 ];
 
-/// What to measure.
+/// The measurements to make.
 #[derive(Debug, PartialEq, Eq)]
 struct Choice {
     /// The number of pairs of every row, in place of its own number.

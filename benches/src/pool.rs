@@ -329,7 +329,7 @@ fn micros_of_median(mut durations: Vec<Duration>) -> f64 {
 ///
 /// # Panics
 ///
-/// Where it cannot be read.
+/// If the file cannot be read.
 fn proportional_kib(pid: u32) -> f64 {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -342,7 +342,7 @@ fn proportional_kib(pid: u32) -> f64 {
 ///
 /// # Panics
 ///
-/// Where it cannot be read: an unreadable figure must not count as 0.
+/// If a time cannot be read: an unreadable figure must not count as 0.
 fn cpu_seconds(pid: u32) -> f64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
     let nanos = threads.map(|thread| {

@@ -1,4 +1,4 @@
-"""Where a pool's time goes. Run `python pool_insights.py [fork|spawn|forkserver]`."""
+"""The use of a pool's time. Run `python pool_insights.py [fork|spawn|forkserver]`."""
 
 import os
 import signal

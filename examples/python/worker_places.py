@@ -1,4 +1,4 @@
-"""What each worker has for itself: a number, devices, variables, threads. Run
+"""The things that each worker has for itself: a number, devices, variables, threads. Run
 `python worker_places.py [fork|spawn|forkserver]`.
 """
 

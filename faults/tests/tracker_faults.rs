@@ -90,7 +90,7 @@ fn of_tracker(step: Step, nth: u32, names: &str) {
     (1..=NAMES).for_each(|number| drop(std::fs::remove_file(path(names, number))));
 }
 
-/// Whether a tracker of any process of this program runs: its own parent may have ended.
+/// Returns whether a tracker of any process of this program runs: its own parent may have ended.
 fn has_tracker() -> bool {
     let program = std::env::current_exe().unwrap();
     let is_tracker = |folder: PathBuf| {

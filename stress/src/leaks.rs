@@ -1,4 +1,4 @@
-//! What a process may leave behind: file descriptors, mappings, children, names.
+//! The things that a process may leave behind: file descriptors, mappings, children, names.
 
 use std::fs;
 use std::time::{Duration, Instant};

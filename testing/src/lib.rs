@@ -1,5 +1,5 @@
-//! What the tests of the crates and the storms share. No crate that is published depends on it but
-//! for its tests.
+//! Helpers that the tests of the crates and the storms share. No crate that is published depends on
+//! this one but for its tests.
 //!
 //! A test binary runs its tests in the main thread, one after the other, since processes that fork
 //! need it. Each test is a function, and the function's name is the test's:

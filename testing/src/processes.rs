@@ -1,4 +1,4 @@
-//! What `/proc` says of processes, and their ends.
+//! The state of processes, as `/proc` tells it, and their ends.
 
 use std::fs;
 
@@ -7,17 +7,17 @@ use procession_sys::{ExitStatus, Signal};
 
 use crate::in_time;
 
-/// Whether a process exists and is not a zombie.
+/// Returns whether a process exists and is not a zombie.
 pub fn runs(pid: u32) -> bool {
     Stat::of(pid).is_some_and(|stat| stat.state != 'Z' && stat.state != 'X')
 }
 
-/// Whether a process exists, be it as a zombie.
+/// Returns whether a process exists, if only as a zombie.
 pub fn exists(pid: u32) -> bool {
     Stat::of(pid).is_some()
 }
 
-/// Whether a process is stopped by a signal.
+/// Returns whether a process is stopped by a signal.
 pub fn has_stopped(pid: u32) -> bool {
     Stat::of(pid).is_some_and(|stat| stat.state == 'T')
 }

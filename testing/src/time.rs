@@ -1,6 +1,6 @@
-//! How long tests wait. Every wait has a bound, and none of the bounds says how quick a machine
-//! must be: on a machine that is slower than those they were made for, `PROCESSION_TEST_TIME_SCALE`
-//! stretches them all.
+//! The bounds on the waits of tests. Every wait has a bound, and none of the bounds says how quick
+//! a machine must be: on a machine that is slower than those they were made for,
+//! `PROCESSION_TEST_TIME_SCALE` stretches them all.
 
 use std::time::{Duration, Instant};
 

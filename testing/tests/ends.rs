@@ -1,5 +1,5 @@
-//! How tests end that hang, fail or are skipped. The test runs this program again, as one that has
-//! such a test; an environment variable says which.
+//! The ends of tests that hang, fail or are skipped. The test runs this program again, as one that
+//! has such a test; an environment variable says which.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};

@@ -1,5 +1,5 @@
-"""What every test has: a watchdog that names a test that hangs; contexts by start method; the check
-that nothing is left.
+"""The common parts of every test: a watchdog that names a test that hangs; contexts by start
+method; the check that nothing is left.
 
 `pytest tests/python` runs the tests on the installed package.
 """

@@ -14,7 +14,7 @@ METHODS = ('fork', 'spawn', 'forkserver')
 PATIENCE = 30 * SCALE
 
 
-# Whether the kernel remembers the exit status of a process that others have reaped.
+# True if the kernel remembers the exit status of a process that others have reaped.
 KERNEL_REMEMBERS_ENDS = tuple(int(number) for number in re.findall(r'\d+', platform.release())[:2]) >= (6, 15)
 
 

@@ -36,7 +36,7 @@ def _ended():
 
 @pytest.fixture(params=RUNNERS)
 def run(request):
-    """What runs an async function, in each library in turn."""
+    """Returns a function that runs an async function, in each library in turn."""
     return RUNNERS[request.param]
 
 

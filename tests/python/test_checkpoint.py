@@ -79,7 +79,7 @@ def test_a_map_whose_parent_is_killed_goes_on(method, tmp_path):
         assert (done.returncode, done.stdout) == (0, 'complete\n'), done.stderr
         calls = collections.Counter(map(int, log.read_text().split()))
         assert sorted(calls) == list(range(10_000)) and max(calls.values()) <= 2
-        # What is complete is not run at all.
+        # Calls that are complete are not run at all.
         before = log.stat().st_size
         assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == 'complete\n'
         assert log.stat().st_size == before

@@ -38,7 +38,7 @@ PROGRAM = """
             except OSError:
                 pass
 
-    # What the engine, or the package, makes.
+    # The kinds of files that the engine, or the package, makes.
     KINDS = ['memfd', 'socket', 'anon_inode', 'pipe', '/dev/']
 
     def work(x):

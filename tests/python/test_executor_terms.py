@@ -1,5 +1,5 @@
-"""What a pool's user may say of workers and tasks, said to an executor and to the backend for
-joblib.
+"""The terms that a pool's user may set for workers and tasks, given to an executor and to the
+backend for joblib.
 """
 
 import contextvars

@@ -1,4 +1,4 @@
-"""Where the time of a pool's workers went, and which tasks were slowest."""
+"""The use of the time of a pool's workers, and the slowest tasks."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""How the package's files depend on each other."""
+"""The dependencies of the package's files on each other."""
 
 import ast
 import graphlib

@@ -1,4 +1,4 @@
-"""What tasks may take: `memory_limit` and `rlimits` of a pool."""
+"""The limits of what tasks may take: `memory_limit` and `rlimits` of a pool."""
 
 import os
 import resource

@@ -150,7 +150,7 @@ def test_records_of_a_process_go_through_the_handlers_of_its_parent(ctx, kept, n
     assert (record.processName, record.process, record.worker) == ('logger', pid, None)
     assert (record.funcName, record.module, record.filename) == ('log', 'test_logs', 'test_logs.py')
     assert record.threadName == 'MainThread' and record.lineno > 0 and record.created > 0
-    # What formatters have added is pytest's.
+    # The attributes that formatters have added are pytest's.
     known = {*logging.LogRecord('', 0, '', 0, '', (), None).__dict__, 'worker'}
     assert set(record.__dict__) - {'message', 'asctime'} == known
     assert logging.Formatter('%(processName)s %(asctime)s %(message)s').format(record).endswith('got it')

@@ -1,5 +1,5 @@
-"""What children print comes home line by line: of `print`, of C code, of programs that they start,
-of children that are killed.
+"""The output of children, which comes home line by line: of `print`, of C code, of programs that
+they start, of children that are killed.
 """
 
 import collections

@@ -254,7 +254,7 @@ def test_file_descriptors_do_not_add_up(ctx):
     assert len(os.listdir('/proc/self/fd')) <= before + 1
 
 
-# What they leave.
+# The outcomes of processes.
 
 
 def test_a_result_comes_back(ctx):

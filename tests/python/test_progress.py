@@ -11,7 +11,7 @@ import textwrap
 import procession
 import pytest
 
-# What stands for tqdm and rich where neither is installed.
+# The program shows the stand-ins for tqdm and rich where neither is installed.
 PROGRAM = """
     import os
     import sys

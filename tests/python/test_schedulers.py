@@ -1,4 +1,4 @@
-"""Where dask and tqdm take an executor or a pool, they take ours."""
+"""Executors and pools of this package in the places where dask and tqdm take one."""
 
 import multiprocessing.pool
 import signal

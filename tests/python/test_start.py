@@ -1,5 +1,5 @@
-"""What a new process finds and brings along: the main module, the fork server, other libraries'
-objects, large arguments.
+"""The things that a new process finds and brings along: the main module, the fork server, other
+libraries' objects, large arguments.
 """
 
 import multiprocessing

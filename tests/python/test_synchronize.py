@@ -1,4 +1,4 @@
-"""What locks, semaphores, conditions, events and barriers have in common: reprs, signals in waits,
+"""The common parts of locks, semaphores, conditions, events and barriers: reprs, signals in waits,
 travel.
 """
 

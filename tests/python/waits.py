@@ -1,4 +1,4 @@
-"""How long tests wait for an event that must come, and for one that must not."""
+"""The time for which tests wait for an event that must come, and for one that must not."""
 
 import os
 import time

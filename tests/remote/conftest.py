@@ -1,4 +1,4 @@
-"""What the tests of clusters have: the context of the cluster that `PROCESSION_TEST_CLUSTER` names.
+"""The context of the tests of clusters: that of the cluster that `PROCESSION_TEST_CLUSTER` names.
 
 `cargo xtask scale` runs them, once for each cluster, in namespaces of their own: nothing listens
 outside and nothing is left. Under MPI this is the program of rank 0.

@@ -1,4 +1,4 @@
-"""How the tests start programs of their own on the cluster."""
+"""Starts programs of the tests' own on the cluster."""
 
 import os
 import subprocess

@@ -32,7 +32,7 @@ def seconds_of(call):
 
 
 class Bare:
-    """What an actor of the library does without us."""
+    """The work of an actor of the library without us."""
 
     def run(self, number, data):
         return data

@@ -1,4 +1,4 @@
-"""What the tests have children do."""
+"""The functions that the tests have children run."""
 
 import logging
 import os

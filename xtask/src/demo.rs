@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{Outcome, cargo, venv};
 
-/// How many files of a larger tree are counted, unless all are asked for.
+/// The number of files of a larger tree that are counted, unless all are asked for.
 const MAX_FILES: &str = "3000";
 const LIMIT: Duration = Duration::from_secs(60 * 60);
 

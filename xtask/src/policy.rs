@@ -13,8 +13,8 @@ use std::{env, fs, io};
 
 use crate::{Outcome, cargo};
 
-/// What `procession` may bring by default, itself and the crates of this project included, and how
-/// many of these may be others'.
+/// The most crates that `procession` may bring by default, itself and the crates of this project
+/// included, and the most of these that may be others'.
 const MAX_CRATES: usize = 20;
 const MAX_THIRD_PARTY: usize = 15;
 
@@ -98,7 +98,8 @@ fn count_crates() -> Outcome {
     Ok(())
 }
 
-/// How many crates a tree of cargo's has, and how many of them do not lie in this repository.
+/// Returns the number of crates in a tree of cargo's, and how many of them do not lie in this
+/// repository.
 fn counted(tree: &str) -> (usize, usize) {
     // `name v1.0.0`, then the path or what kind of crate it is; `(*)` if it came before.
     let crates: BTreeSet<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();

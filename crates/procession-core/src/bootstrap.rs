@@ -32,7 +32,7 @@ use crate::tracker_link;
 /// inherit it by accident as it could an environment variable.
 pub(crate) const CHILD_MARK: &str = " [procession-child]";
 
-/// Whether this process was executed as a child.
+/// Returns whether this process was executed as a child.
 pub(crate) fn is_marked() -> bool {
     std::env::args_os().next().is_some_and(|name| is_mark(name.as_encoded_bytes()))
 }

@@ -33,9 +33,9 @@ pub struct Engine {
     started: AtomicU64,
     /// The functions to call at exit, after the children have ended.
     last: Mutex<Vec<fn()>>,
-    /// Whether [`leave`] is registered as an exit handler.
+    /// Set once [`leave`] is registered as an exit handler.
     hooked: AtomicBool,
-    /// Whether [`leave`] has begun.
+    /// Set once [`leave`] has begun.
     leaving: AtomicBool,
 }
 

@@ -25,14 +25,14 @@ pub enum Error {
     NotReached {
         /// The child.
         pid: u32,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
     },
     /// The program that is executed did not load the shared object that the engine is in.
     NotPreloaded {
         /// The child.
         pid: u32,
-        /// How it ended; `None`: another wait in this program took it.
+        /// Its exit status; `None`: another wait in this program took it.
         status: Option<ExitStatus>,
         /// The file that was executed.
         program: PathBuf,
@@ -127,7 +127,7 @@ pub enum Error {
     WorkerFailed {
         /// The worker.
         pid: u32,
-        /// How it ended; `None`: another wait in this program took it.
+        /// Its exit status; `None`: another wait in this program took it.
         status: Option<ExitStatus>,
     },
     /// The exit status of a child was taken by somebody else.
@@ -139,7 +139,7 @@ pub enum Error {
     ForkServerLost {
         /// The server.
         pid: u32,
-        /// How it ended; `None` if it did not, but its children did.
+        /// Its exit status; `None` if it did not end, but its children did.
         status: Option<ExitStatus>,
         /// Attempts made.
         tries: usize,
@@ -162,7 +162,7 @@ pub enum Error {
     TrackerLost {
         /// The tracker.
         pid: u32,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
         /// Attempts made.
         tries: usize,

@@ -84,8 +84,8 @@ pub use procession_sys::thread::{SignalsBlocked, other_threads, process_name, se
 pub use procession_sys::{ExitStatus, Signal};
 pub use rustix::io::Errno;
 
-/// How many processes can usefully run at once: the cores this process may use, by its affinity
-/// mask and its control group's quota.
+/// Returns the number of processes that can usefully run at once: the cores that this process may
+/// use, by its affinity mask and its control group's quota.
 pub fn available_parallelism() -> std::num::NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN)
 }

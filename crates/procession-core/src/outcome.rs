@@ -89,7 +89,7 @@ pub struct Loss {
     /// Its exit code; negative: the signal that killed it; `None`: unknown, its status was taken by
     /// another wait.
     pub code: Option<i32>,
-    /// Whether the kernel's OOM killer ended it; `None`: that cannot be known here.
+    /// True if the kernel's OOM killer ended the worker; `None`: that cannot be known here.
     pub by_oom_killer: Option<bool>,
     /// The limit that it has run into.
     pub limit: Option<Limit>,

@@ -39,12 +39,13 @@ pub trait Role: fmt::Debug {
     /// the child before, as it is told. Returns the exit code.
     fn run(self: Box<Self>, link: Link, confinement: &Confinement) -> i32;
 
-    /// Whether the child goes on when its parent has ended.
+    /// Returns whether the child goes on when its parent has ended.
     fn outlives_parent(&self) -> bool {
         false
     }
 
-    /// Whether the child shares its parent's tracker, and so owns the program's names with it.
+    /// Returns whether the child shares its parent's tracker, and so owns the program's names with
+    /// it.
     fn inherits_tracker(&self) -> bool {
         true
     }

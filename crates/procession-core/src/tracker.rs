@@ -73,7 +73,7 @@ use crate::{Error, Result};
 
 const TRIES: usize = 3;
 
-/// How often names that other programs use are looked at, once this one is gone.
+/// The interval between looks at names that other programs use, once this one is gone.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Tells the tracker of a name, before the name is there.

@@ -16,7 +16,8 @@ use std::rc::Rc;
 
 use procession_sys::named::Identity;
 
-/// How many values are kept that the chunk before did not use: those of calls that take turns.
+/// The most values that are kept though the chunk before did not use them, for calls that take
+/// turns.
 const MAX_UNUSED: usize = 3;
 
 /// The key of a cached value.

@@ -20,7 +20,7 @@ fn nothing_in_the_corpora_panics_or_takes_memory() {
     for (name, target) in TARGETS {
         for file in corpus(name) {
             let data = fs::read(&file).unwrap();
-            // What the first use of anything takes is not this input's.
+            // The memory that the first use of anything takes is not this input's.
             target(&data);
             let taken = allocation_counter::measure(|| target(&data));
             let most = BASE + FACTOR * data.len() as u64;

@@ -50,7 +50,7 @@ impl Bytes {
 }
 
 impl Bytes {
-    /// Whether its owner lets others write there.
+    /// Returns whether the buffer's owner lets others write there.
     pub(crate) fn is_writable(&self) -> bool {
         self.view.readonly == 0
     }

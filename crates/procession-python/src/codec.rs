@@ -221,7 +221,7 @@ impl Reducers {
         })
     }
 
-    /// Returns whether these are registered, and no others.
+    /// Returns whether the registered reducers are these, and no others.
     fn are(&self, py: Python<'_>, these: &Registered) -> PyResult<bool> {
         Ok(self.of_copyreg.bind(py).eq(&these.of_copyreg)?
             && match (self.of_forking_pickler(py)?, &these.of_forking_pickler) {

@@ -61,8 +61,8 @@ pub(crate) fn flush_stdio() {
     procession_core::flush_stdio();
 }
 
-/// Whether this process has no threads but the caller and the engine's own, of which a forked child
-/// wants nothing.
+/// Returns whether this process has no threads but the caller and the engine's own, of which a
+/// forked child wants nothing.
 #[pyfunction]
 pub(crate) fn is_single_threaded() -> bool {
     // Without `/proc` it cannot be known.

@@ -83,8 +83,8 @@ mod _engine {
     #[pymodule_export]
     use crate::wait::{end_engine_calls, end_output_calls};
 
-    /// How many processes can usefully run at once: by the affinity mask and the control group's
-    /// quota.
+    /// Returns the number of processes that can usefully run at once, by the affinity mask and the
+    /// control group's quota.
     #[pyfunction]
     fn available_parallelism() -> usize {
         procession_core::available_parallelism().get()

@@ -220,7 +220,7 @@ impl Child {
         }
     }
 
-    /// Whether it is stopped, by a signal or a debugger.
+    /// Returns whether the process is stopped, by a signal or a debugger.
     fn is_stopped(&self) -> bool {
         self.child.is_stopped()
     }

@@ -170,8 +170,8 @@ pub(crate) fn stay_if_left_behind(py: Python<'_>) {
     }
 }
 
-/// Whether the program is exiting, and this is none of the threads that it waits for. An error if
-/// too little is left of it to tell.
+/// Returns whether the program is exiting, and this is none of the threads that it waits for. Fails
+/// if too little is left of the program to tell.
 fn is_left_behind(py: Python<'_>) -> PyResult<bool> {
     let threading = py.import("threading")?;
     let main = threading.call_method0("main_thread")?.getattr("ident")?;

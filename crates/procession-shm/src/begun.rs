@@ -1,6 +1,6 @@
-//! Which frames of a worker's claim are begun. The worker begins the next frame; the parent may cut
-//! off those that are not begun and give them to other workers. Both change one word, so each frame
-//! has exactly one owner.
+//! The record of which frames of a worker's claim are begun. The worker begins the next frame; the
+//! parent may cut off those that are not begun and give them to other workers. Both change one
+//! word, so each frame has exactly one owner.
 //!
 //! | death | what it leaves |
 //! |---|---|

@@ -68,7 +68,7 @@ pub(crate) struct Entry {
     word: AtomicU64,
     /// The beginning of its bytes in the area. The owner writes it.
     offset: AtomicU64,
-    /// How many bytes it has. The owner writes it.
+    /// The number of bytes. The owner writes it.
     len: AtomicU64,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Entry {
 #[allow(unsafe_code, reason = "says that the type is made for sharing")]
 unsafe impl Words for Entry {}
 
-/// How many entries of an area's table have been used.
+/// The number of entries of an area's table that have been used.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Used {
@@ -146,7 +146,7 @@ pub struct Area {
 }
 
 impl Area {
-    /// How many bytes the table takes, before those of the blocks.
+    /// The number of bytes that the table takes, before those of the blocks.
     pub(crate) const TABLE: usize = (ENTRIES * size_of::<Entry>()).next_multiple_of(PAGE);
 
     pub(crate) fn at(used: Placed<Used>, bytes: Window) -> Area {
@@ -346,7 +346,7 @@ impl Allocator {
         Ok(())
     }
 
-    /// Whether free memory is kept for the next blocks.
+    /// Returns whether free memory is kept for the next blocks.
     fn keeps_memory(&mut self) -> bool {
         self.collect();
         self.touched > self.used.values().map(|(from, to)| to - from).sum()
@@ -413,7 +413,7 @@ pub struct Held {
     holder: Holder,
     place: Place,
     len: usize,
-    /// How often this process had forked when it took the block.
+    /// The value of `forks` when this process took the block.
     forks: u64,
 }
 

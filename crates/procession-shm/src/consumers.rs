@@ -30,7 +30,7 @@ const MAX_CONSUMERS: usize = 1024;
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct ConsumerTable {
-    /// How many entries have ever been used. The used ones are the first.
+    /// The number of entries that have ever been used. The used ones are the first.
     in_use: AtomicU64,
     consumers: [Consumer; MAX_CONSUMERS],
 }

@@ -51,14 +51,14 @@ const MAGIC: u32 = u32::from_le_bytes(*b"pool");
 const VERSION: u32 = 9;
 /// The most slots of a segment.
 const MAX_SLOTS: usize = 1024;
-/// How far the ring may grow.
+/// The size to which the ring may grow.
 const MAX_RING: usize = 8 << 30;
 /// Room for one frame of the greatest length, and its header.
 const MAX_INBOX: usize = 2 << 30;
 /// Room for the parent's blocks, and for those of each worker.
 const MAX_ARGUMENTS: usize = 16 << 30;
 const MAX_RESULTS: usize = 4 << 30;
-/// How much an inbox begins with.
+/// The size with which an inbox begins.
 const INBOX: usize = GRAIN;
 
 #[derive(Debug)]
@@ -67,13 +67,14 @@ struct Header {
     /// Written last by the process that makes the segment, and never again.
     magic: AtomicU32,
     version: AtomicU32,
-    /// How many slots there is room for.
+    /// The number of slots that there is room for.
     room: AtomicU32,
-    /// How many slots are used. The parent writes it, and it only grows.
+    /// The number of slots that are used. The parent writes it, and it only grows.
     slots: AtomicU32,
     /// 1 once no more tasks will come.
     closed: AtomicU32,
-    /// How long the wake of a sleeping process takes, in nanoseconds. The parent writes it once.
+    /// The time that the wake of a sleeping process takes, in nanoseconds. The parent writes it
+    /// once.
     wake_nanos: AtomicU32,
     /// The parent's pid. It writes it once, for those who look on.
     owner: AtomicU32,
@@ -112,7 +113,7 @@ pub struct Control {
 #[derive(Debug)]
 struct Own {
     slots: AtomicU32,
-    /// How many slots have their first bytes.
+    /// The number of slots that have their first bytes.
     begun: AtomicU32,
     is_closed: AtomicBool,
 }
@@ -459,7 +460,7 @@ impl Control {
     }
 }
 
-/// How much of the file a slot has before its first worker starts.
+/// The number of bytes of the file that a slot has before its first worker starts.
 const OF_A_SLOT: usize = STREAM_CAPACITY + INBOX;
 
 /// The index of the ring's window, and of the arguments' window.
@@ -483,7 +484,7 @@ struct Layout {
     windows: usize,
     meters: usize,
     measures: bool,
-    /// How much is always mapped.
+    /// The number of bytes that are always mapped.
     fixed: usize,
 }
 

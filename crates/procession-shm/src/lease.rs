@@ -48,9 +48,9 @@ pub(crate) struct SlotWords {
     running: Running,
     /// The ring's head at the claim. While the head is still there, the claim is not committed.
     pub(crate) from: AtomicU64,
-    /// How far the inbox was filled since its memory was last given back, by this worker or by a
-    /// dead one before it. The worker raises it before it writes bytes and sets it back after they
-    /// are gone, so no death keeps memory.
+    /// The length to which the inbox was filled since its memory was last given back, by this
+    /// worker or by a dead one before it. The worker raises it before it writes bytes and sets it
+    /// back after they are gone, so no death keeps memory.
     filled: AtomicU64,
     /// The process that has the slot. It writes it, for those who look on; the parent does not read
     /// it.

@@ -20,7 +20,7 @@ pub struct ObservedSlot {
     pub pid: u32,
     /// The task that it runs.
     pub running: Option<ObservedTask>,
-    /// How many tasks have been begun in this slot.
+    /// The number of tasks that have been begun in this slot.
     pub begun: u64,
     /// Bytes of results that the parent has not taken yet.
     pub unread: usize,

@@ -38,13 +38,13 @@ use crate::window::{File, FileWords, GRAIN, Window, WindowWords};
 const MAGIC: u32 = u32::from_le_bytes(*b"queu");
 /// Raised with every change of the layout.
 const VERSION: u32 = 4;
-/// How far the ring may grow.
+/// The size to which the ring may grow.
 const MAX_RING: usize = 8 << 30;
-/// How often `join` looks whether a process died with unfinished items.
+/// The interval at which `join` looks whether a process died with unfinished items.
 const DEATH_CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a `put` waits for a watcher to light its descriptor, which takes some 50 us.
+/// The time for which a `put` waits for a watcher to light its descriptor, which takes some 50 us.
 const LIGHT_TIMEOUT: Duration = Duration::from_millis(200);
-/// How often it looks meanwhile whether somebody took the item.
+/// The interval at which the `put` looks meanwhile whether somebody took the item.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 const UNWATCHED: u32 = 0;
@@ -449,8 +449,8 @@ impl Queue {
         Ok(taken)
     }
 
-    /// Whether nothing is queued and no consumer has an unfinished item. The ring comes first: an
-    /// item is counted for its consumer before it is gone from the ring.
+    /// Returns whether nothing is queued and no consumer has an unfinished item. The ring comes
+    /// first: an item is counted for its consumer before it is gone from the ring.
     fn is_finished(&self) -> bool {
         self.ring.is_empty() && self.consumers.unfinished() == 0
     }
@@ -496,7 +496,7 @@ const RING: usize = size_of::<Header>();
 const FILE: usize = RING + size_of::<RingWords>();
 const WINDOW: usize = FILE + size_of::<FileWords>();
 const CONSUMERS: usize = (WINDOW + size_of::<WindowWords>()).next_multiple_of(4096);
-/// How much is always mapped.
+/// The number of bytes that are always mapped.
 const FIXED: usize = (CONSUMERS + size_of::<ConsumerTable>()).next_multiple_of(GRAIN);
 
 #[cfg(all(test, not(loom)))]

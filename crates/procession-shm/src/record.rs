@@ -134,11 +134,11 @@ pub(crate) fn short_run(bytes: &[u8]) -> (u32, usize) {
     (count, end)
 }
 
-/// How many records of one length are looked for together.
+/// The number of records of one length that are looked for together.
 const ALIKE: usize = 8;
 
-/// Whether `bytes` begins with this many records of this length. The processor need not wait for
-/// one of them to find the next.
+/// Returns whether `bytes` begins with `ALIKE` records of this length. The processor need not wait
+/// for one of them to find the next.
 #[inline]
 fn are_alike(bytes: &[u8], len: u8, stride: usize) -> bool {
     bytes.len() >= ALIKE * stride && (1..ALIKE).all(|record| bytes[record * stride] == len)

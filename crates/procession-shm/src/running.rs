@@ -54,7 +54,7 @@ pub struct Running {
     /// The index in the job of the task that runs, or is prepared for; in the upper half, which of
     /// the task's calls.
     index: AtomicU64,
-    /// How many tasks have been begun. The worker writes it.
+    /// The number of tasks that have been begun. The worker writes it.
     begun: AtomicU64,
     /// The job that the parent asked to stop last. The parent writes it.
     stop: AtomicU64,
@@ -191,7 +191,7 @@ impl Running {
     pub fn show(&self, seen: Snapshot, at: u64) {
         self.seen.store(0, Ordering::Release);
         self.seen_at.store(at, Ordering::Release);
-        // What names the stretch and the task in one word: a stretch may have many tasks.
+        // The mark names the stretch and the task in one word: a stretch may have many tasks.
         self.seen.store(seen.mark(), Ordering::Release);
     }
 

@@ -21,10 +21,10 @@ static WAKE: OnceLock<Duration> = OnceLock::new();
 
 impl Spin {
     const PAUSES: u32 = 32;
-    /// How many times as long as a wake a waiter looks: what a sleep costs is more than its wake,
-    /// as the core has gone to rest and the waker makes a system call.
+    /// The time for which a waiter looks, as a multiple of a wake's. A sleep costs more than its
+    /// wake, as the core has gone to rest and the waker makes a system call.
     const WAKES: u32 = 8;
-    /// How long a waiter looks where nobody has measured.
+    /// The time for which a waiter looks if nobody has measured a wake.
     const YIELDS: Duration = Duration::from_micros(50);
     /// A measured time outside of these is the weather.
     const MIN_YIELDS: Duration = Duration::from_micros(20);

@@ -237,8 +237,8 @@ pub enum Arrival<'a> {
     Record(u32, &'a [u8]),
 }
 
-/// How much of a stream is copied at once before it is read. The copy does not change, whatever the
-/// producer does.
+/// The number of bytes of a stream that are copied at once before they are read. The copy does not
+/// change, whatever the producer does.
 const PIECE: usize = 16 * 1024;
 
 /// The consumer's side. It remembers how far it has read, and keeps the beginning of a record until

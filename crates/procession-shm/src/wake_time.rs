@@ -11,7 +11,7 @@ use procession_sys::thread::spawn_engine_thread;
 
 /// So many wakes are measured, and the shortest counts: others met with other work.
 const WAKES: u32 = 4;
-/// How long the sleeper has to fall asleep before it is woken.
+/// The time that the sleeper has to fall asleep before it is woken.
 const NAP: Duration = Duration::from_micros(20);
 /// After this long it is given up.
 const LONGEST: Duration = Duration::from_millis(5);

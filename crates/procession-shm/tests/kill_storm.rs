@@ -30,7 +30,7 @@ fn items_arrive_once_whichever_processes_are_killed() {
     Storm::over(Source::Queue(Queue::create(0, false).unwrap()));
 }
 
-/// Where frames come from.
+/// The source of frames.
 enum Source {
     /// The task ring, which this process fills as its parent. The next sequence.
     Tasks { next: u64 },

@@ -1,4 +1,5 @@
-//! How a process ended, and the signals that may end it. Plain numbers, the same on every platform.
+//! The end of a process, and the signals that may end it. Plain numbers, the same on every
+//! platform.
 
 use std::fmt;
 

@@ -5,6 +5,6 @@
 pub struct Extent {
     /// The beginning.
     pub offset: u64,
-    /// How many bytes it has.
+    /// The number of bytes.
     pub len: usize,
 }

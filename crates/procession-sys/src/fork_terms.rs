@@ -43,7 +43,7 @@ pub enum ForkError {
 /// The threads that stand in the way of a fork.
 #[derive(Clone, Debug)]
 pub struct OtherThreads {
-    /// How many there are, besides the caller and the engine's own.
+    /// The number of threads besides the caller and the engine's own.
     pub others: usize,
     /// Those of them that were found when they were listed, just after they were counted.
     pub threads: Vec<OtherThread>,

@@ -1,6 +1,6 @@
-//! Which image is running, and how a function of it is named so that another process with the same
-//! image finds it. Used in the parent when a function is sent, and in the child when it is called,
-//! in any thread.
+//! The image that is running, and the name of a function of it by which another process with the
+//! same image finds it. Used in the parent when a function is sent, and in the child when it is
+//! called, in any thread.
 //!
 //! # Why an offset names a function
 //!

@@ -14,9 +14,9 @@ use procession_testing::{once, run, tests};
 
 const MARK: &CStr = c"child of a test";
 
-/// How often each of the other constructors has run.
+/// The number of times that each of the other constructors has run.
 static RUNS: [AtomicU32; 5] = [const { AtomicU32::new(0) }; 5];
-/// How many of them had run when the child was found to be one.
+/// The number of them that had run when the child was found to be one.
 static BEFORE: AtomicU32 = AtomicU32::new(0);
 
 macro_rules! constructor {

@@ -9,7 +9,7 @@
 
 use std::backtrace::Backtrace;
 
-/// How much of a stack is wanted.
+/// The part of a stack that is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Style {
     None,

@@ -25,7 +25,7 @@ pub struct Context {
     place: Place,
 }
 
-/// Where the workers of pools are.
+/// The place where the workers of pools are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Place {
     Here,

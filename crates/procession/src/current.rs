@@ -77,7 +77,7 @@ impl CurrentProcess {
         current_pid()
     }
 
-    /// Whether it is terminated at its parent's exit.
+    /// Returns whether this process is terminated at its parent's exit.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -111,8 +111,8 @@ impl ParentProcess {
         self.pidfd.pid()
     }
 
-    /// Whether it has not ended yet. It seldom is false for long: this process ends with its
-    /// parent.
+    /// Returns whether the parent has not ended yet. The result is seldom `false` for long: this
+    /// process ends with its parent.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {

@@ -1,7 +1,7 @@
 //! Integers that are all of a message: the argument of a task, its result, an item of a queue. The
 //! length of a message is known wherever one is, so an integer travels as a [`Word`]: as short as
 //! in the codec, and without a loop over its bytes. Those within anything larger are the codec's.
-//! Which it is to be, the type tells: nothing is looked at when it runs.
+//! The type tells which of the two it is: nothing is looked at when the program runs.
 
 use std::any::{Any, TypeId};
 

@@ -53,8 +53,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Whether a closure captures is known to the compiler only when it makes code, so `cargo build`
-//! refuses one that does, and `cargo check` does not.
+//! The compiler knows only when it makes code whether a closure captures. So `cargo build` refuses
+//! a closure that does, and `cargo check` does not.
 //!
 //! All of serde's data model crosses, with every attribute of its derive, and arrives as it was
 //! sent: what cannot is an error that names type and field ([`Error::is_encode`],

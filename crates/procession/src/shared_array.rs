@@ -79,7 +79,7 @@ impl<T: Pod> SharedArray<T> {
         Ok(array)
     }
 
-    /// How many elements it has, which is one at least.
+    /// Returns the number of elements, which is at least one.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {

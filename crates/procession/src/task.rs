@@ -24,7 +24,7 @@ use crate::integer;
 use crate::message::{self, Panic};
 use crate::slow_call::Call;
 
-/// Whether a panic is also reported where it happens, as a thread's is.
+/// The report of a panic: to the caller alone, or also where it happens, as a thread's is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Report {
     /// On the process's stderr: a [`crate::Process`].
@@ -370,7 +370,7 @@ fn install_hook() {
                     watched.report
                 })
             });
-            // Where panics abort, the caller will learn of no more than the worker's end.
+            // If panics abort, the caller will learn of no more than the worker's end.
             if report != Some(Report::ToCaller) || cfg!(panic = "abort") {
                 previous(info);
             }

@@ -157,7 +157,7 @@ fn shared_memory() -> usize {
     fds.filter(is_pool).map(|path| std::fs::metadata(path).unwrap().blocks() as usize * 512).sum()
 }
 
-/// What a task puts into other messages than its result.
+/// Puts large buffers, in a task, into other messages than its result.
 fn tasks_send_large_buffers_elsewhere() {
     let pool = Context::forkserver().pool(1).unwrap();
     let queue = Queue::<Bytes>::new().unwrap();

@@ -80,7 +80,7 @@ fn print_much() {
     let _ = (std::io::stdout().write_all(&text), std::io::stderr().write_all(&text));
 }
 
-/// Which file has the number of each standard stream.
+/// Returns the file that has the number of each standard stream.
 fn streams() -> Streams {
     (0..3).map(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).ok()).collect()
 }

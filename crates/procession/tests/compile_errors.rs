@@ -1,4 +1,4 @@
-//! What the compiler says of programs that cannot work: each says what to write. The programs are
+//! The compiler's errors for programs that cannot work: each says what to write. The programs are
 //! compiled here, against the crate as it was built for this test.
 
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn main() {
     })
 }
 
-/// How far the compiler goes.
+/// The stage to which the compiler goes.
 #[derive(Clone, Copy)]
 enum Stage {
     /// As `cargo check`.
@@ -114,7 +114,7 @@ fn compiles(call: &str) {
     }
 }
 
-/// What the compiler says of a program that makes this call.
+/// Returns what the compiler says of a program that makes this call.
 #[track_caller]
 fn compile(stage: Stage, call: &str) -> String {
     run_compiler(stage, call).expect_err("such a program is refused")

@@ -117,7 +117,7 @@ fn limit_of_a_task_is_not_retried(context: Context) {
 fn refused_address_space_is_named(context: Context) {
     let address_space = 8 << 30;
     let pool = limited(context, 1, Limits { address_space: Some(address_space), ..Limits::default() });
-    // What is not zero would have to be there.
+    // Bytes that are not zero would have to be there.
     let error = pool.apply(|bytes: usize| vec![0_u8; bytes].len(), 16 << 30).unwrap_err();
     assert!(error.is_worker_lost() && error.limit() == Some(Limit::AddressSpace(address_space)), "{error}");
     assert!(error.to_string().contains("address_space, 8589934592 bytes"), "{error}");

@@ -14,7 +14,7 @@ use procession_testing::{Trial, run, skip, tests, trial};
 const KEY: &[u8] = b"\x00 a key, \xff not text";
 const SIZES: [usize; 9] = [0, 1, 16, 16_383, 16_384, 16_385, 65_536, 300_000, 1 << 20];
 
-/// What every script begins with; the alarm ends one that nobody talks to any more.
+/// The beginning of every script; the alarm ends one that nobody talks to any more.
 const PRELUDE: &str = r#"
 import pickle, signal, sys
 from multiprocessing import AuthenticationError
@@ -235,7 +235,7 @@ impl Script {
 }
 
 impl Drop for Script {
-    /// Where a check failed before its end.
+    /// Ends the script if a check failed before its end.
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -66,7 +66,7 @@ fn watched_runs_until_its_input_ends() {
     assert!(text.starts_with("python -m procession top ") && text.contains("\nit has run "), "{text}");
 }
 
-/// What an example prints. Cargo builds the examples with the tests, beside their folder.
+/// Returns the output of an example. Cargo builds the examples with the tests, beside their folder.
 fn output_of(name: &str, arguments: &[&str]) -> String {
     let test = std::env::current_exe().unwrap();
     let program: PathBuf = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);

@@ -108,7 +108,7 @@ fn children_killed_in_their_first_moment_are_reaped() {
 fn exit_codes_reach_the_owner() {
     for (code, exit) in [(0, 0u8), (3, 3), (-9, 9)] {
         let mut child = Context::forkserver().process(end_by, exit).start().unwrap();
-        // How its target ended is another question.
+        // The outcome of its target is another question.
         let _ = child.join();
         assert_eq!(child.exit_code(), Some(code));
     }

@@ -1,4 +1,4 @@
-//! What a forked child inherits of its parent's pools and handles: errors, and no hang.
+//! Pools and handles that a forked child inherits of its parent: they give errors, and do not hang.
 
 use std::time::Duration;
 

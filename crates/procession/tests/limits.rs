@@ -75,8 +75,8 @@ fn four_hundred_tasks_run_without_proc(context: Context) {
     mounted("mount -t tmpfs tmpfs /proc && ! test -e /proc/self", "no-proc", context);
 }
 
-/// What it and its workers have in memory never reaches 1 GiB: of what several have mapped each
-/// counts its part.
+/// Checks that the memory of the program and its workers never reaches 1 GiB. If several have
+/// mapped the same memory, each counts its part.
 fn many_mib_pass_through_1_gib(way: &'static str, tasks: u64) {
     let mut shell = Command::new("sh");
     let command = again(shell.arg("-c"), "true", way, Context::fork());

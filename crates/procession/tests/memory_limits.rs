@@ -16,7 +16,7 @@ const MIB: usize = 1 << 20;
 const ADDRESSES: usize = 2048 * MIB;
 const FILES: usize = 8 * MIB;
 
-/// What this program does when it runs again.
+/// The work of this program when it runs again.
 type Role = fn(Context);
 
 /// Roles by name, each named as its function is.

@@ -225,7 +225,7 @@ fn victim() {
         [std::process::id()].into_iter().chain(pool.worker_pids()).map(|pid| pid.to_string()).collect();
     println!("{}", pids.join(" "));
     std::io::stdout().flush().unwrap();
-    // Where the job outlives an agent, the task does not.
+    // If the job outlives an agent, the task does not.
     eprintln!("the task ended: {}", computes.get().unwrap_err());
 }
 

@@ -1,5 +1,5 @@
-//! What children print comes home line by line, under each start method: of `println!`, of C code,
-//! of programs that they start, of children that are killed.
+//! The output of children, which comes home line by line under each start method: of `println!`, of
+//! C code, of programs that they start, of children that are killed.
 
 use std::collections::HashMap;
 use std::io::Write;

@@ -65,7 +65,7 @@ fn victim(context: Context) -> ! {
     unreachable!("the test kills this process")
 }
 
-/// What procession could have left: other programs use these places too.
+/// Returns the files that procession could have left: other programs use these places too.
 fn left_behind() -> BTreeSet<String> {
     let entries = ["/dev/shm", "/tmp"].into_iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten();
     entries

@@ -1,4 +1,4 @@
-//! What pools that measure say of their workers' time and of their slowest tasks, under each start
+//! The figures of pools that measure: their workers' time and their slowest tasks, under each start
 //! method.
 
 use std::collections::BTreeMap;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use procession::{AsyncResult, Context, Error, Pool};
 use procession_testing::{Random, Segment, Trial, eventually, long, run, runs, tests, trial};
 
-/// Where the words are that parent and workers share. Behind them are the frames of the ring.
+/// The size of the words that parent and workers share. Behind them are the frames of the ring.
 const FIXED: u64 = 128 * 1024;
-/// Those of the header, the ring and the first slots, used or not.
+/// The size of those of the header, the ring and the first slots, used or not.
 const FIRST: u64 = 2048;
-/// Those of the header and the ring.
+/// The size of those of the header and the ring.
 const COPIED: u64 = 512;
 /// Words that are looked at together.
 const LINE: u64 = 64;
@@ -121,7 +121,7 @@ fn words_in_use(_: ()) -> Vec<u64> {
     words.map(|(word, _)| word as u64 * 8).collect()
 }
 
-/// What may come of a task beside its result.
+/// Checks that an error is one that may come of a task beside its result.
 fn judge(error: &Error, what: &str) {
     assert!(error.is_broken() || error.is_worker_lost(), "{what}: {error}");
     assert!(!error.to_string().is_empty());

@@ -120,7 +120,7 @@ fn a_chunk_of_a_lazy_map_loses_one_result_by_a_lost_worker(context: Context) {
     assert_eq!(pool.imap_unordered(work, 0..40).filter(|result| result.is_ok()).count(), 38);
 }
 
-/// What every kind of a task's failure has.
+/// Checks that every kind of a task's failure has the task's index.
 fn every_task_error_has_its_index(context: Context) {
     fn fail(kind: u64) -> std::result::Result<Bad, String> {
         match kind {

@@ -1,5 +1,5 @@
-//! What pools tell `tracing`, under each start method. Parent and workers have the same subscriber,
-//! which writes a line for each span and event into one file.
+//! The spans and events that pools give to `tracing`, under each start method. Parent and workers
+//! have the same subscriber, which writes a line for each span and event into one file.
 
 use std::fmt::{Debug, Write as _};
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Where the lines go. Set anew by each test; a forked worker has its parent's.
+/// The file for the lines. Each test sets it anew; a forked worker has its parent's.
 static FILE: Mutex<Option<File>> = Mutex::new(None);
 
 struct Lines(AtomicU64);

@@ -8,7 +8,7 @@ use procession_sys::Signal;
 use procession_sys::pidfd::PidFd;
 use procession_testing::{eventually, for_each_context, kill, run, tests};
 
-/// How a task ends its worker.
+/// The ways in which a task ends its worker, with the worker's exit code.
 const DEATHS: [(&str, i32); 4] = [("kill", -9), ("abort", -6), ("exit", 3), ("segfault", -11)];
 
 fn main() {

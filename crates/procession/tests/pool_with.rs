@@ -72,7 +72,7 @@ fn states_of_every_length_arrive(context: Context) {
     }
 }
 
-/// How many states this worker has decoded.
+/// The number of states that this worker has decoded.
 static DECODED: AtomicU64 = AtomicU64::new(0);
 
 /// A state that is counted where it is decoded.

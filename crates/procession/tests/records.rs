@@ -15,7 +15,8 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record as SpanFields};
 use tracing_core::span::Current;
 
-/// What this program's logger and subscriber have got: level, target, text, the rest by name.
+/// A record that this program's logger or subscriber has got: level, target, text, the rest by
+/// name.
 type Got = (String, String, String, BTreeMap<String, String>);
 
 static GOT: Mutex<Vec<Got>> = Mutex::new(Vec::new());
@@ -205,7 +206,7 @@ fn hundred_thousand_log_records_come(context: Context) {
     pool.chunk_size(1).map(log, [0, 1]).unwrap();
     drop(pool);
     let mut next = [0, 0];
-    // What this process says of its pool is another matter.
+    // The records of this process about its pool are another matter.
     for (.., text, _) in take_got().into_iter().filter(|got| got.1 == "records") {
         let (part, number) = text.split_once(' ').unwrap();
         let part: usize = part.parse().unwrap();

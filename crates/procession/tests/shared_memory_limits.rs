@@ -80,7 +80,7 @@ fn no_proc() {
     assert!(!std::path::Path::new("/proc/self").exists());
     let error = SharedMemory::create_named(100).unwrap_err().to_string();
     assert!(error.contains("/proc"), "it says why: {error}");
-    // What cannot be found there can be said.
+    // The program's path cannot be found there, but it can be said.
     procession::set_executable(std::env::args().next().unwrap());
     match SharedMemory::create_named(100) {
         Ok(memory) => {

@@ -1,5 +1,6 @@
-//! What primitives leave behind: made and dropped by the ten thousand they take no more memory than
-//! a few of them, and what another process may still have is never another primitive's memory.
+//! The memory that primitives leave behind. Made and dropped by the ten thousand, they take no more
+//! of it than a few of them. The memory that another process may still have is never another
+//! primitive's.
 
 use procession::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, Mutex, RLock, RwLock, Semaphore};
 use procession::{Context, Queue};
@@ -7,10 +8,10 @@ use procession_testing::{Trial, for_each_context, long, once, run, tests, trial}
 
 /// So many of the smallest take 2.5 MB if none is used again.
 const MANY: usize = 40_000;
-/// What may be left of them.
+/// The most bytes that may be left of them.
 const FEW: u64 = 512 << 10;
 
-/// What makes one of a kind and drops it.
+/// The functions that make one of a kind and drop it.
 const KINDS: [(&str, fn()); 11] = [
     ("locks", || drop(Lock::new().unwrap())),
     ("rlocks", || drop(RLock::new().unwrap())),
@@ -134,7 +135,7 @@ fn what_a_child_has_is_no_other_lock(context: Context) {
     drop(guards);
 }
 
-/// How much of this process's memory is shared memory that it has touched.
+/// Returns how much of this process's memory is shared memory that it has touched.
 fn shared_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssShmem:")).expect("Linux says so since 4.5");

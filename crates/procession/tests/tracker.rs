@@ -154,7 +154,7 @@ fn names_of_before_are_told_to_the_new_tracker() {
     }
     eventually("the tracker ends", || !runs(tracker));
     for name in names {
-        // What is lost with a tracker.
+        // A name may be lost with a tracker.
         let _ = std::fs::remove_file(path(&name));
     }
 }

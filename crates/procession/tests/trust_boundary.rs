@@ -1,6 +1,6 @@
-//! What a worker can do to its parent that is not its parent's friend: it writes at random into all
-//! that it shares with it, under every limit and filter. The parent goes on, takes no memory by
-//! what it is told, and gives no task the result of another.
+//! The harm that a hostile worker can do to its parent. It writes at random into all that it shares
+//! with its parent, under every limit and filter. The parent goes on, takes no memory by what it is
+//! told, and gives no task the result of another.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -26,8 +26,8 @@ fn main() {
     })
 }
 
-/// What this worker shares with its parent. Found by the initializer, since later it can open
-/// nothing.
+/// Everything that this worker shares with its parent. The initializer finds it, since later the
+/// worker can open nothing.
 static SHARED: Mutex<Option<Everything>> = Mutex::new(None);
 
 struct Everything {

@@ -272,7 +272,7 @@ fn json_arrives(ways: &Ways) {
     let raw: Box<serde_json::value::RawValue> = serde_json::from_str(text).unwrap();
     let echoed = ways.pool.apply(|raw: Box<serde_json::value::RawValue>| raw, raw).unwrap();
     assert_eq!(echoed.get(), text);
-    // What is sent as JSON may be received as a type of its own.
+    // A value that is sent as JSON may be received as a type of its own.
     let (ours, theirs) = pipe::<Value, Key>(true).unwrap();
     for key in [Key::Unit, Key::Newtype(1), Key::Tuple(2, "two".into()), Key::Struct { x: -3 }] {
         let value = serde_json::to_value(&key).unwrap();

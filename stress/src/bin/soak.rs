@@ -14,14 +14,14 @@ use procession::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock,
 use procession::{Bytes, Context, Pool, Queue, SharedMemory};
 use procession_testing::CONTEXTS;
 
-/// How much a stretch may grow for reasons of the machine, and for each call.
+/// The growth that a stretch may have for reasons of the machine, and for each call.
 const MAX_BYTES: u64 = 1 << 20;
 const MAX_BYTES_FOR_EACH: u64 = 16;
 
 struct Call {
     name: &'static str,
     run: fn(Context, &Pool),
-    /// How many are made for a hundred that are asked for: some take longer.
+    /// The number of calls made for a hundred that are asked for: some take longer.
     percent: usize,
 }
 

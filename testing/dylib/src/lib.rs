@@ -6,7 +6,7 @@ pub use procession::{Context, Result, StartMethod};
 ///
 /// # Errors
 ///
-/// What the pool says.
+/// The error of the pool.
 pub fn sum_of_squares(method: StartMethod, n: u64) -> Result<u64> {
     let squares = Context::new(method).pool(2)?.map(|x: u64| x * x, 0..n)?;
     Ok(squares.into_iter().sum())

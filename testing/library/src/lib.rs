@@ -12,13 +12,13 @@ use procession::{Context, Process, Result, StartMethod, parent_process};
 ///
 /// # Errors
 ///
-/// What the pool says.
+/// The error of the pool.
 pub fn sum_of_squares(method: StartMethod, n: u64) -> Result<u64> {
     let squares = Context::new(method).pool(2)?.map(|x: u64| x * x, 0..n)?;
     Ok(squares.into_iter().sum())
 }
 
-/// What a child of this start method finds, as text.
+/// Returns what a child of this start method finds, as text.
 fn report(method: &str) -> Result<String> {
     let method: StartMethod = method.parse()?;
     let context = Context::new(method);

@@ -18,7 +18,7 @@ fn main() {
     })
 }
 
-/// How long cargo may take to build a program from cold.
+/// The time that cargo may take to build a program from cold.
 const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// The linker drops what nothing refers to, and link-time optimisation even more.

@@ -150,7 +150,7 @@ fn library_that_was_replaced_is_named_at_the_start() {
     assert!(said.contains("library.so") && said.contains("was replaced or removed"), "{said}");
 }
 
-/// What cargo has built for this test, in the test's folder.
+/// Returns the path of what cargo has built for this test, in the test's folder.
 fn built(name: &str) -> PathBuf {
     let path = std::env::current_exe().unwrap().with_file_name(name);
     assert!(path.exists(), "{} is not built", path.display());

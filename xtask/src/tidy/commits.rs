@@ -7,7 +7,7 @@ use super::source::Finding;
 
 const MAX_CHARACTERS: usize = 72;
 
-/// How many commits are looked at if the remote has no main branch.
+/// The number of commits that are looked at if the remote has no main branch.
 const MAX_COMMITS: &str = "20";
 
 /// The findings; or why there is nothing to look at.

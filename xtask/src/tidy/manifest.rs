@@ -6,7 +6,7 @@
 pub(super) struct Dependency {
     pub(super) name: String,
     pub(super) line: usize,
-    /// Whether only tests, examples and benchmarks of the crate see it.
+    /// True if only tests, examples and benchmarks of the crate see it.
     pub(super) is_for_tests: bool,
 }
 

@@ -18,7 +18,7 @@ fn check_source(source: &Source) -> impl Iterator<Item = Finding> + '_ {
     })
 }
 
-/// Whether the comment behind a line of code is for a tool, which wants it there.
+/// Returns whether the comment behind a line of code is for a tool, which wants it there.
 fn is_directive(line: &str) -> bool {
     let begins_with_code = !line.trim_start().starts_with('#');
     begins_with_code && ["  # type: ", "  # noqa"].iter().any(|directive| line.contains(directive))

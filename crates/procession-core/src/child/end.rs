@@ -1,4 +1,4 @@
-//! How a child ended. Used in its parent.
+//! The end of a child. Used in its parent.
 
 use std::io;
 

@@ -143,7 +143,7 @@ impl Child {
         &self.name
     }
 
-    /// Whether it is terminated at this process's exit.
+    /// Returns whether the child is terminated at this process's exit.
     pub fn is_daemon(&self) -> bool {
         self.daemon
     }
@@ -185,7 +185,7 @@ impl Child {
         }
     }
 
-    /// How it ended, if anybody has asked since.
+    /// Returns how the child ended, if anybody has asked since.
     pub fn end(&self) -> Option<&End> {
         match &self.state {
             State::Own(child) | State::Served { child, .. } => child.end(),
@@ -225,7 +225,7 @@ impl Child {
         }
     }
 
-    /// How it ended, if it has.
+    /// Returns how the child ended, if it has.
     pub fn try_wait(&self) -> Result<Option<&End>> {
         match self.wait(Some(Instant::now())) {
             Err(Error::Timeout { .. }) => Ok(None),
@@ -262,7 +262,8 @@ impl Child {
         Err(Error::DescriptorClosed { which })
     }
 
-    /// Whether it is stopped, by a signal or a debugger. `false` where `/proc` does not say.
+    /// Returns whether the child is stopped, by a signal or a debugger. Returns `false` if `/proc`
+    /// does not say.
     pub fn is_stopped(&self) -> bool {
         self.pidfd().is_some_and(PidFd::is_stopped)
     }
@@ -309,7 +310,7 @@ impl Child {
         if let Some(end) = end.get() {
             return Ok(end);
         }
-        // Where the program has closed the pidfd, nobody can know.
+        // If the program has closed the pidfd, nobody can know.
         let status = if pidfd.is_open() { self.status(pidfd, pidfd.peek())? } else { None };
         Ok(end.get_or_init(|| End { status, outcome: Outcome::Died }))
     }

@@ -10,8 +10,8 @@ use procession_shm::interrupt;
 use procession_sys::pidfd::PidFd;
 use procession_sys::poller;
 
-/// How often a server that does not answer is looked at. Looks are counted instead of time: the
-/// time in which this whole program is stopped is not the server's.
+/// The interval between looks at a server that does not answer. Looks are counted instead of time:
+/// the time in which this whole program is stopped is not the server's.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// The most looks at a server that the kernel says is stopped.
 const MAX_LOOKS_STOPPED: u32 = 10;
@@ -66,7 +66,7 @@ impl<'a> Watch<'a> {
         Ok(if is_overdue { Look::Overdue } else { Look::Nothing })
     }
 
-    /// Whether the server has ended.
+    /// Returns whether the server has ended.
     pub(crate) fn has_ended(&self) -> io::Result<bool> {
         self.server.has_ended()
     }

@@ -16,7 +16,7 @@ use super::server_watch::{Look, Watch};
 use crate::Result;
 use crate::outcome::{self, Heard, Outcome};
 
-/// How often a fork server is looked at that is to report the end of a child that has ended.
+/// The most looks at a fork server that is to report the end of a child that has ended.
 const MAX_LOOKS_REPORT: u32 = 50;
 
 /// A child whose life hangs on a link to this process.
@@ -36,7 +36,7 @@ impl Tied {
         Tied { pidfd, link: Mutex::new(Some(link)), began, end: OnceLock::new() }
     }
 
-    /// How it ended, if anybody has asked since.
+    /// Returns how the child ended, if anybody has asked since.
     pub(super) fn end(&self) -> Option<&End> {
         self.end.get()
     }
@@ -53,7 +53,8 @@ impl Tied {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 
-    /// How it ended: `read` by the first thread that asks, kept for the others.
+    /// Returns how the child ended. The first thread that asks calls `read`; the result is kept for
+    /// the others.
     pub(super) fn end_by(&self, read: impl FnOnce(Option<&Link>) -> Result<End>) -> Result<&End> {
         let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(end) = self.end.get() {
@@ -75,8 +76,8 @@ impl Tied {
         link.map_or(Ok(Outcome::Died), |link| outcome::read(link, self.began))
     }
 
-    /// How it ended: by what its fork server sends, or, if the server has ended or is killed for
-    /// its silence, by what the kernel tells. `None`: a signal ended the wait.
+    /// Returns how the child ended: by what its fork server sends or, if the server has ended or is
+    /// killed for its silence, by what the kernel tells. Returns `None` if a signal ended the wait.
     pub(super) fn reported_end(
         &self,
         link: &Link,
@@ -138,7 +139,7 @@ impl Tied {
     }
 }
 
-/// Whether the system says that a process is not this one's child, or is reaped.
+/// Returns whether the system says that a process is not this one's child, or is reaped.
 pub(super) fn is_no_child(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::SRCH | Errno::CHILD))
 }

@@ -1,4 +1,5 @@
-//! How much a child may take. Set in the child by the kernel's limits, or watched by its pool.
+//! The limits of what a child may take. They are set in the child as the kernel's limits, or
+//! watched by its pool.
 
 use std::fmt;
 use std::fs;
@@ -12,7 +13,8 @@ use rustix::param::page_size;
 use super::Keeper;
 use crate::wire::{Reader, Writer};
 
-/// How much a child may take. `None` stands for no limit beside those that this process has.
+/// The limits of what a child may take. `None` stands for no limit beside those that this process
+/// has.
 ///
 /// ```
 /// use procession_core::confinement::Limits;

@@ -32,7 +32,7 @@ pub use seccomp::Seccomp;
 /// See the module. The default confines nothing.
 #[derive(Clone, Default, Debug)]
 pub struct Confinement {
-    /// How much it may take.
+    /// The limits of what it may take.
     pub limits: Limits,
     /// True if neither it nor what it executes can get privileges by an exec.
     pub no_new_privileges: bool,

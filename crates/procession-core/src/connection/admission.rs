@@ -90,7 +90,7 @@ impl Admission {
         self.news.as_fd()
     }
 
-    /// Whether this process is the one that listens, which has the threads.
+    /// Returns whether this process is the one that listens, which has the threads.
     pub(super) fn is_own(&self) -> bool {
         self.generation == fork_generation()
     }
@@ -175,7 +175,7 @@ impl Shared {
         if state.is_closed {
             return;
         }
-        // Where it was given up, its last holder is this.
+        // If the connection was given up, this is its last holder.
         let gone = || Error::Authentication("the other end was given up for others".into());
         let admitted = authenticated.and_then(|()| Arc::into_inner(connection).ok_or_else(gone));
         state.over.push_back((admitted, peer));

@@ -29,7 +29,7 @@ use sha2::Sha256;
 use super::Connection;
 use crate::{Error, Result};
 
-/// How long an authentication may take unless told otherwise.
+/// The time that an authentication may take unless told otherwise.
 pub const AUTHENTICATION_TIME: Duration = Duration::from_secs(10);
 
 /// The longest message of an authentication.
@@ -101,8 +101,8 @@ impl Key {
         Err("its challenge is too short or wants another digest than sha256 or md5".into())
     }
 
-    /// Whether an answer to a message proves that the key is known. Takes the same time wherever it
-    /// differs.
+    /// Returns whether an answer to a message proves that the key is known. Takes the same time
+    /// wherever the answer differs.
     pub fn accepts(&self, message: &[u8], answer: &[u8]) -> bool {
         match answer.strip_prefix(SHA256) {
             Some(mac) => self.sha256(message).verify_slice(mac).is_ok(),

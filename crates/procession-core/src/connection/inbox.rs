@@ -27,7 +27,7 @@ use procession_sys::socket::{self, Incoming};
 use super::frame::{self, Parsed};
 use crate::{Error, Result};
 
-/// How much is asked for at once; a small frame is far smaller.
+/// The number of bytes asked for at once; a small frame is far smaller.
 const AHEAD: usize = 16 * 1024;
 /// Room that is made for a frame before any of its bytes came. Beyond it, room is only ever
 /// doubled.
@@ -123,7 +123,7 @@ impl Inbox {
         }
     }
 
-    /// Whether the next `recv` has an answer without the socket.
+    /// Returns whether the next `recv` has an answer without the socket.
     pub(super) fn is_ready(&self, limit: u64) -> bool {
         let unfinished = frame::parse(&self.buffer[self.taken..self.filled], limit);
         self.defect.is_some() || !matches!(unfinished, Ok(Parsed::Needs(_)))

@@ -22,7 +22,7 @@ use crate::{Error, Result};
 pub(super) struct Keyed {
     key: Key,
     admission: Admission,
-    /// How long a peer's authentication may take.
+    /// The time that a peer's authentication may take.
     pub(super) time: Duration,
 }
 

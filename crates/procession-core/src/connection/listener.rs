@@ -1,5 +1,5 @@
-//! Where connections come from: a listener has an address, and who knows it connects. Used in any
-//! process, from any thread.
+//! Listeners, from which connections come. A listener has an address, and whoever knows the address
+//! connects. Used in any process, from any thread.
 //!
 //! A listener that nobody gave an address listens at an abstract one of 128 random bits, which has
 //! no file: a process that is killed leaves nothing behind. Such a name has no permissions either,
@@ -173,7 +173,7 @@ impl Listener {
         Ok(())
     }
 
-    /// How long a peer's authentication may take.
+    /// Sets the time that a peer's authentication may take.
     #[cfg(feature = "auth")]
     pub fn set_authentication_time(&mut self, time: Duration) {
         self.authentication_time = time;
@@ -182,7 +182,7 @@ impl Listener {
         }
     }
 
-    /// How many connections may wait to be accepted.
+    /// Sets the number of connections that may wait to be accepted.
     ///
     /// # Errors
     ///
@@ -235,13 +235,13 @@ impl Listener {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address at which the listener listens.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Where the peer that was accepted last connected from; unix sockets are as a rule from
-    /// nowhere.
+    /// Returns the address from which the peer that was accepted last connected. Unix sockets have
+    /// none as a rule.
     pub fn last_accepted(&self) -> Option<Address> {
         self.last_accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -78,7 +78,7 @@ pub struct Connection {
     carries_handles: bool,
     ways: Ways,
     inbox: Turn<Inbox>,
-    /// Whether a frame was left half sent; held while sending.
+    /// True if a frame was left half sent. The lock is held while sending.
     outbox: Mutex<bool>,
     max_frame: AtomicU64,
     read_ahead: AtomicBool,
@@ -257,8 +257,8 @@ impl Connection {
         Ok(wait_readable(&[self.socket.as_fd()], deadline)?[0])
     }
 
-    /// Whether the next `recv` has an answer whatever the socket says. A thread that waits in
-    /// `recv` has none yet.
+    /// Returns whether the next `recv` has an answer whatever the socket says. A thread that waits
+    /// in `recv` has none yet.
     pub fn is_ready(&self) -> bool {
         self.inbox.try_take().is_some_and(|inbox| inbox.is_ready(self.max_frame()))
     }

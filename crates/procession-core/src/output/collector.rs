@@ -40,7 +40,7 @@ const SOON: Duration = Duration::from_micros(200);
 const PAUSE: Duration = Duration::from_micros(500);
 /// The most bytes that a pipe holds, unless root has enlarged it.
 const MAX_PIPE_LEN: usize = 1 << 20;
-/// How long a program's exit waits for the lines of children that have ended.
+/// The time for which a program's exit waits for the lines of children that have ended.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// See the module.
@@ -318,7 +318,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// How long until pipes of a child that has ended are given up.
+    /// Returns the time until pipes of a child that has ended are given up.
     fn next_look(&self) -> Option<Duration> {
         let first = self.state().readers.values().filter_map(|reader| reader.until).min();
         first.map(|until| until.saturating_duration_since(Instant::now()))

@@ -31,7 +31,7 @@ pub use procession_sys::stdio::StreamName;
 pub use records::{Recording, Records};
 pub use streams::Streams;
 
-/// How long the pipes of a child that has ended are read, if others hold them open.
+/// The time for which the pipes of a child that has ended are read, if others hold them open.
 pub const GRACE: Duration = Duration::from_millis(500);
 
 /// The longest line that comes whole. A longer one comes in pieces.

@@ -79,13 +79,13 @@ impl Backlog {
         mem::take(&mut self.postponed().withdrawals)
     }
 
-    /// Whether there are tasks in it, or with the dead.
+    /// Returns whether there are tasks in the backlog, or with workers that have died.
     pub(super) fn has_tasks(&self) -> bool {
         let postponed = self.postponed();
         !postponed.deaths.is_empty() || !postponed.frames.is_empty()
     }
 
-    /// Whether something waits for the ring.
+    /// Returns whether nothing waits for the ring.
     pub(super) fn is_empty(&self) -> bool {
         !self.has_tasks() && !self.has_withdrawals.load(Ordering::SeqCst)
     }
@@ -96,7 +96,7 @@ impl Backlog {
         Carrying(&self.carrying)
     }
 
-    /// Whether no thread has frames in its own hands.
+    /// Returns whether no thread has frames in its own hands.
     pub(super) fn is_nobody_carrying(&self) -> bool {
         self.carrying.load(Ordering::SeqCst) == 0
     }

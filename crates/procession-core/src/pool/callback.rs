@@ -79,7 +79,8 @@ impl Shared {
         self.announce();
     }
 
-    /// Whether a job is as far as whoever asks may wait for.
+    /// Returns whether a wait for the job is over: its callbacks have run or, in the pool's own
+    /// thread, it is finished.
     pub(super) fn is_ready(&self, job: &Job) -> bool {
         job.is_settled() || job.is_finished() && self.mail.is_own_thread()
     }

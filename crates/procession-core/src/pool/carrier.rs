@@ -103,12 +103,12 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// Whether the worker claims and commits no more.
+    /// Returns whether the worker claims and commits no more.
     pub(super) fn is_over(&self) -> bool {
         self.departed.is_some() || self.has_news()
     }
 
-    /// Whether something has come that ends the worker.
+    /// Returns whether something has come that ends the worker.
     pub(super) fn has_news(&self) -> bool {
         is_to_end(&self.child, &self.told)
     }
@@ -126,7 +126,7 @@ impl Way {
         move || child.signal().is_some()
     }
 
-    /// Whether the process has ended between two tasks.
+    /// Returns whether the process has ended between two tasks.
     pub(super) fn has_left(&self) -> bool {
         self.departed.as_ref().is_some_and(|departed| !departed.has_lost)
     }

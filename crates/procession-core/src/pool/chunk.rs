@@ -111,7 +111,7 @@ struct Cursor {
     end: u32,
     /// The place in the inbox of the arguments of the next task and of those behind it.
     rest: usize,
-    /// Where they end.
+    /// The place in the inbox where the arguments end.
     frame_end: usize,
     /// The section in the inbox that names the state.
     state: Range<usize>,
@@ -415,20 +415,21 @@ impl Chunk {
         }
     }
 
-    /// Whether the worker is a thread that has been stopped.
+    /// Returns whether the worker is a thread that has been stopped.
     pub(super) fn is_stopped(&self) -> bool {
         self.state.is_stopped()
     }
 
-    /// Whether the worker is to make way for another. One that has once left a claim undone is not
-    /// to claim again, since that would void it, whatever the parent thinks by then.
+    /// Returns whether the worker is to make way for another. A worker that has once left a claim
+    /// undone must not claim again, whatever the parent thinks by then: another claim would void
+    /// the first.
     #[inline]
     pub(super) fn is_leaving(&mut self) -> bool {
         self.state.is_leaving(&self.slot)
     }
 }
 
-/// Whether the worker runs no more of the chunk.
+/// Returns whether the worker runs no more of the chunk.
 #[inline]
 fn is_over(cursor: &Cursor, state: &mut State, slot: &Slot, diet: Option<&mut Diet>) -> bool {
     // One that is too large from the beginning still runs a task.

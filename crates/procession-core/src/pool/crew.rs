@@ -44,7 +44,7 @@ pub(super) struct Crew {
     starter: Box<dyn Start + Send>,
     service: Arc<Service>,
     workers: Mutex<Workers>,
-    /// How many workers are to be kept: those of the first slots. Changed under the lock.
+    /// The number of workers to keep: those of the first slots. Changed under the lock.
     size: AtomicUsize,
     /// Some slot has no worker: the next thread that may start processes is to look.
     is_vacant: AtomicBool,
@@ -177,7 +177,7 @@ impl Crew {
         self.service.propagation.as_ref()?.capture()
     }
 
-    /// How much each worker may take.
+    /// Returns the limits of what each worker may take.
     pub(super) fn limits(&self) -> &Limits {
         &self.service.confinement.limits
     }
@@ -186,8 +186,8 @@ impl Crew {
         self.starter.method()
     }
 
-    /// Whether workers are forked by threads of the program alone, and not by the pool's: a fork
-    /// copies whatever lock another thread holds.
+    /// Returns whether workers are forked by threads of the program alone, and not by the pool's
+    /// thread: a fork copies whatever lock another thread holds.
     pub(super) fn is_forked(&self) -> bool {
         self.method() == StartMethod::Fork
     }
@@ -322,12 +322,12 @@ impl Crew {
         workers.last_failure.clone().filter(|_| is_hopeless)
     }
 
-    /// Whether arguments and results hold all that belongs to them.
+    /// Returns whether arguments and results hold all that belongs to them.
     pub(super) fn is_inline(&self) -> bool {
         self.service.is_inline
     }
 
-    /// Whether lost workers are replaced.
+    /// Returns whether lost workers are replaced.
     pub(super) fn is_replaced(&self) -> bool {
         !self.service.is_final
     }
@@ -342,7 +342,7 @@ impl Crew {
         self.workers().last_ended.clone()
     }
 
-    /// Whether a slot may be empty that is to have a worker.
+    /// Returns whether a slot that is to have a worker may be empty.
     pub(super) fn has_vacancy(&self) -> bool {
         self.is_vacant.load(Ordering::SeqCst)
     }
@@ -351,7 +351,7 @@ impl Crew {
         self.is_vacant.store(is_vacant, Ordering::SeqCst);
     }
 
-    /// How long until a vacancy may be tried again; `None` if there is none.
+    /// Returns the time until a vacancy may be tried again; `None` if there is no vacancy.
     pub(super) fn pause_before_refill(&self, now: Instant) -> Option<Duration> {
         if !self.has_vacancy() {
             return None;
@@ -392,17 +392,17 @@ impl Crew {
         self.workers().serving().map(|(slot, child)| (slot, child.clone())).collect()
     }
 
-    /// Whether there is a worker.
+    /// Returns whether there is a worker.
     pub(super) fn has_worker(&self) -> bool {
         self.workers().serving().next().is_some()
     }
 
-    /// Whether there is no worker, and none to come of a start that has begun.
+    /// Returns whether there is no worker, and none to come of a start that has begun.
     pub(super) fn is_empty(&self) -> bool {
         self.workers().slots.iter().all(|slot| matches!(slot.state, State::Vacant))
     }
 
-    /// Whether a slot has no worker, and none to come of a start that has begun.
+    /// Returns whether a slot has no worker, and none to come of a start that has begun.
     pub(super) fn is_slot_empty(&self, slot: usize) -> bool {
         matches!(self.workers().slots[slot].state, State::Vacant)
     }

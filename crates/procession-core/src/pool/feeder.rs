@@ -49,7 +49,7 @@ impl Feeder {
         Ok(Handle { shared: self.shared.clone(), job })
     }
 
-    /// Whether the pool takes nothing from others any more.
+    /// Returns whether the pool takes nothing from others any more.
     pub fn is_closed(&self) -> bool {
         !self.shared.lifecycle.is_open()
     }

@@ -47,7 +47,7 @@ pub(super) struct Header {
     /// Its worker is to ask for the job's context.
     pub(super) has_context: bool,
     pub(super) kind: Kind,
-    /// How many bytes name the [state](super::state) of the job, before the items.
+    /// The number of bytes, before the items, that name the [state](super::state) of the job.
     pub(super) state: u32,
 }
 
@@ -94,7 +94,7 @@ impl Header {
         Some([&header.encode()[..], why.as_bytes()].concat())
     }
 
-    /// Whether each of its tasks has a stretch of its own.
+    /// Returns whether each task of the frame has a stretch of its own.
     pub(super) fn is_limited(&self) -> bool {
         self.kind == Kind::Limited
     }

@@ -33,7 +33,7 @@ impl Handle {
         self.job.id
     }
 
-    /// How many tasks it has.
+    /// Returns the number of tasks.
     #[allow(clippy::len_without_is_empty, reason = "a handle on no task is like any other")]
     pub fn len(&self) -> usize {
         self.job.len
@@ -44,7 +44,7 @@ impl Handle {
         self.job.first_call(u32::try_from(task).unwrap_or(u32::MAX))
     }
 
-    /// How many calls have no result yet, as far as results have been taken.
+    /// Returns the number of calls that have no result yet, as far as results have been taken.
     pub fn remaining_calls(&self) -> u64 {
         self.job.remaining_calls()
     }
@@ -70,7 +70,7 @@ impl Handle {
         Ok(self.shared.awaken(&self.job, waker))
     }
 
-    /// Whether every task has a result and every callback has run.
+    /// Returns whether every task has a result and every callback has run.
     pub fn is_finished(&self) -> bool {
         if !self.job.is_finished() && self.shared.lifecycle.check_owner("AsyncResult").is_ok() {
             self.shared.drain();
@@ -117,8 +117,8 @@ impl Handle {
         }
     }
 
-    /// Whether one of several has every result now, waiting for it until the deadline. Which one
-    /// the caller finds out.
+    /// Waits until one of several jobs has every result, or until the deadline. Returns whether one
+    /// has; the caller finds out which.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl Handle {
         Ok(self.shared.wait_until(|| self.job.is_finished(), deadline))
     }
 
-    /// Whether every task has a result, of which callbacks may not have been told yet.
+    /// Returns whether every task has a result. Callbacks may not have been told of it yet.
     pub fn has_results(&self) -> bool {
         if !self.job.is_finished() && self.shared.lifecycle.check_owner("AsyncResult").is_ok() {
             self.shared.drain();
@@ -147,7 +147,7 @@ impl Handle {
         self.job.is_finished()
     }
 
-    /// Whether a worker is at one of its tasks now.
+    /// Returns whether a worker is at one of the tasks now.
     pub fn is_running(&self) -> bool {
         self.shared.lifecycle.check_owner("AsyncResult").is_ok() && self.shared.is_running(&self.job)
     }

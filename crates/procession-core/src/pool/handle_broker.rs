@@ -42,7 +42,7 @@ pub(super) struct HandleBroker {
     /// Handles have been kept here: the thread is there.
     has_begun: AtomicBool,
     kept: Arc<Kept>,
-    /// How many ids there are that are no job's.
+    /// The number of ids that are no job's.
     ids: AtomicU64,
 }
 
@@ -67,7 +67,7 @@ const CONTEXT: u32 = u32::MAX;
 pub(super) struct KeptHandles {
     id: u64,
     kept: Arc<Kept>,
-    /// How often the process had forked that keeps them.
+    /// The value of `forks` when the process began to keep the handles.
     forks: u64,
 }
 

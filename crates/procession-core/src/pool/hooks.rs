@@ -30,7 +30,7 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// How long the pool may be without tasks before it closes by itself.
+    /// Returns the time for which the pool may be without tasks before it closes by itself.
     pub(super) fn idle_limit(&self) -> Option<Duration> {
         self.idle_limit.get().copied()
     }
@@ -40,7 +40,7 @@ impl Hooks {
         let _ = self.idle_limit.set(limit);
     }
 
-    /// Whether tasks whose worker is lost are not run again, whatever their terms are.
+    /// Returns whether tasks whose worker is lost are not run again, whatever their terms are.
     pub(super) fn has_no_retries(&self) -> bool {
         self.has_no_retries.load(Ordering::SeqCst)
     }

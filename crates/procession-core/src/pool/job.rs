@@ -31,11 +31,11 @@ pub(super) type JobCallback = Box<dyn FnOnce() -> Option<Vec<u8>> + Send>;
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) terms: Terms,
-    /// How many tasks.
+    /// The number of tasks.
     pub(super) len: usize,
     /// Of each argument, in a pool whose results are sealed. Set before the first is sent.
     hashes: OnceLock<Vec<u64>>,
-    /// How many calls are before each task, and before the end; `None`: each task is one call.
+    /// The number of calls before each task, and before the end; `None`: each task is one call.
     calls_before: Option<Vec<u64>>,
     progress: Mutex<Progress>,
     finished: OnceLock<Finished>,
@@ -75,10 +75,10 @@ pub struct Terms {
     pub chunk: Option<usize>,
     /// The longest that a task may run. Kept to within some 20 ms.
     pub timeout: Option<Duration>,
-    /// How often a task is run again after its worker was lost.
+    /// The most times that a task is run again after its worker was lost.
     pub retries: u32,
-    /// Whether the first task that fails ends the job: its outcome is the only one, tasks that have
-    /// not begun do not begin, and what runs is let finish and its result dropped.
+    /// True if the first task that fails ends the job. Its outcome is then the only one, and tasks
+    /// that have not begun do not begin. Tasks that run may finish, and their results are dropped.
     pub fail_fast: bool,
 }
 
@@ -100,12 +100,12 @@ pub(super) enum Entered {
 #[derive(Debug)]
 struct Progress {
     chunks: Vec<ChunkResults>,
-    /// How many of them, from the first on, have all of their results.
+    /// The number of chunks, from the first on, that have all of their results.
     complete: usize,
     remaining: usize,
     /// All its tasks have been in the ring.
     is_queued: bool,
-    /// How often tasks have been lost and run again.
+    /// The number of times that each task has been lost and run again.
     retried: BTreeMap<u32, u32>,
 }
 
@@ -274,7 +274,8 @@ impl Job {
         }
     }
 
-    /// How many calls `count` tasks from `first` on are; 0 if the job has no such tasks.
+    /// Returns the number of calls in `count` tasks from `first` on; 0 if the job has no such
+    /// tasks.
     pub(super) fn calls(&self, first: u32, count: u32) -> u64 {
         let Some(before) = &self.calls_before else { return count.into() };
         let at = |index: u32| before.get(index as usize).copied();
@@ -293,7 +294,7 @@ impl Job {
         (chunk.next < chunk.end).then_some(chunk.next)
     }
 
-    /// Whether a task that was lost is to be run again; counts that it is.
+    /// Counts that a task was lost. Returns whether it is to be run again.
     pub(super) fn retry(&self, index: u32) -> bool {
         let mut progress = self.progress();
         let retried = progress.retried.entry(index).or_default();
@@ -320,7 +321,7 @@ impl Job {
         self.is_finished() && self.remaining() > 0
     }
 
-    /// Whether `terminate` gave it up.
+    /// Returns whether `terminate` gave the job up.
     pub(super) fn is_terminated(&self) -> bool {
         let is_final = |error: &Arc<Error>| matches!(**error, Error::Terminated | Error::Closed { .. });
         self.finished.get().is_some_and(|finished| finished.as_ref().is_err_and(is_final))
@@ -331,7 +332,7 @@ impl Job {
         let _ = self.spoiled.set(Arc::new(error));
     }
 
-    /// Whether it is finished and its callbacks have run.
+    /// Returns whether the job is finished and its callbacks have run.
     pub(super) fn is_settled(&self) -> bool {
         self.is_finished() && self.uncalled.load(Ordering::SeqCst) == 0
     }
@@ -386,8 +387,8 @@ impl Job {
         Some(Ok(()))
     }
 
-    /// Whether so many chunks beyond the first `seen` are complete, in a job that is not finished,
-    /// that a visit is worth it.
+    /// Returns whether the job is not finished and enough chunks beyond the first `seen` are
+    /// complete that a visit is worth it.
     pub(super) fn has_complete(&self, seen: usize) -> bool {
         /// The most visits of one job: each has the thread that asks take time from the workers.
         const VISITS: usize = 64;
@@ -446,7 +447,7 @@ impl Job {
         }
     }
 
-    /// Whether its results have large buffers.
+    /// Returns whether the job's results have large buffers.
     pub(super) fn has_blocks(&self) -> bool {
         !self.blocks().is_empty()
     }

@@ -38,7 +38,7 @@ impl Lending {
         Ok(Lending(Mutex::new(Arguments { allocator, lingering: Vec::new(), jobs: HashMap::new() })))
     }
 
-    /// Whether so many bytes may be lent now. They may if nothing else is lent.
+    /// Returns whether this many bytes may be lent now. They may if nothing else is lent.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         let mut arguments = self.arguments();
         arguments.sweep();

@@ -1,4 +1,4 @@
-//! Whether a pool takes tasks, and why it does not. In the parent, in any thread.
+//! The phase of a pool: whether it takes tasks, and why it does not. In the parent, in any thread.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -7,7 +7,7 @@ use procession_sys::per_process::fork_generation;
 
 use crate::{Error, Result};
 
-/// How far a pool has come. It never goes back.
+/// The phase of a pool. It never goes back to an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Phase {
     /// The pool takes tasks.
@@ -24,7 +24,7 @@ pub(super) struct Lifecycle {
     /// The process that made the pool.
     generation: u64,
     phase: AtomicU8,
-    /// How many may submit though the pool is closed.
+    /// The number of feeders, who may submit though the pool is closed.
     feeders: AtomicUsize,
     /// Why no more tasks can be run, once that is so.
     broken: OnceLock<Arc<Error>>,
@@ -67,14 +67,14 @@ impl Lifecycle {
         self.broken.get().cloned()
     }
 
-    /// Whether the pool has ended because its shared memory was overwritten: nothing in it is read
-    /// any more.
+    /// Returns whether the pool has ended because its shared memory was overwritten: nothing in it
+    /// is read any more.
     pub(super) fn is_overwritten(&self) -> bool {
         self.broken.get().is_some_and(|error| matches!(**error, Error::Overwritten { .. }))
     }
 
-    /// Whether all tasks that were left have been given up, so that nothing is taken back from a
-    /// worker.
+    /// Returns whether all tasks that were left have been given up, so that nothing is taken back
+    /// from a worker.
     pub(super) fn has_given_up(&self) -> bool {
         self.phase() == Phase::Terminated || self.is_overwritten()
     }
@@ -125,7 +125,7 @@ impl Lifecycle {
         self.feeders.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether somebody may submit though the pool is closed.
+    /// Returns whether somebody may submit though the pool is closed.
     pub(super) fn is_fed(&self) -> bool {
         self.feeders.load(Ordering::SeqCst) > 0
     }

@@ -84,7 +84,8 @@ impl Mail {
         }
     }
 
-    /// Whether the caller's is the pool's thread: a callback then, as nothing else there comes by.
+    /// Returns whether the calling thread is the pool's. The caller is a callback then, as nothing
+    /// else in that thread comes by.
     pub(super) fn is_own_thread(&self) -> bool {
         self.thread.get().is_some_and(|own| *own == thread::current().id())
     }
@@ -95,12 +96,12 @@ impl Mail {
         self.changed.notify_all();
     }
 
-    /// Whether the pool's thread has ended.
+    /// Returns whether the pool's thread has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.contents().thread == Thread::Ended
     }
 
-    /// Whether the pool's thread has begun.
+    /// Returns whether the pool's thread has begun.
     pub(super) fn has_begun(&self) -> bool {
         self.contents().thread != Thread::NotBegun
     }
@@ -146,7 +147,7 @@ impl Mail {
         self.changed.notify_all();
     }
 
-    /// Whether the pool's thread has been poked or told of a death.
+    /// Returns whether the pool's thread has been poked or told of a death.
     pub(super) fn has_news(&self) -> bool {
         self.contents().has_news()
     }
@@ -157,12 +158,12 @@ impl Mail {
         mem::take(&mut contents.is_poked) || !contents.deaths.is_empty()
     }
 
-    /// Whether the pool's thread waits here, where no worker wakes it.
+    /// Returns whether the pool's thread waits here, where no worker wakes it.
     pub(super) fn is_resting(&self) -> bool {
         self.contents().thread == Thread::Resting
     }
 
-    /// Whether whoever gives the pool's thread work must wake it.
+    /// Returns whether whoever gives the pool's thread work must wake it.
     pub(super) fn is_dozing(&self) -> bool {
         self.is_dozing.load(Ordering::SeqCst)
     }
@@ -212,7 +213,7 @@ impl Mail {
         result
     }
 
-    /// Whether a callback runs.
+    /// Returns whether a callback runs.
     pub(super) fn is_calling_back(&self) -> bool {
         self.callbacks.load(Ordering::SeqCst) == Callbacks::Running as u8
     }

@@ -1,5 +1,5 @@
-//! How much memory a worker has. A worker that is to stay small looks at its own, between tasks;
-//! the parent looks at all for its statistics, and they notice nothing of that.
+//! The memory of workers. A worker that is to stay small looks at its own, between tasks. The
+//! parent looks at that of all workers for its statistics, and they notice nothing of it.
 
 use std::fs::{self, File};
 use std::io;
@@ -24,11 +24,11 @@ pub(super) struct Diet {
 impl Diet {
     /// Of at most so many bytes.
     pub(super) fn new(most: NonZeroU64) -> Diet {
-        // Where `/proc` is missing the pool has refused to start.
+        // If `/proc` is missing, the pool has refused to start.
         Diet { most: most.get(), statm: File::open("/proc/self/statm").and_then(above_streams).ok(), not_before: None }
     }
 
-    /// Whether the worker has more. Looks no more often than is cheap.
+    /// Returns whether the worker has more than it may. Looks no more often than is cheap.
     pub(super) fn is_over(&mut self) -> bool {
         let Some(statm) = &self.statm else { return false };
         let now = Instant::now();

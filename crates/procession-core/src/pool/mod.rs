@@ -175,7 +175,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// How many workers it keeps.
+    /// Returns the number of workers that the pool keeps.
     pub fn size(&self) -> usize {
         self.shared.crew.size()
     }
@@ -305,7 +305,7 @@ impl Pool {
         self.shared.lifecycle.broken()
     }
 
-    /// How many jobs are not finished, as far as results have been taken.
+    /// Returns the number of jobs that are not finished, as far as results have been taken.
     pub fn outstanding(&self) -> usize {
         self.shared.table.outstanding()
     }
@@ -330,7 +330,7 @@ impl Pool {
         }
     }
 
-    /// Whether it takes no more tasks, from anybody but feeders.
+    /// Returns whether the pool takes no more tasks, from anybody but feeders.
     pub fn is_closed(&self) -> bool {
         !self.shared.lifecycle.is_open()
     }

@@ -36,8 +36,8 @@ impl OomWatch {
         OomWatch { source: source.filter(|_| first.is_some()), known: Mutex::new(first.unwrap_or(0)) }
     }
 
-    /// Whether a kill is not yet accounted for, and accounts for it; `None` where that cannot be
-    /// known.
+    /// Returns whether a kill is not yet accounted for, and accounts for it. Returns `None` if that
+    /// cannot be known.
     pub(super) fn blames(&self) -> Option<bool> {
         let now = self.source.as_ref()?.read()?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,7 +12,7 @@ use super::shared::Shared;
 use crate::beside::{Buffers, Place};
 use crate::handle;
 
-/// How long whoever submits waits for room, before it does without.
+/// The time for which whoever submits waits for room, before it does without.
 pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The blocks that have been filled so far.

@@ -72,14 +72,14 @@ impl Shared {
         }
     }
 
-    /// Whether no task is queued, and no worker has any in hand.
+    /// Returns whether no task is queued, and no worker has any in hand.
     fn are_all_idle(&self) -> bool {
         let mut slots = (0..self.control.slots()).map(|slot| self.control.slot(slot));
         self.control.tasks().is_empty() == Ok(true) && slots.all(|slot| slot.has_nothing())
     }
 
-    /// Whether no thread of the parent has frames, and none will have of what is in the ring or
-    /// with workers now.
+    /// Returns whether no thread of the parent has frames, and none will have any of those that are
+    /// in the ring or with workers now.
     fn is_nothing_underway(&self) -> bool {
         self.backlog.is_nobody_carrying() && !self.backlog.has_tasks() && !self.mail.has_deaths()
     }

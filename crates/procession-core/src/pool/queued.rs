@@ -28,7 +28,7 @@ impl Pool {
 }
 
 impl Shared {
-    /// Whether a worker is at one of the job's tasks now.
+    /// Returns whether a worker is at one of the job's tasks now.
     pub(super) fn is_running(&self, job: &Job) -> bool {
         let running = (0..self.control.slots()).filter_map(|slot| self.control.slot(slot).running().look());
         !job.is_finished() && running.map(|seen| seen.job).any(|id| id == job.id)

@@ -38,7 +38,7 @@ impl ResultBlocks {
         }
     }
 
-    /// Whether the result has given any.
+    /// Returns whether the result has given any blocks.
     #[inline]
     pub(super) fn has_given(&self) -> bool {
         self.has_given.get()

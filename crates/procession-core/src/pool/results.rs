@@ -75,7 +75,7 @@ impl Run {
 }
 
 impl ChunkResults {
-    /// Whether `count` tasks from `first` on are its next.
+    /// Returns whether `count` tasks from `first` on are the chunk's next.
     pub(super) fn takes(&self, first: u32, count: u32) -> bool {
         first == self.next && count <= self.end - self.next
     }

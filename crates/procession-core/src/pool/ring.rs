@@ -11,11 +11,11 @@ use super::frame::Header;
 use super::shared::Shared;
 use crate::{Error, Result};
 
-/// How long the ring is waited for where the work can be postponed. A worker that runs holds it for
-/// microseconds.
+/// The longest wait for the ring if the work can be postponed. A worker that runs holds the ring
+/// for microseconds.
 const BRIEFLY: Duration = Duration::from_millis(2);
-/// How long a submission waits in one go, and how often. The time in which this whole program is
-/// stopped counts as one.
+/// The longest single wait of a submission, and the most such waits. A stop of this whole program
+/// counts as one wait.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_LOOKS: usize = 100;
 

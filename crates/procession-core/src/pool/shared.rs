@@ -44,8 +44,8 @@ pub(super) struct Shared {
     pub(super) hooks: Hooks,
 }
 
-/// How often its first size a pool may grow to, and how far a small one may in any case. The room
-/// is addresses only.
+/// A pool may grow to this many times its first size, and a small one to `MIN_ROOM` in any case.
+/// The room is addresses only.
 const ROOM_FACTOR: usize = 4;
 const MIN_ROOM: usize = 64;
 

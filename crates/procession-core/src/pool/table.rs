@@ -17,7 +17,7 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Table {
     jobs: Mutex<Jobs>,
-    /// How many jobs are not finished: the table's own count, readable without its lock.
+    /// The number of jobs that are not finished: the table's own count, readable without its lock.
     outstanding: AtomicUsize,
     /// Jobs that futures await, and callbacks that have not run.
     awaited: AtomicUsize,
@@ -49,7 +49,7 @@ pub(super) enum Delivery {
 }
 
 impl Delivery {
-    /// Whether the result is one of the job's.
+    /// Returns whether the result is one of the job's.
     pub(super) fn is_counted(&self) -> bool {
         matches!(self, Delivery::Entered | Delivery::Finished(_))
     }
@@ -101,7 +101,7 @@ impl Table {
         self.jobs().get(id)
     }
 
-    /// How many jobs are not finished.
+    /// Returns the number of jobs that are not finished.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::SeqCst)
     }
@@ -169,7 +169,7 @@ impl Table {
         Ended { job: job.clone(), has_tasks }
     }
 
-    /// Whether a future awaits a job, or a callback has not run.
+    /// Returns whether a future awaits a job, or a callback has not run.
     pub(super) fn is_awaited(&self) -> bool {
         self.awaited.load(Ordering::SeqCst) > 0
     }

@@ -15,7 +15,7 @@ use super::state::State;
 use super::trace;
 use crate::{Error, Result};
 
-// How much is pushed before workers get a turn at the ring's lock.
+// The number of bytes pushed before workers get a turn at the ring's lock.
 const PUSH_BYTES: usize = 256 * 1024;
 // Smaller jobs do not look for room, which would have them touch the workers' end of the ring.
 const SMALL: usize = 1024;

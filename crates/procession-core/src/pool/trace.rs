@@ -10,7 +10,7 @@
 //! | event `worker ready` | debug | the worker |
 //!
 //! A subscriber is the program's code. In the parent it is called under none of the pool's locks.
-//! Where that is in a thread of the engine's, a fork is refused meanwhile.
+//! While a thread of the engine's calls it, a fork is refused.
 
 #[cfg(feature = "tracing")]
 pub(super) use told::*;

@@ -321,7 +321,7 @@ impl<'a> Worker<'a> {
     }
 
     fn wait(&mut self) {
-        // How long an orphan that the kernel has not ended may sit here.
+        // The time for which an orphan that the kernel has not ended may wait here.
         const LOOK_UP: Duration = Duration::from_secs(5);
         let (control, slot) = (self.control, self.slot);
         // It has nothing, whatever a stray write says: else the parent would not find that tasks
@@ -458,7 +458,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// How long frames take of late, and so how many to claim at once.
+/// The time that frames take of late, which decides how many to claim at once.
 #[derive(Debug, Default)]
 struct Pace {
     frame: Option<Duration>,

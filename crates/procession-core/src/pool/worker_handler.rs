@@ -33,18 +33,18 @@ use crate::engine::engine;
 use crate::outcome::{Loss, tag};
 use crate::{Error, Result, supervisor};
 
-/// How often outstanding work is looked after: results nobody waits for, frames stuck behind a long
-/// task.
+/// The interval at which outstanding work is looked after: results that nobody waits for, frames
+/// that are stuck behind a long task.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// At every so many ticks this thread makes sure that it would be told of deaths.
 const CHECK_EVERY: usize = 50;
 /// At every so many ticks threads of the program are asked to come by and start a worker.
 const ASK_EVERY: u32 = 10;
-/// How long the tick goes on after the last task, so that a steady trickle of tasks need not wake
-/// the thread each time.
+/// The time for which the tick goes on after the last task, so that a steady trickle of tasks need
+/// not wake the thread each time.
 const DOZE_AFTER: Duration = Duration::from_secs(1);
 
-/// How long the pool's end waits for a callback that has lines of its workers.
+/// The time for which the pool's end waits for a callback that has lines of its workers.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Says that the pool's thread has ended, however it did.
@@ -162,7 +162,7 @@ impl Shared {
         let _ = self.control.tasks().shrink();
     }
 
-    /// Whether nothing is left for a worker to do.
+    /// Returns whether nothing is left for a worker to do.
     fn is_done(&self) -> bool {
         self.lifecycle.phase() == Phase::Terminated || !self.lifecycle.is_fed() && self.table.outstanding() == 0
     }
@@ -185,8 +185,8 @@ impl Shared {
         }
         // Also for a tick after a callback, as the next one often follows.
         if self.table.is_awaited() || self.mail.has_called_back() {
-            // Where workers wake whoever takes results: futures and callbacks have no thread of
-            // their own that sleeps there.
+            // This is the gate where workers wake whoever takes results: futures and callbacks have
+            // no thread of their own that sleeps there.
             let spin = if is_lively { self.intake.spin } else { Spin::none() };
             let news = || self.has_results() || self.mail.has_news();
             let is_lively = self.control.result_gate().wait_until(Some(now + TICK), &spin, news);
@@ -196,7 +196,8 @@ impl Shared {
         self.mail.rest(Rest::For(pause.map_or(TICK, |pause| pause.max(TICK))), || false)
     }
 
-    /// How long until the pool closes by itself, if it does and nobody may submit bit by bit.
+    /// Returns the time until the pool closes by itself, if it does and nobody may submit bit by
+    /// bit.
     fn idle_time_left(&self, busy_until: Instant) -> Option<Duration> {
         let limit = self.hooks.idle_limit().filter(|_| self.lifecycle.is_open() && !self.lifecycle.is_fed())?;
         let end = busy_until.checked_add(limit.saturating_sub(DOZE_AFTER))?;

@@ -1,5 +1,5 @@
-//! How a pool's workers are started and replaced, and how a pool changes its size. In the pool's
-//! thread; under fork in the program's threads instead, as they come by to submit or to wait: a
+//! The start and replacement of a pool's workers, and changes of the pool's size. These happen in
+//! the pool's thread; under fork, in threads of the program that come by to submit or to wait. A
 //! fork from the pool's thread would copy whatever lock a thread of the program holds at that
 //! moment.
 
@@ -149,7 +149,8 @@ impl Shared {
         }
     }
 
-    /// Whether there is an empty slot that a thread of the program, and not the pool's, is to fill.
+    /// Returns whether there is an empty slot that a thread of the program, and not the pool's, is
+    /// to fill.
     pub(super) fn vacancy_is_mine(&self) -> bool {
         self.crew.is_forked() && self.crew.has_vacancy()
     }

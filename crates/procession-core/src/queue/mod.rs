@@ -178,7 +178,7 @@ impl Queue {
         self.shared.len()
     }
 
-    /// Whether it holds none.
+    /// Returns whether the queue holds no payloads.
     pub fn is_empty(&self) -> bool {
         self.shared.is_empty()
     }
@@ -188,7 +188,7 @@ impl Queue {
         self.shared.close();
     }
 
-    /// Whether nothing more may be put.
+    /// Returns whether nothing more may be put.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed()
     }

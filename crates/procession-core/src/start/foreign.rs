@@ -25,7 +25,7 @@ use crate::child::{Child, Popen, Reaper};
 use crate::outcome::INLINE_LIMIT;
 use crate::wire::{Reader, Writer};
 
-/// How long a child that watches its parent's life itself may go on after its parent's death.
+/// The time for which a child that watches its parent's life itself may outlive its parent.
 pub const GRACE: Duration = Duration::from_millis(500);
 
 /// A child that the face has just forked.

@@ -157,7 +157,7 @@ fn serve(requests: Link, own: Link, roles: Roles) -> i32 {
         server = state;
         match forked {
             Ok(child) => {
-                // Where no fd is left the child serves all the same; see `keep_child`.
+                // If no fd is left, the child serves all the same; see `keep_child`.
                 let _ = server.keep_child(child, request);
             }
             Err(error) => {

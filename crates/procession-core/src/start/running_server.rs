@@ -20,9 +20,9 @@ use super::server;
 use crate::child::Child;
 use crate::{Error, Result};
 
-/// How long a server may take to end once it is killed.
+/// The time that a server may take to end once it is killed.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long [`stop`] waits for a thread that starts the server.
+/// The time for which [`stop`] waits for a thread that starts the server.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause after which a thread that waits for another's start asks after signals.
 const ASK_INTERVAL: Duration = Duration::from_millis(10);
@@ -196,7 +196,7 @@ impl RunningServer {
         }
     }
 
-    /// Whether it can be asked.
+    /// Returns whether the server can be asked.
     pub(super) fn is_running(&self) -> bool {
         // One that cannot be looked at is of no use either.
         matches!(self.process.try_wait(), Ok(None))

@@ -47,7 +47,7 @@ impl Start for Spawn {
 
 static EXECUTABLE: RwLock<Option<PathBuf>> = RwLock::new(None);
 
-/// How long the loader may take for a program with the engine's object.
+/// The time that the loader may take for a program with the engine's object.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sets the program that `spawn` and the fork server execute. The default is the image that is

@@ -122,7 +122,7 @@ if TYPE_CHECKING:
     set_start_method = context._default_context.set_start_method
     share = context._default_context.share
 
-# Where the standard library has them too.
+# The standard library has these names too.
 SUBDEBUG = 5
 SUBWARNING = 25
 

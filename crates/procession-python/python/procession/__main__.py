@@ -79,7 +79,7 @@ def _runner(arguments: Sequence[str]) -> Callable[[], None]:
             sys.argv[:] = ['-c', *rest]
             return lambda: _run_code(code)
         case ['-m', name, *rest]:
-            # Where the module lies is filled in when it is found, as Python does.
+            # The place of the module is filled in when it is found, as Python does.
             sys.argv[:] = ['-m', *rest]
             return lambda: _run_module(name)
         case [path, *rest] if not path.startswith('-'):
@@ -178,7 +178,7 @@ def _is_ours(frame: types.FrameType) -> bool:
 
 
 if __name__ == '__main__':
-    # What Python made `__main__` of is kept: it is this module, whose functions run while the
-    # program does.
+    # The module that Python made `__main__` of is kept: it is this module, whose functions run
+    # while the program does.
     _keep = sys.modules['__main__']
     main(sys.argv[1:])

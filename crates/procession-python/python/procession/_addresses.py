@@ -20,7 +20,7 @@ _MAX_FOLDER = 64
 
 
 def are_long() -> bool:
-    """Whether the folder for temporary files has so long a path that no socket can be in it."""
+    """Returns whether the path of the temporary folder is too long for a socket in it."""
     import tempfile
 
     return len(os.fsencode(tempfile.gettempdir())) > _MAX_FOLDER and standard('util').abstract_sockets_supported
@@ -36,7 +36,7 @@ def short(address: 'Any' = None) -> 'Any':
 
 
 def have_long_variable() -> bool:
-    """Whether the environment may lead to such a folder: for a start that is to be spared the
-    import of `tempfile`.
+    """Returns whether the environment may lead to such a folder. A start that asks this first is
+    spared the import of `tempfile`.
     """
     return any(len(os.environ.get(name, '')) > _MAX_FOLDER for name in ('TMPDIR', 'TEMP', 'TMP'))

@@ -25,7 +25,7 @@ _MAIN = '__main__'
 
 
 class ByValue:
-    """What pickles as the value of an object that plain pickle refuses."""
+    """A stand-in that pickles as the value of an object that plain pickle refuses."""
 
     def __init__(self, pickled: bytes) -> None:
         self._pickled = pickled
@@ -58,7 +58,7 @@ def dumps(value: object, is_known: Callable[[Any], bool]) -> bytes:
 
 
 def is_in_main(value: Any) -> bool:
-    """Whether the main module has this function or class under its name."""
+    """Returns whether the main module has this function or class under its name."""
     found = sys.modules.get(_MAIN)
     for name in getattr(value, '__qualname__', '').split('.'):
         found = getattr(found, name, None)
@@ -136,7 +136,7 @@ class _Passage:
 
 
 class Values:
-    """What a pool sends in the place of values that its workers cannot find by name.
+    """The values that a pool sends in the place of those that its workers cannot find by name.
 
     Workers that are forked have the main module as it is now; those that are executed have it if
     they can import it. `have_main` says whether one of these holds.
@@ -149,14 +149,14 @@ class Values:
         self._known = known_in_main() if have_main else {}
 
     def is_known(self, value: Any) -> bool:
-        """Whether workers find this function or class of the main module by its name."""
+        """Returns whether workers find this function or class of the main module by its name."""
         known = self._known.get(getattr(value, '__qualname__', '').partition('.')[0])
         top = None if known is None else known()
         return top is not None and vars(sys.modules[_MAIN]).get(top.__qualname__) is top and is_in_main(value)
 
     def names_unknown(self, pickle: bytes) -> bool:
-        """Whether a pickle that names the main module names something of it that workers cannot
-        find.
+        """Returns whether a pickle that names the main module names something of it that workers
+        cannot find.
         """
         return names_unknown(pickle, self._known)
 
@@ -243,8 +243,8 @@ def _make_pickler(module: Any) -> Any:
     class Pickler(module.Pickler):  # type: ignore[misc]
         def __init__(self, file: io.BytesIO, is_known: Callable[[Any], bool]) -> None:
             own = {kind: reduce for kind, reduce in module.Pickler.dispatch_table.items() if kind not in changed}
-            # What programs have registered, as everything that crosses between processes. Before
-            # the pickler's own beginning, which is when it looks for the table.
+            # The reducers that programs have registered hold for everything that crosses between
+            # processes. The table is made before the pickler's own beginning, which looks for it.
             self.dispatch_table = {**own, **ForkingPickler(io.BytesIO()).dispatch_table}
             self._is_known = is_known
             super().__init__(file, protocol=5)

@@ -1,4 +1,4 @@
-"""How an interpreter is executed for a child or a fork server. Used in the parent, by any thread.
+"""Executes an interpreter for a child or a fork server. Used in the parent, by any thread.
 
 The engine does it, unless a tool follows processes by a function of the standard library that it
 has replaced: `multiprocessing.util.spawnv_passfds` (tracers) or `_posixsubprocess.fork_exec`

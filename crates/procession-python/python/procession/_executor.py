@@ -182,7 +182,7 @@ class ProcessPoolExecutor(Executor):
         """As `terminate_workers`, by SIGKILL."""
         self._workers.end('kill')
 
-    # What libraries and the standard library's tests read.
+    # The attributes that libraries and the standard library's tests read.
 
     @property
     def _max_workers(self) -> int:
@@ -392,7 +392,7 @@ class _Workers:
                 continue
 
     def has_begun(self) -> bool:
-        """Whether there is a pool."""
+        """Returns whether there is a pool."""
         return self._pool is not None
 
     def begin(self) -> _Pool:

@@ -1,5 +1,5 @@
-"""What PyInstaller asks of the package when it freezes a program. Runs in PyInstaller alone, by an
-entry point.
+"""The function that PyInstaller calls when it freezes a program. It runs in PyInstaller alone, by
+an entry point.
 """
 
 import os

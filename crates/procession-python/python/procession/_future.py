@@ -201,7 +201,7 @@ class Future(_StandardFuture[_T]):
         True
         """
         if self._known is PENDING and (call := self._call) is not None:
-            # What became of it is seen in any case.
+            # Whatever became of the call, `cancelled` sees it.
             call.cancel() if running else call._withdraw()
         return self.cancelled()
 

@@ -29,7 +29,7 @@ _serving = threading.local()
 
 
 class _Held(list['_Owned']):
-    """What one client has. Equal to no other: two clients may have the same."""
+    """The primitives that one client has. Equal to no other: two clients may have the same."""
 
     __eq__ = object.__eq__
     __ne__ = object.__ne__
@@ -38,7 +38,7 @@ class _Held(list['_Owned']):
 
 
 class _Owned:
-    """What is acquired and released, in place of the primitive of `threading` that it holds."""
+    """An object to acquire and release, in place of the primitive of `threading` that it holds."""
 
     def __init__(self, primitive: Any) -> None:
         self._primitive = primitive

@@ -1,5 +1,5 @@
-"""What the target of a process left: written by the child as the last it does, read by the parent
-after the child has ended.
+"""The outcome of a process's target. The child writes it as the last it does, and the parent reads
+it after the child has ended.
 
 It crosses on the link, which takes it whatever the parent does: a child never waits for somebody to
 read.

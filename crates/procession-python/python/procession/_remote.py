@@ -187,7 +187,7 @@ def shown_call(kind: int, function: Any, value: Any, position: int) -> str:
 
 
 def by_value(value: object, error: BaseException) -> ByValue | None:
-    """What stands in for a result that plain pickle refuses, or `None`.
+    """Returns a stand-in for a result that plain pickle refuses, or `None`.
 
     By value go functions and classes of the main module, which the worker may have by value itself;
     all else stays refused.
@@ -204,7 +204,7 @@ def by_value(value: object, error: BaseException) -> ByValue | None:
 
 
 def encoding_error(error: BaseException, value: object) -> MaybeEncodingError:
-    """What stands in for a result that does not pickle."""
+    """Returns the error that stands in for a result that does not pickle."""
     wrapped = MaybeEncodingError(error, _Shown(_shortened(repr, value)))
     wrapped.__cause__ = error
     return wrapped
@@ -306,7 +306,7 @@ def _unpack_one(packed: tuple[Any, ...]) -> BaseException:
             return exception
         return _bare(content) if how == _BARE else _group(*content)
     except Exception as error:
-        # What a worker could import need not be there for its caller.
+        # A module that a worker could import need not be there for its caller.
         return RemoteError(name, text, f'{type(error).__name__}: {_shortened(str, error)}')
 
 

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ['SharedArrays', 'load']
 
-# How many memfds a worker keeps mapped, beside those that arrays of a task need, and how many the
-# parent keeps that one task has named.
+# The most memfds that a worker keeps mapped, beside those that arrays of a task need. Also the most
+# that the parent keeps of those that one task has named.
 _MOST_KEPT = 8
-# How many know of an array while it is pickled that only its task holds: the task's arguments,
-# twice, and the pickler's frames. A wrong number costs time alone.
+# The number of references to an array that only its task holds, while the array is pickled: the
+# task's arguments, twice, and the pickler's frames. A wrong number costs time alone.
 _OWN_REFERENCES = 7
 
 _numbers = itertools.count()
@@ -143,7 +143,7 @@ def _mapped(key: tuple[int, int], size: int, mode: str, handle: int) -> mmap.mma
         finally:
             os.close(fd)
         if mode == 'c':
-            # What a task writes is its own.
+            # The writes of a task are its own.
             return found
         _mappings[key] = found
         while len(_mappings) > _MOST_KEPT:
@@ -158,7 +158,7 @@ def _array(index: int, kind: Any, shape: Any, dtype: Any, strides: Any) -> Any:
 
 
 def _reduced_memmap(array: Any, numpy: Any) -> Any:
-    """What an array of a file that is mapped pickles as: the file's name, as joblib has it."""
+    """Returns what an array of a mapped file pickles as: the file's name, as joblib has it."""
     if array.base is None:
         return None
     from joblib import _memmapping_reducer as joblib  # type: ignore[import-untyped]

@@ -1,5 +1,5 @@
-"""What connections and sockets pickle as where addresses must be short: our own resource sharer,
-which listens at such, hands them out. Used by whoever pickles or unpickles one.
+"""The reducers of connections and sockets where addresses must be short. Our own resource sharer,
+which listens at such addresses, hands them out. Used by whoever pickles or unpickles one.
 """
 
 from ._standard import standard
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def reduce_connection(conn: 'Any') -> 'Any':
-    """What a connection pickles as."""
+    """Returns what a connection pickles as."""
     return standard('connection').rebuild_connection, (_dup(conn.fileno()), conn.readable, conn.writable)
 
 
 def reduce_socket(sock: 'Any') -> 'Any':
-    """What a socket pickles as."""
+    """Returns what a socket pickles as."""
     return _rebuild_socket, (_dup(sock.fileno()), sock.family, sock.type, sock.proto)
 
 

@@ -47,7 +47,7 @@ def assert_spawning(obj: 'Any') -> None:
 
 
 def answers_multiprocessing() -> bool:
-    """Whether the program's `multiprocessing` is this package."""
+    """Returns whether the program's `multiprocessing` is this package."""
     return sys.modules.get('multiprocessing') is sys.modules[__package__]
 
 

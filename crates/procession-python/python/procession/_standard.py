@@ -67,7 +67,7 @@ def loaded(name: str) -> 'ModuleType | None':
 
 
 def owns(module: 'ModuleType') -> bool:
-    """Whether `module` is a module of the standard library's package that :func:`save` has kept."""
+    """Returns whether `module` is one of the standard library's that :func:`save` has kept."""
     return _saved.get(module.__name__.removeprefix(_PREFIX)) is module
 
 

@@ -1,5 +1,5 @@
-"""What `ps` and `top` show of a child: its name and what it runs. Used in a child by its first
-thread, and before in its parent.
+"""The title that `ps` and `top` show of a child: its name and what it runs. Used in a child by its
+first thread, and before in its parent.
 
 Without more a process has a name of 15 bytes. The optional package `setproctitle` shows all of a
 title, in the place of the command line. A program that has given itself a name keeps it, in its

@@ -1,5 +1,5 @@
-"""How those wait who do not wait in the engine: in the event loop of asyncio or of trio, and so of
-anyio on either. Used in the parent, in the thread of the loop.
+"""Waits outside the engine: in the event loop of asyncio or of trio, and so of anyio on either.
+Used in the parent, in the thread of the loop.
 
 Each wait has a `give_up`, called when the task that waits is cancelled.
 """
@@ -28,7 +28,7 @@ _waits = threading.local()
 
 def running_library() -> str | None:
     """Returns which library's event loop runs in this thread: 'asyncio', 'trio', or `None`."""
-    # What is not imported does not run.
+    # A library that is not imported does not run.
     if (trio := sys.modules.get('trio')) is not None and _is_in_trio(trio):
         return 'trio'
     if (asyncio := sys.modules.get('asyncio')) is not None and asyncio._get_running_loop() is not None:
@@ -191,7 +191,7 @@ async def _checkpoint() -> None:
 
 
 def _is_soon(result: Any) -> bool:
-    """Whether the result comes in a moment, of a program that awaits nothing else of ours."""
+    """Returns whether the result comes in a moment, if the program awaits nothing else of ours."""
     return _count_waits() == 0 and running_library() == 'asyncio' and bool(result._wait_finished(_LOOK))
 
 

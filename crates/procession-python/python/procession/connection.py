@@ -42,7 +42,7 @@ class Listener(_standard.Listener):
     """
 
     _admission: _engine.Listener | None = None
-    # Whether it listens at an address that any user can connect to, in place of one in a folder of
+    # True if it listens at an address that any user can connect to, in place of one in a folder of
     # this user's.
     _is_private = False
     _listener: Any

@@ -43,7 +43,7 @@ _HAS_THREADS = 75
 
 
 class ForkServer:
-    """How the server of a process starts: with the first child that is asked of it."""
+    """The server of a process, which starts with the first child that is asked of it."""
 
     _forkserver_address = None
 
@@ -107,7 +107,7 @@ class ForkServer:
         ours, own = Link.pair()
         passed = theirs.detach()
         try:
-            # What children import of the package is imported once.
+            # The parts of the package that children import are imported once.
             names = [*preload, *(name for name in ('procession.context', 'procession.pool') if name in sys.modules)]
             ours.send(bytes(_spawning.reducer.ForkingPickler.dumps((names, data))), [pidfd_of_self(), passed])
         finally:

@@ -43,7 +43,7 @@ class Arena:
 
 
 def reduce_arena(arena: Arena) -> Any:
-    """What an arena pickles as, for a child that is being started or over a connection."""
+    """Returns what an arena pickles as, for a child that is being started or over a connection."""
     return rebuild_arena, (arena.size, reduction.DupFd(arena.fd))
 
 

@@ -367,7 +367,7 @@ def _begin(environment: tuple[tuple[str, str], ...]) -> None:
 
 
 def _names(batch: Any) -> str:
-    """What a batch is, for messages."""
+    """Returns what a batch is, for messages."""
     calls = getattr(batch, 'items', ())
     functions = {getattr(call[0], '__qualname__', type(call[0]).__qualname__): None for call in calls}
     count = len(calls)

@@ -164,7 +164,7 @@ class Pool(_standard.Pool):
 
     # Of one whose `__init__` has not begun.
     _state = INIT
-    # What subclasses ask of the engine besides.
+    # The terms that subclasses ask of the engine besides.
     _engine_terms = {}
     # That of a subclass which has made it itself.
     _places = None
@@ -523,7 +523,7 @@ class Pool(_standard.Pool):
             raise
 
     def stats(self) -> _Stats:
-        """What the pool is doing now, as a dict.
+        """Returns what the pool is doing now, as a dict.
 
         `workers`: for each its `pid`, what it is `running` (job, task, seconds; or `None`), how
         many tasks it has `done`, its `resident` memory in bytes. Tasks `queued`, `done`, `failed`

@@ -92,7 +92,7 @@ class Popen:
             if process_obj._parent_pid != os.getpid():
                 # The child leaves, by an exit that a tool has put in the place of `os._exit`.
                 raise
-            # What a handler raised, as a rule. Nobody else would know of the child.
+            # As a rule, a handler raised this. Nobody else would know of the child.
             process_obj._popen = None
             process._standard._children.discard(process_obj)
             if self._child is not None:
@@ -228,8 +228,8 @@ def _fork_quietly() -> int:
 
 
 def _share_tracker() -> None:
-    """Where shared memory with names may be made, a child is to have this process's tracker: one of
-    its own would unlink at the child's end what the child has made for others.
+    """Shares this process's tracker with a child, if shared memory with names may be made. A
+    tracker of the child's own would unlink at the child's end what the child has made for others.
     """
     if 'procession.shared_memory' in sys.modules:
         sys.modules['procession.resource_tracker']._resource_tracker.share()

@@ -59,10 +59,11 @@ _worker: 'tuple[int, int] | None' = None
 _hear_interrupts: 'Callable[[], object] | None' = None
 # In a forked process: the children of its parent.
 _others: 'set[Any]' = set()
-# What forked children find imported: the shared `util`, and what leaves outcomes.
+# The modules that forked children find imported: the shared `util`, and the one that leaves
+# outcomes.
 _util: 'Any' = None
 _outcome: 'ModuleType | None' = None
-# What forked children have for standard input, opened before: there is time for it in their parent.
+# The standard input of forked children, opened before: there is time for it in their parent.
 _empty_stdin: 'TextIO | None' = None
 # The standard library's bootstrap; `None` if a tool had replaced it before.
 _plain_bootstrap = _standard.BaseProcess._bootstrap
@@ -113,18 +114,18 @@ class BaseProcess(_BaseProcess):
         _shown: tuple[Callable[[Any], object] | None, Any] | None
         _surroundings: Any
 
-    # Whether it is a worker of a pool, which says to its parent why it cannot begin.
+    # True if it is a worker of a pool, which says to its parent why it cannot begin.
     _is_worker = False
     # A worker's slot, and what it has for itself: a `Place`, or nothing.
     _slot = None
     _place = None
     # True if a fresh interpreter imports the program's main module for it.
     _imports_main = True
-    # Whether a Ctrl-C means the process from its beginning on; otherwise it says itself when.
+    # True if a Ctrl-C means the process from its beginning on; otherwise the process says when.
     _hears_interrupts = True
     # The signals that a forked process has blocked, if they are not those of its parent.
     _signal_mask = None
-    # What shows a forked child: a function and its argument. See `_titles`.
+    # The function that shows a forked child, and its argument. See `_titles`.
     _shown = None
     # Its surroundings, by its keywords or its pool's: see `_output`.
     _surroundings = None
@@ -166,7 +167,7 @@ class BaseProcess(_BaseProcess):
         del self._target, self._args, self._kwargs
 
     def run(self) -> 'Any':
-        """What the process does: calls the target, and returns what that returns. May be
+        """Does the work of the process: calls the target, and returns what that returns. May be
         overridden.
         """
         if self._target:
@@ -300,7 +301,7 @@ class BaseProcess(_BaseProcess):
 
     @staticmethod
     def _after_fork() -> None:
-        # What is not loaded has nothing registered with it.
+        # A module that is not loaded has nothing registered with it.
         util = _util or loaded('util')
         if util is not None:
             util._finalizer_registry.clear()

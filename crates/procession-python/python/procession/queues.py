@@ -52,7 +52,7 @@ else:
 
 __all__ = ['Queue', 'SimpleQueue', 'JoinableQueue']
 
-# What ends the feeder thread of a subclass that has one of its own.
+# The item that ends the feeder thread of a subclass that has one of its own.
 _sentinel = _standard._sentinel
 
 
@@ -67,7 +67,7 @@ class Queue(_Queue[_T]):
     """
 
     _is_joinable = False
-    # Whether a subclass feeds its items by itself, with a thread and a pickler of its own, as that
+    # True if a subclass feeds its items by itself, with a thread and a pickler of its own, as that
     # of loky does. Then this class works as the standard library's, on a ring in place of a pipe.
     _has_feeder = False
     # The standard library's, which a subclass may replace.
@@ -339,7 +339,7 @@ class _End:
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed in this process."""
+        """Returns whether this end is closed in this process."""
         return self._ring is None
 
     def close(self) -> None:
@@ -374,8 +374,8 @@ class _Reader(_End):
 class _Writer(_End):
     readable = False
     writable = True
-    # What is sent to a child: some ways to start one refuse a file descriptor that comes twice, and
-    # the reader has this one's.
+    # The ring that is sent to a child: some ways to start one refuse a file descriptor that comes
+    # twice, and the reader has this one's.
     _sent: _Ring | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:

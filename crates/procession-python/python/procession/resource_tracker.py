@@ -119,8 +119,8 @@ class ResourceTracker(_Adopted):
         self._pid = None
 
     def _after_fork(self) -> None:
-        # What its parent has registered is the parent's, and a thread that held the lock is not
-        # here.
+        # The names that its parent has registered are the parent's, and a thread that held the lock
+        # is not here.
         self._names.clear()
         after_fork = getattr(super(), '_after_fork_in_child', None)
         if after_fork is not None:

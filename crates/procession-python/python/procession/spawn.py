@@ -1,6 +1,6 @@
-"""What an interpreter that is started for a child does before its target, and what its parent tells
-it. The parent's half is used by any thread of it; the child's half, from :func:`spawn_main` on, by
-the child's only thread.
+"""The start of an interpreter for a child: what it does before its target, and what its parent
+tells it. Any thread of the parent uses the parent's half. The child's only thread uses the child's
+half, from :func:`spawn_main` on.
 """
 
 import os
@@ -43,7 +43,7 @@ _FROZEN_CHILD = '--procession-fork'
 old_main_modules: 'list[ModuleType]' = []
 
 _TRACKERS = 'resource_tracker'
-# What this package says itself in preparation data.
+# The keys of preparation data that this package sets itself.
 _OWN_DATA = {
     'authkey',
     'dir',
@@ -77,7 +77,7 @@ def get_executable() -> 'bytes | None':
 
 
 def is_forking(argv: 'Sequence[str]') -> bool:
-    """Whether a command line is that of a child."""
+    """Returns whether a command line is that of a child."""
     return len(argv) >= 2 and argv[1] == '--multiprocessing-fork'
 
 
@@ -191,8 +191,8 @@ def spawn_main(pipe_handle: int, parent_pid: 'int | None' = None, tracker_fd: 'i
 
     # The first that is registered runs last.
     atexit.register(process._end_helpers)
-    # What has been imported so far stays to the end, where the collector would go through all of
-    # it, for milliseconds.
+    # The objects imported so far stay to the end, where the collector would go through all of them,
+    # for milliseconds.
     gc.freeze()
     sys.exit(_main(inherited_link(pipe_handle)))
 
@@ -352,8 +352,8 @@ def _tools_data(name: str) -> 'dict[str, Any]':
 
 
 def finds_main() -> bool:
-    """Whether a child that is executed now can import the main module, and so finds by name what is
-    in it.
+    """Returns whether a child that is executed now can import the main module, and so finds by name
+    what is in it.
     """
     data = _main_data()
     if 'init_main_from_name' in data:

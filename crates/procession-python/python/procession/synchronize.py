@@ -56,7 +56,7 @@ _LOOK = 1.0
 
 
 class SemLock(_engine.SemLock):
-    """What locks and semaphores have in common: `acquire(block=True, timeout=None)`, `release()`,
+    """The common part of locks and semaphores: `acquire(block=True, timeout=None)`, `release()`,
     and `with`.
     """
 
@@ -205,7 +205,7 @@ class Condition:
         try:
             return self._waiters.wait(self._lock, count, timeout)
         finally:
-            # What could not wait has not released.
+            # A thread that could not wait has not released.
             self._acquire_again(count - (lock._count() if lock._is_mine() else 0))
 
     def notify(self, n: int = 1) -> None:
@@ -242,7 +242,7 @@ class Condition:
         if died is not None:
             raise died
 
-    # What the standard library counts in semaphores.
+    # The numbers that the standard library counts in semaphores.
 
     @property
     def _sleeping_count(self) -> _Count:
@@ -321,22 +321,22 @@ class Barrier(threading.Barrier):
 
     @property
     def parties(self) -> int:
-        """How many it is for."""
+        """Returns the number of parties that the barrier is for."""
         return self._barrier.parties
 
     @property
     def n_waiting(self) -> int:
-        """How many wait now."""
+        """Returns the number of parties that wait now."""
         return self._barrier.waiting
 
     @property
     def broken(self) -> bool:
-        """Whether it is broken."""
+        """Returns whether the barrier is broken."""
         return self._barrier.broken
 
 
 class _Count:
-    """What is read of a semaphore."""
+    """A semaphore of which only the value is read."""
 
     def __init__(self, value: int) -> None:
         self._value = value
@@ -386,7 +386,7 @@ _incoming: weakref.WeakValueDictionary[int, _Incoming] = weakref.WeakValueDictio
 
 
 def _send(obj: Any, engine: _Handled | None = None) -> tuple[_Outgoing, int]:
-    """What of `obj` goes to the child that is being started."""
+    """Returns the part of `obj` that goes to the child that is being started."""
     assert_spawning(obj)
     fd, offset = (obj if engine is None else engine).handle
     return _outgoing.setdefault(fd, _Outgoing(fd)), offset

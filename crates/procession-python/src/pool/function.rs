@@ -106,7 +106,7 @@ impl Globals {
     }
 }
 
-/// Whether a pickle is nothing but the name of a module and a name in it.
+/// Returns whether a pickle is nothing but the name of a module and a name in it.
 fn is_plain_global(pickle: &[u8]) -> bool {
     const PROTO: u8 = 0x80;
     const FRAME: u8 = 0x95;

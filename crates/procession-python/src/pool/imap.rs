@@ -44,9 +44,9 @@ pub(crate) struct IMapIterator {
     fail_fast: bool,
     /// True if results come in the order of the items.
     is_ordered: bool,
-    /// How many results there will be, if that is known.
+    /// The number of results that there will be, if that is known.
     expected: Option<usize>,
-    /// How many have been taken.
+    /// The number of results taken so far.
     taken: AtomicUsize,
     /// To be called at the end.
     at_end: Told,
@@ -170,7 +170,7 @@ struct Arguments {
     is_kept: bool,
     gives: Arc<Gives>,
     is_ordered: bool,
-    /// How many items have been pulled.
+    /// The number of items pulled so far.
     pulled: usize,
 }
 
@@ -470,7 +470,7 @@ impl IMapIterator {
         Ok(())
     }
 
-    /// How many results are still to be taken; `NotImplemented` if nobody knows.
+    /// Returns the number of results still to be taken; `NotImplemented` if nobody knows.
     fn __length_hint__(&self, py: Python<'_>) -> Py<PyAny> {
         match self.expected {
             Some(expected) => match expected.saturating_sub(self.taken()).into_pyobject(py) {
@@ -480,7 +480,7 @@ impl IMapIterator {
         }
     }
 
-    /// How many results have been taken.
+    /// Returns the number of results taken so far.
     fn _taken(&self) -> usize {
         self.taken()
     }

@@ -66,7 +66,7 @@ pub(crate) struct Asked {
     fail_fast: bool,
 }
 
-/// How often a task whose worker was lost is run again.
+/// Reads the number of times that a task is run again after its worker was lost.
 fn retries_of(given: &Bound<'_, PyAny>) -> PyResult<u32> {
     given.extract().map_err(|error: PyErr| {
         if error.is_instance_of::<PyOverflowError>(given.py()) {
@@ -256,7 +256,7 @@ impl Pool {
         blocking(py, || self.engine().join(), Result::is_ok)?.or_raise(py)
     }
 
-    /// Whether it takes no more tasks: it was closed, or has been idle for too long.
+    /// Returns whether the pool takes no more tasks: it was closed, or has been idle for too long.
     fn is_closed(&self) -> bool {
         self.engine().is_closed()
     }
@@ -266,7 +266,7 @@ impl Pool {
         self.engine().broken().map(|error| error.to_string())
     }
 
-    /// How many calls are not finished, as far as results have been taken.
+    /// Returns the number of calls that are not finished, as far as results have been taken.
     fn outstanding(&self) -> usize {
         self.engine().outstanding()
     }
@@ -312,7 +312,7 @@ impl Pool {
         interruptible(py, || self.engine().resize(workers))?.or_raise(py)
     }
 
-    /// How many workers it keeps.
+    /// Returns the number of workers that the pool keeps.
     fn size(&self) -> usize {
         self.engine().size()
     }

@@ -124,7 +124,7 @@ impl ApplyResult {
         self.wait_for(py, timeout).map(drop)
     }
 
-    /// Whether the result is there.
+    /// Returns whether the result is there.
     fn ready(&self, py: Python<'_>) -> bool {
         match &self.shared.handle {
             None => true,
@@ -132,7 +132,7 @@ impl ApplyResult {
         }
     }
 
-    /// Whether the call returned; raises `ValueError` while the result is not there.
+    /// Returns whether the call did not raise; raises `ValueError` while the result is not there.
     fn successful(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         if !slf.get().ready(py) {
@@ -222,7 +222,7 @@ impl ApplyResult {
         blocking(py, || handle.wait_finished(deadline), |waited| matches!(waited, Ok(true)))?.or_raise(py)
     }
 
-    /// Whether the result is there. Callbacks may not have run yet.
+    /// Returns whether the result is there. Callbacks may not have run yet.
     fn _is_finished(&self, py: Python<'_>) -> bool {
         self.shared.handle.as_ref().is_none_or(|handle| py.detach(|| handle.has_results()))
     }
@@ -233,12 +233,12 @@ impl ApplyResult {
         owner.as_ref().map(|owner| owner.clone_ref(py))
     }
 
-    /// How many calls have no result yet, as far as results have been taken.
+    /// Returns the number of calls that have no result yet, as far as results have been taken.
     fn _remaining(&self) -> u64 {
         self.shared.handle.as_ref().map_or(0, Handle::remaining_calls)
     }
 
-    /// Whether a worker is at it now.
+    /// Returns whether a worker is at the call now.
     fn _is_running(&self) -> bool {
         self.shared.handle.as_ref().is_some_and(Handle::is_running)
     }

@@ -1,6 +1,6 @@
-//! How a pool of Python's gets its workers: by a callable of the Python side, which starts a
-//! process of the pool's context. Called by the engine, in whichever thread starts workers; the
-//! interpreter is attached here.
+//! The start of workers of a pool of Python's: a callable of the Python side starts a process of
+//! the pool's context. The engine calls it, in whichever thread starts workers; the interpreter is
+//! attached here.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};

@@ -113,7 +113,7 @@ impl Queue {
         }
     }
 
-    /// Whether there is an item, or comes one until then.
+    /// Waits until there is an item, for no longer than `timeout`. Returns whether there is one.
     #[pyo3(signature = (timeout))]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         if !self.engine.is_empty() {
@@ -146,13 +146,13 @@ impl Queue {
         usize::try_from(self.engine.len()).unwrap_or(usize::MAX)
     }
 
-    /// Whether it holds as many as it may.
+    /// Returns whether the queue holds as many items as it may.
     fn is_full(&self) -> bool {
         let bound = self.engine.bound();
         bound > 0 && self.engine.len() >= bound
     }
 
-    /// Whether this process, or one it was forked from, has put anything.
+    /// Returns whether this process, or one it was forked from, has put anything.
     fn is_used(&self) -> bool {
         self.is_used.load(Ordering::Relaxed)
     }
@@ -225,7 +225,7 @@ impl Queue {
     }
 }
 
-/// How long a call may wait.
+/// The time for which a call may wait.
 #[derive(Clone, Copy)]
 enum Term {
     Now,

@@ -69,19 +69,19 @@ impl Barrier {
         self.engine.abort().map_err(told("Barrier"))
     }
 
-    /// How many it is for.
+    /// Returns the number of parties that the barrier is for.
     #[getter]
     fn parties(&self) -> u32 {
         self.engine.parties()
     }
 
-    /// How many wait.
+    /// Returns the number of parties that wait.
     #[getter]
     fn waiting(&self) -> u32 {
         self.engine.waiting()
     }
 
-    /// Whether it is broken.
+    /// Returns whether the barrier is broken.
     #[getter]
     fn broken(&self) -> bool {
         self.engine.is_broken()

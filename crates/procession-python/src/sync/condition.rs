@@ -66,7 +66,7 @@ impl Condition {
         self.engine.notify(count).map_err(told("Condition"))
     }
 
-    /// How many wait.
+    /// Returns the number of waiters.
     fn waiting(&self) -> usize {
         self.engine.waiting()
     }

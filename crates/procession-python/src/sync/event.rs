@@ -32,7 +32,7 @@ impl Event {
         self.made.make(attach_number(fd, offset, "Event").map_err(raised)?)
     }
 
-    /// Whether it is set.
+    /// Returns whether the event is set.
     fn is_set(&self) -> PyResult<bool> {
         Ok(self.made.get()?.is_set())
     }

@@ -39,8 +39,8 @@ struct Made {
     maxvalue: u32,
     /// The thread that acquired last, by this object.
     holder: AtomicU64,
-    /// How often it was acquired and not released, by this object. Of a lock that another process
-    /// released, too many.
+    /// The number of acquisitions by this object that are not released. It is too high for a lock
+    /// that another process released.
     holds: AtomicI64,
 }
 
@@ -127,22 +127,22 @@ impl SemLock {
         self.release()
     }
 
-    /// How often this object acquired it and has not released it.
+    /// Returns the number of acquisitions by this object that are not released.
     fn _count(&self) -> PyResult<i64> {
         Ok(self.made.get()?.count())
     }
 
-    /// Whether this thread acquired it last, and it is not released.
+    /// Returns whether this thread acquired it last, and it is not released.
     fn _is_mine(&self) -> PyResult<bool> {
         Ok(self.made.get()?.is_mine())
     }
 
-    /// How many permits there are; of a lock that is free, 1.
+    /// Returns the number of permits; 1 for a lock that is free.
     fn _get_value(&self) -> PyResult<u32> {
         Ok(self.made.get()?.value())
     }
 
-    /// Whether it cannot be acquired at once.
+    /// Returns whether an acquisition would have to wait.
     fn _is_zero(&self) -> PyResult<bool> {
         Ok(self.made.get()?.value() == 0)
     }
@@ -299,7 +299,7 @@ impl Made {
         self.holds.store(before + 1, Ordering::Relaxed);
     }
 
-    /// Whether this thread acquired last, by this object, and has not released.
+    /// Returns whether this thread acquired last, by this object, and has not released.
     #[inline]
     fn is_held_here(&self) -> bool {
         self.holder.load(Ordering::Relaxed) == this_thread() && self.holds.load(Ordering::Relaxed) > 0

@@ -14,7 +14,7 @@ use crate::primitive::Ordering;
 /// The longest frame that a worker claims without mapping the ring. It is copied twice.
 const SHORT: usize = 64 << 10;
 
-/// How much one claim may take. It takes at least one frame if there is any.
+/// The limits of what one claim takes. It takes at least one frame if there is any.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimLimit {
     /// At most this many frames; never more than 64.

@@ -11,7 +11,7 @@ use crate::segment::{View, Window};
 #[cfg(not(loom))]
 use crate::window::{View, Window};
 
-/// How many bytes a new ring has.
+/// The number of bytes of a new ring.
 pub(crate) const BEGINS_WITH: usize = if cfg!(loom) { 32 } else { 64 * 1024 };
 /// The capacity a ring begins with and returns to.
 const INITIAL: u64 = BEGINS_WITH as u64;

@@ -231,7 +231,7 @@ struct Own {
     segment: WeakSegment,
     /// No byte from here on was ever used.
     used: usize,
-    /// How many cells are not free.
+    /// The number of cells that are not free.
     cells: usize,
     /// Free cells, all zeros, by their length.
     free: HashMap<usize, Vec<usize>>,

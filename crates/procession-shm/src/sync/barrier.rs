@@ -65,7 +65,7 @@ unsafe impl Words for BarrierCell {}
 struct Member {
     /// [`Identity`]; 0 is no member.
     process: AtomicU64,
-    /// How many of the process's handles have waited and are not dropped.
+    /// The number of the process's handles that have waited and are not dropped.
     handles: AtomicU32,
 }
 
@@ -419,7 +419,8 @@ impl<'a> Locked<'a> {
         Ok(None)
     }
 
-    /// Whether a waiting party is dead. A party that died after it had passed does not count.
+    /// Returns whether a waiting party is dead. A party that died after it had passed does not
+    /// count.
     fn is_anyone_dead(&self) -> bool {
         let mut is_dead = false;
         for waiter in self.0.waiters.iter().filter(|waiter| waiter.lock_if_dead()) {

@@ -26,7 +26,7 @@ use crate::gate::Gate;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::segment::Words;
 
-/// How long a waiter waits before it looks at the owner, and before it looks again. The gate wakes
+/// The time after which a waiter looks at the owner, and after which it looks again. The gate wakes
 /// a sleeper for it.
 const LOOK: Duration = Duration::from_millis(150);
 

@@ -26,7 +26,7 @@ const NEXT: u32 = 2;
 #[repr(C, align(64))]
 pub(crate) struct EventCell {
     head: Head,
-    /// How often it was set, modulo 2^31, and whether it is set now.
+    /// The number of times that it was set, modulo 2^31, and whether it is set now.
     sets: AtomicU32,
     waiters: Gate,
 }

@@ -56,7 +56,7 @@ const DIED: u32 = 2;
 #[repr(C, align(64))]
 struct Lane {
     mutex: RobustMutex,
-    /// How often its owner reads. The owner writes it.
+    /// The number of its owner's reads that have not ended. The owner writes it.
     depth: AtomicU32,
 }
 

@@ -125,7 +125,8 @@ impl Waiter {
         }
     }
 
-    /// Whether the waiter is a thread of this process: see [`RobustMutex::may_be_held_here`].
+    /// Returns whether the waiter is a thread of this process: see
+    /// [`RobustMutex::may_be_held_here`].
     pub(super) fn is_in_this_process(&self) -> bool {
         self.state() != FREE && self.mutex.may_be_held_here()
     }

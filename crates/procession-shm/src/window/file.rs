@@ -18,12 +18,12 @@ use crate::segment::{Placed, Segment, Words};
 
 /// Extents begin and end at multiples of this in the file: a multiple of any machine's page size.
 pub(crate) const GRAIN: usize = 64 << 10;
-/// How many bits of an extent's word hold the number of its grains.
+/// The number of bits of an extent's word that hold the number of its grains.
 const LEN_BITS: u32 = 24;
 /// The most grains of a file: the number fits the rest of the word.
 const MAX_GRAINS: u64 = 1 << (64 - LEN_BITS);
 
-/// How much of a segment's file is given out.
+/// The part of a segment's file that is given out.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct FileWords {
@@ -39,7 +39,7 @@ unsafe impl Words for FileWords {}
 pub(crate) struct File {
     pub(super) segment: Segment,
     words: Placed<FileWords>,
-    /// How many bytes all windows may have.
+    /// The most bytes that all windows may have together.
     most: usize,
 }
 

@@ -78,7 +78,7 @@ struct Inner {
     view: AtomicPtr<View>,
     file: File,
     words: Placed<WindowWords>,
-    /// How long it may become.
+    /// The greatest length that the window may have.
     max: usize,
 }
 

@@ -1,4 +1,4 @@
-//! How a process leaves, and what is flushed or run before. Children leave by [`exit_now`]. An
+//! The exit of a process, and what is flushed or run before. Children leave by [`exit_now`]. An
 //! executed child and the program itself leave by [`exit`], whose handlers the engine joins through
 //! [`at_exit`].
 

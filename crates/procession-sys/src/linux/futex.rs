@@ -12,8 +12,8 @@ use rustix::time::clock_gettime;
 
 /// As many words as the kernel waits for in one call.
 const MAX_WORDS: usize = 128;
-/// How long the caller of [`wait_any`] sleeps without a look at the other words if the kernel
-/// cannot wait for all of them.
+/// The time for which the caller of [`wait_any`] sleeps without a look at the other words if the
+/// kernel cannot wait for all of them.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Sleeps while the word is `seen`, until woken, interrupted, or for `timeout`. Returns at once if

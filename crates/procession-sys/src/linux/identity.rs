@@ -53,7 +53,7 @@ impl Identity {
         }
     }
 
-    /// Whether another process is known to have the pid now.
+    /// Returns whether another process is known to have the pid now.
     fn is_another(self) -> bool {
         let started = self.0 >> Self::PID_BITS;
         started != 0 && start_time(self.pid()).is_some_and(|now| now != started)

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// The number that the first passed fd has in the child.
 pub const FIRST_FD: i32 = 3;
 
-/// How many fds can be passed.
+/// The most fds that can be passed.
 pub(super) const MAX_INHERITED: i32 = 16;
 
 /// Takes ownership of an fd that this program was started with, and makes it `CLOEXEC`.

@@ -1,8 +1,8 @@
 //! Stream sockets: bytes with fds beside them, until a deadline. Called in the thread that
 //! connects, sends or receives.
 //!
-//! No call sets `O_NONBLOCK`, which would affect other processes that have a copy of the socket.
-//! Where there is a deadline each call says `MSG_DONTWAIT`. If somebody else has made a socket
+//! No call sets `O_NONBLOCK`, which would affect other processes that have a copy of the socket. If
+//! there is a deadline, each call says `MSG_DONTWAIT`. If somebody else has made a socket
 //! non-blocking, `poll` waits for it.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -121,8 +121,9 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8], deadline: Option<Instant
 ///
 /// # Errors
 ///
-/// How many bytes went, and why no more: `BrokenPipe` if the other end is closed (there is no
-/// SIGPIPE), `TimedOut` at the deadline, `InvalidInput` for more fds than one message takes.
+/// The number of bytes that were sent, and why no more: `BrokenPipe` if the other end is closed
+/// (there is no SIGPIPE), `TimedOut` at the deadline, `InvalidInput` for more fds than one message
+/// takes.
 pub fn send_all(
     socket: BorrowedFd<'_>,
     header: &[u8],

@@ -29,8 +29,8 @@ use super::pidfd::PidFd;
 pub use super::preload::Preload;
 use super::thread::empty_set;
 
-/// How many numbers are tried where `/proc` cannot list the open fds: a few milliseconds of system
-/// calls.
+/// The most numbers that are tried if `/proc` cannot list the open fds: a few milliseconds of
+/// system calls.
 const MAX_PROBED: i32 = 65536;
 
 /// A program to execute. It gets this process's environment and its signal dispositions (a Rust
@@ -46,7 +46,7 @@ pub struct Spawn<'a> {
     pub fds: &'a [BorrowedFd<'a>],
     /// A shared object that the loader loads before the program begins.
     pub preload: Option<&'a Preload>,
-    /// Whether SIGINT is blocked, so that a Ctrl-C meant for the program does not end a child that
+    /// True if SIGINT is blocked, so that a Ctrl-C meant for the program does not end a child that
     /// has not begun.
     pub holds_interrupts: bool,
 }

@@ -22,7 +22,7 @@ pub struct Spawn<'a> {
     pub fds: &'a [BorrowedFd<'a>],
     /// A shared object that the loader loads before the program begins.
     pub preload: Option<&'a Preload>,
-    /// Whether SIGINT is blocked.
+    /// True if SIGINT is blocked.
     pub holds_interrupts: bool,
 }
 

@@ -13,7 +13,7 @@ pub(super) struct Parts<'w, 'a> {
     pub(super) len: usize,
 }
 
-/// Whether a sequence is written as one of `u8`.
+/// The decision whether a sequence is written as one of `u8`.
 #[derive(Clone, Copy)]
 pub(super) enum Bytes {
     No,

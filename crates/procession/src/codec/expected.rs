@@ -34,7 +34,7 @@ impl Expected {
         let _ = KEPT.try_with(|kept| kept.set(Some(self)));
     }
 
-    /// Whether a shape is that of `names`, in this order.
+    /// Returns whether a shape is that of `names`, in this order.
     #[inline]
     pub(super) fn is_of(&mut self, names: Names, shape: &[u8]) -> bool {
         let address = names.as_ptr().addr();

@@ -1,4 +1,4 @@
-//! How values travel: serde's data model in a binary form that describes itself. Used in the
+//! The codec of values: serde's data model in a binary form that describes itself. Used in the
 //! process that sends a value and in the one that receives it.
 //!
 //! Each value begins with a tag that says what follows, so that a type which looks before it

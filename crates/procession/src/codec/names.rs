@@ -50,10 +50,11 @@ pub(super) struct Shape {
 }
 
 const SLOTS: usize = 128;
-/// How many slots a name may be in.
+/// The number of slots that a name may be in.
 const MAX_PROBES: usize = 4;
 const MAX_SHAPED_NAME: usize = 0x7f;
-/// How many names of fields are kept. When half of them are there, the next message begins anew.
+/// The most names of fields that are kept. When half of them are there, the next message begins
+/// anew.
 const MAX_FIELDS: usize = 2048;
 
 thread_local! {

@@ -45,5 +45,5 @@ pub(super) const LAST_SHORT_STR: u8 = SHORT_STR + MAX_SHORT_STR as u8;
 pub(super) const NEW: u8 = 1;
 /// The number of the first name and of the first shape, as it stands in a message.
 pub(super) const FIRST: u8 = 2;
-/// How many names and how many shapes of a message have numbers.
+/// The most names, and the most shapes, of a message that have numbers.
 pub(super) const MAX_NUMBERED: usize = 0xff - FIRST as usize + 1;

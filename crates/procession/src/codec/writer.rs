@@ -201,17 +201,17 @@ impl<'a> Writer<'a> {
 /// The bytes of the longest value of a fixed length.
 const MAX_FIXED: usize = 16;
 
-/// How far a struct is written. It is passed by value: if anything referred to it, it would be in
-/// memory, and copied there again and again.
+/// The progress of a struct that is being written. It is passed by value: if anything referred to
+/// it, it would be in memory, and copied there again and again.
 #[derive(Clone, Copy)]
 pub(super) struct Begun {
     /// The place of the name that is expected next. Without a shape: where its names begin in
     /// [`Written::unshaped`].
     next: u32,
-    /// Where the names of its shape end.
+    /// The place where the names of its shape end.
     end: u32,
-    /// How many more fields than its shape it has so far: those of other names, less those that are
-    /// absent.
+    /// The number of fields that it has so far beyond its shape: those of other names, less those
+    /// that are absent.
     surplus: i32,
     shaped: bool,
 }

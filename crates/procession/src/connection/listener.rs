@@ -138,9 +138,9 @@ impl Listener {
         Ok(self)
     }
 
-    /// How long a peer's authentication may take; 10 seconds until told otherwise. Others are
+    /// Sets the time that a peer's authentication may take. The default is 10 seconds. Others are
     /// authenticated meanwhile, up to 64 at a time, so a peer that says nothing does not hold them
-    /// up. Where more want in, the oldest has a second.
+    /// up. If more want in, the oldest has a second.
     ///
     /// ```
     /// # use std::{net::TcpStream, time::Duration};
@@ -161,8 +161,8 @@ impl Listener {
         self
     }
 
-    /// How many clients may wait to be accepted; the system's limit (usually 4096) until told
-    /// otherwise.
+    /// Sets the number of clients that may wait to be accepted. The default is the system's limit
+    /// (usually 4096).
     ///
     /// # Errors
     ///
@@ -202,7 +202,7 @@ impl Listener {
         Ok(Connection::over(self.0.accept()?))
     }
 
-    /// Where it listens.
+    /// Returns the address at which the listener listens.
     ///
     /// ```
     /// use procession::{Address, Listener};
@@ -217,8 +217,8 @@ impl Listener {
         Address::from_engine(self.0.address().clone())
     }
 
-    /// Where the client that was accepted last came from; `None` for unix sockets that are bound
-    /// nowhere, as most are.
+    /// Returns the address of the client that was accepted last; `None` for unix sockets that are
+    /// bound nowhere, as most are.
     ///
     /// ```
     /// use procession::{Address, Client, Connection, Listener};

@@ -18,7 +18,7 @@ pub trait Waitable {
     /// If it has to be made, and the system refuses.
     fn waited_fd(&self) -> Result<Box<dyn AsFd + '_>>;
 
-    /// Whether it is ready now, whatever its file descriptor says.
+    /// Returns whether the object is ready now, whatever its file descriptor says.
     fn is_ready(&self) -> bool {
         false
     }

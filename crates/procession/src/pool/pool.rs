@@ -154,10 +154,10 @@ impl Pool {
 
     /// Runs a task for each item and waits for the results, in the items' order.
     ///
-    /// How many tasks travel together is chosen: many at first, single ones at the end. Say it
-    /// yourself with [`chunk_size`](Pool::chunk_size). All arguments are encoded before the first
-    /// task runs: of what does not fit into memory at once, [`imap`](Pool::imap) takes no more than
-    /// it has room for.
+    /// The pool chooses how many tasks travel together: many at first, single ones at the end.
+    /// Choose the number yourself with [`chunk_size`](Pool::chunk_size). All arguments are encoded
+    /// before the first task runs. For items that do not fit into memory at once, use
+    /// [`imap`](Pool::imap), which takes no more than it has room for.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -506,7 +506,7 @@ impl Pool {
         Ok(self.shared.engine.join()?)
     }
 
-    /// How many workers it keeps.
+    /// Returns the number of workers that the pool keeps.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {

@@ -279,7 +279,7 @@ impl<T> AsyncResult<T> {
         self.handle.id()
     }
 
-    /// Whether the result is there.
+    /// Returns whether the result is there.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -307,7 +307,7 @@ impl<T> AsyncResult<T> {
         self.ready()
     }
 
-    /// Whether every task returned a value; `None` while the result is not there, where
+    /// Returns whether every task returned a value; `None` while the result is not there, where
     /// `multiprocessing` raises.
     ///
     /// ```

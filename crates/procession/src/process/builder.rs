@@ -85,7 +85,8 @@ impl<'a, R> Builder<'a, R> {
         self
     }
 
-    /// Whether it is terminated at this process's exit instead of waited for. The default is not.
+    /// Sets whether the process is terminated at this process's exit instead of waited for. By
+    /// default it is waited for.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {

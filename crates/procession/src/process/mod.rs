@@ -39,7 +39,7 @@ use crate::{Error, Result, message, task};
 /// ```
 pub struct Process<R> {
     child: Arc<Child>,
-    /// Whether this handle sees to it that the process is reaped, however long it runs.
+    /// True if this handle sees to it that the process is reaped, however long it runs.
     is_started_here: bool,
     /// The reader of its output; `None` if it has its parent's streams.
     collector: Option<Collector>,
@@ -217,7 +217,7 @@ impl<R> Process<R> {
         self.child.pid()
     }
 
-    /// Whether it is terminated at this process's exit.
+    /// Returns whether the process is terminated at this process's exit.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -230,7 +230,7 @@ impl<R> Process<R> {
         self.child.is_daemon()
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether the process has not ended yet.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -284,8 +284,8 @@ impl<R> Process<R> {
         Ok(())
     }
 
-    /// How it ended: 0 after a value, 1 after a panic, minus the signal that killed it; `None`
-    /// while it lives.
+    /// Returns the exit code: 0 after a value, 1 after a panic, minus the signal that killed the
+    /// process; `None` while it lives.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -366,8 +366,8 @@ impl<R> AsFd for Process<R> {
 
 impl<R> Drop for Process<R> {
     fn drop(&mut self) {
-        // Where nobody can watch it, it is reaped at the next start, or at exit. In a forked child
-        // it is not ours.
+        // If nobody can watch the process, it is reaped at the next start, or at exit. In a forked
+        // child it is not ours.
         if self.is_started_here
             && let Ok(None) = self.child.try_wait()
         {

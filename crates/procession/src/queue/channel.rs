@@ -19,11 +19,11 @@ use super::{PutError, Queue};
 use crate::message::Message;
 use crate::{Error, Result};
 
-/// How long a receiver waits as for any queue, where an item wakes it at once, before it also waits
-/// for the senders' end.
+/// The time for which a receiver waits as for any queue, where an item wakes it at once, before it
+/// also waits for the senders' end.
 const FIRST_WAIT: Duration = Duration::from_millis(5);
 
-/// How often a sender that finds the channel full looks whether a receiver is left.
+/// The interval at which a sender that finds the channel full looks whether a receiver is left.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Makes a [queue](Queue) that ends: once every [`Sender`] is gone, in whatever process and

@@ -230,7 +230,7 @@ impl<T> Queue<T> {
         Queue { engine: Arc::new(engine), item: PhantomData }
     }
 
-    /// How many items it holds now.
+    /// Returns the number of items that the queue holds now.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -243,7 +243,7 @@ impl<T> Queue<T> {
         self.engine.len() as usize
     }
 
-    /// Whether it holds no item now.
+    /// Returns whether the queue holds no item now.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -302,7 +302,7 @@ impl<T> Queue<T> {
         self.engine.close();
     }
 
-    /// Whether nothing more may be put.
+    /// Returns whether nothing more may be put.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {

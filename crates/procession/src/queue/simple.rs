@@ -76,7 +76,7 @@ impl<T: Message> SimpleQueue<T> {
 }
 
 impl<T> SimpleQueue<T> {
-    /// Whether it holds no item now.
+    /// Returns whether the queue holds no item now.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {

@@ -72,7 +72,7 @@ struct Span {
     text: String,
     /// Of a task: the job.
     job: Option<u64>,
-    /// How many have it.
+    /// The number of references to the span.
     count: usize,
 }
 

@@ -34,7 +34,7 @@ pub(crate) trait Line {
     /// See [`Sleeps`].
     const SLEEPS: Sleeps;
 
-    /// What the agent is called in messages: `rank 3`.
+    /// Returns the name of the agent in messages: `rank 3`.
     fn name(&self) -> String;
 
     /// The name of this machine.

@@ -89,7 +89,7 @@ struct AgentCarrier {
     worker: u64,
     slot: u32,
     mailbox: Arc<Mailbox>,
-    /// What stands for the child, once there is a thread for it.
+    /// The object that stands for the child, once there is a thread for it.
     child: Option<Arc<Elsewhere>>,
     /// The states that the agent has.
     states: Recent<()>,

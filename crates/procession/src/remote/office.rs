@@ -1,5 +1,5 @@
-//! What a cluster can do for pools, and the agents that a pool has of it. Used in the driver, in
-//! any thread.
+//! The services of a cluster for pools, and the agents that a pool has of it. Used in the driver,
+//! in any thread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(crate) trait Office: Sync {
     /// The name of the machine of an agent, as far as is known.
     fn host(&self, agent: usize) -> Arc<str>;
 
-    /// What an agent is called in errors: `rank 3`.
+    /// Returns the name of an agent in errors: `rank 3`.
     fn shown(&self, agent: usize) -> String;
 
     /// Takes so many further agents for a pool, which has `total` with them.

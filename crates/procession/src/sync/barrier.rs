@@ -123,7 +123,7 @@ impl Barrier {
         Ok(self.engine.abort().map_err(engine::refused("Barrier", "it was aborted"))?)
     }
 
-    /// Whether it is broken.
+    /// Returns whether the barrier is broken.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -137,7 +137,7 @@ impl Barrier {
         self.engine.is_broken()
     }
 
-    /// How many it is for.
+    /// Returns the number of parties that the barrier is for.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -148,7 +148,7 @@ impl Barrier {
         self.engine.parties()
     }
 
-    /// How many wait now.
+    /// Returns the number of parties that wait now.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -180,7 +180,7 @@ impl fmt::Debug for Barrier {
 pub struct BarrierWaitResult(u32);
 
 impl BarrierWaitResult {
-    /// Whether this is the one party of each round that is to do what only one should.
+    /// Returns whether this is the one party of each round that is to do what only one should.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {

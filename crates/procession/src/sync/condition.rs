@@ -10,7 +10,7 @@ use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Lock, LockError, LockGuard, deadline, give, take};
 use crate::{Error, Result};
 
-/// How long a wait for a predicate lasts before it is asked again, notified or not.
+/// The time after which a wait for a predicate asks it again, notified or not.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// To wait, without a [`Lock`] that goes with it, for what others change while they hold that lock.

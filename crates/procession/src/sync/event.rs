@@ -73,7 +73,7 @@ impl Event {
         self.engine.clear();
     }
 
-    /// Whether it is set.
+    /// Returns whether the event is set.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {

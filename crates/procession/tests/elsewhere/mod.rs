@@ -1,6 +1,6 @@
-//! What holds for pools with their workers on other machines, whatever brings them there. Each
-//! function is a test; the programs that have them name a context (`crate::context`) that has room
-//! for `crate::WORKERS` workers.
+//! Tests of pools with their workers on other machines, whatever brings them there. Each function
+//! is a test. The programs that have them name a context (`crate::context`) that has room for
+//! `crate::WORKERS` workers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -156,7 +156,7 @@ pub(crate) fn tasks_behind_the_death_of_an_idle_child_are_not_lost() {
         let pid = pool.call(std::process::id).unwrap();
         kill(pid);
         eventually("it has ended", || !runs(pid));
-        // Whether or not the driver knows yet.
+        // The driver may know of it or not.
         let squares = pool.chunk_size(3).map(square, 0..10);
         assert!(squares.is_ok_and(|squares| squares.len() == 10), "round {round}");
     }

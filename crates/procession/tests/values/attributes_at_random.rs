@@ -115,7 +115,7 @@ enum Internal {
     Map(BTreeMap<String, Real>),
 }
 
-/// What is tagged within.
+/// The struct within a variant whose tag is internal.
 #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
 struct Fields2 {
     key: Key,

@@ -66,7 +66,7 @@ pub enum Encoded<E> {
     Failed(E),
 }
 
-/// How far items are pulled ahead of the results that are taken.
+/// The bounds on how far items are pulled ahead of the results that are taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// The most chunks whose results are not taken.
@@ -111,7 +111,7 @@ struct Supply<S> {
     feeder: Feeder,
     entry: ChunkEntry,
     terms: Terms,
-    /// How many items have been submitted.
+    /// The number of items submitted so far.
     pulled: usize,
 }
 
@@ -255,12 +255,12 @@ impl<S: Source> Ahead<S> {
         self.chunks.drain(..).flatten().for_each(|submitted| submitted.handle.abandon());
     }
 
-    /// How many there are.
+    /// Returns the number of chunks.
     pub fn len(&self) -> usize {
         self.chunks.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no chunks.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }

@@ -42,11 +42,11 @@ use crate::outcome;
 use crate::{Error, Result};
 
 const TRIES: usize = 3;
-/// How often a server is looked at that does not answer. Modules to preload may take their time.
+/// The most looks at a server that does not answer. Modules to preload may take their time.
 const MAX_LOOKS: u32 = 600;
-/// How long a child whose server has ended may take to say who it is.
+/// The time that a child whose server has ended may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a server may take to read a request.
+/// The time that a server may take to read a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The owner of a fork server.

@@ -27,7 +27,7 @@ enum Answer {
 #[derive(Default)]
 struct Player {
     scripts: Mutex<VecDeque<Vec<Answer>>>,
-    /// How the server before each of them ended.
+    /// The exit code of the server before each of them.
     lasts: Mutex<Vec<Option<i32>>>,
 }
 
