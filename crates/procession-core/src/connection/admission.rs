@@ -175,7 +175,7 @@ impl Shared {
         if state.is_closed {
             return;
         }
-        // If the connection was given up, this is its last holder.
+        // The thread that has just given the connection up may still hold it.
         let gone = || Error::Authentication("the other end was given up for others".into());
         let admitted = authenticated.and_then(|()| Arc::into_inner(connection).ok_or_else(gone));
         state.over.push_back((admitted, peer));
