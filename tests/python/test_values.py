@@ -5,6 +5,7 @@ cannot import go by value.
 import copyreg
 import functools
 import itertools
+import struct
 import subprocess
 import sys
 import textwrap
@@ -134,6 +135,50 @@ def test_stop_iteration_in_a_map_is_its_tasks_error(ctx):
 # Reducers.
 
 
+# As plain as they are, and those beside them that are not: at each limit of a size, and of a type.
+PLAIN = (
+    *(None, True, False, 0, -1, 2**63 - 1, -(2**63), 2**63, -(2**64), 1.5, float('inf'), -0.0, 5e-324),
+    *('', 'a', 'é', '\0', '\udc80', 'x' * 4096, 'x' * 4097, 'é' * 2048, 'é' * 2049, 'x' * 100_000),
+    *(b'', b'a', bytes(4096), bytes(4097), bytes(100_000), bytearray(b'a'), 1j, Ellipsis),
+    *((), (1,), ('a', (1,)), tuple(range(16)), tuple(range(17)), [], [1], [1] * 8, [1.5] * 8, [True] * 8, [2**63] * 8),
+)
+
+
+def all_of(*values):
+    return values
+
+
+def are_one(first, second):
+    return first is second
+
+
+def same(value):
+    return value
+
+
+def pairs(values):
+    """Returns what `==` does not tell apart beside it."""
+    return [(type(value), repr(value)) for value in values]
+
+
+def test_plain_values_arrive_as_they_are(ctx):
+    with ctx.Pool(1) as pool:
+        assert pairs(pool.apply(same, (value,)) for value in PLAIN) == pairs(PLAIN)
+        assert pairs(pool.apply(all_of, (value, 'and', value)) for value in PLAIN) == pairs((v, 'and', v) for v in PLAIN)
+        assert pairs(pool.imap(same, PLAIN)) == pairs(PLAIN)
+        assert pairs(pool.map(same, PLAIN, chunksize=3)) == pairs(PLAIN)
+        bits = [struct.pack('<Q', 0x7FF8_0000_0000_0123 | sign) for sign in (0, 1 << 63)]
+        numbers = [struct.unpack('<d', each)[0] for each in bits]
+        assert [struct.pack('<d', pool.apply(same, (number,))) for number in numbers] == bits
+
+
+def test_one_string_in_two_places_is_one_there(ctx):
+    with ctx.Pool(1) as pool:
+        assert pool.apply(are_one, ('a text', 'a text')) is True
+        assert pool.apply(are_one, (b'some bytes', b'some bytes')) is True
+        assert pool.apply(are_one, ('a text', ' '.join(['a', 'text']))) is False
+
+
 def test_a_reducer_that_is_registered_anew_is_used(ctx):
     queue = ctx.SimpleQueue()
     try:
@@ -180,6 +225,10 @@ def test_an_own_reducer_of_a_context_is_used_in_queues_pools_and_pipes(tmp_path)
             def reducer_override(self, value):
                 return (Value, (value.number + 1,)) if type(value) is Value else NotImplemented
 
+            @classmethod
+            def dumps(cls, value, protocol=None):
+                return super().dumps((8,) if value == (7,) else value, protocol)
+
         class Own(reduction.AbstractReducer):
             ForkingPickler = Pickler
 
@@ -192,13 +241,13 @@ def test_an_own_reducer_of_a_context_is_used_in_queues_pools_and_pipes(tmp_path)
             queue = context.SimpleQueue()
             queue.put(Value(1))
             with context.Pool(1) as pool:
-                seen = [queue.get().number, pool.apply(number_of, (Value(1),))]
+                seen = [queue.get().number, pool.apply(number_of, (Value(1),)), pool.apply(int, (7,))]
             ours, theirs = context.Pipe()
             ours.send(Value(1))
             print(seen, theirs.recv().number)
     """,
     )
-    assert (done.stdout, done.stderr) == ('[2, 2] 2\n', '')
+    assert (done.stdout, done.stderr) == ('[2, 2, 8] 2\n', '')
 
 
 # By name and by value.
