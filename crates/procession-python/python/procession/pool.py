@@ -17,7 +17,7 @@ import threading
 import warnings
 import weakref
 
-from . import _engine, spawn, util
+from . import _engine, util
 from ._standard import standard
 from ._start_method import default_context
 
@@ -593,6 +593,7 @@ class Pool(_standard.Pool):
         return Starting(self, processes, daemon, max_memory)
 
     def _make_values(self) -> Any:
+        from . import spawn
         from ._by_value import Values
 
         return Values(self._ctx.get_start_method() == 'fork' or spawn.finds_main())
