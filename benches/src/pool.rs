@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::hint::black_box;
-use std::sync::{LazyLock, OnceLock, mpsc};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use procession::pool::StateFn;
@@ -49,16 +50,24 @@ pub(crate) fn round_trip(pairs: usize) -> Row {
 
 /// Measures from the submission to the callback's first instruction, beside the round trip of a
 /// caller that waits itself. The submitting thread sleeps meanwhile; its own wake is not counted.
+/// It sleeps at once: a channel's receiver first keeps a core from those who bring the result.
 pub(crate) fn callback(pairs: usize) -> Row {
     let pool = our_pool();
-    let (tell, told) = mpsc::channel();
+    let submitter = thread::current();
     let by_callback = || {
         let trips = (0..5_000).map(|_| {
-            let (tell, begun) = (tell.clone(), Instant::now());
+            let (called, submitter) = (Arc::new(OnceLock::new()), submitter.clone());
+            let (tell, begun) = (called.clone(), Instant::now());
             let result = pool.apply_async(|x: u64| x, 1).expect("a task is taken");
-            let called = result.on_complete(move |_| tell.send(begun.elapsed()).expect("somebody waits for it"));
-            called.expect("a callback is taken");
-            told.recv().expect("the callback is called")
+            let on_complete = result.on_complete(move |_| {
+                tell.set(begun.elapsed()).expect("it is called once");
+                submitter.unpark();
+            });
+            on_complete.expect("a callback is taken");
+            while called.get().is_none() {
+                thread::park();
+            }
+            *called.get().expect("the callback has been called")
         });
         micros_of_median(trips.collect())
     };

@@ -52,9 +52,38 @@ pub(super) struct Job {
 /// The wakers and callbacks that a job's end is for.
 #[derive(Default)]
 struct Followers {
-    /// Of tasks, in the sense of async Rust, that await the job.
-    wakers: Vec<Waker>,
+    wakers: Wakers,
     callbacks: VecDeque<JobCallback>,
+}
+
+/// The wakers of tasks, in the sense of async Rust, that await a job.
+#[derive(Default)]
+pub(super) struct Wakers {
+    /// Mostly it is the only one, and needs no memory of its own.
+    first: Option<Waker>,
+    others: Vec<Waker>,
+}
+
+impl Wakers {
+    /// Adds a waker, unless it wakes the same as one that is there. Returns whether it is the first.
+    fn add(&mut self, waker: &Waker) -> bool {
+        let Some(first) = &self.first else {
+            self.first = Some(waker.clone());
+            return true;
+        };
+        if ![first].into_iter().chain(&self.others).any(|known| known.will_wake(waker)) {
+            self.others.push(waker.clone());
+        }
+        false
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    pub(super) fn wake_all(self) {
+        self.first.into_iter().chain(self.others).for_each(Waker::wake);
+    }
 }
 
 /// The answer to a request to be woken.
@@ -343,15 +372,11 @@ impl Job {
         if self.is_settled() {
             return Awaits::Finished;
         }
-        let is_first = wakers.is_empty();
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
-        if is_first { Awaits::First } else { Awaits::Further }
+        if wakers.add(waker) { Awaits::First } else { Awaits::Further }
     }
 
     /// The wakers to be woken, once the job is settled.
-    pub(super) fn take_wakers(&self) -> Vec<Waker> {
+    pub(super) fn take_wakers(&self) -> Wakers {
         mem::take(&mut self.followers().wakers)
     }
 
@@ -554,7 +579,8 @@ mod tests {
         let job = Job::new(1, &[1], Terms::default(), None);
         let waker = &silent_waker();
         assert_eq!([0; 2].map(|_| job.add_waker(waker)), [Awaits::First, Awaits::Further]);
-        assert_eq!(job.take_wakers().len(), 1);
+        let wakers = job.take_wakers();
+        assert!(!wakers.is_empty() && wakers.others.is_empty());
         job.deliver(0, 0, 0, b"");
         assert_eq!(job.add_waker(waker), Awaits::Finished);
     }

@@ -135,9 +135,7 @@ impl Shared {
 
     /// Wakes the futures of a job, if it is settled. They are a runtime's code.
     pub(super) fn wake_futures(&self, job: &Job) {
-        for waker in self.table.take_wakers(job) {
-            waker.wake();
-        }
+        self.table.take_wakers(job).wake_all();
     }
 
     /// Wakes every thread that waits for results, whatever it waits for.
