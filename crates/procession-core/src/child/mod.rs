@@ -255,7 +255,8 @@ impl Child {
     /// [`Error::DescriptorClosed`] if the program has closed it.
     pub(crate) fn check_open(&self) -> Result<()> {
         let is_elsewhere = matches!(self.state, State::Elsewhere(_));
-        if is_elsewhere || self.end().is_some() || self.running().is_some() {
+        // Another thread may learn of its end meanwhile; the pidfd of an ended child is one still.
+        if is_elsewhere || self.end().is_some() || self.pidfd().is_some_and(PidFd::is_open) {
             return Ok(());
         }
         let which = format!("by which process {} ({}) is watched", self.pid(), self.name);
