@@ -196,6 +196,11 @@ impl Chunk {
         Some(header)
     }
 
+    /// Returns whether none of its tasks is to begin, as the job has been cancelled.
+    pub(super) fn is_skipped(&self) -> bool {
+        self.cursor.next == self.cursor.end
+    }
+
     /// The state of the chunk's job, decoded by `decode` unless this worker has it from a chunk
     /// before. It takes no task's time, and ends with its worker if the job is cancelled. If
     /// `decode` unwinds, the chunk is to be [refused](Chunk::refuse).

@@ -360,14 +360,20 @@ impl Crew {
     }
 
     /// Stops the task that a worker was seen at, by the end of the worker, unless the task has
-    /// ended meanwhile.
-    pub(super) fn stop_task(&self, control: &Control, slot: usize, snapshot: Snapshot, cause: Cause) {
-        let mut workers = self.workers();
-        let State::Serving(child, stopped) = &mut workers.slots[slot].state else { return };
-        if control.slot(slot).running().stop_stretch(snapshot) {
-            *stopped = Some(cause);
-            // Refused only when it has ended, which the supervisor reports.
-            let _ = child.signal(Signal::KILL);
+    /// ended meanwhile. Returns `false` if that cannot be done yet, and is to be tried again at the
+    /// next tick: the worker is at work before the thread that starts it knows of it.
+    pub(super) fn stop_task(&self, control: &Control, slot: usize, snapshot: Snapshot, cause: Cause) -> bool {
+        match &mut self.workers().slots[slot].state {
+            State::Vacant | State::Ending => true,
+            State::Starting => false,
+            State::Serving(child, stopped) => {
+                if control.slot(slot).running().stop_stretch(snapshot) {
+                    *stopped = Some(cause);
+                    // Refused only when it has ended, which the supervisor reports.
+                    let _ = child.signal(Signal::KILL);
+                }
+                true
+            }
         }
     }
 
@@ -501,6 +507,20 @@ mod tests {
         assert!(!crew.is_empty());
         [0, 1].into_iter().for_each(|slot| crew.vacate(slot));
         assert!(crew.is_empty());
+    }
+
+    #[test]
+    fn a_task_cannot_be_stopped_while_its_worker_is_being_started() {
+        let (crew, control) = (crew(1, 1), Control::with_room(1, 1).unwrap());
+        let running = control.slot(0);
+        running.running().begin(7);
+        let stop_task = || crew.stop_task(&control, 0, running.running().look().unwrap(), Cause::Cancelled);
+        assert!(stop_task(), "there is no worker to stop");
+        crew.set_vacant(true);
+        let reserved = crew.reserve_vacant().unwrap();
+        assert!(!stop_task() && running.running().look().is_some());
+        crew.vacate(reserved.slot);
+        assert!(stop_task());
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Shared {
         if frames.is_empty() {
             return Ok(());
         }
+        let jobs: HashSet<u64> = frames.iter().filter_map(|frame| Some(Header::parse(frame)?.0.job)).collect();
         let mut pushed = 0;
         {
             let mut ring = self.control.tasks().lock_tail();
@@ -82,6 +83,11 @@ impl Shared {
         }
         self.backlog.add_frames(frames.drain(pushed..));
         self.wake_for(pushed);
+        // A job may have ended meanwhile, and whoever ended it have found none of these frames. No
+        // task of it had begun then.
+        for job in jobs.into_iter().filter(|job| self.table.get(*job).is_none()) {
+            self.backlog.add_withdrawal(job, true);
+        }
         Ok(())
     }
 

@@ -31,7 +31,9 @@ impl Shared {
     pub(super) fn cancel(&self, job: &Arc<Job>) -> bool {
         let Some(ended) = self.table.fail(job, Error::Cancelled) else { return false };
         self.end_job(ended);
-        self.stop_running(&HashSet::from([job.id]));
+        if !self.stop_running(&HashSet::from([job.id])) {
+            self.poke();
+        }
         true
     }
 
@@ -46,16 +48,22 @@ impl Shared {
         self.poke();
     }
 
-    /// Stops the tasks of these jobs that run.
-    pub(super) fn stop_running(&self, jobs: &HashSet<u64>) {
+    /// Stops the tasks of these jobs that run. Returns `false` if some are left to the pool's
+    /// thread, which tries again at its ticks.
+    pub(super) fn stop_running(&self, jobs: &HashSet<u64>) -> bool {
+        let mut is_done = true;
         if self.lifecycle.is_overwritten() {
-            return;
+            return is_done;
         }
         for slot in 0..self.control.slots() {
             let seen = self.control.slot(slot).running().look();
-            if let Some(snapshot) = seen.filter(|snapshot| jobs.contains(&snapshot.job)) {
-                self.crew.stop_task(&self.control, slot, snapshot, Cause::Cancelled);
+            if let Some(snapshot) = seen.filter(|snapshot| jobs.contains(&snapshot.job))
+                && !self.crew.stop_task(&self.control, slot, snapshot, Cause::Cancelled)
+            {
+                self.backlog.add_withdrawal(snapshot.job, true);
+                is_done = false;
             }
         }
+        is_done
     }
 }

@@ -412,7 +412,9 @@ impl<'a> Worker<'a> {
 
     fn run_frame(&mut self, frame: Range<usize>) -> io::Result<()> {
         let header = self.chunk.open(frame).ok_or_else(torn)?;
-        if let Some(why) = self.chunk.refusal() {
+        if self.chunk.is_skipped() {
+            // Its entry would decode the job's state, which nobody could stop.
+        } else if let Some(why) = self.chunk.refusal() {
             self.chunk.refuse(tag::NO_MEMORY, &why);
         } else if let Some(way) = self.way.as_deref_mut() {
             self.chunk.carry(way);
