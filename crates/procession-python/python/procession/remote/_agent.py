@@ -44,8 +44,7 @@ class Agent:
 
     The next act of the child is told as a tuple: `('begun', (host, pid))`, `('failed', exception)`,
     `('ended', exit code, outcome)`, or `('wanted', key)`: then `give` goes on. The answer of a task
-    is told as bytes. For the agent process of a Rust program it is told as `('answers', place,
-    messages)`.
+    is told as bytes.
     """
 
     def __init__(self) -> None:

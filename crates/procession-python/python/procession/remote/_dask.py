@@ -6,6 +6,7 @@ carrier that finds it lost asks for another here.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import itertools
 import os
 import socket
@@ -13,7 +14,8 @@ import threading
 import time
 import urllib.parse
 import warnings
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._cluster import AgentLost, Keeper
@@ -42,6 +44,8 @@ __all__ = ['Cluster']
 _LOST = (CommClosedError, OSError, distributed.client.FutureCancelledError, concurrent.futures.CancelledError)
 # Seconds in which a worker must answer whether it is there.
 _CONNECT_TIMEOUT = 30
+# Seconds in which an agent must have ended.
+_END_TIMEOUT = 6.0
 # Seconds in which a thread of a worker becomes free, and between two looks for one.
 _SETTLING, _RETRY_INTERVAL = 5.0, 0.1
 
@@ -61,6 +65,8 @@ class Cluster(Keeper):
         self._begun = threading.Lock()
         # Agents by the address of their worker.
         self._used: dict[str, int] = {}
+        # Threads in which agents end.
+        self._ending: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._has_warned = False
 
     def capacity(self) -> int:
@@ -84,7 +90,10 @@ class Cluster(Keeper):
         return self._connected().scatter([parts], hash=False)[0]
 
     def leave(self) -> None:
-        """Lets go of the cluster."""
+        """Lets go of the cluster, once its agents have ended."""
+        deadline = time.monotonic() + _END_TIMEOUT
+        for thread in list(self._ending):
+            thread.join(max(0.0, deadline - time.monotonic()))
         if self._client is not None:
             self._client.close()
 
@@ -117,6 +126,18 @@ class Cluster(Keeper):
         """Notes that an agent is gone from a worker."""
         with self._begun:
             self._used[address] = max(0, self._used.get(address, 0) - 1)
+
+    def end_later(self, act: Callable[[], None]) -> None:
+        """Ends an agent in a thread of its own."""
+        if self._client.status == 'running':
+            thread = threading.Thread(target=act, name='procession-agent-end', daemon=True)
+            self._ending.add(thread)
+            thread.start()
+
+    def release(self, future: Any) -> None:
+        """Has Dask let go of an actor."""
+        if self._client.status == 'running':
+            future.release()
 
     def bring(self, address: str, number: str, key: Key, reference: Any) -> None:
         """Has Dask bring a value to a worker."""
@@ -192,8 +213,10 @@ class _DaskAgent:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._is_ended = False
+        # Calls of the actor whose results are awaited.
+        self._calls = 0
         self._given: set[Key] = set()
         self._future: Any
         self._actor: Any
@@ -201,7 +224,7 @@ class _DaskAgent:
 
     def begin(self, number: int, terms: bytes) -> Told:
         """See `Agent.begin`."""
-        with self._lock:
+        with self._changed:
             if self._actor is None:
                 if self._is_ended:
                     raise AgentLost('the pool has ended')
@@ -212,6 +235,10 @@ class _DaskAgent:
     def run(self, number: int, task: bytes) -> Told:
         """See `Agent.run`."""
         return self._told_by('run', number, task)
+
+    def start_run(self, number: int, task: bytes) -> Callable[[], Told]:
+        """See `BridgeAgent.start_run`."""
+        return self._start('run', number, task)
 
     def give(self, number: int, key: Key, reference: Any) -> Told:
         """See `Agent.give`: Dask brings the value to the agent's worker."""
@@ -255,20 +282,62 @@ class _DaskAgent:
 
     def end(self) -> None:
         """Ends the agent and its child."""
-        self._tell('end')
         self._is_ended = True
-        self._let_go(self._actor)
+        actor = self._actor
+        future = self._taken_back(actor)
+        if future is not None:
+            self._cluster.end_later(functools.partial(self._end_actor, actor, future))
+
+    def _end_actor(self, actor: Any, future: Any) -> None:
+        """Ends an actor, and releases it after its last call: Dask's worker would print a
+        `KeyError` of a call whose actor is not there any more.
+        """
+        try:
+            actor.end().result(_END_TIMEOUT)
+        except (*_LOST, ValueError, RuntimeError) as error:
+            # It is gone, or does not end in time.
+            if not _tells_of_loss(error):
+                raise
+        with self._changed:
+            self._changed.wait_for(lambda: self._calls == 0, _END_TIMEOUT)
+        self._cluster.release(future)
 
     def _told_by(self, method: str, *args: Any) -> Told:
         told: Told = self._call(method, *args)
         return told
 
     def _call(self, method: str, *args: Any) -> Any:
-        actor = self._actor
-        if actor is None:
-            raise AgentLost('its worker is gone')
+        return self._start(method, *args)()
+
+    def _start(self, method: str, *args: Any) -> Callable[[], Any]:
+        """Starts a call; returns the wait for its result, which has to be called."""
+        with self._changed:
+            actor = self._actor
+            if actor is None:
+                raise AgentLost('its worker is gone')
+            self._calls += 1
         try:
-            return getattr(actor, method)(*args).result()
+            future = self._checked(actor, lambda: getattr(actor, method)(*args))
+        except BaseException:
+            self._note_end_of_call()
+            raise
+        return functools.partial(self._awaited, actor, future)
+
+    def _awaited(self, actor: Any, future: Any) -> Any:
+        try:
+            return self._checked(actor, future.result)
+        finally:
+            self._note_end_of_call()
+
+    def _note_end_of_call(self) -> None:
+        with self._changed:
+            self._calls -= 1
+            self._changed.notify_all()
+
+    def _checked(self, actor: Any, act: Callable[[], Any]) -> Any:
+        """Returns what an act returns; raises `AgentLost` if it says that the actor is gone."""
+        try:
+            return act()
         except (*_LOST, ValueError, RuntimeError) as error:
             if not _tells_of_loss(error):
                 raise
@@ -288,10 +357,17 @@ class _DaskAgent:
             return
 
     def _let_go(self, actor: Any) -> None:
-        with self._lock:
+        future = self._taken_back(actor)
+        if future is not None:
+            self._cluster.release(future)
+
+    def _taken_back(self, actor: Any) -> Any:
+        """Returns the future of an actor, which is not called any more from now on; `None` if it
+        was returned before.
+        """
+        with self._changed:
             if actor is None or self._actor is not actor:
-                return
+                return None
             future, self._future, self._actor = self._future, None, None
         self._cluster.give_back(self._address)
-        if self._cluster._client.status == 'running':
-            future.release()
+        return future

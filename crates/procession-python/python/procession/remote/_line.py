@@ -3,13 +3,15 @@ bridge program.
 
 | thread | what it does |
 |---|---|
-| first | brings tasks there, each by a call that brings the first answers home |
+| main of the bridge program | starts the call of each task, which brings its first answers home |
+| first | waits for these calls |
 | second | brings other messages there |
 | third | starts the agent, and brings home what no task's call has brought |
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pickle
 import signal
@@ -23,6 +25,7 @@ from .. import _remote
 from . import _put
 from ._cluster import AgentLost, BridgeAgent
 from ._frames import LOST, MESSAGE, NOT_STARTED
+from ._program import answers_of
 
 if TYPE_CHECKING:
     from ._agent import Told
@@ -34,6 +37,8 @@ REPLACEMENT_TIMEOUT = 120.0
 _RETRY_INTERVAL = 0.1
 # Seconds in which the call of a task must end whose agent has ended.
 _LAST_CALL_TIMEOUT = 10.0
+# The call of a longer task is started by the thread that waits for it.
+_SMALL = 64 * 1024
 # Children of actors are numbered by the driver of the cluster.
 _numbers = itertools.count(1)
 
@@ -51,14 +56,16 @@ class Line:
         # The number of the agent that is up, and messages for it.
         self._number: int | None = None
         self._messages: list[bytes] = []
-        # Tasks for it, each with its number.
-        self._tasks: SimpleQueue[tuple[int, bytes] | None] = SimpleQueue()
+        # The calls of tasks that are under way: the number of the agent, and the wait for the answer.
+        self._tasks: SimpleQueue[tuple[int, Callable[[], Told]] | None] = SimpleQueue()
+        self._running = 0
+        # By the number of an agent: why the call of a task has failed.
+        self._faults: dict[int, str] = {}
         self._telling = threading.Lock()
         # The place of the messages that are to be told next, and those that have come before them.
         self._place = 1
         self._early: dict[int, list[bytes]] = {}
-        self._is_running = False
-        for act in (self._run_tasks, self._bring_there, self._bring_home):
+        for act in (self._bring_answers, self._bring_there, self._bring_home):
             threading.Thread(target=act, name=f'procession-line-{subject}', daemon=True).start()
 
     def want(self) -> None:
@@ -68,10 +75,22 @@ class Line:
             self._changed.notify_all()
 
     def run(self, task: bytes) -> None:
-        """Sends a task to the agent that is up, which answers it; drops it if there is none."""
-        number = self._number
-        if number is not None:
-            self._tasks.put((number, task))
+        """Sends a task to the agent that is up, which answers it; drops it if there is none. Its
+        call is under way before another thread waits for it, unless it is large.
+        """
+        with self._changed:
+            number = self._number
+            if number is None:
+                return
+            self._running += 1
+        wait: Callable[[], Told] = functools.partial(self._agent.run, number, task)
+        if len(task) <= _SMALL:
+            try:
+                wait = self._agent.start_run(number, task)
+            except AgentLost:
+                # The wait finds it, in its own thread.
+                pass
+        self._tasks.put((number, wait))
 
     def send(self, message: bytes) -> None:
         """Sends another message to the agent that is up; drops it if there is none."""
@@ -88,23 +107,18 @@ class Line:
         self._tasks.put(None)
         self._agent.end()
 
-    def _run_tasks(self) -> None:
+    def _bring_answers(self) -> None:
         while (task := self._tasks.get()) is not None:
-            number, message = task
-            self._is_running = True
+            number, wait = task
             try:
-                told = self._agent.run(number, message)
-            except AgentLost:
-                # What it has answered may be lost, and the actor be there: without an agent all of
-                # it is told as lost.
-                self._agent.signal_child(number, signal.SIGKILL)
-            else:
-                if told[0] == 'answers':
-                    self._deliver(number, *told[1:])
-            finally:
-                self._is_running = False
-                with self._changed:
-                    self._changed.notify_all()
+                told = wait()
+                if isinstance(told, bytes):
+                    self._deliver(number, *answers_of(told))
+            except Exception as error:
+                self._give_up(number, error)
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
 
     def _deliver(self, number: int, place: int, messages: list[bytes]) -> None:
         """Tells the program messages of the agent, once it has been told those before them."""
@@ -112,7 +126,7 @@ class Line:
             if number != self._number:
                 return
             self._early[place] = messages
-            while (messages := self._early.pop(self._place, [])):
+            while messages := self._early.pop(self._place, []):
                 for message in messages:
                     self._tell(MESSAGE, self._subject, message)
                 self._place += 1
@@ -134,7 +148,8 @@ class Line:
             why = self._bring_from(number)
             with self._changed:
                 # The answers of a task's call are before the end.
-                self._changed.wait_for(lambda: not self._is_running, _LAST_CALL_TIMEOUT)
+                self._changed.wait_for(lambda: self._running == 0, _LAST_CALL_TIMEOUT)
+                why = self._faults.pop(number, why)
                 with self._telling:
                     is_heard, self._number = self._place > 1, None
                 self._messages = []
@@ -147,8 +162,9 @@ class Line:
         while True:
             try:
                 place, messages, end = self._agent.take(number)
-            except AgentLost as lost:
-                return f'the actor of the agent is lost: {lost}'
+            except Exception as error:
+                self._give_up(number, error)
+                return ''
             if end is not None:
                 return end
             self._deliver(number, place, messages)
@@ -165,9 +181,17 @@ class Line:
                 continue
             try:
                 self._agent.put(number, messages)
-            except AgentLost:
-                # The third thread says so.
-                continue
+            except Exception as error:
+                self._give_up(number, error)
+
+    def _give_up(self, number: int, error: Exception) -> None:
+        """Notes that a call has failed, by an error of the cluster's library or of the actor's. The
+        actor may be there, and what the call was to bring is lost: so the agent has to end.
+        """
+        lost = 'the actor of the agent is lost' if isinstance(error, AgentLost) else 'a call of the actor has failed'
+        with self._changed:
+            self._faults.setdefault(number, f'{lost}: {error}')
+        self._agent.signal_child(number, signal.SIGKILL)
 
     def _start(self, number: int) -> None:
         """Starts the agent, at an actor that may have to be replaced before."""

@@ -42,9 +42,7 @@ _END_TIMEOUT = 8.0
 class Bridge:
     """The part of the cluster that the program has: its agents."""
 
-    def __init__(
-        self, sock: socket.socket, reader: FrameReader, cluster: Keeper, executable: Put, terms: dict[str, Any]
-    ) -> None:
+    def __init__(self, sock: socket.socket, reader: FrameReader, cluster: Keeper, executable: Put, terms: dict[str, Any]) -> None:
         self._socket, self._reader = sock, reader
         self._cluster, self._executable, self._terms = cluster, executable, terms
         self._sending = threading.Lock()
