@@ -56,7 +56,7 @@ class Line:
         # The number of the agent that is up, and messages for it.
         self._number: int | None = None
         self._messages: list[bytes] = []
-        # The calls of tasks that are under way: the number of the agent, and the wait for the answer.
+        # The calls of tasks: the number of the agent, and the wait for the answer.
         self._tasks: SimpleQueue[tuple[int, Callable[[], Told]] | None] = SimpleQueue()
         self._running = 0
         # By the number of an agent: why the call of a task has failed.

@@ -45,8 +45,8 @@ class AgentProcess:
     """The agent process of a program. `terms` are what the bridge program says of the program.
 
     Two calls of the bridge program read what the agent says. `run` brings a message, and reads the
-    first answers to it. `take` is there at all times, and reads whatever comes while no `run` waits.
-    So a task is one call, and the end of an idle agent is known at once. What is not read waits in
+    first answers to it. `take` is there at all times, and reads what comes while no `run` waits.
+    So a task is one call, and the end of an idle agent is known at once. What nobody reads waits in
     the socket, and the agent with it.
     """
 
