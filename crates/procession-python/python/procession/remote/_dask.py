@@ -129,15 +129,19 @@ class Cluster(Keeper):
 
     def end_later(self, act: Callable[[], None]) -> None:
         """Ends an agent in a thread of its own."""
-        if self._client.status == 'running':
+        if self.is_connected():
             thread = threading.Thread(target=act, name='procession-agent-end', daemon=True)
             self._ending.add(thread)
             thread.start()
 
     def release(self, future: Any) -> None:
         """Has Dask let go of an actor."""
-        if self._client.status == 'running':
+        if self.is_connected():
             future.release()
+
+    def is_connected(self) -> bool:
+        """Returns whether the client of the cluster can be used."""
+        return self._client is not None and self._client.status == 'running'
 
     def bring(self, address: str, number: str, key: Key, reference: Any) -> None:
         """Has Dask bring a value to a worker."""
@@ -295,8 +299,8 @@ class _DaskAgent:
         try:
             actor.end().result(_END_TIMEOUT)
         except (*_LOST, ValueError, RuntimeError) as error:
-            # It is gone, or does not end in time.
-            if not _tells_of_loss(error):
+            # It is gone or does not end in time, or the program has closed its client.
+            if self._cluster.is_connected() and not _tells_of_loss(error):
                 raise
         with self._changed:
             self._changed.wait_for(lambda: self._calls == 0, _END_TIMEOUT)
@@ -346,7 +350,7 @@ class _DaskAgent:
 
     def _tell(self, method: str, *args: Any) -> None:
         actor = self._actor
-        if actor is None or self._cluster._client is None or self._cluster._client.status != 'running':
+        if actor is None or not self._cluster.is_connected():
             return
         try:
             getattr(actor, method)(*args)
