@@ -25,7 +25,9 @@ pub(crate) fn run(
     for engine in ENGINES {
         println!("on {engine}");
         let mut command = isolated(engine)?;
-        command.arg(environment.python()).arg(folder_of_tests().join("bridged.py")).arg(engine);
+        command.arg(environment.python()).arg(folder_of_tests().join("bridged.py"));
+        // Then the program may ask for the time of the engine's own call.
+        command.args(if measures { &["--measure"][..] } else { &[] }).arg(engine);
         command.arg(&program).args(arguments);
         cargo::run(command, LIMIT)?;
     }

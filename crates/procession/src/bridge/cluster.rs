@@ -15,12 +15,12 @@ use procession_core::engine::engine;
 use procession_core::pool::{self as engine_pool, Service};
 use procession_core::wire::{Reader, Writer};
 
-use super::frame::{self, CAPACITY, DONE, Frame, HIRE, LOST, MESSAGE, NOT_STARTED, REFUSED, RELEASE, START};
-use super::hired::{Act, Agents};
+use super::frame::{self, ASK, CAPACITY, DONE, Frame, HIRE, LOST, MESSAGE, NOT_STARTED, REFUSED, RELEASE, START};
+use super::hired::{Act, Agents, Heard};
 use super::program::Program;
 use crate::remote::lock;
 use crate::remote::mailbox::{Mailbox, Mailboxes, Waited};
-use crate::remote::message::HELLO;
+use crate::remote::message::{HELLO, RUN};
 use crate::remote::office::Office;
 use crate::{Error, Result, remote};
 
@@ -190,12 +190,12 @@ impl Cluster {
         let mut inner = lock(&self.inner);
         let delivered = match kind {
             MESSAGE if body.first() == Some(&HELLO) => match inner.agents.hears_hello(subject, &body) {
-                Ok(None) => None,
-                Ok(Some(message)) => {
+                Heard::Nothing => None,
+                Heard::Send(message) => {
                     self.write(MESSAGE, subject, &message);
                     None
                 }
-                Err(answer) => answer,
+                Heard::Deliver(message) => Some(message),
             },
             MESSAGE => {
                 drop(inner);
@@ -240,7 +240,10 @@ impl Office for Cluster {
     fn send(&self, agent: usize, message: Vec<u8>) {
         let act = lock(&self.inner).agents.sends(agent as u32, message);
         match act {
-            Act::Send(message) => self.write(MESSAGE, agent as u32, &message),
+            Act::Send(message) => {
+                let kind = if message.first() == Some(&RUN) { ASK } else { MESSAGE };
+                self.write(kind, agent as u32, &message);
+            }
             Act::Start => self.write(START, agent as u32, &[]),
             Act::Nothing => {}
         }

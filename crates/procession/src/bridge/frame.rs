@@ -36,6 +36,9 @@ pub(super) const REFUSED: u8 = 10;
 pub(super) const NOT_STARTED: u8 = 11;
 /// To the driver: an agent that was up is gone, and why.
 pub(super) const LOST: u8 = 12;
+/// To the bridge program: a message to an agent, who answers it. One at a time is on its way to
+/// each, and its call at the cluster brings the first answers back.
+pub(super) const ASK: u8 = 13;
 
 /// A longer body is refused: no message is so long.
 const MAX_BODY: u64 = 1 << 33;

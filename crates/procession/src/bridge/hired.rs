@@ -41,6 +41,16 @@ pub(super) enum Act {
     Nothing,
 }
 
+/// The consequence of an agent's first message.
+#[cfg_attr(test, derive(Debug, PartialEq))]
+pub(super) enum Heard {
+    Nothing,
+    /// Send it the start of a worker, which was kept.
+    Send(Vec<u8>),
+    /// It cannot serve: deliver the answer to the start of a worker.
+    Deliver(Vec<u8>),
+}
+
 /// The agents that this program has, by number.
 #[derive(Default)]
 pub(super) struct Agents(HashMap<u32, Agent>);
@@ -100,20 +110,20 @@ impl Agents {
         }
     }
 
-    /// Notes the first message of an agent. Returns what is to be sent to it, or delivered here.
-    pub(super) fn hears_hello(&mut self, agent: u32, message: &[u8]) -> Result<Option<Vec<u8>>, Option<Vec<u8>>> {
+    /// Notes the first message of an agent.
+    pub(super) fn hears_hello(&mut self, agent: u32, message: &[u8]) -> Heard {
         let hello = hello::Agent::from_hello(message);
         if let Some(its) = self.0.get_mut(&agent) {
             its.host = hello.host;
         }
         if let Some(refusal) = hello.refusal {
-            return Err(self.fails(agent, refusal));
+            return self.fails(agent, refusal).map_or(Heard::Nothing, Heard::Deliver);
         }
-        let Some(its) = self.0.get_mut(&agent) else { return Ok(None) };
+        let Some(its) = self.0.get_mut(&agent) else { return Heard::Nothing };
         its.state = State::Up;
         let kept = its.kept.take();
         its.worker = kept.as_ref().map(|(worker, _)| *worker);
-        Ok(kept.map(|(_, message)| message))
+        kept.map_or(Heard::Nothing, |(_, message)| Heard::Send(message))
     }
 
     /// Notes that an agent has not started. Returns the answer to the start of a worker.
@@ -157,7 +167,7 @@ mod tests {
         let mut agents = one();
         assert!(matches!(agents.sends(5, begin(1)), Act::Nothing));
         assert!(agents.settled(&[5]).is_none());
-        let sent = agents.hears_hello(5, &hello::hello("here")).unwrap().unwrap();
+        let Heard::Send(sent) = agents.hears_hello(5, &hello::hello("here")) else { panic!("the start is sent") };
         assert_eq!(kind_of(&sent), (BEGIN, 1));
         assert_eq!(&*agents.get(5).unwrap().host, "here");
         assert!(agents.settled(&[5]).unwrap().is_ok());
@@ -167,13 +177,13 @@ mod tests {
     #[test]
     fn lost_agent_ends_its_worker_and_is_started_for_the_next() {
         let mut agents = one();
-        assert!(agents.hears_hello(5, &hello::hello("here")).unwrap().is_none());
+        assert_eq!(agents.hears_hello(5, &hello::hello("here")), Heard::Nothing);
         assert!(matches!(agents.sends(5, begin(1)), Act::Send(_)));
         assert_eq!(kind_of(&agents.loses(5, "killed".into()).unwrap()), (ENDED, 1));
         assert!(matches!(agents.sends(5, message::begin(RUN, 1).0), Act::Nothing));
         assert!(matches!(agents.sends(5, begin(2)), Act::Start));
         assert!(matches!(agents.sends(5, message::begin(KILL, 2).0), Act::Nothing));
-        assert!(agents.hears_hello(5, &hello::hello("there")).unwrap().is_none(), "nobody wants it any more");
+        assert_eq!(agents.hears_hello(5, &hello::hello("there")), Heard::Nothing, "nobody wants it any more");
     }
 
     #[test]
@@ -182,6 +192,6 @@ mod tests {
         assert!(matches!(agents.sends(5, begin(1)), Act::Nothing));
         assert_eq!(kind_of(&agents.fails(5, "no room".into()).unwrap()), (FAILED, 1));
         assert_eq!(agents.settled(&[5]), Some(Err("no room".into())));
-        assert!(agents.hears_hello(5, b"nonsense").is_err());
+        assert_eq!(agents.hears_hello(5, b"nonsense"), Heard::Nothing, "nobody waits for its worker any more");
     }
 }

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// The environment variable that names the interpreter.
 const INTERPRETER: &str = "PROCESSION_PYTHON";
 /// Raised with every change of the frames.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The program must have reached its cluster by then.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
 

@@ -2,16 +2,18 @@
 //! the driver: [`OnAgents`] in the threads that start workers, [`AgentCarrier`] in the thread of
 //! each.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use procession_core::child::{Child, Elsewhere, Popen};
 use procession_core::outcome::tag;
+use procession_core::pool::Service;
 use procession_core::pool::carried::{self, Carrier, Departed, Load};
 use procession_core::pool::role::Worker;
 use procession_core::preparation::Preparation;
 use procession_core::start::{Start, StartMethod};
-use procession_core::wire::Reader;
+use procession_core::wire::{Reader, Writer};
 use procession_core::{Error, Result};
 
 use super::lock;
@@ -22,12 +24,44 @@ use super::office::{Hired, Office};
 /// Starts workers at the agents that a pool has hired, one at each.
 pub(super) struct OnAgents {
     office: &'static dyn Office,
+    /// The first workers: each agent starts the process of one while the pool waits for another.
+    /// Those that are left are dropped before their agents are released.
+    starting: Mutex<HashMap<u32, AgentCarrier>>,
     hired: Arc<Mutex<Hired>>,
+    /// The fields of BEGIN, which are the same for all workers.
+    terms: Vec<u8>,
 }
 
 impl OnAgents {
-    pub(super) fn new(office: &'static dyn Office, hired: Arc<Mutex<Hired>>) -> OnAgents {
-        OnAgents { office, hired }
+    /// Has each agent that was hired start the process of its first worker.
+    ///
+    /// # Errors
+    ///
+    /// If an agent is missing.
+    pub(super) fn new(
+        office: &'static dyn Office,
+        hired: Hired,
+        workers: usize,
+        service: &Service,
+    ) -> std::result::Result<OnAgents, String> {
+        let terms = Writer::default().u8(service.ignores_interrupt.into());
+        let terms = match &service.initializer {
+            None => terms.u8(0),
+            Some(initializer) => terms.u8(1).u64(initializer.entry.to_raw()).rest(&initializer.argument),
+        };
+        let on_agents =
+            OnAgents { office, starting: Mutex::default(), hired: Arc::new(Mutex::new(hired)), terms: terms.0 };
+        for slot in 0..workers {
+            let agent = lock(&on_agents.hired).agent(slot)?;
+            let starting = AgentCarrier::start(office, agent, slot as u32, &on_agents.terms);
+            lock(&on_agents.starting).insert(slot as u32, starting);
+        }
+        Ok(on_agents)
+    }
+
+    /// The agents that the pool has.
+    pub(super) fn hired(&self) -> &Arc<Mutex<Hired>> {
+        &self.hired
     }
 }
 
@@ -50,17 +84,9 @@ impl Start for OnAgents {
         };
         let (agent, is_first) = lock(&self.hired).begin(role.slot as usize).map_err(Error::Invalid)?;
         let office = self.office;
-        let (worker, mailbox) = office.mailboxes().open();
-        let states = Recent::new();
-        let (slot, child) = (role.slot, None);
-        let mut way = AgentCarrier { office, agent, worker, slot, mailbox, child, states, has_ended: false };
-        let initializer = role.service.initializer.as_ref();
-        let begin = message::begin(BEGIN, worker).u8(role.service.ignores_interrupt.into());
-        let begin = match initializer {
-            None => begin.u8(0),
-            Some(initializer) => begin.u8(1).u64(initializer.entry.to_raw()).rest(&initializer.argument),
-        };
-        office.send(agent, begin.0);
+        let starting = lock(&self.starting).remove(&role.slot);
+        let mut way = starting.unwrap_or_else(|| AgentCarrier::start(office, agent, role.slot, &self.terms));
+        let worker = way.worker;
         let pid = if is_first { way.begun().map_err(Error::Invalid)? } else { 0 };
         let child = Elsewhere::new(pid, office.host(agent))?;
         carried::start(role, (name, daemon), child, |child, told| {
@@ -98,6 +124,13 @@ struct AgentCarrier {
 }
 
 impl AgentCarrier {
+    /// Has an agent start the process of a worker.
+    fn start(office: &'static dyn Office, agent: usize, slot: u32, terms: &[u8]) -> AgentCarrier {
+        let (worker, mailbox) = office.mailboxes().open();
+        office.send(agent, message::begin(BEGIN, worker).rest(terms).0);
+        AgentCarrier { office, agent, worker, slot, mailbox, child: None, states: Recent::new(), has_ended: false }
+    }
+
     /// Waits until the child is started, and returns its pid.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub(crate) mod message;
 pub(crate) mod office;
 pub(crate) mod pace;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use procession_core::confinement::Confinement;
 use procession_core::output::Output;
@@ -51,8 +51,9 @@ pub(crate) fn start_pool(
     if workers == 0 {
         return Err(Error::invalid("a pool needs at least 1 worker, not 0"));
     }
-    let hired = Arc::new(Mutex::new(Hired::new(office, workers).map_err(Error::invalid)?));
-    let starter = OnAgents::new(office, hired.clone());
+    let hired = Hired::new(office, workers).map_err(Error::invalid)?;
+    let starter = OnAgents::new(office, hired, workers, &service).map_err(Error::invalid)?;
+    let hired = starter.hired().clone();
     let pool = engine::Pool::new(workers, starter, Service { is_inline: true, ..service })?;
     // Before the pool's end is told to whoever waits for it, who may start the next.
     pool.on_end(Box::new(move || lock(&hired).release()));

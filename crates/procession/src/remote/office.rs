@@ -55,16 +55,24 @@ impl Hired {
         Ok(hired)
     }
 
-    /// Returns the agent of a slot, and whether its worker is the first there. A pool that grows
-    /// hires another.
+    /// Returns the agent of a slot. A pool that grows hires another.
+    ///
+    /// # Errors
+    ///
+    /// That of [`Office::hire`].
+    pub(super) fn agent(&mut self, slot: usize) -> Result<usize, String> {
+        self.reach(slot + 1)?;
+        Ok(self.agents[slot])
+    }
+
+    /// Returns the agent of a slot, and whether its worker is the first there.
     ///
     /// # Errors
     ///
     /// That of [`Office::hire`].
     pub(super) fn begin(&mut self, slot: usize) -> Result<(usize, bool), String> {
-        self.reach(slot + 1)?;
-        let is_first = !std::mem::replace(&mut self.has_begun[slot], true);
-        Ok((self.agents[slot], is_first))
+        let agent = self.agent(slot)?;
+        Ok((agent, !std::mem::replace(&mut self.has_begun[slot], true)))
     }
 
     fn reach(&mut self, count: usize) -> Result<(), String> {

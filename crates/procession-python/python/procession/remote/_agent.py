@@ -94,7 +94,7 @@ class Agent:
         if self._forgotten:
             self._sweep()
         child = self._child
-        if not isinstance(child, ChildProcess) or child.number != number:
+        if child is None or child.number != number:
             return _GONE
         return child.run(task, self._kept)
 
@@ -132,7 +132,7 @@ class Agent:
         """Waits for messages of the agent process of a Rust program, or for its end."""
         child = self._child
         if not isinstance(child, AgentProcess) or child.number != number:
-            return [], 'the agent process has ended'
+            return 0, [], 'the agent process has ended'
         return child.take()
 
     def hear(self, number: int) -> Heard:

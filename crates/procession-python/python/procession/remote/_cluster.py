@@ -61,6 +61,9 @@ class DriverAgent(Protocol):
 class BridgeAgent(DriverAgent, Protocol):
     """That of an agent which may run the executable of a Rust program."""
 
+    def start_run(self, number: int, task: bytes) -> Callable[[], Told]:
+        """See `Agent.run`: sends the task, and returns the wait for the answer."""
+
     def put(self, number: int, messages: list[bytes]) -> None:
         """See `Agent.put`."""
 

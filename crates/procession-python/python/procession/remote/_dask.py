@@ -5,7 +5,6 @@ carrier that finds it lost asks for another here.
 
 from __future__ import annotations
 
-import concurrent.futures
 import itertools
 import os
 import socket
@@ -13,22 +12,21 @@ import threading
 import time
 import urllib.parse
 import warnings
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._cluster import AgentLost, Keeper
-from ._dask_agent import DaskAgent, bring_value
 
 if TYPE_CHECKING:
-    from ._agent import Told
-    from ._outlet import Heard
-    from ._program import Taken
     from ._put import Key, Part
 
 try:
     import dask.config  # type: ignore[import-not-found, import-untyped, unused-ignore]
     import distributed  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    from distributed.comm import CommClosedError  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    from ._dask_actor import END_TIMEOUT, LOST, DaskActor
+    from ._dask_agent import DaskAgent, bring_value
 except ImportError as error:
     raise ImportError(
         "the context 'dask' needs distributed, which is not installed: pip install 'procession[dask]'",
@@ -38,12 +36,11 @@ except ImportError as error:
 
 __all__ = ['Cluster']
 
-# The errors of a call whose worker is gone.
-_LOST = (CommClosedError, OSError, distributed.client.FutureCancelledError, concurrent.futures.CancelledError)
 # Seconds in which a worker must answer whether it is there.
 _CONNECT_TIMEOUT = 30
 # Seconds in which a thread of a worker becomes free, and between two looks for one.
 _SETTLING, _RETRY_INTERVAL = 5.0, 0.1
+_numbers = itertools.count(1)
 
 
 class Cluster(Keeper):
@@ -61,6 +58,8 @@ class Cluster(Keeper):
         self._begun = threading.Lock()
         # Agents by the address of their worker.
         self._used: dict[str, int] = {}
+        # Threads in which agents end.
+        self._ending: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._has_warned = False
 
     def capacity(self) -> int:
@@ -84,7 +83,10 @@ class Cluster(Keeper):
         return self._connected().scatter([parts], hash=False)[0]
 
     def leave(self) -> None:
-        """Lets go of the cluster."""
+        """Lets go of the cluster, once its agents have ended."""
+        deadline = time.monotonic() + END_TIMEOUT
+        for thread in list(self._ending):
+            thread.join(max(0.0, deadline - time.monotonic()))
         if self._client is not None:
             self._client.close()
 
@@ -109,7 +111,7 @@ class Cluster(Keeper):
             with self._client.as_current():
                 # The result is of the default client, which may be another.
                 return future, distributed.Actor(DaskAgent, address, future.key), address, number
-        except (*_LOST, TimeoutError, distributed.KilledWorker) as error:
+        except (*LOST, TimeoutError, distributed.KilledWorker) as error:
             self.give_back(address)
             raise AgentLost(str(error)) from error
 
@@ -118,17 +120,33 @@ class Cluster(Keeper):
         with self._begun:
             self._used[address] = max(0, self._used.get(address, 0) - 1)
 
+    def end_later(self, act: Callable[[], None]) -> None:
+        """Ends an agent in a thread of its own."""
+        if self.is_connected():
+            thread = threading.Thread(target=act, name='procession-agent-end', daemon=True)
+            self._ending.add(thread)
+            thread.start()
+
+    def release(self, future: Any) -> None:
+        """Has Dask let go of an actor."""
+        if self.is_connected():
+            future.release()
+
+    def is_connected(self) -> bool:
+        """Returns whether the client of the cluster can be used."""
+        return self._client is not None and self._client.status == 'running'
+
     def bring(self, address: str, number: str, key: Key, reference: Any) -> None:
         """Has Dask bring a value to a worker."""
         self._connected().submit(bring_value, number, key, reference, workers=[address], pure=False).result()
 
-    def _hire(self, count: int) -> Sequence[_DaskAgent]:
-        agents: list[_DaskAgent] = []
+    def _hire(self, count: int) -> Sequence[DaskActor]:
+        agents: list[DaskActor] = []
         deadline = time.monotonic() + _SETTLING
         try:
             while len(agents) < count:
                 try:
-                    agents.append(_DaskAgent(self))
+                    agents.append(DaskActor(self))
                 except AgentLost:
                     # A worker that has died is about to be started anew.
                     if time.monotonic() > deadline:
@@ -175,123 +193,3 @@ def _default_client() -> Any:
         return distributed.default_client()
     except ValueError:
         return None
-
-
-def _tells_of_loss(error: Exception) -> bool:
-    """Returns whether an error of a call says that the actor is gone, or its worker. Dask has no
-    class for it where it is the scheduler who says so.
-    """
-    return isinstance(error, _LOST) or 'Actor' in str(error)
-
-
-_numbers = itertools.count(1)
-
-
-class _DaskAgent:
-    """The driver's side of an agent, which is placed anew when its worker is gone."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._lock = threading.Lock()
-        self._is_ended = False
-        self._given: set[Key] = set()
-        self._future: Any
-        self._actor: Any
-        self._future, self._actor, self._address, self._number = cluster.place_agent()
-
-    def begin(self, number: int, terms: bytes) -> Told:
-        """See `Agent.begin`."""
-        with self._lock:
-            if self._actor is None:
-                if self._is_ended:
-                    raise AgentLost('the pool has ended')
-                self._future, self._actor, self._address, self._number = self._cluster.place_agent()
-                self._given = set()
-        return self._told_by('begin', number, terms)
-
-    def run(self, number: int, task: bytes) -> Told:
-        """See `Agent.run`."""
-        return self._told_by('run', number, task)
-
-    def give(self, number: int, key: Key, reference: Any) -> Told:
-        """See `Agent.give`: Dask brings the value to the agent's worker."""
-        if key not in self._given:
-            try:
-                self._cluster.bring(self._address, self._number, key, reference)
-            except (*_LOST, distributed.KilledWorker) as error:
-                raise AgentLost(str(error)) from error
-            self._given.add(key)
-        return self._told_by('give', number, key, None)
-
-    def forget(self, key: Key) -> None:
-        """See `Agent.forget`; does not wait for it."""
-        self._tell('forget', key)
-
-    def leave(self, number: int) -> Told:
-        """See `Agent.leave`."""
-        return self._told_by('leave', number)
-
-    def wait(self, number: int) -> Told:
-        """See `Agent.wait`."""
-        return self._told_by('wait', number)
-
-    def put(self, number: int, messages: list[bytes]) -> None:
-        """See `Agent.put`."""
-        self._call('put', number, messages)
-
-    def take(self, number: int) -> Taken:
-        """See `Agent.take`."""
-        taken: Taken = self._call('take', number)
-        return taken
-
-    def hear(self, number: int) -> Heard:
-        """See `Agent.hear`."""
-        heard: Heard = self._call('hear', number)
-        return heard
-
-    def signal_child(self, number: int, signum: int) -> None:
-        """See `Agent.signal_child`; does not wait for it."""
-        self._tell('signal_child', number, signum)
-
-    def end(self) -> None:
-        """Ends the agent and its child."""
-        self._tell('end')
-        self._is_ended = True
-        self._let_go(self._actor)
-
-    def _told_by(self, method: str, *args: Any) -> Told:
-        told: Told = self._call(method, *args)
-        return told
-
-    def _call(self, method: str, *args: Any) -> Any:
-        actor = self._actor
-        if actor is None:
-            raise AgentLost('its worker is gone')
-        try:
-            return getattr(actor, method)(*args).result()
-        except (*_LOST, ValueError, RuntimeError) as error:
-            if not _tells_of_loss(error):
-                raise
-            self._let_go(actor)
-            raise AgentLost(str(error)) from error
-
-    def _tell(self, method: str, *args: Any) -> None:
-        actor = self._actor
-        if actor is None or self._cluster._client is None or self._cluster._client.status != 'running':
-            return
-        try:
-            getattr(actor, method)(*args)
-        except (*_LOST, ValueError, RuntimeError) as error:
-            if not _tells_of_loss(error):
-                raise
-            # The child is gone with its agent, or is about to.
-            return
-
-    def _let_go(self, actor: Any) -> None:
-        with self._lock:
-            if actor is None or self._actor is not actor:
-                return
-            future, self._future, self._actor = self._future, None, None
-        self._cluster.give_back(self._address)
-        if self._cluster._client.status == 'running':
-            future.release()

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 
 __all__ = [
+    'ASK',
     'CAPACITY',
     'DONE',
     'FAILED',
@@ -24,21 +25,22 @@ __all__ = [
     'RELEASE',
     'START',
     'VERSION',
+    'FrameReader',
     'fields',
-    'receive_frame',
     'send_frame',
 ]
 
 #: Raised with every change of the frames.
-VERSION = 1
+VERSION = 2
 
-PROGRAM, CAPACITY, HIRE, START, RELEASE, MESSAGE, READY, FAILED, DONE, REFUSED, NOT_STARTED, LOST = range(1, 13)
+PROGRAM, CAPACITY, HIRE, START, RELEASE, MESSAGE, READY, FAILED, DONE, REFUSED, NOT_STARTED, LOST, ASK = range(1, 14)
 
 _HEAD = struct.Struct('<BIQ')
 _LENGTH = struct.Struct('<I')
 # A longer body is refused: no message is so long.
 _MAX_BODY = 1 << 33
-# A shorter body is sent with its head; and the bytes that are received at a time.
+# A shorter body is sent and received with its head; and the bytes of a longer one that are received
+# at a time.
 _SMALL, _PART = 64 * 1024, 1 << 20
 
 
@@ -52,34 +54,48 @@ def send_frame(sock: socket.socket, kind: int, subject: int, body: bytes = b'') 
         sock.sendall(body)
 
 
-def receive_frame(sock: socket.socket) -> tuple[int, int, bytes] | None:
-    """Returns the kind, the subject and the body of the next frame; `None` if the other end is
-    closed.
+class FrameReader:
+    """Receives the frames that come over a socket. One thread at a time uses it."""
 
-    :raises ValueError: it is too long.
-    """
-    try:
-        head = _received(sock, _HEAD.size)
-        if head is None:
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        # The bytes behind the last frame.
+        self._rest = b''
+
+    def has_received(self) -> bool:
+        """Returns whether a frame, or a part of one, has come with the last."""
+        return bool(self._rest)
+
+    def receive(self) -> tuple[int, int, bytes] | None:
+        """Returns the kind, the subject and the body of the next frame; `None` if the other end is
+        closed.
+
+        :raises ValueError: it is too long.
+        """
+        data, self._rest = self._rest, b''
+        try:
+            while len(data) < _HEAD.size:
+                if not (more := self._socket.recv(_HEAD.size + _SMALL)):
+                    return None
+                data += more
+            kind, subject, length = _HEAD.unpack_from(data)
+            if length > _MAX_BODY:
+                raise ValueError(f'a frame of {length} bytes')
+            end = _HEAD.size + length
+            body, self._rest = data[_HEAD.size : end], data[end:]
+            missing = length - len(body)
+            if missing > 0:
+                # Memory is taken as the bytes come.
+                parts = [body]
+                while missing > 0:
+                    if not (part := self._socket.recv(min(missing, _PART))):
+                        return None
+                    parts.append(part)
+                    missing -= len(part)
+                body = b''.join(parts)
+        except ConnectionError:
             return None
-        kind, subject, length = _HEAD.unpack(head)
-        if length > _MAX_BODY:
-            raise ValueError(f'a frame of {length} bytes')
-        body = _received(sock, length)
-    except ConnectionError:
-        return None
-    return None if body is None else (kind, subject, bytes(body))
-
-
-def _received(sock: socket.socket, length: int) -> bytearray | None:
-    # Memory is taken as the bytes come.
-    data = bytearray()
-    while len(data) < length:
-        part = sock.recv(min(length - len(data), _PART))
-        if not part:
-            return None
-        data += part
-    return data
+        return kind, subject, body
 
 
 def fields(body: bytes) -> Iterator[bytes]:

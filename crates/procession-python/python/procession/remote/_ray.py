@@ -4,10 +4,11 @@ have one processor each, are spread over the machines, and are started anew by R
 
 from __future__ import annotations
 
+import functools
 import socket
 import time
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._agent import CONCURRENCY, Agent
@@ -137,6 +138,10 @@ class _RayAgent:
     def run(self, number: int, task: bytes) -> Told:
         """See `Agent.run`."""
         return self._result(self._run.remote(number, task))
+
+    def start_run(self, number: int, task: bytes) -> Callable[[], Told]:
+        """See `BridgeAgent.start_run`."""
+        return functools.partial(self._result, self._run.remote(number, task))
 
     def give(self, number: int, key: Key, reference: Any) -> Told:
         """See `Agent.give`: Ray brings the value to the agent's machine."""

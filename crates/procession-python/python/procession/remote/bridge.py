@@ -8,7 +8,7 @@ bridge program lets go of the agents, and ends.
 | thread | what it does |
 |---|---|
 | main | reads what the program says |
-| two for each agent | start it and bring what it says; bring it what the program says |
+| three for each agent | start it, bring it what the program says, and bring what it says |
 | one for each pool that starts | hires its agents |
 """
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._engine import __version__
 from . import _frames, _put
-from ._frames import receive_frame, send_frame
+from ._frames import FrameReader, send_frame
 from ._line import Line
 
 if TYPE_CHECKING:
@@ -42,18 +42,22 @@ _END_TIMEOUT = 8.0
 class Bridge:
     """The part of the cluster that the program has: its agents."""
 
-    def __init__(self, sock: socket.socket, cluster: Keeper, executable: Put, terms: dict[str, Any]) -> None:
-        self._socket, self._cluster, self._executable, self._terms = sock, cluster, executable, terms
+    def __init__(self, sock: socket.socket, reader: FrameReader, cluster: Keeper, executable: Put, terms: dict[str, Any]) -> None:
+        self._socket, self._reader = sock, reader
+        self._cluster, self._executable, self._terms = cluster, executable, terms
         self._sending = threading.Lock()
         self._lock = threading.Lock()
         self._lines: dict[int, Line] = {}
 
     def serve(self) -> None:
         """Serves the program until it is gone."""
-        while (frame := receive_frame(self._socket)) is not None:
+        while (frame := self._reader.receive()) is not None:
             kind, subject, body = frame
             line = self._lines.get(subject)
-            if kind == _frames.MESSAGE:
+            if kind == _frames.ASK:
+                if line is not None:
+                    line.run(body)
+            elif kind == _frames.MESSAGE:
                 if line is not None:
                     line.send(body)
             elif kind == _frames.HIRE:
@@ -112,7 +116,8 @@ def main() -> None:
     """Runs the bridge program."""
     engine, address = sys.argv[1:]
     sock = _own_socket()
-    frame = receive_frame(sock)
+    reader = FrameReader(sock)
+    frame = reader.receive()
     if frame is None:
         return
     kind, version, about = frame
@@ -129,7 +134,7 @@ def main() -> None:
     except Exception as error:
         send_frame(sock, _frames.FAILED, 0, f'{type(error).__name__}: {error}'.encode())
         return
-    bridge = Bridge(sock, cluster, executable, terms)
+    bridge = Bridge(sock, reader, cluster, executable, terms)
     bridge.tell(_frames.READY, 0, struct.pack('<I', _frames.VERSION))
     try:
         bridge.serve()
