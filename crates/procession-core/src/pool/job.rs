@@ -65,7 +65,8 @@ pub(super) struct Wakers {
 }
 
 impl Wakers {
-    /// Adds a waker, unless it wakes the same as one that is there. Returns whether it is the first.
+    /// Adds a waker, unless it wakes the same as one that is there. Returns whether it is the
+    /// first.
     fn add(&mut self, waker: &Waker) -> bool {
         let Some(first) = &self.first else {
             self.first = Some(waker.clone());
