@@ -5,14 +5,14 @@
 //! | packed | what follows |
 //! |---|---|
 //! | a list of `int`s or of `float`s, from [`MIN_LIST`] on | 8 bytes for each |
-//! | a tuple of plain values, up to [`MAX_TUPLE`] | each of them |
+//! | a tuple or a list of plain values, up to [`MAX_FEW`] | each of them |
 //! | a plain value: `None`, `True`, `False` | |
 //! | `int`, `float` | 8 bytes |
 //! | `str`, `bytes`, up to [`MAX_TEXT`] | the length (2 bytes), so many bytes |
 //!
 //! Such values have no reducers: pickle itself writes them by their exact types, before it looks
 //! for one. A `str` that is twice in a tuple is one object there, as pickle has it, and so such a
-//! tuple is left to pickle.
+//! tuple is left to pickle; a list likewise.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -28,11 +28,12 @@ const INT: u8 = 6;
 const FLOAT: u8 = 7;
 const STR: u8 = 8;
 const BYTES: u8 = 9;
+const LIST: u8 = 10;
 
 /// A pickle of a shorter list is as quick.
 const MIN_LIST: usize = 8;
-/// A call has few arguments.
-const MAX_TUPLE: usize = 16;
+/// A call has few arguments, and a map with small chunks few items in each.
+const MAX_FEW: usize = 16;
 /// The copy of a longer one is what takes the time.
 const MAX_TEXT: usize = 4096;
 
@@ -41,15 +42,19 @@ const MAX_TEXT: usize = 4096;
 pub(super) fn write(out: &mut Vec<u8>, value: &Bound<'_, PyAny>) -> bool {
     let start = out.len();
     let is_packed = if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-        tuple.len() <= MAX_TUPLE && {
+        tuple.len() <= MAX_FEW && {
             out.push(TUPLE);
-            tuple.iter_borrowed().enumerate().all(|(at, item)| {
-                write_plain(out, &item)
-                    && !(is_shared(&item) && tuple.iter_borrowed().take(at).any(|other| other.is(&*item)))
-            })
+            let mut texts = Texts::default();
+            tuple.iter_borrowed().all(|item| write_plain(out, &item) && texts.add(&item))
         }
     } else if let Ok(list) = value.cast_exact::<PyList>() {
-        write_list(out, list)
+        write_numbers(out, list)
+            || list.len() <= MAX_FEW && {
+                out.truncate(start);
+                out.push(LIST);
+                let mut texts = Texts::default();
+                list.iter().all(|item| write_plain(out, &item) && texts.add(&item))
+            }
     } else {
         write_plain(out, value)
     };
@@ -92,12 +97,25 @@ fn write_text(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) -> bool {
     true
 }
 
-/// Returns whether pickle keeps that two places hold one object of this type.
-fn is_shared(value: &Bound<'_, PyAny>) -> bool {
-    value.is_exact_instance_of::<PyString>() || value.is_exact_instance_of::<PyBytes>()
+/// The addresses of texts so far. They stay where they are, as what holds them is there.
+#[derive(Default)]
+struct Texts(Vec<usize>);
+
+impl Texts {
+    /// Adds a value; `false` if it is a text that is there already. Of other plain values pickle
+    /// does not keep that two places hold one object.
+    fn add(&mut self, value: &Bound<'_, PyAny>) -> bool {
+        if !(value.is_exact_instance_of::<PyString>() || value.is_exact_instance_of::<PyBytes>()) {
+            return true;
+        }
+        let address = value.as_ptr().addr();
+        let is_new = !self.0.contains(&address);
+        self.0.push(address);
+        is_new
+    }
 }
 
-fn write_list(out: &mut Vec<u8>, list: &Bound<'_, PyList>) -> bool {
+fn write_numbers(out: &mut Vec<u8>, list: &Bound<'_, PyList>) -> bool {
     if list.len() < MIN_LIST || out.try_reserve(1 + 8 * list.len()).is_err() {
         // Pickled, it is smaller, or there is no memory for it either.
         return false;
@@ -131,15 +149,19 @@ fn write_list(out: &mut Vec<u8>, list: &Bound<'_, PyList>) -> bool {
 pub(super) fn read<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
     let mut rest = bytes;
     match bytes.split_first() {
-        Some((&(INTS | FLOATS), words)) => read_list(py, bytes[0], words),
-        Some((&TUPLE, values)) => {
+        Some((&(INTS | FLOATS), words)) => read_numbers(py, bytes[0], words),
+        Some((&kind @ (TUPLE | LIST), values)) => {
             rest = values;
-            let mut items = Vec::with_capacity(MAX_TUPLE);
+            let mut items = Vec::with_capacity(MAX_FEW);
             while !rest.is_empty() {
                 let Some(item) = read_plain(py, &mut rest)? else { return Ok(None) };
                 items.push(item);
             }
-            Ok(Some(PyTuple::new(py, items)?.into_any()))
+            Ok(Some(if kind == TUPLE {
+                PyTuple::new(py, items)?.into_any()
+            } else {
+                PyList::new(py, items)?.into_any()
+            }))
         }
         _ => Ok(read_plain(py, &mut rest)?.filter(|_| rest.is_empty())),
     }
@@ -172,7 +194,7 @@ fn read_plain<'py>(py: Python<'py>, rest: &mut &[u8]) -> PyResult<Option<Bound<'
     }))
 }
 
-fn read_list<'py>(py: Python<'py>, kind: u8, words: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn read_numbers<'py>(py: Python<'py>, kind: u8, words: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
     let (words, []) = words.as_chunks::<8>() else { return Ok(None) };
     let list = if kind == INTS {
         PyList::new(py, words.iter().map(|word| i64::from_le_bytes(*word)))?
