@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
 
 use procession_core::child as engine;
 use procession_core::outcome::{self, Outcome};
@@ -202,9 +201,9 @@ impl Child {
 
     /// Its exit code; `None` while it runs, and in other processes than its parent.
     fn poll(&self) -> PyResult<Option<i32>> {
-        match self.child.wait(Some(Instant::now())) {
-            Ok(end) => Ok(Some(self.ended(end))),
-            Err(Error::Timeout { .. } | Error::Inherited { .. }) => Ok(None),
+        match self.child.try_wait() {
+            Ok(Some(end)) => Ok(Some(self.ended(end))),
+            Ok(None) | Err(Error::Inherited { .. }) => Ok(None),
             Err(error) => Err(raised(&error)),
         }
     }

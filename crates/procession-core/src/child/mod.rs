@@ -227,6 +227,14 @@ impl Child {
 
     /// Returns how the child ended, if it has.
     pub fn try_wait(&self) -> Result<Option<&End>> {
+        self.check_owner()?;
+        if let State::Own(child) = &self.state
+            && child.end().is_none()
+            && matches!(child.pidfd.peek(), Ok(None))
+        {
+            // One system call tells of a child of this very process that it runs.
+            return Ok(None);
+        }
         match self.wait(Some(Instant::now())) {
             Err(Error::Timeout { .. }) => Ok(None),
             other => other.map(Some),
