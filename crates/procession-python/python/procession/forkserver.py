@@ -108,7 +108,10 @@ class ForkServer:
         passed = theirs.detach()
         try:
             # The parts of the package that children import are imported once.
-            names = [*preload, *(name for name in ('procession.context', 'procession.pool', 'procession._workers') if name in sys.modules)]
+            names = [
+                *preload,
+                *(name for name in ('procession.context', 'procession.pool', 'procession._workers') if name in sys.modules),
+            ]
             ours.send(bytes(_spawning.reducer.ForkingPickler.dumps((names, data))), [pidfd_of_self(), passed])
         finally:
             os.close(passed)
