@@ -17,10 +17,24 @@ def test_frames_come_back_as_they_were_sent():
     with ours, theirs:
         _frames.send_frame(ours, _frames.MESSAGE, 7, b'x' * 100_000)
         _frames.send_frame(ours, _frames.READY, 0)
-        assert _frames.receive_frame(theirs) == (_frames.MESSAGE, 7, b'x' * 100_000)
-        assert _frames.receive_frame(theirs) == (_frames.READY, 0, b'')
+        reader = _frames.FrameReader(theirs)
+        assert reader.receive() == (_frames.MESSAGE, 7, b'x' * 100_000)
+        assert reader.receive() == (_frames.READY, 0, b'')
+        assert not reader.has_received()
         ours.close()
-        assert _frames.receive_frame(theirs) is None
+        assert reader.receive() is None
+
+
+def test_frames_that_come_together_are_told_one_by_one():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        frames = [(_frames.MESSAGE, number, b'x' * number) for number in range(50)]
+        for frame in frames:
+            _frames.send_frame(ours, *frame)
+        ours.close()
+        reader = _frames.FrameReader(theirs)
+        assert [reader.receive() for _ in frames] == frames
+        assert reader.receive() is None
 
 
 def test_frame_that_is_too_long_is_refused():
@@ -28,7 +42,7 @@ def test_frame_that_is_too_long_is_refused():
     with ours, theirs:
         ours.sendall(struct.pack('<BIQ', _frames.MESSAGE, 1, 1 << 60))
         with pytest.raises(ValueError, match='a frame of'):
-            _frames.receive_frame(theirs)
+            _frames.FrameReader(theirs).receive()
 
 
 def test_fields_are_bounded_by_the_body():
