@@ -126,7 +126,7 @@ fn within_place<T: Default, R>(place: fn(&mut Beside) -> &mut T, value: T, body:
     }
     impl<T> Drop for Restore<T> {
         fn drop(&mut self) {
-            // What it has then is dropped outside of the borrow: it may be a codec's value.
+            // The inner value is dropped outside of the borrow: it may be a codec's.
             self.swap();
         }
     }

@@ -27,7 +27,7 @@ pub struct Items {
     more: Option<Box<More>>,
 }
 
-/// What few jobs have.
+/// The parts of a job's items that few jobs have.
 #[derive(Debug, Default)]
 struct More {
     /// The calls of each item; empty while each is one.

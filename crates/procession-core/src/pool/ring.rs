@@ -2,7 +2,7 @@
 //! of the ring's locks, goes into the [backlog](super::backlog). If the ring stays beyond reach the
 //! pool's thread kills the worker that holds the lock, whose death the others are told of.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use procession_shm::{Holder, Overwritten, ParentHead, ParentTail, RingFull};
@@ -64,11 +64,14 @@ impl Shared {
     pub(super) fn requeue_postponed(&self) -> Result<()> {
         let _carrying = self.backlog.carry();
         let mut frames = self.backlog.take_frames();
-        frames.retain(|frame| Header::parse(frame).is_some_and(|(header, ..)| self.table.get(header.job).is_some()));
+        let mut jobs = HashMap::new();
+        frames.retain(|frame| {
+            let job = Header::parse(frame).and_then(|(header, ..)| self.table.get(header.job));
+            job.map(|job| jobs.insert(job.id, job)).is_some()
+        });
         if frames.is_empty() {
             return Ok(());
         }
-        let jobs: HashSet<u64> = frames.iter().filter_map(|frame| Some(Header::parse(frame)?.0.job)).collect();
         let mut pushed = 0;
         {
             let mut ring = self.control.tasks().lock_tail();
@@ -83,10 +86,10 @@ impl Shared {
         }
         self.backlog.add_frames(frames.drain(pushed..));
         self.wake_for(pushed);
-        // A job may have ended meanwhile, and whoever ended it have found none of these frames. No
-        // task of it had begun then.
-        for job in jobs.into_iter().filter(|job| self.table.get(*job).is_none()) {
-            self.backlog.add_withdrawal(job, true);
+        // A job may have ended meanwhile, in a thread that could not find these frames. Running
+        // tasks of a job that has failed fast are let finish, as ever.
+        for job in jobs.values().filter(|job| job.is_finished()) {
+            self.backlog.add_withdrawal(job.id, matches!(job.early_end(), Some(Error::Cancelled)));
         }
         Ok(())
     }

@@ -11,30 +11,31 @@
 //! | `str`, `bytes`, up to [`MAX_TEXT`] | the length (2 bytes), so many bytes |
 //!
 //! Such values have no reducers: pickle itself writes them by their exact types, before it looks
-//! for one. A `str` that is twice in a tuple is one object there, as pickle has it, and so such a
-//! tuple is left to pickle; a list likewise.
+//! for one. If a tuple or a list holds one `str` or `bytes` object twice, it is left to pickle,
+//! which makes one object of both places again.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
 
-// The first byte, and that of each value in a tuple.
+// The first byte.
 const INTS: u8 = 0;
 const FLOATS: u8 = 1;
 const TUPLE: u8 = 2;
-const NONE: u8 = 3;
-const FALSE: u8 = 4;
-const TRUE: u8 = 5;
-const INT: u8 = 6;
-const FLOAT: u8 = 7;
-const STR: u8 = 8;
-const BYTES: u8 = 9;
-const LIST: u8 = 10;
+const LIST: u8 = 3;
+// The first byte, or that of each value in a tuple or a list.
+const NONE: u8 = 4;
+const FALSE: u8 = 5;
+const TRUE: u8 = 6;
+const INT: u8 = 7;
+const FLOAT: u8 = 8;
+const STR: u8 = 9;
+const BYTES: u8 = 10;
 
 /// A pickle of a shorter list is as quick.
 const MIN_LIST: usize = 8;
 /// A call has few arguments, and a map with small chunks few items in each.
 const MAX_FEW: usize = 16;
-/// The copy of a longer one is what takes the time.
+/// Of a longer one the copy takes the time.
 const MAX_TEXT: usize = 4096;
 
 /// Appends the value, if all that is in it are plain values: exactly those, and no subclass's. An
@@ -97,7 +98,7 @@ fn write_text(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) -> bool {
     true
 }
 
-/// The addresses of texts so far. They stay where they are, as what holds them is there.
+/// The addresses of the texts so far. The tuple or the list keeps the texts alive.
 #[derive(Default)]
 struct Texts(Vec<usize>);
 

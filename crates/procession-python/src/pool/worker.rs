@@ -23,6 +23,7 @@ use procession_core::pool::{Answer, Chunk, Control, Meter, Service, worker};
 use procession_core::{Link, descriptor, fork_generation, handle, interrupt};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use super::carrier;
@@ -153,8 +154,13 @@ fn run<'py>(
         }
         Kind::Map | Kind::Starmap => {
             // The interpreter calls the function itself, which takes no tuple for each call.
-            let (module, name) = if item.kind == Kind::Map { ("builtins", "map") } else { ("itertools", "starmap") };
-            let calls = Steps::of(py.import(module)?.getattr(name)?.call1((&*function, &*value))?)?;
+            static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let map = match item.kind {
+                Kind::Starmap => STARMAP.import(py, "itertools", "starmap")?,
+                _ => MAP.import(py, "builtins", "map")?,
+            };
+            let calls = Steps::of(map.call1((&*function, &*value))?)?;
             let results = PyList::empty(py);
             for index in 0..value.len()? {
                 if index > 0 {

@@ -46,8 +46,8 @@ class AgentProcess:
 
     Two calls of the bridge program read what the agent says. `run` brings a message, and reads the
     first answers to it. `take` is there at all times, and reads what comes while no `run` waits.
-    So a task is one call, and the end of an idle agent is known at once. What nobody reads waits in
-    the socket, and the agent with it.
+    So a task is one call, and the end of an idle agent is known at once. Messages that nobody reads
+    stay in the socket, and the agent waits.
     """
 
     def __init__(self, number: int, terms: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ class AgentProcess:
         self._poll = select.epoll()
         self._reader: FrameReader | None = None
         self._place = 0
-        # What came that is no frame.
+        # The error of bytes that were no frame, as a text to be told.
         self._nonsense = ''
         self._failure: bytes | None = None
 
@@ -178,7 +178,7 @@ class AgentProcess:
         self._poll.register(ours, select.EPOLLIN)
 
     def __del__(self) -> None:
-        # Calls that are still there have it as long.
+        # A call that still runs holds this object, so nobody reads the socket now.
         if self._socket is not None:
             self._socket.close()
         self._poll.close()
@@ -193,7 +193,7 @@ class AgentProcess:
                 if not reader.has_received():
                     break
         except ValueError as error:
-            # What comes behind it would be no frame either.
+            # The bytes behind it would be no frames either.
             self._nonsense = f' ({error})'
             self.send_signal(signal.SIGKILL)
         self._place += bool(messages)
